@@ -1,0 +1,122 @@
+"""Augmentation of whole batches on the device, with draws of its own for each image: one small function a transform.
+
+All of an epoch's draws are made before it starts, on the CPU, from (seed, epoch, transform) alone. So they are the
+same on every device, and a run that is resumed needs no generator state to go on exactly.
+
+Shapes: B images a batch, N an epoch, S the side of an image in pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar100.config import AugmentConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One epoch's random choices, or a batch's slice of them; position i belongs to the i-th image served."""
+
+    order: Tensor  # int64 [N]: which row of the split is served
+    crop_top: Tensor  # int64 [N], in 0..2*padding
+    crop_left: Tensor  # int64 [N], in 0..2*padding
+    flipped: Tensor  # bool [N]
+    cut: Tensor  # bool [N]
+    cut_top: Tensor  # int64 [N], in 0..S-cutout_size: the hole lies wholly inside
+    cut_left: Tensor  # int64 [N], likewise
+
+    def batch(self, start: int, stop: int) -> Draws:
+        """The draws of images start..stop-1."""
+        return Draws(*(getattr(self, item.name)[start:stop] for item in fields(self)))
+
+    def to(self, device: torch.device) -> Draws:
+        """The same draws on a device."""
+        return Draws(*(getattr(self, item.name).to(device) for item in fields(self)))
+
+
+def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int) -> Draws:
+    """All draws for one pass over `count` images of side `size`: a pure function of its arguments."""
+    def rng(transform: str) -> np.random.Generator:
+        return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
+
+    crop, cutout = rng("crop"), rng("cutout")
+    last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
+    return Draws(
+        order=torch.from_numpy(rng("order").permutation(count)),
+        crop_top=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
+        crop_left=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
+        flipped=torch.from_numpy(rng("flip").random(count) < config.flip_probability),
+        cut=torch.from_numpy((cutout.random(count) < config.cutout_probability) & (config.cutout_size > 0)),
+        cut_top=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
+        cut_left=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
+    )
+
+
+def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: a window at (top, left) of each image padded with black."""
+    if padding == 0:
+        return images
+    size = images.shape[1]
+    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+    reach = torch.arange(size, device=images.device)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    rows = (top[:, None] + reach)[:, :, None]  # [B, S, 1]
+    columns = (left[:, None] + reach)[:, None, :]  # [B, 1, S]
+    return padded[image, rows, columns]
+
+
+def flip(images: Tensor, flipped: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: mirrored left to right where `flipped`."""
+    return torch.where(flipped[:, None, None, None], images.flip(2), images)
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [B, S, S, 3] in 0..255 -> float32 [B, 3, S, S], channels_last in memory: (x/255 - mean) / std."""
+    scale, shift = _scale_and_shift(mean, std, images.device)
+    return (images * scale + shift).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=8)  # made once a device: a copy to a GPU in every step would make the CPU wait for it
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale, shift
+
+
+def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Normalised [B, 3, S, S] -> the same: where `cut`, the square at (top, left) is 0, which is the mean colour.
+
+    DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552.
+    """
+    if size == 0:
+        return images
+    reach = torch.arange(images.shape[2], device=images.device)
+    in_rows = (reach >= top[:, None]) & (reach < top[:, None] + size) & cut[:, None]  # [B, S]
+    in_columns = (reach >= left[:, None]) & (reach < left[:, None] + size)  # [B, S]
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return images.masked_fill(hole, 0)
+
+
+def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
+    """uint8 [B, S, S, 3] and their draws -> what the network is trained on, float32 [B, 3, S, S]."""
+    images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
+    images = flip(images, draws.flipped)
+    normalized = normalize(images, config.mean, config.std)
+    return cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+
+
+def describe(config: AugmentConfig) -> list[tuple[str, str]]:
+    """(transform, what it does with which parameters), in the order of application."""
+    padding, hole = config.crop_padding, config.cutout_size
+    return [
+        ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
+        ("Random horizontal flip", f"p = {config.flip_probability}"),
+        ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
+        ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
+    ]

@@ -1,0 +1,179 @@
+"""Checkpoints: whole, atomic to write, safe to read.
+
+A checkpoint holds everything that going on, evaluating or predicting needs. It is written to a temporary file,
+flushed to the disk and renamed, so a file under its own name is never half of one. It is read with
+`weights_only=True`, which runs no code from the file.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import zipfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import cifar100
+from cifar100.config import AugmentConfig
+from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.errors import RunFailed, UserError
+from cifar100.model import ResNet, build_model
+
+FORMAT, VERSION = "cifar100-checkpoint", 1
+
+
+def versions() -> dict[str, str]:
+    """What the figures of a run depend on, beside its settings."""
+    return {"cifar100": cifar100.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    """A model and all that belongs to it; the training fields are empty in one that only predicts."""
+
+    model: str
+    """The network, as `--model` names it."""
+    weights: dict[str, Tensor]
+    """Its state dict, fp32, without the prefixes that wrappers add to names."""
+    classes: list[str]
+    superclasses: list[str] = field(default_factory=list)
+    superclass_of: list[int] = field(default_factory=list)
+    image_size: int = 32
+    """Side in pixels of the images that the model was trained on."""
+    mean: list[float]
+    std: list[float]
+    """What normalises the channels of an image in 0..1."""
+    dataset: str = "unknown"
+    """What it was trained on, in words."""
+    fingerprint: str = ""
+    """The fingerprint of the train split, before anything was held out."""
+    chosen_on: str = ""
+    """How this moment of the run came to be kept: "last", "every 10 epochs", or the split that it did best on."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """The latest row of `history`."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The run's settings, flat."""
+    recipe: str = ""
+    precision: str = "fp32"
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    loop: dict[str, Any] = field(default_factory=dict)
+    """Where the run stands, `cifar100.train.LoopState`."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """A row of metrics for each epoch so far."""
+    versions: dict[str, str] = field(default_factory=versions)
+
+    def save(self, path: Path) -> None:
+        """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        content = {"format": FORMAT, "version": VERSION} | {item.name: getattr(self, item.name) for item in fields(self)}
+        try:
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise RunFailed(f"{path} could not be written ({reason}). What was there before is intact.") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def build(self) -> ResNet:
+        """The network with these weights. Raises UserError where they do not fit it."""
+        model = build_model(self.model, len(self.classes))
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
+        if expected != found:
+            wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            raise UserError(
+                f"These weights are not a {self.model} of {len(self.classes)} classes: {len(wrong)} tensors differ, "
+                f"the first is {wrong[0]} ({found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'none')})."
+            )
+        model.load_state_dict(self.weights)
+        return model
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.weights.values())
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """The checkpoint in a file: one of ours, or a bare state dict of a resnet18 or resnet34 under torchvision's names.
+
+    Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
+    """
+    path = Path(path)
+    content = _read(path)
+    if content.get("format") == FORMAT:
+        if content["version"] != VERSION:
+            raise UserError(f"{path}: checkpoint version {content['version']}; this cifar100 reads {VERSION}. Update it.")
+        known = {item.name for item in fields(Checkpoint)}
+        checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
+        checkpoint.weights = strip_prefixes(checkpoint.weights)
+        return checkpoint
+    weights = content.get("state_dict", content.get("model", content))
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
+    try:
+        return _from_state_dict(strip_prefixes(weights))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}." + (" It is a folder." if path.is_dir() else ""))
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
+            broken = archive.testzip()
+        if broken is not None:
+            raise UserError(f"{path} is damaged: its part {broken} does not match its checksum.")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except zipfile.BadZipFile:
+        raise UserError(f"{path} is damaged, or not a checkpoint: it is no zip archive as torch.save writes.") from None
+    except Exception as error:  # torch.load raises many kinds for a file that is cut short or carries code
+        hostile = "Unsupported" in str(error) or "GLOBAL" in str(error)
+        why = "it names code to run, and is refused" if hostile else f"it does not load ({type(error).__name__})"
+        raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint of cifar100.")
+    return content
+
+
+def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:
+    head = weights.get("fc.weight")
+    if head is None or head.ndim != 2:
+        raise UserError("no fc.weight in it: these are not the weights of a resnet18 or resnet34.")
+    count = len(head)
+    is_cifar100, defaults = count == len(CLASSES), AugmentConfig()
+    checkpoint = Checkpoint(
+        model="resnet34" if "layer1.2.conv1.weight" in weights else "resnet18",
+        weights=weights,
+        classes=list(CLASSES) if is_cifar100 else [f"class {i}" for i in range(count)],
+        superclasses=list(SUPERCLASSES) if is_cifar100 else [],
+        superclass_of=list(SUPERCLASS_OF) if is_cifar100 else [],
+        mean=list(defaults.mean),
+        std=list(defaults.std),
+        dataset="unknown: a bare state dict",
+    )
+    checkpoint.build()  # refuses what does not fit
+    return checkpoint
+
+
+def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the `module.` of DataParallel and the `_orig_mod.` of torch.compile in their names."""
+    clean = {}
+    for name, tensor in weights.items():
+        while name.startswith(("module.", "_orig_mod.")):
+            name = name.split(".", 1)[1]
+        clean[name] = tensor
+    return clean

@@ -1,0 +1,218 @@
+"""Every hyper-parameter, in one place. `Config()` is the baseline recipe: edit a value here and the next run uses it.
+
+Each class below is one concern; each field is a flag of `cifar100 train` by the same name (`weight_decay` is
+`--weight-decay`). A flag beats a recipe (`cifar100/recipes/`), a recipe beats this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cifar100.errors import UserError
+
+USE_MPS = True
+"""Use the Apple-silicon GPU where there is one and `device` is "auto"."""
+
+
+def _check(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise UserError(sentence)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images are trained on."""
+
+    dataset: Literal["cifar100", "synthetic"] = "cifar100"
+    """"synthetic" is a small made-up set for trying things out; whatever is made from it says so."""
+
+    val_fraction: float = 0.0
+    """Share of the training images, the same of each class, held out to choose the best checkpoint on. 0: none, and
+    the best checkpoint is chosen on the test set (and labelled so)."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What happens to a training image before the network sees it. Test images are only normalised."""
+
+    crop_padding: int = 4
+    """Pixels of black added on every side before an image-sized window is cut out at random. 0: no crop."""
+
+    flip_probability: float = 0.5
+    """Chance that an image is mirrored left to right."""
+
+    cutout_size: int = 16
+    """Side, in pixels, of the square that cutout fills with the mean colour (DeVries & Taylor 2017). 0: no cutout."""
+
+    cutout_probability: float = 0.5
+    """Chance that an image gets such a hole."""
+
+    mean: tuple[float, float, float] = (0.5071, 0.4867, 0.4408)
+    """Mean of each colour channel over the training images, in 0..1, taken off before the network."""
+
+    std: tuple[float, float, float] = (0.2675, 0.2565, 0.2761)
+    """Standard deviation of each channel, in 0..1, divided by before the network."""
+
+    def __post_init__(self) -> None:
+        _check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
+        _check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
+        for name in ("flip_probability", "cutout_probability"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"--{name.replace('_', '-')} is {value}; a probability lies in 0..1.")
+        _check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network."""
+
+    model: Literal["resnet18", "resnet34"] = "resnet18"
+    """ResNet-18 (11.2M parameters), or the deeper ResNet-34 (21.3M): more accurate, about twice the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
+
+    epochs: int = 100
+    """Passes over the training images."""
+
+    batch_size: int = 128
+    """Images a step. Out of memory: try 64 or 32, and lower `lr` by the same factor."""
+
+    lr: float = 0.1
+    """Learning rate at the end of warmup, its highest."""
+
+    momentum: float = 0.9
+    """Momentum of SGD."""
+
+    nesterov: bool = True
+    """Nesterov's form of momentum."""
+
+    weight_decay: float = 5e-4
+    """L2 penalty on the weights, as SGD's `weight_decay`."""
+
+    decay_norms: bool = True
+    """Whether weight decay also pulls on batch-norm scales and on biases."""
+
+    warmup_epochs: float = 5
+    """Epochs, fractions allowed, over which the learning rate rises linearly to `lr`."""
+
+    label_smoothing: float = 0.1
+    """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
+
+    seed: int = 0
+    """Starting weights, order and augmentation all follow from it: the same seed, the same run."""
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
+        _check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        _check(self.lr > 0, f"--lr is {self.lr}; it must be above 0.")
+        _check(0 <= self.momentum < 1, f"--momentum is {self.momentum}; it must be at least 0 and below 1.")
+        _check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
+        _check(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}; it must be 0 or more.")
+        _check(self.warmup_epochs >= 0, f"--warmup-epochs is {self.warmup_epochs}; it must be 0 or more.")
+        _check(0 <= self.label_smoothing < 1, f"--label-smoothing is {self.label_smoothing}; it must be in [0, 1).")
+        _check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where and how a run happens. Nothing here changes what is learned, so all of it may differ on --resume."""
+
+    data_dir: Path | None = None
+    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+
+    run_dir: Path = Path("logs/cifar100")
+    """Folder that the run's log, metrics and checkpoints go to. A run that is there already is moved to
+    its previous/ first."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """"auto": CUDA, else Apple's MPS (see `USE_MPS`), else the CPU."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; weights are always kept in fp32. "auto": bf16 where the chip is fast at it, fp16
+    on older CUDA GPUs, else fp32."""
+
+    compile: bool = False
+    """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
+
+    num_workers: int = 0
+    """Worker processes for loading. Images are augmented in batches on the device, which needs none."""
+
+    eval_every: int = 1
+    """Epochs between evaluations. The last epoch is always evaluated."""
+
+    checkpoint_every: int = 10
+    """Epochs between the checkpoints that are kept, checkpoint_epoch_N.pth. 0: none."""
+
+    save_seconds: float = 60
+    """Seconds between the saves of last.pth, which --resume goes on from; it is also saved on Ctrl-C and at the end."""
+
+    stop_after: int = 0
+    """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
+
+    def __post_init__(self) -> None:
+        _check(self.num_workers >= 0, f"--num-workers is {self.num_workers}; it must be 0 or more.")
+        _check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
+        _check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
+        _check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
+        _check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run's settings, by concern; `Config()` is the baseline recipe.
+
+    Field names are unique across the concerns, so a setting can also be named without its concern:
+    `Config().replace(epochs=10, lr=0.2)`.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def replace(self, **settings: Any) -> Config:
+        """A copy with these settings changed. Raises UserError where a name is unknown or a value out of range."""
+        sections = {section.name: getattr(self, section.name) for section in fields(self)}
+        section_of = {setting.name: name for name, section in sections.items() for setting in fields(section)}
+        unknown = sorted(set(settings) - set(section_of))
+        _check(not unknown, f"Unknown setting {', '.join(unknown)}; the settings are {', '.join(section_of)}.")
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            changes.setdefault(section_of[name], {})[name] = value
+        return replace(self, **{name: replace(sections[name], **change) for name, change in changes.items()})
+
+    def flat(self) -> dict[str, Any]:
+        """{setting: value} over all concerns, of JSON types only."""
+        return {name: _plain(value) for section in asdict(self).values() for name, value in section.items()}
+
+    @classmethod
+    def from_flat(cls, values: dict[str, Any]) -> Config:
+        """The inverse of `flat`. Raises UserError where a name is unknown or a value out of range."""
+        restored = dict(values)
+        for name in ("data_dir", "run_dir"):
+            if restored.get(name) is not None:
+                restored[name] = Path(restored[name])
+        for name in ("mean", "std"):
+            if name in restored:
+                restored[name] = tuple(restored[name])
+        return cls().replace(**restored)
+
+    def differences(self, other: Config) -> dict[str, tuple[Any, Any]]:
+        """{setting: (value here, value in `other`)} of the settings that differ."""
+        mine, others = self.flat(), other.flat()
+        return {name: (mine[name], others[name]) for name in mine if mine[name] != others[name]}

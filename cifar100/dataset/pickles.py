@@ -1,0 +1,144 @@
+"""Reads the official `cifar-100-python` folder: three pickles named train, test and meta.
+
+Unpickling can run any code that a file names, so nothing is unpickled here but plain values and byte arrays: the two
+numpy names that the official files mention are answered by `_Array` below, and every other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.dataset.base import Dataset, Split, canonical_split
+from cifar100.errors import UserError
+
+FOLDER = "cifar-100-python"
+IMAGE_BYTES = 3 * 32 * 32
+LARGEST_FILE = 1 << 30  # six times the largest official file: no honest one comes near
+
+
+def find(folder: Path) -> Path | None:
+    """The folder that holds train, test and meta: this one or its `cifar-100-python`; None where neither does."""
+    for candidate in (folder, folder / FOLDER):
+        if all((candidate / name).is_file() for name in ("train", "test", "meta")):
+            return candidate
+    return None
+
+
+def read(folder: Path) -> Dataset:
+    """The dataset in this folder. Raises UserError, naming the file, where one is damaged, forged or foreign."""
+    meta = _unpickle(folder / "meta")
+    for key, ours in (("fine_label_names", CLASSES), ("coarse_label_names", SUPERCLASSES)):
+        names = meta.get(key)
+        if not isinstance(names, list) or tuple(map(_text, names)) != ours:
+            raise UserError(f"{folder / 'meta'}: its {key} are not CIFAR-100's.")
+    return Dataset(
+        name="cifar100",
+        train=_read_split(folder / "train"),
+        test=_read_split(folder / "test"),
+        classes=CLASSES,
+        superclasses=SUPERCLASSES,
+        superclass_of=SUPERCLASS_OF,
+        source=str(folder),
+    )
+
+
+def _read_split(path: Path) -> Split:
+    content = _unpickle(path)
+    data, labels = content.get("data"), content.get("fine_labels")
+    if not isinstance(data, _Array) or len(data.shape) != 2 or data.shape[1] != IMAGE_BYTES:
+        raise UserError(f"{path}: its data is not an array of rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each.")
+    if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 256 for label in labels):
+        raise UserError(f"{path}: its fine_labels are not a list of class ids.")
+    images = np.frombuffer(data.content, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    try:
+        return canonical_split(images, np.array(labels, np.int64), len(CLASSES))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+class _Array:
+    """Stands in for numpy's array while unpickling: accepts bytes and their shape, and allocates nothing itself."""
+
+    shape: tuple[int, ...]
+    content: bytes
+
+    def __setstate__(self, state: Any) -> None:
+        _version, shape, dtype, fortran_order, content = state
+        if not isinstance(dtype, _Dtype) or fortran_order or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("an array that is not of plain bytes")
+        if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+            raise pickle.UnpicklingError("an array without a proper shape")
+        size = 1
+        for side in shape:
+            size *= side
+        if size != len(content):
+            raise pickle.UnpicklingError(f"an array said to be {list(shape)} that holds {len(content):,} bytes")
+        self.shape, self.content = shape, content
+
+
+class _Dtype:
+    """Stands in for numpy's dtype: unsigned bytes, or nothing."""
+
+    def __init__(self, code: Any, *_flags: Any) -> None:
+        if code not in ("u1", b"u1"):
+            raise pickle.UnpicklingError(f"an array of {str(code)[:20]!r}, where bytes are expected")
+
+    def __setstate__(self, state: Any) -> None:
+        pass  # byte order and the like: nothing that matters for single bytes
+
+
+def _reconstruct(*_ignored: Any) -> _Array:
+    return _Array()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("a byte string in an unknown encoding")
+    return text.encode("latin1")
+
+
+# The Python-written unpickler: the C one lets a 20-byte file ask for gigabytes of memo.
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    _ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+        ("_codecs", "encode"): _encode,  # how Python 3 writes bytes at protocol 2
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._ALLOWED[module, name]
+        except (KeyError, TypeError):
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which the official files do not") from None
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    """The dictionary that a file holds, its keys as text."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise UserError(f"{path}: {size / 2**30:.1f} GiB; no file of CIFAR-100 is that large.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    try:
+        value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: refused: {error}.") from None
+    except Exception as error:  # a forged pickle can make the unpickler raise anything at all
+        raise UserError(f"{path}: damaged: it does not unpickle ({type(error).__name__}).") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__} where the official file holds a dictionary.")
+    return {_text(key): item for key, item in value.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

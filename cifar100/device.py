@@ -1,0 +1,81 @@
+"""Which device a run uses and in which precision, and why: the one place that decides it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from cifar100.config import USE_MPS
+from cifar100.errors import UserError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, the precision of the network's arithmetic on it, and the reason in words."""
+
+    device: torch.device
+    precision: str
+    why: str
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context in which the network runs in this precision; weights stay fp32."""
+        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given: before a clock is read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def __str__(self) -> str:
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        else:
+            name = f"{torch.get_num_threads()} threads" if self.device.type == "cpu" else "Apple GPU"
+        return f"{self.device.type} ({name}), {self.precision}: {self.why}"
+
+
+def choose_compute(device: str = "auto", precision: str = "auto", *, use_mps: bool = USE_MPS) -> Compute:
+    """The device and precision for these wishes ("auto" or a name of each).
+
+    Raises UserError where a named device is not there, or cannot compute in the named precision.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name in available if available[name] and (name != "mps" or use_mps))
+    elif not available.get(device, False):
+        there = ", ".join(name for name in available if available[name])
+        raise UserError(f"--device {device}: this machine has none that PyTorch can use; it has {there}.")
+    best, why = _best_precision(device)
+    if precision == "auto":
+        return Compute(torch.device(device), best, why)
+    if precision == "fp16" and device == "cpu":
+        raise UserError("--precision fp16 is for GPUs; on the CPU choose bf16 or fp32.")
+    return Compute(torch.device(device), precision, "as asked" if precision != best else f"as asked; {why}")
+
+
+def _best_precision(device: str) -> tuple[str, str]:
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU computes bf16 natively"
+        return "fp16", "this GPU has no native bf16; the loss is scaled"
+    if device == "mps":
+        return "fp32", "lower precision has not been measured on Apple GPUs yet"
+    if torch.cpu._is_amx_tile_supported():
+        return "bf16", "this CPU multiplies bf16 in AMX tiles"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "bf16", "this CPU has AVX512-BF16"
+    return "fp32", "this CPU has no fast bf16"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device's or the machine's memory is used up."""
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

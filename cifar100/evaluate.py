@@ -1,0 +1,182 @@
+"""Weights -> metrics on a split: one forward pass, then every measure from its logits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cifar100 import metrics
+from cifar100.checkpoint import Checkpoint, load_checkpoint
+from cifar100.config import AugmentConfig, Config
+from cifar100.dataset import Dataset, Split, hold_out, load_dataset
+from cifar100.device import Compute, choose_compute
+from cifar100.errors import UserError
+from cifar100.inference import softmax
+from cifar100.loader import EvalLoader
+
+BATCH_SIZE = 500
+"""Images a forward pass of evaluation. It does not change the result beyond rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model does on a split. Accuracies are shares in 0..1."""
+
+    split: str
+    images: int
+    loss: float
+    """Cross-entropy in nats, unsmoothed."""
+    top1: float
+    top5: float
+    superclass_top1: float | None
+    """Share whose predicted class lies in the right superclass; None where the dataset has no superclasses."""
+    per_class: dict[str, float]
+    """Accuracy of each class that has images."""
+    per_superclass: dict[str, float]
+    """Share of each superclass's images that were put into it."""
+    seconds: float
+    """Time of the forward passes, data already on the device."""
+    compute: str
+    """Device and precision."""
+    logits: np.ndarray = field(repr=False)
+    """float32 [N, C], rows in the split's order."""
+    labels: np.ndarray = field(repr=False)
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of the forward passes."""
+        return self.images / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, without the logits."""
+        names = ("split", "images", "loss", "top1", "top5", "superclass_top1")
+        rest = ("per_superclass", "per_class", "seconds", "images_per_second", "compute")
+        return {name: getattr(self, name) for name in (*names, *rest)}
+
+
+@torch.inference_mode()
+def forward_all(model: nn.Module, loader: EvalLoader, compute: Compute) -> np.ndarray:
+    """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    with compute.autocast():
+        logits = [model(images).float() for images, _ in loader]
+    model.train(was_training)
+    return torch.cat(logits).cpu().numpy()
+
+
+def evaluate_model(
+    model: nn.Module, split: Split, *, name: str, dataset: Dataset, config: AugmentConfig, compute: Compute
+) -> Evaluation:
+    """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports."""
+    loader = EvalLoader(split, config, batch_size=BATCH_SIZE, device=compute.device)
+    compute.synchronize()
+    start = time.perf_counter()
+    logits = forward_all(model, loader, compute)
+    seconds = time.perf_counter() - start
+
+    labels = split.labels
+    confusion = metrics.confusion_matrix(logits, labels)
+    per_superclass, superclass_top1 = {}, None
+    if dataset.superclasses:
+        superclass_top1 = metrics.superclass_accuracy(logits, labels, dataset.superclass_of)
+        folded = metrics.per_class_accuracy(metrics.fold(confusion, dataset.superclass_of))
+        per_superclass = _named(dataset.superclasses, folded)
+    return Evaluation(
+        split=name,
+        images=len(labels),
+        loss=metrics.cross_entropy(logits, labels),
+        top1=metrics.top_k_accuracy(logits, labels, 1),
+        top5=metrics.top_k_accuracy(logits, labels, 5),
+        superclass_top1=superclass_top1,
+        per_class=_named(dataset.classes, metrics.per_class_accuracy(confusion)),
+        per_superclass=per_superclass,
+        seconds=seconds,
+        compute=str(compute),
+        logits=logits,
+        labels=labels,
+    )
+
+
+def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, values, strict=True) if not np.isnan(value)}
+
+
+def evaluate(
+    checkpoint: str | Path | Checkpoint,
+    *,
+    split: str = "test",
+    dataset: str = "cifar100",
+    data_dir: Path | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+) -> Evaluation:
+    """Evaluate a checkpoint on "test", "train", or "val": what its training held out.
+
+    fp32 by default, for a figure that does not hang on the chip. Raises UserError where the checkpoint or the data
+    cannot be read, their classes differ, or there is no such split.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint)
+    compute = choose_compute(device, precision)
+    data = load_dataset(dataset, data_dir)
+    if list(data.classes) != list(checkpoint.classes):
+        raise UserError(
+            f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
+            "names differ, so an accuracy would mean nothing."
+        )
+    trained_on, held_out = hold_out(data, checkpoint.config.get("val_fraction", 0.0))
+    splits = {"test": data.test, "train": trained_on, "val": held_out}
+    chosen = splits.get(split)
+    if chosen is None:
+        why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
+        raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
+    model = checkpoint.build().to(compute.device, memory_format=torch.channels_last)
+    config = Config().replace(mean=tuple(checkpoint.mean), std=tuple(checkpoint.std)).augment
+    return evaluate_model(model, chosen, name=split, dataset=data, config=config, compute=compute)
+
+
+def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
+    """The figures as plain text: the headline, the superclasses, and the best and worst classes, or all of them."""
+    lines = [
+        f"{'split':<14}{evaluation.split}, {evaluation.images:,} images",
+        f"{'top-1':<14}{evaluation.top1:7.2%}",
+        f"{'top-5':<14}{evaluation.top5:7.2%}",
+    ]
+    if evaluation.superclass_top1 is not None:
+        lines.append(f"{'superclass':<14}{evaluation.superclass_top1:7.2%}")
+    lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
+    lines.append(f"{'throughput':<14}{evaluation.images_per_second:,.0f} images/s on {evaluation.compute}")
+    if evaluation.per_superclass:
+        lines += ["", "Superclasses, best first", *_ranking(evaluation.per_superclass)]
+    ranking = _ranking(evaluation.per_class)
+    if per_class or len(ranking) <= 10:
+        lines += ["", "Classes, best first", *ranking]
+    else:
+        lines += ["", "Best and worst classes", *ranking[:5], "  …", *ranking[-5:]]
+    return "\n".join(lines)
+
+
+def _ranking(accuracies: dict[str, float]) -> list[str]:
+    ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
+    return [f"  {name:<32}{accuracy:7.2%}" for name, accuracy in ordered]
+
+
+def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
+    """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
+    chosen = np.linspace(0, evaluation.images - 1, min(count, evaluation.images)).round().astype(int)
+    probabilities = softmax(evaluation.logits[chosen])
+    lines = ["Sample predictions"]
+    for row, likely in zip(chosen, probabilities, strict=True):
+        label = evaluation.labels[row]
+        best = np.argsort(-likely, kind="stable")[:3]
+        named = ", ".join(f"{classes[i]} {likely[i]:.1%}" for i in best)
+        lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {classes[label]:<16} -> {named}")
+    return lines

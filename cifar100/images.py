@@ -1,0 +1,118 @@
+"""Any image -> what the network was trained on: RGB pixels, uint8 [S, S, 3]. The one way in, for files and arrays alike.
+
+Only numpy and Pillow are needed; a PyTorch tensor is taken without importing torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cifar100.errors import UserError
+from cifar100.text import printable
+
+
+def to_pixels(image: Any, size: int = 32) -> np.ndarray:
+    """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
+
+    `image` is a path; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on white; of an animation
+    the first frame is taken); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8, uint16 or float in 0..1; or
+    a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps its exact pixels.
+    Raises UserError, in one sentence, for anything else and for a file that is no image.
+    """
+    rgb = to_rgb(image)
+    width, height = rgb.size
+    if (width, height) != (size, size):
+        scale = size / min(width, height)
+        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
+        if max(wide, high) > 100 * size:
+            raise UserError(f"The image is {width}x{height}: too long and thin to be cropped to a square.")
+        left, top = (wide - size) // 2, (high - size) // 2
+        # Pillow's filters widen with the reduction, which is antialiasing
+        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    return np.asarray(rgb)
+
+
+def to_rgb(image: Any) -> Image.Image:
+    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_pixels` does."""
+    if isinstance(image, str | Path):
+        return _from_file(Path(image))
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor
+        array = image.detach().cpu()
+        array = (array.float() if array.dtype.is_floating_point else array).numpy()
+        if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
+            array = array.transpose(1, 2, 0)
+        elif array.ndim == 3 and array.shape[0] == 3 and array.shape[1] == array.shape[2] > 4:
+            array = array.transpose(1, 2, 0)
+        return _from_array(array)
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    raise UserError(f"An image is a path, a PIL image, an array or a tensor; this is a {type(image).__name__}.")
+
+
+def _from_file(path: Path) -> Image.Image:
+    name = printable(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 90 million pixels
+            with Image.open(path) as image:
+                return _from_pil(image)
+    except FileNotFoundError:
+        raise UserError(f"There is no image {name}.") from None
+    except IsADirectoryError:
+        raise UserError(f"{name} is a folder, not an image.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UserError(f"{name} has more pixels than any photo needs; it is not opened.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{name} is not an image that can be read.") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        raise UserError(f"{name} is damaged and cannot be decoded ({type(error).__name__}).") from None
+
+
+def _from_pil(image: Image.Image) -> Image.Image:
+    if image.width == 0 or image.height == 0:
+        raise UserError("The image has no pixels.")
+    if getattr(image, "n_frames", 1) > 1:
+        image.seek(0)
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        return _from_array(np.asarray(image).astype(np.float64), top=1.0 if image.mode == "F" else 65535.0)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:
+    """uint8, uint16, or numbers in 0..top; `top` is 1 for floats where it is not given."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise UserError(f"An image array is [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; this is {list(array.shape)}.")
+    if array.dtype == np.uint16:
+        top = 65535.0
+    elif array.dtype == bool or np.issubdtype(array.dtype, np.floating):
+        top = top or 1.0
+    elif array.dtype != np.uint8:
+        raise UserError(f"An image array is uint8, uint16 or float in 0..1; this is {array.dtype}.")
+    if top is not None:
+        lowest, highest = float(array.min()), float(array.max())
+        if not (-1e-3 <= lowest and highest <= top * 1.001):  # a NaN fails too
+            raise UserError(
+                f"Pixels as numbers must lie in 0..{top:g}; these run from {lowest:g} to {highest:g}. An image that was "
+                "normalised already cannot be taken: give it as it was."
+            )
+        array = (array.astype(np.float64) * (255 / top)).round().clip(0, 255).astype(np.uint8)
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[array.shape[2]]
+    pixels = np.ascontiguousarray(array[:, :, 0] if mode == "L" else array)
+    image = Image.fromarray(pixels)
+    return image.convert("RGB") if mode != "RGBA" else _from_pil(image)

@@ -1,0 +1,124 @@
+"""A trained model, ready to name what is in images.
+
+    predictor = load_predictor("logs/cifar100/best_model.pth")
+    for class_name, class_id, probability in predictor.predict("photo.jpg"):
+        print(f"{class_name}: {probability:.2%}")
+
+    python inference.py logs/cifar100/best_model.pth      its accuracy, its speed and a few sample predictions
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # run as a file: the package is one folder up, and its modules must shadow no others
+    import sys
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cifar100.errors import UserError
+from cifar100.images import to_pixels
+
+BATCH_SIZE = 128
+"""Images a forward pass, and so the most that are held at once."""
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""uint8 [B, S, S, 3] -> logits float32 [B, C]: all that a Predictor needs of a model."""
+
+
+class Prediction(NamedTuple):
+    """One candidate for what an image shows; unpacks as (class_name, class_id, probability)."""
+
+    class_name: str
+    class_id: int
+    probability: float
+    """In 0..1, over all classes."""
+
+
+class Predictor:
+    """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes."""
+
+    def __init__(self, forward: Forward, classes: Sequence[str], image_size: int, *, source: str = "") -> None:
+        self.forward = forward
+        self.classes = tuple(classes)
+        self.image_size = image_size
+        self.source = source
+
+    def __repr__(self) -> str:
+        size = self.image_size
+        return f"Predictor({len(self.classes)} classes, {size}x{size} pixels, from {self.source or 'memory'})"
+
+    def predict(self, image: Any, top_k: int = 5) -> list[Prediction]:
+        """The `top_k` likeliest classes of one image, the likeliest first.
+
+        `image` is whatever `cifar100.images.to_pixels` takes: a path, a PIL image, an array, a tensor, of any size.
+        Raises UserError where it is no image, or `top_k` is not in 1..number of classes.
+        """
+        return self.predict_batch([image], top_k)[0]
+
+    def predict_batch(self, images: Iterable[Any], top_k: int = 5) -> list[list[Prediction]]:
+        """`predict` for each of many images; see `predict_stream` for more than fit in memory as results."""
+        return list(self.predict_stream(images, top_k))
+
+    def predict_stream(self, images: Iterable[Any], top_k: int = 5) -> Iterator[list[Prediction]]:
+        """`predict` for each image as it comes; a generator is drawn on a batch at a time, never held whole."""
+        count = len(self.classes)
+        if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or not 1 <= top_k <= count:
+            raise UserError(f"top_k is {top_k!r}; it must be a whole number from 1 to {count}, the number of classes.")
+        return self._stream(images, int(top_k))
+
+    def _stream(self, images: Iterable[Any], top_k: int) -> Iterator[list[Prediction]]:
+        for probabilities in self.probabilities(images):
+            order = np.argsort(-probabilities, kind="stable")[:top_k]
+            yield [Prediction(self.classes[i], int(i), float(probabilities[i])) for i in order]
+
+    def probabilities(self, images: Iterable[Any]) -> Iterator[np.ndarray]:
+        """The probabilities of all classes, float64 [C], for each image as it comes."""
+        if isinstance(images, str | Path):
+            raise UserError("A batch is a list or another iterable of images; for one image use predict.")
+        remaining = iter(images)
+        while batch := [to_pixels(image, self.image_size) for image in islice(remaining, BATCH_SIZE)]:
+            yield from softmax(self.forward(np.stack(batch)))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Logits [B, C] -> probabilities float64 [B, C]."""
+    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Predictor:
+    """A Predictor from a checkpoint file, with its own class names, image size and normalisation.
+
+    `device` is "auto", "cpu", "cuda" or "mps". Raises UserError where the file is no checkpoint, or there is no such
+    device.
+    """
+    import torch
+
+    from cifar100.augment import normalize
+    from cifar100.checkpoint import load_checkpoint
+    from cifar100.device import choose_compute
+
+    compute = choose_compute(device, precision)
+    checkpoint = load_checkpoint(path)
+    model = checkpoint.build().eval().to(compute.device, memory_format=torch.channels_last)
+    mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
+
+    def forward(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), compute.autocast():
+            images = normalize(torch.from_numpy(pixels).to(compute.device), mean, std)
+            return model(images).float().cpu().numpy()
+
+    return Predictor(forward, checkpoint.classes, checkpoint.image_size, source=str(path))
+
+
+if __name__ == "__main__":
+    from cifar100.cli import main
+
+    sys.exit(main(["evaluate", *sys.argv[1:], "--samples", "5"]))

@@ -1,0 +1,68 @@
+"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cifar100.augment import augment, draw_epoch, normalize
+from cifar100.config import AugmentConfig
+from cifar100.dataset import Split
+from cifar100.errors import UserError
+
+
+class TrainLoader:
+    """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
+
+    `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller.
+    Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
+    Raises UserError where the cutout square is larger than the images.
+    """
+
+    def __init__(
+        self, split: Split, config: AugmentConfig, *, batch_size: int, seed: int, device: torch.device
+    ) -> None:
+        size = split.images.shape[1]
+        if config.cutout_size > size:
+            raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
+        self.images = torch.from_numpy(split.images).to(device)
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.config = config
+        self.batch_size = batch_size
+        self.seed = seed
+        self.next_epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.next_epoch += 1
+        return self.epoch(self.next_epoch - 1)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
+        count, size = len(self.labels), self.images.shape[1]
+        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size).to(self.images.device)
+        for start in range(first_step * self.batch_size, count, self.batch_size):
+            batch = draws.batch(start, start + self.batch_size)
+            yield augment(self.images[batch.order], batch, self.config), self.labels[batch.order]
+
+
+class EvalLoader:
+    """A split's images in order, only normalised: images float32 [B, 3, S, S] and labels int64 [B], on the device."""
+
+    def __init__(self, split: Split, config: AugmentConfig, *, batch_size: int, device: torch.device) -> None:
+        self.images = torch.from_numpy(split.images).to(device)
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.config = config
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.labels), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield normalize(self.images[rows], self.config.mean, self.config.std), self.labels[rows]

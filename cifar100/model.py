@@ -1,0 +1,142 @@
+"""ResNet for 32x32 images (He et al. 2016, https://arxiv.org/abs/1512.03385), with the CIFAR stem.
+
+The first convolution is 3x3 with stride 1 and no max-pool follows: 32x32 images are too small for the 7x7
+stride-2 stem of ImageNet. Module names are torchvision's, so weights go either way.
+
+    python model.py               a table of the layers of resnet18, their output shapes and parameters
+    python model.py resnet34
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # run as a file: the package is one folder up, and its modules must shadow no others
+    import sys
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar100.errors import UserError
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut: [B, in, H, W] -> [B, out, H/stride, W/stride]."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self.downsample(x), inplace=True)
+
+
+class ResNet(nn.Module):
+    """Normalised images [B, 3, H, W] -> logits [B, num_classes]. `depths` counts the blocks of the four stages."""
+
+    def __init__(self, depths: tuple[int, int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = _stage(depths[0], 64, 64, stride=1)
+        self.layer2 = _stage(depths[1], 64, 128, stride=2)
+        self.layer3 = _stage(depths[2], 128, 256, stride=2)
+        self.layer4 = _stage(depths[3], 256, 512, stride=2)
+        self.fc = nn.Linear(512, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al. 2015, https://arxiv.org/abs/1502.01852
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, 64, H, W]
+        x = self.layer1(x)  # [B, 64, H, W]
+        x = self.layer2(x)  # [B, 128, H/2, W/2]
+        x = self.layer3(x)  # [B, 256, H/4, W/4]
+        x = self.layer4(x)  # [B, 512, H/8, W/8]
+        x = x.mean(dim=(2, 3))  # [B, 512]: global average pooling
+        return self.fc(x)
+
+
+def _stage(depth: int, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    blocks = [BasicBlock(in_channels, out_channels, stride)]
+    blocks += [BasicBlock(out_channels, out_channels, stride=1) for _ in range(depth - 1)]
+    return nn.Sequential(*blocks)
+
+
+def resnet18(num_classes: int = 100) -> ResNet:
+    """ResNet-18: 11,220,132 parameters for 100 classes, 0.56 GFLOP (multiply-adds) a 32x32 image."""
+    return ResNet((2, 2, 2, 2), num_classes)
+
+
+def resnet34(num_classes: int = 100) -> ResNet:
+    """ResNet-34: 21,328,292 parameters for 100 classes, 1.16 GFLOP (multiply-adds) a 32x32 image."""
+    return ResNet((3, 4, 6, 3), num_classes)
+
+
+def build_model(name: str, num_classes: int) -> ResNet:
+    """The network that `--model` names, freshly initialised. Raises UserError for any other name."""
+    networks = {"resnet18": resnet18, "resnet34": resnet34}
+    if name not in networks:
+        raise UserError(f"There is no model {name!r}; there are {', '.join(networks)}.")
+    return networks[name](num_classes)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many trainable numbers the model has."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def layer_table(model: nn.Module, image_size: int = 32) -> list[tuple[str, str, tuple[int, ...], int]]:
+    """(name, kind, output shape without the batch, parameters) of each layer that has parameters, in order of use."""
+    rows: list[tuple[str, str, tuple[int, ...], int]] = []
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
+
+            def note(layer: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
+                kind = type(layer).__name__
+                if isinstance(layer, nn.Conv2d):
+                    kind += f" {layer.kernel_size[0]}x{layer.kernel_size[1]}/{layer.stride[0]}"
+                rows.append((name, kind, tuple(output.shape[1:]), count_parameters(layer)))
+
+            hooks.append(module.register_forward_hook(note))
+    was_training = model.training
+    with torch.inference_mode():
+        model.eval()(torch.zeros(1, 3, image_size, image_size))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+def describe(name: str, num_classes: int = 100, image_size: int = 32) -> str:
+    """The layers of a network as a plain-text table, with its parameter count."""
+    model = build_model(name, num_classes)
+    lines = [
+        f"{name}: {num_classes} classes, {image_size}x{image_size} RGB images",
+        "",
+        f"{'layer':<24}{'kind':<16}{'output':<16}{'parameters':>12}",
+    ]
+    for layer, kind, shape, parameters in layer_table(model, image_size):
+        lines.append(f"{layer:<24}{kind:<16}{' x '.join(map(str, shape)):<16}{parameters:>12,}")
+    total = count_parameters(model)
+    lines += ["", f"Total parameters: {total:,} ({total / 1e6:.1f}M), {total * 4 / 2**20:.1f} MiB as fp32"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from cifar100.cli import main
+
+    sys.exit(main(["model", *sys.argv[1:]]))

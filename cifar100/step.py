@@ -1,0 +1,54 @@
+"""One training step behind one function: precision, loss, gradients, update, and the running sums of the epoch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar100.device import Compute
+
+
+class TrainStep:
+    """Trains a model one batch at a time, and sums what is reported, without ever making the CPU wait for the device.
+
+    `loss_sum` (of smoothed losses), `correct` and `seen` run over the images since `reset_sums`. `first_bad` is the
+    number of the first step whose loss was not finite, -1 where there was none; reading any of them waits.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, compute: Compute, *, label_smoothing: float
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.compute = compute
+        self.label_smoothing = label_smoothing
+        # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        self.first_bad = torch.tensor(-1, device=compute.device)
+        self.reset_sums()
+
+    def reset_sums(self, loss_sum: float = 0.0, correct: int = 0, seen: int = 0) -> None:
+        """Start the sums afresh, or from where an interrupted epoch left them."""
+        self.loss_sum = torch.tensor(loss_sum, dtype=torch.float32, device=self.compute.device)
+        self.correct = torch.tensor(correct, device=self.compute.device)
+        self.seen = seen
+
+    def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        """Update the weights on images [B, 3, S, S] and labels [B]; `number` counts the steps of the whole run from 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with self.compute.autocast():
+            logits = self.model(images)  # [B, classes]
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+        with torch.no_grad():
+            self.loss_sum += loss * len(labels)
+            self.correct += (logits.argmax(dim=1) == labels).sum()
+            self.seen += len(labels)
+            newly_bad = (self.first_bad < 0) & ~torch.isfinite(loss)
+            self.first_bad = torch.where(newly_bad, torch.full_like(self.first_bad, number), self.first_bad)
