@@ -42,6 +42,7 @@ class Draws:
 
 def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int) -> Draws:
     """All draws for one pass over `count` images of side `size`: a pure function of its arguments."""
+
     def rng(transform: str) -> np.random.Generator:
         return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
 

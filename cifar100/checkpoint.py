@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 import cifar100
-from cifar100.config import AugmentConfig
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.config import AugmentConfig
 from cifar100.errors import RunFailed, UserError
 from cifar100.model import ResNet, build_model
 
@@ -70,7 +71,8 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        content = {"format": FORMAT, "version": VERSION} | {item.name: getattr(self, item.name) for item in fields(self)}
+        content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        content |= {item.name: getattr(self, item.name) for item in fields(self)}
         try:
             with temporary.open("wb") as file:
                 torch.save(content, file)
@@ -89,10 +91,11 @@ class Checkpoint:
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
         if expected != found:
-            wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            names = expected.keys() | found.keys()
+            wrong = min(name for name in names if expected.get(name) != found.get(name))
             raise UserError(
-                f"These weights are not a {self.model} of {len(self.classes)} classes: {len(wrong)} tensors differ, "
-                f"the first is {wrong[0]} ({found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'none')})."
+                f"These are not the weights of a {self.model} of {len(self.classes)} classes: "
+                f"{wrong} is {found.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
             )
         model.load_state_dict(self.weights)
         return model
@@ -111,7 +114,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     content = _read(path)
     if content.get("format") == FORMAT:
         if content["version"] != VERSION:
-            raise UserError(f"{path}: checkpoint version {content['version']}; this cifar100 reads {VERSION}. Update it.")
+            raise UserError(f"{path} is of version {content['version']}; this cifar100 reads {VERSION}: update it.")
         known = {item.name for item in fields(Checkpoint)}
         checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
         checkpoint.weights = strip_prefixes(checkpoint.weights)
@@ -171,9 +174,4 @@ def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:
 
 def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights without the `module.` of DataParallel and the `_orig_mod.` of torch.compile in their names."""
-    clean = {}
-    for name, tensor in weights.items():
-        while name.startswith(("module.", "_orig_mod.")):
-            name = name.split(".", 1)[1]
-        clean[name] = tensor
-    return clean
+    return {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in weights.items()}

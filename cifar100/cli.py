@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -194,6 +195,31 @@ class DataPreview:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSamples:
+    """Write some test images as PNG files named by their class, to try predictions on."""
+
+    out: Positional[Path] = Path("samples")
+    """The folder that they go to; it is made."""
+
+    count: int = 10
+    """How many, spread evenly over the classes."""
+
+    dataset: DatasetName = "cifar100"
+    """"synthetic" is the made-up set."""
+
+    data_dir: Path | None = None
+    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+
+    def run(self) -> int:
+        from cifar100.dataset import load_dataset
+        from cifar100.utils import write_samples
+
+        for path in write_samples(load_dataset(self.dataset, self.data_dir), self.out, self.count):
+            print(path)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """The layers of a network, their output shapes and parameters."""
 
@@ -213,12 +239,13 @@ class Model:
         return 0
 
 
-VERBS = {
+VERBS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
     "data check": DataCheck,
     "data preview": DataPreview,
+    "data samples": DataSamples,
     "model": Model,
 }
 
@@ -227,7 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without UTF-8 still gets its text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its text
     try:
         return _run(words)
     except UserError as error:
@@ -263,13 +291,14 @@ def _run(words: list[str]) -> int:
         verb, rest = f"data {rest[0]}", rest[1:]
     if verb not in VERBS:
         raise UserError(f"There is no verb {printable(verb)!r}; cifar100 --help lists them.")
-    return tyro.cli(  # type: ignore[no-any-return]
+    command = tyro.cli(
         VERBS[verb],
         prog=f"cifar100 {verb}",
         args=rest,
         default=_default(verb, rest),
         config=(OmitArgPrefixes,),
-    ).run()
+    )
+    return command.run()
 
 
 def _default(verb: str, words: list[str]) -> object:

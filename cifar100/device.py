@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from cifar100.config import USE_MPS
 from cifar100.errors import UserError
+
+Model = TypeVar("Model", bound=nn.Module)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -21,7 +25,11 @@ class Compute:
     precision: str
     why: str
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def place(self, model: Model) -> Model:
+        """The model, moved here, its weights in the layout that convolutions are fastest in."""
+        return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs in this precision; weights stay fp32."""
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
 

@@ -138,7 +138,7 @@ def evaluate(
     if chosen is None:
         why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
         raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
-    model = checkpoint.build().to(compute.device, memory_format=torch.channels_last)
+    model = compute.place(checkpoint.build())
     config = Config().replace(mean=tuple(checkpoint.mean), std=tuple(checkpoint.std)).augment
     return evaluate_model(model, chosen, name=split, dataset=data, config=config, compute=compute)
 
@@ -175,8 +175,8 @@ def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> 
     probabilities = softmax(evaluation.logits[chosen])
     lines = ["Sample predictions"]
     for row, likely in zip(chosen, probabilities, strict=True):
-        label = evaluation.labels[row]
-        best = np.argsort(-likely, kind="stable")[:3]
+        label = int(evaluation.labels[row])
+        best = np.argsort(-likely, kind="stable")[:3].tolist()
         named = ", ".join(f"{classes[i]} {likely[i]:.1%}" for i in best)
         lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {classes[label]:<16} -> {named}")
     return lines

@@ -1,4 +1,4 @@
-"""Any image -> what the network was trained on: RGB pixels, uint8 [S, S, 3]. The one way in, for files and arrays alike.
+"""Any image -> what the network was trained on: RGB pixels, uint8 [S, S, 3]. The one way in, files and arrays alike.
 
 Only numpy and Pillow are needed; a PyTorch tensor is taken without importing torch.
 """
@@ -47,9 +47,7 @@ def to_rgb(image: Any) -> Image.Image:
         array = image.detach().cpu()
         array = (array.float() if array.dtype.is_floating_point else array).numpy()
         if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
-            array = array.transpose(1, 2, 0)
-        elif array.ndim == 3 and array.shape[0] == 3 and array.shape[1] == array.shape[2] > 4:
-            array = array.transpose(1, 2, 0)
+            array = array.transpose(1, 2, 0)  # [C, H, W], as PyTorch lays images out
         return _from_array(array)
     if isinstance(image, np.ndarray):
         return _from_array(image)
@@ -106,10 +104,10 @@ def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:
         raise UserError(f"An image array is uint8, uint16 or float in 0..1; this is {array.dtype}.")
     if top is not None:
         lowest, highest = float(array.min()), float(array.max())
-        if not (-1e-3 <= lowest and highest <= top * 1.001):  # a NaN fails too
+        if not (lowest >= -1e-3 and highest <= top * 1.001):  # a NaN fails too
             raise UserError(
-                f"Pixels as numbers must lie in 0..{top:g}; these run from {lowest:g} to {highest:g}. An image that was "
-                "normalised already cannot be taken: give it as it was."
+                f"Pixels as numbers must lie in 0..{top:g}; these run from {lowest:g} to {highest:g}. "
+                "An image that was normalised already cannot be taken: give it as it was."
             )
         array = (array.astype(np.float64) * (255 / top)).round().clip(0, 255).astype(np.uint8)
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[array.shape[2]]

@@ -1,10 +1,10 @@
 """A trained model, ready to name what is in images.
 
-    predictor = load_predictor("logs/cifar100/best_model.pth")
-    for class_name, class_id, probability in predictor.predict("photo.jpg"):
-        print(f"{class_name}: {probability:.2%}")
+predictor = load_predictor("logs/cifar100/best_model.pth")
+for class_name, class_id, probability in predictor.predict("photo.jpg"):
+    print(f"{class_name}: {probability:.2%}")
 
-    python inference.py logs/cifar100/best_model.pth      its accuracy, its speed and a few sample predictions
+python inference.py logs/cifar100/best_model.pth      its accuracy, its speed and a few sample predictions
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "
 
     compute = choose_compute(device, precision)
     checkpoint = load_checkpoint(path)
-    model = checkpoint.build().eval().to(compute.device, memory_format=torch.channels_last)
+    model = compute.place(checkpoint.build()).eval()
     mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
 
     def forward(pixels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from cifar100.errors import RunFailed
 from cifar100.run_folder import RunFolder
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "epoch",
     "steps",
     "learning_rate",
@@ -186,7 +186,7 @@ class Journal:
         """Make the metrics files hold exactly these rows, atomically; a few hundred rows cost nothing."""
         self.folder.write(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, COLUMNS)
+        writer = csv.DictWriter(table, list(COLUMNS))
         writer.writeheader()
         writer.writerows(history)
         self.folder.write(self.folder.metrics_csv, table.getvalue())

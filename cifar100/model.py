@@ -44,28 +44,31 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Normalised images [B, 3, H, W] -> logits [B, num_classes]. `depths` counts the blocks of the four stages."""
+    """Normalised images [B, 3, H, W] -> logits [B, num_classes].
 
-    def __init__(self, depths: tuple[int, int, int, int], num_classes: int) -> None:
+    `depths` counts the blocks of the four stages, which are 1, 2, 4 and 8 times `width` channels wide.
+    """
+
+    def __init__(self, depths: tuple[int, int, int, int], num_classes: int, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(depths[0], 64, 64, stride=1)
-        self.layer2 = _stage(depths[1], 64, 128, stride=2)
-        self.layer3 = _stage(depths[2], 128, 256, stride=2)
-        self.layer4 = _stage(depths[3], 256, 512, stride=2)
-        self.fc = nn.Linear(512, num_classes)
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(depths[0], width, width, stride=1)
+        self.layer2 = _stage(depths[1], width, 2 * width, stride=2)
+        self.layer3 = _stage(depths[2], 2 * width, 4 * width, stride=2)
+        self.layer4 = _stage(depths[3], 4 * width, 8 * width, stride=2)
+        self.fc = nn.Linear(8 * width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # He et al. 2015, https://arxiv.org/abs/1502.01852
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, 64, H, W]
-        x = self.layer1(x)  # [B, 64, H, W]
-        x = self.layer2(x)  # [B, 128, H/2, W/2]
-        x = self.layer3(x)  # [B, 256, H/4, W/4]
-        x = self.layer4(x)  # [B, 512, H/8, W/8]
-        x = x.mean(dim=(2, 3))  # [B, 512]: global average pooling
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, width, H, W]
+        x = self.layer1(x)  # [B, width, H, W]
+        x = self.layer2(x)  # [B, 2 width, H/2, W/2]
+        x = self.layer3(x)  # [B, 4 width, H/4, W/4]
+        x = self.layer4(x)  # [B, 8 width, H/8, W/8]
+        x = x.mean(dim=(2, 3))  # [B, 8 width]: global average pooling
         return self.fc(x)
 
 

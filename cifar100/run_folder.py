@@ -35,6 +35,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            for leftover in self.path.glob(".*.tmp"):  # of a run that was killed while it wrote
+                leftover.unlink()
         except Timeout:
             raise UserError(f"Another run is using {self.path}; wait for it, or choose another --run-dir.") from None
         except OSError as error:

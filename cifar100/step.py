@@ -17,9 +17,15 @@ class TrainStep:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, compute: Compute, *, label_smoothing: float
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        compute: Compute,
+        *,
+        label_smoothing: float,
+        compiled: bool = False,
     ) -> None:
-        self.model = model
+        self.forward = torch.compile(model) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
         self.label_smoothing = label_smoothing
@@ -35,11 +41,11 @@ class TrainStep:
         self.seen = seen
 
     def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        """Update the weights on images [B, 3, S, S] and labels [B]; `number` counts the steps of the whole run from 0."""
+        """Update the weights on images [B, 3, S, S] and labels [B]; `number` counts the run's steps from 0."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with self.compute.autocast():
-            logits = self.model(images)  # [B, classes]
+            logits = self.forward(images)  # [B, classes]
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()

@@ -1,9 +1,9 @@
 """A doorway to the data: loaders, class names, and a look at what augmentation does.
 
-    train_loader, test_loader = get_data_loaders()
-    for images, labels in train_loader: ...
+train_loader, test_loader = get_data_loaders()
+for images, labels in train_loader: ...
 
-    python utils.py       each augmentation with its parameters, its speed, a picture of its results; the classes
+python utils.py       each augmentation with its parameters, its speed, a picture of its results; the classes
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +25,10 @@ from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import Config
 from cifar100.dataset import Dataset, load_dataset
 from cifar100.device import choose_compute
+from cifar100.errors import UserError
 from cifar100.evaluate import BATCH_SIZE
 from cifar100.loader import EvalLoader, TrainLoader
+from cifar100.stopwatch import Stopwatch
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -73,14 +74,14 @@ def preview(config: Config, picture: Path) -> str:
 
 def images_per_second(loader: TrainLoader, seconds: float = 2.0) -> float:
     """Augmented images a second that a loader gives on its own, measured over about so many seconds."""
-    served, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    served, watch = 0, Stopwatch()
+    while watch.seconds < seconds:
         for images, _ in loader:
             served += len(images)
-            if time.perf_counter() - start >= seconds:
+            images[0, 0, 0, 0].item()  # waits for the device
+            if watch.seconds >= seconds:
                 break
-    images.cpu()  # waits for the device
-    return served / (time.perf_counter() - start)
+    return served / watch.seconds
 
 
 def class_list(dataset: Dataset) -> list[str]:
@@ -94,7 +95,9 @@ def class_list(dataset: Dataset) -> list[str]:
     return lines
 
 
-def draw_samples(dataset: Dataset, loader: TrainLoader, config: Config, *, images: int = 8, epochs: int = 5) -> Image.Image:
+def draw_samples(
+    dataset: Dataset, loader: TrainLoader, config: Config, *, images: int = 8, epochs: int = 5
+) -> Image.Image:
     """A picture: a row an image, the original first and then what the first epochs' augmentation makes of it."""
     rng = np.random.default_rng(config.optim.seed)
     rows = torch.from_numpy(rng.choice(len(dataset.train), images, replace=False)).to(loader.images.device)
@@ -119,6 +122,26 @@ def draw_samples(dataset: Dataset, loader: TrainLoader, config: Config, *, image
     for row, label in enumerate(dataset.train.labels[rows.cpu().numpy()]):
         pen.text((margin, margin + row * cell + cell // 2 - 8), dataset.classes[label], fill="black")
     return sheet
+
+
+def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
+    """Write test images, spread evenly over the split, as PNG files named by class; their paths.
+
+    Raises UserError where the count is not in 1..size of the split, or the folder cannot be written.
+    """
+    split = dataset.test
+    if not 1 <= count <= len(split):
+        raise UserError(f"--count is {count}; it must be from 1 to {len(split):,}, the test images.")
+    rows = np.linspace(0, len(split) - 1, count).round().astype(int).tolist()
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
+            Image.fromarray(split.images[row]).save(paths[-1])
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}).") from None
+    return paths
 
 
 if __name__ == "__main__":

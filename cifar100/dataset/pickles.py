@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 # The Python-written unpickler: the C one lets a 20-byte file ask for gigabytes of memo.
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
-    _ALLOWED = {
+    _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy", "ndarray"): _Array,

@@ -1,0 +1,56 @@
+# Each target sets up what it needs, from a bare python3. ARGS="…" passes flags on: make train ARGS="--epochs 12"
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help train test test-all demo lint types format bench
+
+help:
+	@echo "make train      train on CIFAR-100 with the fast recipe (data: \$$CIFAR100_DATA_DIR or ./data)"
+	@echo "make demo       train, evaluate and predict on made-up images, in under three minutes"
+	@echo "make test       the fast tests, in under three minutes"
+	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
+	@echo "make lint       ruff        make types   pyright        make format   ruff, rewriting"
+	@echo "make bench      the figures under benchmarks/results/ (needs \$$CIFAR100_DATA_DIR)"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+train: $(READY)
+	$(BIN)/cifar100 train --recipe fast $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(READY)
+	$(BIN)/python benchmarks/training_loop.py --data-dir "$${CIFAR100_DATA_DIR:?}"
+
+demo: $(READY)
+	@rm -rf demo
+	@echo "--- 1 of 4: train for four epochs on the synthetic set"
+	$(BIN)/cifar100 train --dataset synthetic --epochs 4 --warmup-epochs 1 --batch-size 64 --lr 0.05 --cutout-size 0 \
+		--run-dir demo/run
+	@echo "--- 2 of 4: evaluate"
+	$(BIN)/cifar100 evaluate demo/run/best_model.pth --dataset synthetic --precision auto
+	@echo "--- 3 of 4: write three images to files"
+	$(BIN)/cifar100 data samples demo/images --dataset synthetic --count 3
+	@echo "--- 4 of 4: predict what is in them"
+	$(BIN)/cifar100 predict demo/images/*.png --checkpoint demo/run/best_model.pth --top-k 3

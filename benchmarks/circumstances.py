@@ -1,0 +1,46 @@
+"""What a figure depends on beside the code: written next to every result under benchmarks/results/."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def circumstances() -> dict[str, str | int]:
+    """The command, the commit, the hardware and the versions, as JSON types."""
+    return {
+        "command": shlex.join(["python", *(str(word).replace(f"{ROOT}/", "") for word in sys.argv)]),
+        "date": date.today().isoformat(),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count() or 0,
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name and what of it matters to bf16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor()
+    text = cpuinfo.read_text()
+    name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "?")
+    features = [label for flag, label in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")) if flag in text]
+    return " ".join([name, *features])
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,120 @@
+"""The training loop against the bare step of its model; its memory; the wait before its first step.
+
+    python benchmarks/training_loop.py --data-dir DIR
+
+The loop is `cifar100.train.train` itself, on the synthetic set, the second epoch's own figure. The bare step is the
+same model, optimizer and precision on one batch that never changes: no data, no augmentation, no sums, no journal.
+The two take turns, so that the machine's moods fall on both; the ratio is taken pair by pair. Writes
+benchmarks/results/training_loop.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from circumstances import RESULTS, circumstances
+from torch.nn import functional as F
+
+from cifar100.config import Config
+from cifar100.device import choose_compute
+from cifar100.model import resnet18
+from cifar100.optim import build_optimizer
+from cifar100.train import train
+
+STEPS = 19  # as many as an epoch of the synthetic set has
+
+
+def bare_images_per_second(batch_size: int) -> float:
+    """Training throughput on one fixed batch."""
+    config, compute = Config(), choose_compute()
+    model = compute.place(resnet18())
+    optimizer = build_optimizer(model, config.optim)
+    images = torch.randn(batch_size, 3, 32, 32, device=compute.device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(100, (batch_size,), device=compute.device)
+
+    def step() -> None:
+        with compute.autocast():
+            loss = F.cross_entropy(model(images).float(), labels, label_smoothing=config.optim.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    step()
+    step()
+    compute.synchronize()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    compute.synchronize()
+    return STEPS * batch_size / (time.perf_counter() - start)
+
+
+def loop_images_per_second(folder: Path) -> float:
+    """Training throughput of the second epoch of a real run."""
+    config = Config().replace(dataset="synthetic", epochs=2, run_dir=folder, eval_every=2)
+    return train(config).history[1]["images_per_second"]
+
+
+FIRST_STEPS = """
+import sys, time, resource
+from cifar100 import cli
+from cifar100.step import TrainStep
+call, done = TrainStep.__call__, 0
+def counted(self, *args, **kwargs):
+    global done
+    call(self, *args, **kwargs)
+    done += 1
+    if done == 1: print("first", time.time(), file=sys.stderr)
+    if done == 30:
+        print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+        raise KeyboardInterrupt
+TrainStep.__call__ = counted
+cli.main(["train", *sys.argv[1:]])
+"""
+
+
+def start_and_memory(data_dir: Path, folder: Path) -> tuple[float, float]:
+    """(seconds from the command to the end of the first step, peak memory in MiB after thirty) on the real data."""
+    began = time.time()
+    command = [sys.executable, "-c", FIRST_STEPS, "--data-dir", str(data_dir), "--run-dir", str(folder)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
+    told = dict(line.split()[:2] for line in lines if line.startswith(("first", "peak")))
+    return float(told["first"]) - began, int(told["peak"]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--pairs", type=int, default=5)
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        starts = [start_and_memory(args.data_dir, Path(scratch) / "start") for _ in range(3)]
+        pairs = []
+        for number in range(args.pairs):
+            bare = bare_images_per_second(Config().optim.batch_size)
+            pairs.append((loop_images_per_second(Path(scratch) / f"run{number}"), bare))
+    ratios = [loop / bare for loop, bare in pairs]
+    result = {
+        "loop_images_per_second": [round(loop, 1) for loop, _ in pairs],
+        "bare_step_images_per_second": [round(bare, 1) for _, bare in pairs],
+        "ratio": [round(ratio, 3) for ratio in ratios],
+        "ratio_median": round(statistics.median(ratios), 3),
+        "seconds_to_first_step": [round(seconds, 2) for seconds, _ in starts],
+        "peak_memory_mib": [round(peak) for _, peak in starts],
+        "circumstances": circumstances() | {"compute": str(choose_compute()), "batch_size": Config().optim.batch_size},
+    }
+    (RESULTS / "training_loop.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""One training run: its parts, where it stands, and what it tells and keeps. `cifar100.train` moves it on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cifar100.checkpoint import Checkpoint, versions
+from cifar100.config import Config, RunConfig
+from cifar100.dataset import Dataset, Split
+from cifar100.device import Compute
+from cifar100.errors import RunFailed, UserError
+from cifar100.evaluate import Evaluation, evaluate_model
+from cifar100.journal import COLUMNS, Journal, Progress
+from cifar100.loader import TrainLoader
+from cifar100.model import count_parameters
+from cifar100.optim import learning_rate
+from cifar100.report.curves import draw_curves
+from cifar100.run_folder import RunFolder
+from cifar100.step import TrainStep
+from cifar100.stopwatch import Stopwatch
+
+
+@dataclass
+class LoopState:
+    """Where a run stands: with the weights and the optimizer, all that is needed to go on exactly."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps done in the epoch after them, and the sums over these:
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0  # of the latest evaluation
+    elapsed_seconds: float = 0.0  # of the whole run, the time between interruption and resumption left out
+    best_top1: float = -1.0
+
+
+@dataclass(kw_only=True)
+class Run:
+    """The parts of one training run."""
+
+    config: Config
+    recipe: str
+    compute: Compute
+    dataset: Dataset
+    eval_split: Split
+    eval_name: str  # "test", or "val" where some of train is held out
+    model: nn.Module
+    step: TrainStep
+    loader: TrainLoader
+    folder: RunFolder
+    journal: Journal
+    state: LoopState = field(default_factory=LoopState)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def read_sums(self) -> None:
+        """Bring the running sums from the device into the state. Raises RunFailed where a loss was not finite."""
+        self.state.loss_sum, self.state.correct = self.step.loss_sum.item(), int(self.step.correct.item())
+        self.state.seen = self.step.seen
+        bad = int(self.step.first_bad.item())
+        if bad >= 0:
+            epoch, step = divmod(bad, len(self.loader))
+            saved = self.folder.last.exists() or self.folder.best.exists()
+            kept = "The last good checkpoint is kept. " if saved else ""
+            raise RunFailed(
+                f"The loss was not a finite number at step {bad + 1} of the run (epoch {epoch + 1}, step {step + 1}). "
+                f"{kept}Most often the learning rate is too high: start again with a lower --lr."
+            )
+
+    def progress(self, rate: float, *, timed: bool) -> Progress:
+        """What the display shows; the time left only where enough steps were `timed`. Needs `read_sums` before."""
+        config, state = self.config, self.state
+        epochs, steps = config.optim.epochs, len(self.loader)
+        steps_left = (epochs - state.epoch) * steps - state.step
+        evaluations_left = -(-epochs // config.run.eval_every) - state.epoch // config.run.eval_every
+        seconds_left = steps_left * state.train_seconds / state.step + evaluations_left * state.eval_seconds
+        return Progress(
+            epoch=state.epoch + 1,
+            epochs=epochs,
+            step=state.step,
+            steps=steps,
+            loss=state.loss_sum / state.seen,
+            top1=state.correct / state.seen,
+            learning_rate=rate,
+            images_per_second=state.seen / state.train_seconds,
+            seconds_left=seconds_left if timed else None,
+        )
+
+    def finish_epoch(self, *, train_seconds: float, evaluated: bool) -> dict[str, Any]:
+        """End the epoch: evaluate where that is due, add its row (`cifar100.journal.COLUMNS`) to the history, and
+        stand at the start of the next one."""
+        self.read_sums()
+        state, steps = self.state, len(self.loader)
+        row = dict.fromkeys(COLUMNS) | {
+            "epoch": state.epoch + 1,
+            "steps": (state.epoch + 1) * steps,
+            "learning_rate": learning_rate(state.epoch * steps + steps - 1, steps, self.config.optim),
+            "train_loss": state.loss_sum / state.seen,
+            "train_top1": state.correct / state.seen,
+            "images_per_second": state.seen / train_seconds,
+            "train_seconds": train_seconds,
+        }
+        if evaluated:
+            watch = Stopwatch()
+            evaluation = self.evaluate(self.compute, self.eval_split, self.eval_name)
+            row |= {name: getattr(evaluation, name) for name in ("split", "loss", "top1", "top5", "superclass_top1")}
+            row["eval_seconds"] = state.eval_seconds = watch.seconds
+        self.history.append(row)
+        state.epoch, state.step, state.train_seconds = state.epoch + 1, 0, 0.0
+        self.step.reset_sums()
+        return row
+
+    def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
+        """The model as it is now, on a split."""
+        config, dataset = self.config.augment, self.dataset
+        return evaluate_model(self.model, split, name=name, dataset=dataset, config=config, compute=compute)
+
+    def save(self, path: Path, chosen_on: str) -> None:
+        """Write a checkpoint of this moment. Raises RunFailed, leaving what is there, where a weight is no number."""
+        self.read_sums()
+        config, dataset = self.config, self.dataset
+        checkpoint = Checkpoint(
+            model=config.model.model,
+            weights=self.model.state_dict(),
+            classes=list(dataset.classes),
+            superclasses=list(dataset.superclasses),
+            superclass_of=list(dataset.superclass_of),
+            image_size=dataset.image_size,
+            mean=list(config.augment.mean),
+            std=list(config.augment.std),
+            dataset=str(dataset),
+            fingerprint=dataset.train.fingerprint,
+            chosen_on=chosen_on,
+            metrics=self.history[-1] if self.history else {},
+            config=config.flat(),
+            recipe=self.recipe,
+            optimizer=self.step.optimizer.state_dict(),
+            scaler=self.step.scaler.state_dict(),
+            loop=asdict(self.state),
+            history=self.history,
+            precision=self.compute.precision,
+        )
+        if not checkpoint.is_finite():
+            raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
+        checkpoint.save(path)
+
+    def restore(self, path: Path, checkpoint: Checkpoint, complaints: list[str]) -> None:
+        """Put the run where the checkpoint left it, and cut the metrics files back to there."""
+        self.model.load_state_dict(checkpoint.build().state_dict())
+        self.step.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step.scaler.load_state_dict(checkpoint.scaler)
+        self.state = LoopState(**checkpoint.loop)
+        self.history = list(checkpoint.history)
+        self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
+        self.journal.rewrite(self.history)
+        for complaint in complaints:
+            self.journal.say(f"Passed over: {complaint}")
+        state = self.state
+        self.journal.say(f"Resumed from {path}: {state.epoch} epochs and {state.step} steps done.")
+        if checkpoint.precision != self.compute.precision:
+            self.journal.say(
+                f"It ran in {checkpoint.precision} before, now in {self.compute.precision}: not bit for bit."
+            )
+
+    def introduce(self, moved: Path | None) -> None:
+        """The first lines of a run: what, on which images, where and why there, with which settings."""
+        config, say = self.config, self.journal.say
+        parameters = count_parameters(self.model)
+        say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {self.recipe}")
+        say(f"Data      {self.dataset}")
+        if self.eval_name == "val":
+            say(f"          {len(self.eval_split):,} train images held out to choose the best checkpoint on")
+        say(f"Device    {self.compute}")
+        if config.run.num_workers:
+            say(f"          --num-workers {config.run.num_workers} has no effect: images are augmented on the device")
+        differing = config.differences(Config())
+        told = ", ".join(f"{name} {mine} ({baseline})" for name, (mine, baseline) in differing.items())
+        say(f"Settings  differing from the baseline: {told or 'none'}")
+        say(
+            "          "
+            + ", ".join(f"{name} {value}" for name, value in config.flat().items() if name not in differing)
+        )
+        if config.optim.warmup_epochs >= config.optim.epochs:
+            say("          warmup is as long as the run: the learning rate rises to its end; see --warmup-epochs")
+        say(f"Run       {self.folder.path}, log {self.journal.log_path.name}")
+        if moved is not None:
+            say(f"          the run that was here is now in {moved}")
+        settings = {"recipe": self.recipe, "settings": config.flat(), "versions": versions()}
+        self.folder.write_json(self.folder.config, settings)
+
+    def conclude(self) -> None:
+        """The last lines of a run: the headline figure, in fp32, of the last epoch's weights on the test set."""
+        compute = Compute(self.compute.device, "fp32", "for the headline figure")
+        evaluation = self.evaluate(compute, self.dataset.test, "test")
+        self.folder.write_json(self.folder.evaluation, evaluation.to_json() | {"versions": versions()})
+        say, folder = self.journal.say, self.folder
+        say(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
+        label = "the test set itself, so it flatters" if self.eval_name == "test" else "images held out of train"
+        say(f"          best epoch {self.state.best_top1:.2%} on {self.eval_name}: {folder.best} (chosen on {label})")
+        if self.dataset.name == "synthetic":
+            say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
+        say(draw_curves(self.history, folder.curves, title=f"{self.config.model.model}, recipe {self.recipe}"))
+        say(f"Next      cifar100 evaluate {folder.best}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
+
+
+def refuse_changes(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
+    """Raise UserError, naming what differs, where going on from the checkpoint would not be the same run."""
+    if not checkpoint.loop:
+        raise UserError("--resume: the checkpoint holds weights only, and nothing to go on from.")
+    free = {setting.name for setting in fields(RunConfig)}
+    changed = Config.from_flat(checkpoint.config).differences(config)
+    told = [
+        f"--{name.replace('_', '-')} was {was} and is now {now}"
+        for name, (was, now) in changed.items()
+        if name not in free
+    ]
+    if told:
+        raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
+    if checkpoint.fingerprint != dataset.train.fingerprint:
+        raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")

@@ -1,0 +1,19 @@
+"""A clock for runs that may be interrupted."""
+
+import time
+
+
+class Stopwatch:
+    """Seconds since it was made or restarted, on top of those it is given."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.began = time.monotonic() - seconds
+
+    def restart(self) -> None:
+        """Count from 0 again."""
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.monotonic() - self.began

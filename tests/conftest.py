@@ -1,0 +1,99 @@
+"""Fixtures: a tiny dataset in the official layout, and commands run as a user would run them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.dataset import synthetic
+from cifar100.dataset.base import Split
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def write_official(folder: Path, *, train_per_class: int, test_per_class: int) -> Path:
+    """The official `cifar-100-python` layout, filled with a few synthetic images a class; the folder above it."""
+    dataset = synthetic.make()
+    target = folder / "cifar-100-python"
+    target.mkdir(parents=True)
+    for name, split, per_class in (
+        ("train", dataset.train, train_per_class),
+        ("test", dataset.test, test_per_class),
+    ):
+        images, labels = first_of_each_class(split, per_class)
+        content = {
+            b"data": np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1),
+            b"fine_labels": labels.tolist(),
+            b"coarse_labels": [SUPERCLASS_OF[label] for label in labels],
+            b"filenames": [b"image_%d.png" % number for number in range(len(labels))],
+            b"batch_label": b"made up",
+        }
+        (target / name).write_bytes(pickle.dumps(content, protocol=2))
+    names = {b"fine_label_names": encoded(CLASSES), b"coarse_label_names": encoded(SUPERCLASSES)}
+    (target / "meta").write_bytes(pickle.dumps(names, protocol=2))
+    return folder
+
+
+def first_of_each_class(split: Split, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images of each class, in an order that is not the canonical one."""
+    place = np.arange(len(split)) - np.searchsorted(split.labels, split.labels)
+    rows = np.flatnonzero(place < per_class)[::-1]
+    return split.images[rows], split.labels[rows]
+
+
+def encoded(names: tuple[str, ...]) -> list[bytes]:
+    return [name.encode() for name in names]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 train and 100 test images in the official layout."""
+    return write_official(tmp_path_factory.mktemp("tiny"), train_per_class=2, test_per_class=1)
+
+
+@pytest.fixture
+def command(tiny_data: Path, tmp_path: Path) -> Command:
+    """Runs `python WORDS…` in a folder (the test's own by default), the tiny data in $CIFAR100_DATA_DIR."""
+
+    def run(*words: str | Path, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 150):
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env={**os.environ, "CIFAR100_DATA_DIR": str(tiny_data), **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cifar100(command: Command) -> Command:
+    """Runs `cifar100 WORDS…`."""
+    return lambda *words, **options: command("-m", "cifar100.cli", *words, **options)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """In CI nothing may be skipped for something missing: a skip there is a hole in what CI says."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if os.environ.get("CI") and skipped and not config.getoption("markexpr"):
+        terminalreporter.write_line(f"CI: {len(skipped)} tests were skipped, which counts as failure", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if os.environ.get("CI") and skipped and not session.config.getoption("markexpr"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,203 @@
+"""The brief's commands and interfaces, word for word, as a user who follows it would meet them.
+
+The tree is copied, `config.py` is edited by hand (few epochs, a small batch, no workers), and the four commands run
+from inside `cifar100/`, from a plain clone: nothing of it is installed where they run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import ROOT, write_official
+
+
+class House:
+    """A copy of the tree with the brief's four commands run in it, in the brief's order."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.inside = root / "clone" / "cifar100"
+        shutil.copytree(ROOT / "cifar100", self.inside, ignore=shutil.ignore_patterns("__pycache__", "data", "logs"))
+        self.edit("epochs: int = 100", "epochs: int = 2")
+        self.edit("batch_size: int = 128", "batch_size: int = 32")
+        self.edit("checkpoint_every: int = 10", "checkpoint_every: int = 1")
+        self.data = write_official(root / "data", train_per_class=2, test_per_class=1)
+        self.model = self.run("model.py")
+        self.utils = self.run("utils.py")
+        self.train = self.run("train.py")
+        self.inference = self.run("inference.py", "logs/cifar100/best_model.pth")
+
+    def edit(self, old: str, new: str) -> None:
+        """Change a value in config.py, as a user would with an editor."""
+        path = self.inside / "config.py"
+        text = path.read_text()
+        assert text.count(old) == 1, f"config.py no longer says {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def run(self, *words: str) -> str:
+        """What `python WORDS…` prints, from inside cifar100/."""
+        result = subprocess.run(
+            [sys.executable, *words],
+            cwd=self.inside,
+            env={**os.environ, "CIFAR100_DATA_DIR": str(self.data)},
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return House(tmp_path_factory.mktemp("brief"))
+
+
+def test_the_commands_run_the_copied_tree(house: House) -> None:
+    assert re.search(r"Epoch +2/2 ", house.train)
+
+
+def test_model_shows_the_architecture_and_11m_parameters(house: House) -> None:
+    assert "11,220,132" in house.model
+    assert re.search(r"conv1 +Conv2d 3x3/1 +64 x 32 x 32", house.model)
+    assert re.search(r"layer4\.1\.conv2 +Conv2d 3x3/1 +512 x 4 x 4", house.model)
+    assert re.search(r"fc +Linear +100 +51,300", house.model)
+
+
+def test_utils_shows_the_augmentation_and_the_classes(house: House) -> None:
+    for told in ("pad 4 px", "p = 0.5", "16x16", "(0.5071, 0.4867, 0.4408)", "(0.2675, 0.2565, 0.2761)"):
+        assert told in house.utils
+    assert re.search(r"gives [\d,]+ augmented images/s", house.utils)
+    assert "100 classes in 20 superclasses" in house.utils
+    assert "aquatic_mammals" in house.utils
+    assert "lawn_mower" in house.utils
+    with Image.open(house.inside / "augmentations.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_train_writes_the_files_that_the_brief_names(house: House) -> None:
+    logs = house.inside / "logs" / "cifar100"
+    assert [path.name for path in logs.glob("training_log_*.txt") if re.fullmatch(r"\D+\d{8}_\d{6}\.txt", path.name)]
+    for name in ("best_model.pth", "checkpoint_epoch_1.pth", "checkpoint_epoch_2.pth", "last.pth"):
+        assert (logs / name).is_file()
+    for name in ("metrics.jsonl", "metrics.csv", "config.json", "curves.png"):
+        assert (logs / name).is_file()
+    log = next(logs.glob("training_log_*.txt")).read_text()
+    assert "Epoch   2/2" in log
+    assert "Final     test top-1" in log
+
+
+def test_inference_shows_accuracy_throughput_and_samples(house: House) -> None:
+    assert re.search(r"top-1 +\d+\.\d\d%", house.inference)
+    assert re.search(r"throughput +[\d,]+ images/s", house.inference)
+    assert len(re.findall(r"(?:right|WRONG)  \w+ +-> \w+ \d", house.inference)) == 5
+
+
+def run_snippet(house: House, snippet: str) -> str:
+    """Run the brief's Python from another folder, the clone on the path."""
+    result = subprocess.run(
+        [sys.executable, "-c", snippet],
+        cwd=house.root,
+        env={**os.environ, "PYTHONPATH": str(house.inside.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+SINGLE = """
+from cifar100.inference import load_predictor
+from PIL import Image
+
+# Load predictor
+predictor = load_predictor('logs/cifar100/best_model.pth')
+
+# Predict single image
+image = Image.open('test_image.jpg')
+results = predictor.predict(image, top_k=5)
+
+# Display results
+for class_name, class_id, probability in results:
+    print(f"{class_name}: {probability:.2%}")
+"""
+
+BATCH = """
+from cifar100.inference import load_predictor
+from PIL import Image
+predictor = load_predictor('logs/cifar100/best_model.pth')
+
+images = [Image.open(f'image_{i}.jpg') for i in range(10)]
+batch_results = predictor.predict_batch(images, top_k=5)
+
+for i, results in enumerate(batch_results):
+    print(f"\\nImage {i}:")
+    for class_name, class_id, prob in results:
+        print(f"  {class_name}: {prob:.2%}")
+"""
+
+
+def test_the_two_snippets(house: House) -> None:
+    if not (house.root / "logs").exists():
+        (house.root / "logs").symlink_to(house.inside / "logs")
+    for number in range(10):
+        Image.new("RGB", (200 + number, 150), (20 * number, 100, 200)).save(house.root / f"image_{number}.jpg")
+    (house.root / "image_0.jpg").rename(house.root / "test_image.jpg")
+    shutil.copy(house.root / "test_image.jpg", house.root / "image_0.jpg")
+
+    lines = run_snippet(house, SINGLE).splitlines()
+    assert len(lines) == 5
+    percentages = [float(re.fullmatch(r"\w+: (\d+\.\d\d)%", line).group(1)) for line in lines]  # type: ignore[union-attr]
+    assert percentages == sorted(percentages, reverse=True)
+    printed = run_snippet(house, BATCH)
+    assert printed.count("Image ") == 10
+    assert len(re.findall(r"^  \w+: \d+\.\d\d%$", printed, re.MULTILINE)) == 50
+
+
+def test_config_is_the_recipe_of_the_brief() -> None:
+    from cifar100.config import USE_MPS, Config
+    from cifar100.recipes import recipe
+
+    text = (ROOT / "cifar100" / "config.py").read_text()
+    assert "USE_MPS = True" in text
+    assert "num_workers: int = 0" in text, "the brief's remedy, no workers, is the default"
+    assert USE_MPS is True
+    settings = Config().flat()
+    brief = {
+        "lr": 0.1,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "decay_norms": True,
+        "warmup_epochs": 5,
+        "epochs": 100,
+        "batch_size": 128,
+        "label_smoothing": 0.1,
+        "crop_padding": 4,
+        "flip_probability": 0.5,
+        "cutout_size": 16,
+        "cutout_probability": 0.5,
+        "mean": [0.5071, 0.4867, 0.4408],
+        "std": [0.2675, 0.2565, 0.2761],
+        "model": "resnet18",
+        "checkpoint_every": 10,
+    }
+    assert {name: settings[name] for name in brief} == brief
+    assert recipe("baseline") == Config()
+
+
+def test_resnet34_can_be_tried() -> None:
+    from cifar100.model import count_parameters, resnet34
+
+    assert count_parameters(resnet34()) == 21_328_292

@@ -1,0 +1,325 @@
+"""Training runs: what they keep, how they stop, and that going on is exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cifar100.checkpoint import Checkpoint, load_checkpoint
+from cifar100.config import Config
+from cifar100.errors import RunFailed, UserError
+from cifar100.journal import COLUMNS
+from cifar100.model import ResNet
+from cifar100.run_folder import RunFolder
+from cifar100.step import TrainStep
+from cifar100.train import train
+from conftest import ROOT, Command
+
+SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02}
+
+
+@pytest.fixture
+def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A run of 2 epochs of 4 steps, of a network with a fiftieth of the work of resnet18."""
+    for module in ("cifar100.train", "cifar100.checkpoint"):
+        monkeypatch.setattr(import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8))
+    return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_checkpoint(folder / "last.pth").weights
+
+
+def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def figures(folder: Path) -> list[dict[str, object]]:
+    """The rows of metrics.jsonl without what a clock gave."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in COLUMNS if "second" not in name} for row in rows]
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int) -> None:
+    """Send this process a signal during a step of the next run."""
+    call = TrainStep.__call__
+
+    def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        if number == step:
+            os.kill(os.getpid(), signal_number)
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+
+    monkeypatch.setattr(TrainStep, "__call__", interrupted)
+
+
+def test_a_run_keeps_what_it_promises(config: Config) -> None:
+    result = train(config.replace(checkpoint_every=2))
+    folder = result.folder
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".", "training_log_"))}
+    assert names == {
+        "best_model.pth",
+        "checkpoint_epoch_2.pth",
+        "config.json",
+        "curves.png",
+        "evaluation.json",
+        "last.pth",
+        "metrics.csv",
+        "metrics.jsonl",
+    }
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert (folder / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+    best = load_checkpoint(folder / "best_model.pth")
+    assert best.chosen_on == "the best top-1 on test"
+    assert best.metrics["top1"] == max(row["top1"] for row in result.history)
+    assert json.loads((folder / "config.json").read_text())["settings"]["epochs"] == 2
+    assert json.loads((folder / "evaluation.json").read_text())["images"] == 100
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(config: Config, tmp_path: Path) -> None:
+    runs = [config.replace(run_dir=tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    a, b, c = (weights(train(run).folder) for run in runs)
+    assert_identical(a, b)
+    assert not torch.equal(a["fc.weight"], c["fc.weight"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    config = config.replace(precision=precision)
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
+        stopped = train(config)
+    assert stopped.stopped_by == "SIGTERM"
+    loop = load_checkpoint(stopped.folder / "last.pth").loop
+    assert (loop["epoch"], loop["step"]) == (1, 2)
+    resumed = train(config, resume=True)
+    assert resumed.stopped_by == ""
+    assert_identical(weights(whole), weights(resumed.folder))
+    assert figures(whole) == figures(resumed.folder)
+
+
+def test_stop_after_ends_a_long_schedule_early_and_resume_goes_on(config: Config, tmp_path: Path) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    part = train(config.replace(stop_after=1))
+    assert part.stopped_by == "--stop-after"
+    assert len(part.history) == 1
+    assert_identical(weights(whole), weights(train(config, resume=True).folder))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no time to save: what goes on is the latest save, wherever in an epoch that was."""
+    rng = random.Random(os.environ.get("CIFAR100_TEST_SEED", "7"))
+    words = ["--epochs", "4", "--batch-size", "32", "--lr", "0.02", "--warmup-epochs", "1", "--save-seconds", "0"]
+    whole = tmp_path / "whole"
+    command = [sys.executable, "-m", "cifar100.cli", "train", "--data-dir", str(tiny_data), *words]
+    subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=200)
+
+    killed, folder = 0, tmp_path / "killed"
+    for attempt in range(30):
+        resume = ["--resume"] if (folder / "last.pth").exists() else []
+        process = subprocess.Popen(
+            [*command, "--run-dir", str(folder), *resume], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        if killed < 4 and attempt < 25:
+            seen = (folder / "last.pth").stat().st_mtime_ns if resume else 0
+            while process.poll() is None:  # let it get a little further than the last time, then kill it anywhere
+                time.sleep(0.02)
+                if (folder / "last.pth").exists() and (folder / "last.pth").stat().st_mtime_ns != seen:
+                    break
+            time.sleep(rng.uniform(0, 2.0))
+            process.kill()
+        _, errors = process.communicate(timeout=200)
+        killed += process.returncode == -signal.SIGKILL
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, errors.decode()
+            break
+    assert killed >= 3
+    assert_identical(weights(whole), weights(folder))
+    assert figures(whole) == figures(folder)
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config.replace(checkpoint_every=1)
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    part = train(config.replace(stop_after=1)).folder
+    content = (part / "last.pth").read_bytes()
+    (part / "last.pth").write_bytes(content[: len(content) // 2])
+    resumed = train(config, resume=True)
+    told = capsys.readouterr().out
+    assert "Passed over: " in told
+    assert "last.pth is damaged" in told
+    assert_identical(weights(whole), weights(resumed.folder))
+
+
+def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
+    train(config.replace(stop_after=1))
+    with pytest.raises(UserError, match=r"--lr was 0\.02 and is now 0\.3; --label-smoothing was 0\.1 and is now 0\.2"):
+        train(config.replace(lr=0.3, label_smoothing=0.2), resume=True)
+    train(config.replace(num_workers=3, stop_after=0), resume=True)  # where it runs may change
+
+
+def test_resume_refuses_other_images(config: Config) -> None:
+    train(config.replace(stop_after=1))
+    folder = RunFolder(config.run.run_dir)
+    checkpoint = load_checkpoint(folder.last)
+    checkpoint.fingerprint = "another"
+    checkpoint.save(folder.last)
+    with pytest.raises(UserError, match="the training images are not those of the run"):
+        train(config, resume=True)
+
+
+def test_resume_without_a_run_says_so(config: Config) -> None:
+    with pytest.raises(UserError, match="nothing to go on from"):
+        train(config, resume=True)
+
+
+def test_a_second_run_moves_the_first_aside(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(config.replace(stop_after=1))
+    kept = (first.folder / "last.pth").read_bytes()
+    train(config.replace(seed=1, stop_after=1))
+    (moved,) = (config.run.run_dir / "previous").iterdir()
+    assert str(moved) in capsys.readouterr().out
+    assert (moved / "last.pth").read_bytes() == kept
+    assert list(moved.glob("training_log_*.txt"))
+    assert load_checkpoint(config.run.run_dir / "last.pth").config["seed"] == 1
+
+
+def test_two_runs_do_not_share_a_folder(config: Config) -> None:
+    with RunFolder(config.run.run_dir), pytest.raises(UserError, match="Another run is using"):
+        train(config)
+
+
+def test_a_mistake_leaves_the_earlier_run_where_it_is(config: Config) -> None:
+    train(config.replace(stop_after=1))
+    before = sorted(path.name for path in config.run.run_dir.iterdir())
+    for mistake in ({"cutout_size": 40}, {"data_dir": Path("nowhere")}, {"val_fraction": 0.01}):
+        with pytest.raises(UserError):
+            train(config.replace(**mistake))
+    assert sorted(path.name for path in config.run.run_dir.iterdir()) == before
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_good_checkpoint(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config.replace(stop_after=1))
+    good = weights(config.run.run_dir)
+    call = TrainStep.__call__
+
+    def poisoned(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        images = images * float("nan") if number == 6 else images
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+
+    monkeypatch.setattr(TrainStep, "__call__", poisoned)
+    with pytest.raises(RunFailed, match=r"step 7 of the run \(epoch 2, step 3\).*--lr"):
+        train(config.replace(save_seconds=0), resume=True)
+    kept = weights(config.run.run_dir)
+    assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+    assert load_checkpoint(config.run.run_dir / "last.pth").loop["step"] == 2
+    assert not torch.equal(good["fc.weight"], kept["fc.weight"])
+
+
+def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(TrainStep, "__call__", full)
+    with pytest.raises(RunFailed, match="batch_size in config.py"):
+        train(config)
+
+
+def test_a_full_disk_loses_nothing_that_was_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(config.replace(stop_after=1))
+    before = (config.run.run_dir / "last.pth").read_bytes()
+
+    def full(_content: object, file: object) -> None:
+        file.write(b"half of it")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunFailed, match="No space left on device"):
+        train(config.replace(save_seconds=0), resume=True)
+    assert (config.run.run_dir / "last.pth").read_bytes() == before
+    assert not list(config.run.run_dir.glob(".*.tmp"))
+
+
+def test_an_unwritable_folder_is_a_sentence(config: Config, tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        train(config.replace(run_dir=blocker / "run"))
+
+
+def test_val_fraction_chooses_on_what_it_holds_out(config: Config) -> None:
+    result = train(config.replace(val_fraction=0.5))
+    assert {row["split"] for row in result.history} == {"val"}
+    assert result.history[0]["steps"] == 2, "100 of the 200 images are left to train on"
+    best = load_checkpoint(result.folder / "best_model.pth")
+    assert best.chosen_on == "the best top-1 on val"
+    assert json.loads((result.folder / "evaluation.json").read_text())["split"] == "test"
+
+
+def test_eval_every_skips_epochs_but_never_the_last(config: Config) -> None:
+    rows = train(config.replace(epochs=3, eval_every=2, warmup_epochs=0)).history
+    assert [row["split"] for row in rows] == [None, "test", "test"]
+
+
+def test_no_decay_on_norms_is_a_setting() -> None:
+    from cifar100.model import resnet18
+    from cifar100.optim import build_optimizer
+
+    optimizer = build_optimizer(resnet18(), Config().replace(decay_norms=False).optim)
+    shapes = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in optimizer.param_groups}
+    assert shapes == {5e-4: {2, 4}, 0.0: {1}}
+
+
+def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> None:
+    words = ["train", "--epochs", "50", "--batch-size", "32", "--data-dir", str(tiny_data)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cifar100.cli", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Epoch   1/50"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped by SIGINT" in rest
+    assert load_checkpoint(tmp_path / "logs" / "cifar100" / "last.pth").loop["epoch"] >= 1
+
+
+def test_the_checkpoint_is_whole(config: Config) -> None:
+    checkpoint = load_checkpoint(train(config.replace(stop_after=1)).folder / "last.pth")
+    assert isinstance(checkpoint, Checkpoint)
+    assert (checkpoint.model, checkpoint.image_size, len(checkpoint.classes)) == ("resnet18", 32, 100)
+    assert checkpoint.mean == [0.5071, 0.4867, 0.4408]
+    assert len(checkpoint.optimizer["state"]) == len(list(checkpoint.build().parameters()))
+    assert checkpoint.versions["torch"] == torch.__version__
+    assert "NOT the published images" in checkpoint.dataset
+
+
+def test_plain_lines_off_a_terminal(cifar100: Command) -> None:
+    result = cifar100("train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01")
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    assert "Epoch   1/1 | train loss" in result.stdout
+    assert str(ROOT) not in result.stdout
