@@ -101,7 +101,7 @@ def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) ->
     in_rows = (reach >= top[:, None]) & (reach < top[:, None] + size) & cut[:, None]  # [B, S]
     in_columns = (reach >= left[:, None]) & (reach < left[:, None] + size)  # [B, S]
     hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
-    return images.masked_fill(hole, 0)
+    return torch.where(hole, 0, images)  # masked_fill would give up channels_last
 
 
 def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:

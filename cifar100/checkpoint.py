@@ -23,6 +23,7 @@ from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import AugmentConfig
 from cifar100.errors import RunFailed, UserError
 from cifar100.model import ResNet, build_model
+from cifar100.text import printable
 
 FORMAT, VERSION = "cifar100-checkpoint", 1
 
@@ -81,7 +82,9 @@ class Checkpoint:
             temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise RunFailed(f"{path} could not be written ({reason}). What was there before is intact.") from error
+            raise RunFailed(
+                f"{printable(path)} could not be written ({reason}). What was there before is intact."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -95,7 +98,7 @@ class Checkpoint:
             wrong = min(name for name in names if expected.get(name) != found.get(name))
             raise UserError(
                 f"These are not the weights of a {self.model} of {len(self.classes)} classes: "
-                f"{wrong} is {found.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
+                f"{printable(wrong)} is {found.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
             )
         model.load_state_dict(self.weights)
         return model
@@ -113,42 +116,74 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     content = _read(path)
     if content.get("format") == FORMAT:
-        if content["version"] != VERSION:
-            raise UserError(f"{path} is of version {content['version']}; this cifar100 reads {VERSION}: update it.")
+        version = content.get("version")
+        if version != VERSION:
+            raise UserError(
+                f"{printable(path)} is of version {printable(version)}; this cifar100 reads {VERSION}: update it."
+            )
+        problem = _problem(content)
+        if problem:
+            raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {problem}.")
         known = {item.name for item in fields(Checkpoint)}
         checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
         checkpoint.weights = strip_prefixes(checkpoint.weights)
         return checkpoint
     weights = content.get("state_dict", content.get("model", content))
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"{path} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
+    if not _is_state_dict(weights):
+        raise UserError(f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
     try:
         return _from_state_dict(strip_prefixes(weights))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{printable(path)}: {error}") from None
+
+
+def _problem(content: dict[str, Any]) -> str | None:
+    """What is wrong with the fields that prediction needs, None where nothing is."""
+
+    def is_list(name: str, kind: type | tuple[type, ...]) -> bool:
+        return isinstance(content.get(name), list) and all(isinstance(item, kind) for item in content[name])
+
+    if not _is_state_dict(content.get("weights")):
+        return "its weights are no state dict"
+    if not isinstance(content.get("model"), str):
+        return "it names no model"
+    if not is_list("classes", str) or not content["classes"]:
+        return "its classes are no list of names"
+    if any(not is_list(name, (int, float)) or len(content[name]) != 3 for name in ("mean", "std")):
+        return "its mean and std are not three numbers each"
+    if min(content["std"]) <= 0:
+        return "its std is not above 0"
+    size = content.get("image_size", 32)
+    return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}." + (" It is a folder." if path.is_dir() else ""))
+        raise UserError(f"There is no checkpoint {printable(path)}." + (" It is a folder." if path.is_dir() else ""))
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
             broken = archive.testzip()
         if broken is not None:
-            raise UserError(f"{path} is damaged: its part {broken} does not match its checksum.")
+            raise UserError(f"{printable(path)} is damaged: its part {broken} does not match its checksum.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from None
+        raise UserError(f"{printable(path)} cannot be read ({error.strerror or error}).") from None
     except zipfile.BadZipFile:
-        raise UserError(f"{path} is damaged, or not a checkpoint: it is no zip archive as torch.save writes.") from None
+        raise UserError(
+            f"{printable(path)} is damaged, or not a checkpoint: it is no zip archive as torch.save writes."
+        ) from None
     except Exception as error:  # torch.load raises many kinds for a file that is cut short or carries code
         hostile = "Unsupported" in str(error) or "GLOBAL" in str(error)
         why = "it names code to run, and is refused" if hostile else f"it does not load ({type(error).__name__})"
-        raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.") from None
+        raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint of cifar100.")
+        raise UserError(f"{printable(path)} holds a {type(content).__name__}, not a checkpoint of cifar100.")
     return content
 
 
@@ -157,6 +192,8 @@ def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:
     if head is None or head.ndim != 2:
         raise UserError("no fc.weight in it: these are not the weights of a resnet18 or resnet34.")
     count = len(head)
+    if count > 100_000:
+        raise UserError(f"its fc.weight says that there are {count:,} classes; more than 100,000 are not believed.")
     is_cifar100, defaults = count == len(CLASSES), AugmentConfig()
     checkpoint = Checkpoint(
         model="resnet34" if "layer1.2.conv1.weight" in weights else "resnet18",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from cifar100 import __version__
 from cifar100.config import Config
@@ -107,7 +108,7 @@ class Evaluate:
             device=self.device,
             precision=self.precision,
         )
-        print(f"{self.checkpoint}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
+        print(f"{printable(self.checkpoint)}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
         if checkpoint.chosen_on:
             print(f"kept as {checkpoint.chosen_on}")
         print("\n" + table(evaluation, per_class=self.per_class))
@@ -297,8 +298,28 @@ def _run(words: list[str]) -> int:
         args=rest,
         default=_default(verb, rest),
         config=(OmitArgPrefixes,),
+        registry=_paths(),
     )
     return command.run()
+
+
+def _paths() -> ConstructorRegistry:
+    """How tyro shows and reads a path that may be left out: as PATH, not as {None}|PATH."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def optional_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path | None] | None:
+        if info.type != Path | None:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda words: Path(words[0]),
+            is_instance=lambda value: value is None or isinstance(value, Path),
+            str_from_instance=lambda value: ["none" if value is None else str(value)],
+        )
+
+    return registry
 
 
 def _default(verb: str, words: list[str]) -> object:

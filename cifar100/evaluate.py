@@ -18,8 +18,8 @@ from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute
 from cifar100.errors import UserError
-from cifar100.inference import softmax
 from cifar100.loader import EvalLoader
+from cifar100.text import printable
 
 BATCH_SIZE = 500
 """Images a forward pass of evaluation. It does not change the result beyond rounding."""
@@ -166,17 +166,17 @@ def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
 
 def _ranking(accuracies: dict[str, float]) -> list[str]:
     ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
-    return [f"  {name:<32}{accuracy:7.2%}" for name, accuracy in ordered]
+    return [f"  {printable(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
 
 
 def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
     """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
     chosen = np.linspace(0, evaluation.images - 1, min(count, evaluation.images)).round().astype(int)
-    probabilities = softmax(evaluation.logits[chosen])
+    probabilities = metrics.softmax(evaluation.logits[chosen])
     lines = ["Sample predictions"]
     for row, likely in zip(chosen, probabilities, strict=True):
         label = int(evaluation.labels[row])
         best = np.argsort(-likely, kind="stable")[:3].tolist()
-        named = ", ".join(f"{classes[i]} {likely[i]:.1%}" for i in best)
-        lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {classes[label]:<16} -> {named}")
+        named = ", ".join(f"{printable(classes[i])} {likely[i]:.1%}" for i in best)
+        lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {printable(classes[label]):<16} -> {named}")
     return lines

@@ -15,6 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cifar100.errors import UserError
 from cifar100.text import printable
 
+# Pillow knows more, and hands some (EPS) to other programs.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
+
 
 def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
@@ -25,12 +28,13 @@ def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     Raises UserError, in one sentence, for anything else and for a file that is no image.
     """
     rgb = to_rgb(image)
+    name = f"{printable(image)}: " if isinstance(image, str | Path) else ""
     width, height = rgb.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         if max(wide, high) > 100 * size:
-            raise UserError(f"The image is {width}x{height}: too long and thin to be cropped to a square.")
+            raise UserError(f"{name}The image is {width}x{height}: too long and thin to be cropped to a square.")
         left, top = (wide - size) // 2, (high - size) // 2
         # Pillow's filters widen with the reduction, which is antialiasing
         rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
@@ -42,7 +46,12 @@ def to_rgb(image: Any) -> Image.Image:
     if isinstance(image, str | Path):
         return _from_file(Path(image))
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        try:
+            return _from_pil(image)
+        except UserError:
+            raise
+        except Exception as error:  # one that was opened and not decoded yet
+            raise UserError(f"The image is damaged and cannot be decoded ({type(error).__name__}).") from None
     if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor
         array = image.detach().cpu()
         array = (array.float() if array.dtype.is_floating_point else array).numpy()
@@ -59,7 +68,7 @@ def _from_file(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 90 million pixels
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 return _from_pil(image)
     except FileNotFoundError:
         raise UserError(f"There is no image {name}.") from None
@@ -71,6 +80,10 @@ def _from_file(path: Path) -> Image.Image:
         raise UserError(f"{name} is not an image that can be read.") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
+    except OSError as error:
+        system = error.errno is not None  # those of Pillow's decoders have no number
+        why = f"cannot be read ({error.strerror})" if system else "is damaged and cannot be decoded (OSError)"
+        raise UserError(f"{name} {why}.") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UserError(f"{name} is damaged and cannot be decoded ({type(error).__name__}).") from None
 
@@ -83,7 +96,9 @@ def _from_pil(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         return _from_array(np.asarray(image).astype(np.float64), top=1.0 if image.mode == "F" else 65535.0)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)

@@ -24,6 +24,8 @@ import numpy as np
 
 from cifar100.errors import UserError
 from cifar100.images import to_pixels
+from cifar100.metrics import softmax
+from cifar100.text import printable
 
 BATCH_SIZE = 128
 """Images a forward pass, and so the most that are held at once."""
@@ -80,17 +82,12 @@ class Predictor:
 
     def probabilities(self, images: Iterable[Any]) -> Iterator[np.ndarray]:
         """The probabilities of all classes, float64 [C], for each image as it comes."""
-        if isinstance(images, str | Path):
+        one_image = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
+        if isinstance(images, str | Path) or one_image or not isinstance(images, Iterable):
             raise UserError("A batch is a list or another iterable of images; for one image use predict.")
         remaining = iter(images)
         while batch := [to_pixels(image, self.image_size) for image in islice(remaining, BATCH_SIZE)]:
             yield from softmax(self.forward(np.stack(batch)))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits [B, C] -> probabilities float64 [B, C]."""
-    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Predictor:
@@ -107,7 +104,10 @@ def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "
 
     compute = choose_compute(device, precision)
     checkpoint = load_checkpoint(path)
-    model = compute.place(checkpoint.build()).eval()
+    try:
+        model = compute.place(checkpoint.build()).eval()
+    except UserError as error:
+        raise UserError(f"{printable(path)}: {error}") from None
     mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
 
     def forward(pixels: np.ndarray) -> np.ndarray:

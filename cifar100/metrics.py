@@ -33,18 +33,29 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((log_sum - shifted[np.arange(len(labels)), labels]).mean())
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, float64 [N, C], each row summing to 1."""
+    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
 def superclass_accuracy(logits: np.ndarray, labels: np.ndarray, superclass_of: Sequence[int]) -> float:
-    """Share of images whose largest logit lies in the label's superclass; `superclass_of` [C] maps the classes."""
+    """Share of images whose largest logit lies in the label's superclass; a row with a NaN is a miss.
+
+    `superclass_of` [C] maps the classes.
+    """
     _check(logits, labels)
     coarse = np.asarray(superclass_of)
-    return float((coarse[logits.argmax(axis=1)] == coarse[labels]).mean())
+    hit = (coarse[logits.argmax(axis=1)] == coarse[labels]) & ~np.isnan(logits).any(axis=1)
+    return float(hit.mean())
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int64 [C, C]: how many images of class i were called class j."""
+    """int64 [C, C]: how many images of class i were called class j; one whose logits hold a NaN was called nothing."""
     _check(logits, labels)
     matrix = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
-    np.add.at(matrix, (labels, logits.argmax(axis=1)), 1)
+    named = ~np.isnan(logits).any(axis=1)
+    np.add.at(matrix, (labels[named], logits[named].argmax(axis=1)), 1)
     return matrix
 
 

@@ -14,9 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from conftest import ROOT, write_official
+from PIL import Image
 
 
 class House:

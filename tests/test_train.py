@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT, Command
 from torch import Tensor
 
 from cifar100.checkpoint import Checkpoint, load_checkpoint
@@ -24,7 +25,6 @@ from cifar100.model import ResNet
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.train import train
-from conftest import ROOT, Command
 
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02}
 
@@ -33,7 +33,9 @@ SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02}
 def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A run of 2 epochs of 4 steps, of a network with a fiftieth of the work of resnet18."""
     for module in ("cifar100.train", "cifar100.checkpoint"):
-        monkeypatch.setattr(import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8))
+        monkeypatch.setattr(
+            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+        )
     return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
 
 
@@ -242,7 +244,7 @@ def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: 
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(TrainStep, "__call__", full)
-    with pytest.raises(RunFailed, match="batch_size in config.py"):
+    with pytest.raises(RunFailed, match=r"batch_size in config\.py"):
         train(config)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from cifar100.dataset import pickles, synthetic
 from cifar100.dataset.base import FINGERPRINTS, Dataset, Split, canonical_split, hold_out
 from cifar100.errors import UserError
+from cifar100.text import printable
 
 __all__ = ["FINGERPRINTS", "Dataset", "Split", "canonical_split", "find_folder", "hold_out", "load_dataset", "read"]
 
@@ -38,9 +39,12 @@ def find_folder(data_dir: Path | None = None) -> Path:
     named = [("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))]
     for origin, value in named:
         if value:
-            folder = Path(value).expanduser()
+            try:
+                folder = Path(value).expanduser()
+            except RuntimeError:  # ~somebody who has no home here
+                folder = Path(value)
             if not folder.is_dir():
-                raise UserError(f"{origin} is {folder}, which is not a folder.")
+                raise UserError(f"{origin} is {printable(folder)}, which is not a folder.")
             return folder
     if Path("data").is_dir():
         return Path("data")
@@ -60,6 +64,6 @@ def read(folder: Path) -> Dataset:
         if found is not None:
             return reader.read(found)
     raise UserError(
-        f"{folder} holds no dataset that is understood: expected {pickles.FOLDER}/ with the files train, test and meta "
-        f"(from {HOME}), or these three files themselves."
+        f"{printable(folder)} holds no dataset that is understood: expected {pickles.FOLDER}/ with the files "
+        f"train, test and meta (from {HOME}), or these three files themselves."
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar100.errors import UserError
+from cifar100.text import printable
 
 FINGERPRINTS = {
     "train": "8c7ae522997207fdaf9af4ef8fe36f9653e47923424d9c422064c60ab5d6101b",
@@ -62,7 +63,7 @@ class Dataset:
         known = {"cifar100": "CIFAR-100", "synthetic": "SYNTHETIC images, not CIFAR-100"}[self.name]
         if self.name == "cifar100":
             known += " (verified)" if self.is_cifar100 else " layout, but NOT the published images"
-        return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {self.source}"
+        return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {printable(self.source)}"
 
 
 def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Split:

@@ -16,6 +16,7 @@ import numpy as np
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset.base import Dataset, Split, canonical_split
 from cifar100.errors import UserError
+from cifar100.text import printable
 
 FOLDER = "cifar-100-python"
 IMAGE_BYTES = 3 * 32 * 32
@@ -36,7 +37,7 @@ def read(folder: Path) -> Dataset:
     for key, ours in (("fine_label_names", CLASSES), ("coarse_label_names", SUPERCLASSES)):
         names = meta.get(key)
         if not isinstance(names, list) or tuple(map(_text, names)) != ours:
-            raise UserError(f"{folder / 'meta'}: its {key} are not CIFAR-100's.")
+            raise UserError(f"{printable(folder / 'meta')}: its {key} are not CIFAR-100's.")
     return Dataset(
         name="cifar100",
         train=_read_split(folder / "train"),
@@ -52,21 +53,23 @@ def _read_split(path: Path) -> Split:
     content = _unpickle(path)
     data, labels = content.get("data"), content.get("fine_labels")
     if not isinstance(data, _Array) or len(data.shape) != 2 or data.shape[1] != IMAGE_BYTES:
-        raise UserError(f"{path}: its data is not an array of rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each.")
+        raise UserError(
+            f"{printable(path)}: its data is not an array of rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each."
+        )
     if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 256 for label in labels):
-        raise UserError(f"{path}: its fine_labels are not a list of class ids.")
+        raise UserError(f"{printable(path)}: its fine_labels are not a list of class ids.")
     images = np.frombuffer(data.content, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     try:
         return canonical_split(images, np.array(labels, np.int64), len(CLASSES))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{printable(path)}: {error}") from None
 
 
 class _Array:
     """Stands in for numpy's array while unpickling: accepts bytes and their shape, and allocates nothing itself."""
 
-    shape: tuple[int, ...]
-    content: bytes
+    shape: tuple[int, ...] = ()
+    content: bytes = b""
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran_order, content = state
@@ -87,7 +90,8 @@ class _Dtype:
 
     def __init__(self, code: Any, *_flags: Any) -> None:
         if code not in ("u1", b"u1"):
-            raise pickle.UnpicklingError(f"an array of {str(code)[:20]!r}, where bytes are expected")
+            what = repr(code[:20]) if isinstance(code, str | bytes) else f"a {type(code).__name__}"
+            raise pickle.UnpicklingError(f"an array of {what}, where bytes are expected")
 
     def __setstate__(self, state: Any) -> None:
         pass  # byte order and the like: nothing that matters for single bytes
@@ -103,8 +107,17 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _check_keys(keys: list[Any]) -> None:
+    """Hashing a deeply nested tuple would overflow the C stack."""
+    if not all(isinstance(key, str | bytes) for key in keys):
+        raise pickle.UnpicklingError("a dictionary with a key that is no text")
+
+
 # The Python-written unpickler: the C one lets a 20-byte file ask for gigabytes of memo.
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+_PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class _Unpickler(_PythonUnpickler):
     _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
@@ -112,6 +125,24 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         ("numpy", "dtype"): _Dtype,
         ("_codecs", "encode"): _encode,  # how Python 3 writes bytes at protocol 2
     }
+
+    # Not in the official files, and either allocate what a length claims or hash what may be nested without end.
+    dispatch: ClassVar = {
+        code: load
+        for code, load in _PythonUnpickler.dispatch.items()
+        if bytes([code]) not in (pickle.BYTEARRAY8, pickle.DICT, pickle.ADDITEMS, pickle.FROZENSET)
+    }
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -125,20 +156,25 @@ def _unpickle(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:
-            raise UserError(f"{path}: {size / 2**30:.1f} GiB; no file of CIFAR-100 is that large.")
+            raise UserError(f"{printable(path)}: {size / 2**30:.1f} GiB; no file of CIFAR-100 is that large.")
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError(f"{printable(path)}: cannot be read ({error.strerror}).") from None
     try:
         value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: refused: {error}.") from None
+        raise UserError(f"{printable(path)}: refused: {printable(error)}.") from None
     except Exception as error:  # a forged pickle can make the unpickler raise anything at all
-        raise UserError(f"{path}: damaged: it does not unpickle ({type(error).__name__}).") from None
+        raise UserError(f"{printable(path)}: damaged: it does not unpickle ({type(error).__name__}).") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds a {type(value).__name__} where the official file holds a dictionary.")
+        raise UserError(
+            f"{printable(path)}: holds a {type(value).__name__} where the official file holds a dictionary."
+        )
     return {_text(key): item for key, item in value.items()}
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Text or bytes as text; anything else, which may be nested without end, as its type's name."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else type(value).__name__

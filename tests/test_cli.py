@@ -1,0 +1,202 @@
+"""The command line: its surface, its help, its sentences."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from PIL import Image
+
+from cifar100.checkpoint import Checkpoint
+from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.cli import VERBS, main
+from cifar100.config import Config
+from cifar100.model import resnet18
+
+RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
+RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
+AUGMENT = ["--crop-padding", "--flip-probability", "--cutout-size", "--cutout-probability", "--mean", "--std"]
+OPTIM = ["--epochs", "--batch-size", "--lr", "--momentum", "--nesterov", "--weight-decay", "--decay-norms"]
+OPTIM += ["--warmup-epochs", "--label-smoothing", "--seed"]
+SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, "--model", *OPTIM, *RUN]
+SURFACE = {
+    "train": ["--recipe", "--resume", *SETTINGS],
+    "evaluate": [
+        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json")
+    ],
+    "predict": ["--checkpoint", "--top-k", "--device", "--json"],
+    "data check": [],
+    "data preview": ["--out", *SETTINGS],
+    "data samples": ["--count", "--dataset", "--data-dir"],
+    "model": ["--num-classes", "--image-size"],
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained resnet18 as a checkpoint file."""
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    model = Checkpoint(
+        model="resnet18",
+        weights=resnet18().state_dict(),
+        classes=list(CLASSES),
+        superclasses=list(SUPERCLASSES),
+        superclass_of=list(SUPERCLASS_OF),
+        mean=[0.5, 0.5, 0.5],
+        std=[0.25, 0.25, 0.25],
+    )
+    model.save(path)
+    return path
+
+
+def test_the_verbs() -> None:
+    assert VERBS.keys() == SURFACE.keys()
+
+
+@pytest.mark.parametrize("verb", SURFACE)
+def test_the_flags_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*verb.split(), "--help"])
+    assert exit_.value.code == 0
+    shown = re.findall(r"^[│ ] (?:-h, )?(--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.MULTILINE)
+    assert shown == ["--help", *SURFACE[verb]]
+
+
+def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
+    assert sorted(f"--{name.replace('_', '-')}" for name in Config().flat()) == sorted(SETTINGS)
+    names = [setting.name for section in fields(Config()) for setting in fields(getattr(Config(), section.name))]
+    assert len(names) == len(set(names)), "a flat name must be unique"
+
+
+def test_help_is_quick(cifar100: Command) -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        result = cifar100("train", "--help")
+        assert result.returncode == 0
+        assert "Learning rate at the end of warmup" in result.stdout
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--help"], 0, "train from scratch"),
+        (["--version"], 0, "cifar100 0."),
+        ([], 2, "usage: cifar100 VERB"),
+        (["data"], 2, "usage: cifar100 data VERB"),
+        (["data", "--help"], 0, "usage: cifar100 data VERB"),
+        (["model", "resnet34"], 0, "Total parameters: 21,328,292"),
+    ],
+)
+def test_answers(words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == code
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["fly"], "There is no verb 'fly'"),
+        (["train", "--lr", "-1"], "--lr is -1.0; it must be above 0"),
+        (["train", "--data-dir", "nowhere"], "--data-dir is nowhere, which is not a folder"),
+        (["train", "--resume"], "nothing to go on from"),
+        (["evaluate", "missing.pth"], "There is no checkpoint missing.pth"),
+        (["predict", "photo.jpg"], "There is no checkpoint logs/cifar100/best_model.pth"),
+        (["data", "check", "."], "holds no dataset that is understood"),
+        (["data", "samples", "--dataset", "synthetic", "--count", "0"], "--count is 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    tiny_data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR100_DATA_DIR", str(tiny_data))
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert told in printed.err
+    assert printed.out == ""
+    assert not list(tmp_path.iterdir()) or words[1] == "--resume"
+
+
+def test_without_data_the_three_ways_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
+    assert main(["train"]) == 2
+    told = capsys.readouterr().err
+    assert all(way in told for way in ("1. download", "2. name the folder", "3. try things out", "synthetic"))
+
+
+def test_evaluate_prints_a_table_and_writes_json(
+    checkpoint: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    words = ["--data-dir", str(tiny_data), "--per-class", "--samples", "2", "--json", str(out)]
+    assert main(["evaluate", str(checkpoint), *words]) == 0
+    table = capsys.readouterr().out
+    figures = json.loads(out.read_text())
+    assert f"top-1         {figures['top1']:7.2%}" in table
+    assert table.count("%\n") >= 100 + 20, "every class and superclass"
+    assert len(figures["per_class"]) == 100
+    assert len(figures["per_superclass"]) == 20
+    assert figures["images"] == 100
+    assert figures["versions"]["torch"]
+
+
+def test_predict_names_images_and_goes_on_after_a_bad_one(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (50, 40), "teal").save(good)
+    bad.write_text("not an image")
+    words = ["--checkpoint", str(checkpoint), "--device", "cpu", "--top-k", "3"]
+    assert main(["predict", str(bad), str(good), *words]) == 1
+    printed = capsys.readouterr()
+    assert "bad.png is not an image" in printed.err
+    assert len(re.findall(r"^ +\d+\.\d\d%  \w+ +\d+", printed.out, re.MULTILINE)) == 3
+    assert main(["predict", str(good), "--json", *words]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert [set(item) for item in line["predictions"]] == [{"class_name", "class_id", "probability"}] * 3
+
+
+def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(tiny_data)]) == 1
+    told = capsys.readouterr().out
+    assert "NOT the published images" in told
+    assert re.search(r"train +200 images  fingerprint [0-9a-f]{64}", told)
+
+
+def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "samples", str(tmp_path / "s"), "--dataset", "synthetic", "--count", "3"]) == 0
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name.rsplit("_", 1)[0] for path in paths] == ["apple", "mouse", "worm"]
+    assert Image.open(paths[0]).size == (32, 32)
+
+
+def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifar100.cli import Train, _default
+
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "logs" / "cifar100"
+    folder.mkdir(parents=True)
+    settings = Config().replace(epochs=3, lr=0.7).flat()
+    (folder / "config.json").write_text(json.dumps({"recipe": "fast", "settings": settings}))
+    resumed = _default("train", ["--resume"])
+    assert isinstance(resumed, Train)
+    assert (resumed.recipe, resumed.config.optim.epochs, resumed.config.optim.lr) == ("fast", 3, 0.7)
+    fresh = _default("train", [])
+    assert isinstance(fresh, Train)
+    assert fresh.config == Config()

@@ -1,0 +1,80 @@
+"""The choice of device and precision, the hardware faked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cifar100.device import choose_compute, is_out_of_memory
+from cifar100.errors import UserError
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch):
+    """Pretend that the machine has this hardware."""
+
+    def fake(*, cuda: bool = False, mps: bool = False, bf16_gpu: bool = True, amx: bool = False, avx: bool = False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16_gpu)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "precision", "why"),
+    [
+        ({"cuda": True, "mps": True}, "cuda", "bf16", "this GPU computes bf16 natively"),
+        ({"cuda": True, "bf16_gpu": False}, "cuda", "fp16", "the loss is scaled"),
+        ({"mps": True}, "mps", "fp32", "not been measured on Apple GPUs"),
+        ({"amx": True, "avx": True}, "cpu", "bf16", "AMX"),
+        ({"avx": True}, "cpu", "bf16", "AVX512-BF16"),
+        ({}, "cpu", "fp32", "no fast bf16"),
+    ],
+)
+def test_the_best_there_is(hardware, there: dict[str, bool], device: str, precision: str, why: str) -> None:
+    hardware(**there)
+    compute = choose_compute()
+    assert (compute.device.type, compute.precision) == (device, precision)
+    assert why in compute.why
+
+
+def test_use_mps_false_leaves_the_apple_gpu_alone(hardware) -> None:
+    hardware(mps=True)
+    assert choose_compute(use_mps=False).device.type == "cpu"
+    assert choose_compute("mps", use_mps=False).device.type == "mps", "asked for by name it is used"
+
+
+def test_wishes_are_kept_or_refused_in_a_sentence(hardware) -> None:
+    hardware(amx=True)
+    assert choose_compute("cpu", "fp32").precision == "fp32"
+    with pytest.raises(UserError, match="--device cuda: this machine has none that PyTorch can use; it has cpu"):
+        choose_compute("cuda")
+    with pytest.raises(UserError, match="fp16 is for GPUs"):
+        choose_compute("cpu", "fp16")
+
+
+def test_precision_is_what_the_network_computes_in(hardware) -> None:
+    hardware(amx=True)
+    layer = torch.nn.Linear(4, 4)
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with choose_compute("cpu", precision).autocast():
+            assert layer(torch.zeros(1, 4)).dtype == dtype
+    assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory of the events"), False),
+    ],
+)
+def test_out_of_memory_is_recognised(error: Exception, answer: bool) -> None:
+    assert is_out_of_memory(error) is answer
