@@ -11,6 +11,7 @@ import io
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -146,12 +147,20 @@ class RichDisplay:
             self.bar.stop()
 
 
+def _display() -> Display:
+    """Live on a terminal, where rich is installed; plain lines elsewhere."""
+    if sys.stdout.isatty():
+        with suppress(ImportError):
+            return RichDisplay()
+    return PlainDisplay()
+
+
 class Journal:
     """Tells a run to the console, its text log and its metrics files. Use as a context."""
 
     def __init__(self, folder: RunFolder, *, resume: bool) -> None:
         self.folder = folder
-        self.display: Display = RichDisplay() if sys.stdout.isatty() else PlainDisplay()
+        self.display = _display()
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
         self.log = self.log_path.open("a", encoding="utf-8")

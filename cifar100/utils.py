@@ -65,7 +65,7 @@ def preview(config: Config, picture: Path) -> str:
         f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
-        f"Originals (left of each pair) and augmented versions: {picture}",
+        f"Originals, each beside five augmented versions: {picture}",
         "",
         *class_list(dataset),
     ]
