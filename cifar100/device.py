@@ -44,7 +44,7 @@ class Compute:
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
         else:
-            name = f"{torch.get_num_threads()} threads" if self.device.type == "cpu" else "Apple GPU"
+            name = f"threads: {torch.get_num_threads()}" if self.device.type == "cpu" else "Apple GPU"
         return f"{self.device.type} ({name}), {self.precision}: {self.why}"
 
 

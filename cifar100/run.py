@@ -180,10 +180,10 @@ class Run:
         differing = config.differences(Config())
         told = ", ".join(f"{name} {mine} ({baseline})" for name, (mine, baseline) in differing.items())
         say(f"Settings  differing from the baseline: {told or 'none'}")
-        say(
-            "          "
-            + ", ".join(f"{name} {value}" for name, value in config.flat().items() if name not in differing)
-        )
+        for section in fields(config):
+            names = [setting.name for setting in fields(getattr(config, section.name))]
+            same = ", ".join(f"{name} {config.flat()[name]}" for name in names if name not in differing)
+            say(f"  {section.name:<8}{same}")
         if config.optim.warmup_epochs >= config.optim.epochs:
             say("          warmup is as long as the run: the learning rate rises to its end; see --warmup-epochs")
         say(f"Run       {self.folder.path}, log {self.journal.log_path.name}")
