@@ -1,0 +1,55 @@
+"""The main path on the real CIFAR-100: started, killed, resumed, evaluated."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cifar100.checkpoint import load_checkpoint
+from cifar100.dataset import load_dataset
+from cifar100.inference import load_predictor
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.slow,
+    pytest.mark.skipif("CIFAR100_DATA_DIR" not in os.environ, reason="$CIFAR100_DATA_DIR is not set"),
+]
+
+
+def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -> str:
+    """Train until last.pth stands at so many steps, then send a signal; what was printed."""
+    command = [sys.executable, "-m", "cifar100.cli", "train", "--run-dir", str(folder), *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+        if (folder / "last.pth").exists() and load_checkpoint(folder / "last.pth").loop["step"] >= steps:
+            process.send_signal(number)
+            break
+    printed, _ = process.communicate(timeout=60)
+    return printed
+
+
+def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    started = train_until(folder, 6, signal.SIGKILL, "--save-seconds", "3")
+    assert "CIFAR-100 (verified): 50,000 train and 10,000 test images" in started
+    first = load_checkpoint(folder / "last.pth")
+    resumed = train_until(folder, first.loop["step"] + 6, signal.SIGTERM, "--resume")
+    assert f"0 epochs and {first.loop['step']} steps done" in resumed
+    assert "Stopped by SIGTERM" in resumed
+    second = load_checkpoint(folder / "last.pth")
+    assert second.loop["step"] >= first.loop["step"] + 6
+    assert second.loop["seen"] == 128 * second.loop["step"]
+    assert 4.0 < second.loop["loss_sum"] / second.loop["seen"] < 5.5, "near ln 100 at the start"
+
+    test = load_dataset().test
+    predictions = load_predictor(folder / "last.pth").predict_batch(test.images[::100], top_k=100)
+    assert len(predictions) == 100
+    assert all(sum(item.probability for item in ranked) == pytest.approx(1, abs=1e-6) for ranked in predictions)
