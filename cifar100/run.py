@@ -201,7 +201,7 @@ class Run:
         say(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
         label = "the test set itself, so it flatters" if self.eval_name == "test" else "images held out of train"
         say(f"          best epoch {self.state.best_top1:.2%} on {self.eval_name}: {folder.best} (chosen on {label})")
-        if self.dataset.name == "synthetic":
+        if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         say(draw_curves(self.history, folder.curves, title=f"{self.config.model.model}, recipe {self.recipe}"))
         say(f"Next      cifar100 evaluate {folder.best}   |   cifar100 predict IMAGE --checkpoint {folder.best}")

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from cifar100.classes import CLASSES, SUPERCLASSES
-from cifar100.dataset import Dataset, Split, canonical_split, find_folder, hold_out, load_dataset, read, synthetic
+from cifar100.dataset import Dataset, Split, find_folder, hold_out, load_dataset, read, synthetic
+from cifar100.dataset.base import Published, canonical_split
 from cifar100.errors import UserError
 
 META = {
@@ -109,7 +110,7 @@ def test_an_official_folder_comes_back_as_it_was_written(tmp_path: Path, write: 
     np.testing.assert_array_equal(dataset.train.images, to_images(data)[np.argsort(labels)])
     np.testing.assert_array_equal(dataset.test.images, to_images(rows(1, seed=1)))
     assert dataset.test.labels.tolist() == [99]
-    assert (dataset.name, dataset.image_size, dataset.classes) == ("cifar100", 32, CLASSES)
+    assert (dataset.published.name, dataset.image_size, dataset.classes) == ("CIFAR-100", 32, CLASSES)
 
 
 def test_python_2_and_python_3_files_are_the_same_dataset(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_python_2_and_python_3_files_are_the_same_dataset(tmp_path: Path) -> Non
 
 def test_the_official_layout_with_other_images_says_so(tmp_path: Path) -> None:
     dataset = read(write_folder(tmp_path))
-    assert not dataset.is_cifar100
+    assert not dataset.is_verified
     assert "NOT the published images" in str(dataset)
     assert "2 train and 1 test" in str(dataset)
 
@@ -135,7 +136,7 @@ def test_the_real_set_is_recognised_and_read_within_two_seconds() -> None:
         start = time.perf_counter()
         load_dataset("cifar100")
         fastest = min(fastest, time.perf_counter() - start)
-    assert dataset.is_cifar100
+    assert dataset.is_verified
     assert "verified" in str(dataset)
     assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
     assert np.bincount(dataset.train.labels).tolist() == [500] * 100
@@ -251,7 +252,7 @@ def test_what_is_no_split_is_refused(images: np.ndarray, labels: list[int], said
 
 def dataset_of(images: np.ndarray, labels: np.ndarray, classes: int = 5) -> Dataset:
     split = canonical_split(images, labels, classes)
-    return Dataset("synthetic", split, split, tuple("abcdefgh"[:classes]))
+    return Dataset(Published("made up", tuple("abcdefgh"[:classes])), split, split, "nowhere")
 
 
 def as_set(*splits: Split | None) -> list[tuple[int, bytes]]:
@@ -383,7 +384,7 @@ def test_the_synthetic_set_is_always_the_same_and_says_what_it_is() -> None:
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
     assert first.train.fingerprint == second.train.fingerprint
     assert first.train.fingerprint != first.test.fingerprint
-    assert not first.is_cifar100
+    assert not first.is_verified
     assert "SYNTHETIC" in str(first)
     assert np.bincount(first.train.labels).tolist() == [24] * 100
     assert np.bincount(first.test.labels).tolist() == [6] * 100

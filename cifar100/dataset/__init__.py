@@ -1,7 +1,7 @@
 """Finding a dataset and reading it into memory.
 
-A source is one module with two functions: `find(folder) -> Path | None` says whether a folder holds its format, and
-`read(path) -> Dataset` reads what `find` returned. `READERS` lists them in the order they are asked.
+A source is one module with two functions: `find(folder)` says whether, where and what a folder holds of its format, or
+None, and `read(*found)` reads that. `READERS` lists them in the order they are asked.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cifar100.dataset import pickles, synthetic
-from cifar100.dataset.base import FINGERPRINTS, Dataset, Split, canonical_split, hold_out
+from cifar100.dataset import binary, pickles, synthetic
+from cifar100.dataset.base import Dataset, Split, hold_out
 from cifar100.errors import UserError
 from cifar100.text import printable
 
-__all__ = ["FINGERPRINTS", "Dataset", "Split", "canonical_split", "find_folder", "hold_out", "load_dataset", "read"]
+__all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"]
 
-READERS = (pickles,)
+READERS = (pickles, binary)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
 HOME = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 
 
 def load_dataset(name: str = "cifar100", data_dir: Path | None = None) -> Dataset:
-    """The dataset in memory: "cifar100", looked for as `find_folder` says, or "synthetic".
+    """The dataset in memory: what the folder that `find_folder` names holds, or for "synthetic" the made-up set.
 
     Raises UserError where it is not found, or what is found is damaged or foreign.
     """
@@ -62,8 +62,9 @@ def read(folder: Path) -> Dataset:
     for reader in READERS:
         found = reader.find(folder)
         if found is not None:
-            return reader.read(found)
+            return reader.read(*found)
+    folders = ", ".join(layout.folder for reader in READERS for layout in reader.LAYOUTS)
     raise UserError(
-        f"{printable(folder)} holds no dataset that is understood: expected {pickles.FOLDER}/ with the files "
-        f"train, test and meta (from {HOME}), or these three files themselves."
+        f"{printable(folder)} holds no dataset that is understood: expected {folders} (from {HOME}), "
+        "or the files of one of these themselves."
     )

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from cifar100.errors import UserError
 from cifar100.text import printable
-
-FINGERPRINTS = {
-    "train": "8c7ae522997207fdaf9af4ef8fe36f9653e47923424d9c422064c60ab5d6101b",
-    "test": "23c1bcf7fca0b082d27a2af92685d8ae34777c53c88a6207308a77a3203057cc",
-}
-"""`Split.fingerprint` of the 50,000 train and 10,000 test images of CIFAR-100, from the real files."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +34,40 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A train and a test split, the names that their labels stand for, and where they came from."""
+class Published:
+    """A dataset that others made and many use: its names by class id, and what proves that it is the real one."""
 
     name: str
-    train: Split
-    test: Split
     classes: tuple[str, ...]
     superclasses: tuple[str, ...] = ()
     superclass_of: tuple[int, ...] = ()
-    source: str = ""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """`Split.fingerprint` of "train" and "test", from the real files; empty where nothing is to be proven."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A train and a test split, what they are said to be, and where they came from."""
+
+    published: Published
+    train: Split
+    test: Split
+    source: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the class id is the position."""
+        return self.published.classes
+
+    @property
+    def superclasses(self) -> tuple[str, ...]:
+        """Superclass names by superclass id; empty where there are none."""
+        return self.published.superclasses
+
+    @property
+    def superclass_of(self) -> tuple[int, ...]:
+        """The superclass id of each class id; empty where there are none."""
+        return self.published.superclass_of
 
     @property
     def image_size(self) -> int:
@@ -55,15 +75,40 @@ class Dataset:
         return self.train.images.shape[1]
 
     @property
-    def is_cifar100(self) -> bool:
-        """Whether both splits hold exactly the published CIFAR-100, in whatever order its files had."""
-        return self.train.fingerprint == FINGERPRINTS["train"] and self.test.fingerprint == FINGERPRINTS["test"]
+    def is_synthetic(self) -> bool:
+        """Whether the images are made up, so that figures from them say nothing about a published set."""
+        return not self.published.fingerprints
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether both splits hold exactly the published images, in whatever order and format their files had."""
+        proof = self.published.fingerprints
+        return bool(proof) and all(getattr(self, name).fingerprint == proof[name] for name in ("train", "test"))
 
     def __str__(self) -> str:
-        known = {"cifar100": "CIFAR-100", "synthetic": "SYNTHETIC images, not CIFAR-100"}[self.name]
-        if self.name == "cifar100":
-            known += " (verified)" if self.is_cifar100 else " layout, but NOT the published images"
+        known = self.published.name
+        if not self.is_synthetic:
+            known += " (verified)" if self.is_verified else " layout, but NOT the published images"
         return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {printable(self.source)}"
+
+
+LARGEST_FILE = 1 << 30  # bytes: six times the largest published file, so no honest one comes near
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a data file. Raises UserError where it cannot be read or is larger than any honest one."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise UserError(f"{printable(path)}: {size / 2**30:.1f} GiB; no file of the dataset is that large.")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{printable(path)}: cannot be read ({error.strerror}).") from None
+
+
+def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts of a split as one array; not copied where there is only one."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Split:
@@ -80,9 +125,9 @@ def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     if len(labels) == 0:
         raise UserError("There is not one image.")
     labels = labels.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise UserError(f"A label is {labels.min() if labels.min() < 0 else labels.max()}; with {num_classes} classes "
-                        f"labels run from 0 to {num_classes - 1}.")  # fmt: skip
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < num_classes:
+            raise UserError(f"A label is {label}; with {num_classes} classes they run from 0 to {num_classes - 1}.")
     images, digests = _digest_rows(images)  # digests: [N, 2]
     order = np.lexsort((digests[:, 1], digests[:, 0], labels))
     keys = np.concatenate([labels.astype(">u8")[:, None], digests.astype(">u8")], axis=1)[order]

@@ -1,4 +1,4 @@
-"""Reads the official `cifar-100-python` folder: three pickles named train, test and meta.
+"""Reads the Python pickles of CIFAR-100 (train, test, meta) and of CIFAR-10 (five batches, a test batch, batches.meta).
 
 Unpickling can run any code that a file names, so nothing is unpickled here but plain values and byte arrays: the two
 numpy names that the official files mention are answered by `_Array` below, and every other name is refused.
@@ -13,56 +13,67 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
-from cifar100.dataset.base import Dataset, Split, canonical_split
+from cifar100.dataset.base import Dataset, Split, canonical_split, join, read_file
+from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
 from cifar100.errors import UserError
 from cifar100.text import printable
 
-FOLDER = "cifar-100-python"
+LAYOUTS = (
+    Layout(CIFAR100, "cifar-100-python", train=("train",), test=("test",), names="meta"),
+    Layout(
+        CIFAR10,
+        "cifar-10-batches-py",
+        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+        test=("test_batch",),
+        names="batches.meta",
+    ),
+)
 IMAGE_BYTES = 3 * 32 * 32
-LARGEST_FILE = 1 << 30  # six times the largest official file: no honest one comes near
 
 
-def find(folder: Path) -> Path | None:
-    """The folder that holds train, test and meta: this one or its `cifar-100-python`; None where neither does."""
-    for candidate in (folder, folder / FOLDER):
-        if all((candidate / name).is_file() for name in ("train", "test", "meta")):
-            return candidate
-    return None
+def find(folder: Path) -> tuple[Path, Layout] | None:
+    """The folder that holds the files, this one or the archive's own in it, and which they are; None for neither."""
+    return find_layout(folder, LAYOUTS)
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, layout: Layout) -> Dataset:
     """The dataset in this folder. Raises UserError, naming the file, where one is damaged, forged or foreign."""
-    meta = _unpickle(folder / "meta")
-    for key, ours in (("fine_label_names", CLASSES), ("coarse_label_names", SUPERCLASSES)):
+    published = layout.published
+    if published.superclasses:
+        labels, expected = "fine_labels", {"fine_label_names": published.classes}
+        expected |= {"coarse_label_names": published.superclasses}
+    else:
+        labels, expected = "labels", {"label_names": published.classes}
+    meta = _unpickle(folder / layout.names)
+    for key, ours in expected.items():
         names = meta.get(key)
         if not isinstance(names, list) or tuple(map(_text, names)) != ours:
-            raise UserError(f"{printable(folder / 'meta')}: its {key} are not CIFAR-100's.")
-    return Dataset(
-        name="cifar100",
-        train=_read_split(folder / "train"),
-        test=_read_split(folder / "test"),
-        classes=CLASSES,
-        superclasses=SUPERCLASSES,
-        superclass_of=SUPERCLASS_OF,
-        source=str(folder),
-    )
+            raise UserError(f"{printable(folder / layout.names)}: its {key} are not {published.name}'s.")
+    train = _read_split([folder / name for name in layout.train], labels, len(published.classes))
+    test = _read_split([folder / name for name in layout.test], labels, len(published.classes))
+    return Dataset(published, train, test, source=str(folder))
 
 
-def _read_split(path: Path) -> Split:
+def _read_split(paths: list[Path], key: str, num_classes: int) -> Split:
+    images, labels = zip(*(_read_rows(path, key) for path in paths), strict=True)
+    try:
+        return canonical_split(join(images), join(labels), num_classes)
+    except UserError as error:
+        raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
+
+
+def _read_rows(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 32, 32, 3] and class ids int64 [M] of one file."""
     content = _unpickle(path)
-    data, labels = content.get("data"), content.get("fine_labels")
+    data, labels = content.get("data"), content.get(key)
     if not isinstance(data, _Array) or len(data.shape) != 2 or data.shape[1] != IMAGE_BYTES:
         raise UserError(
             f"{printable(path)}: its data is not an array of rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each."
         )
     if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 256 for label in labels):
-        raise UserError(f"{printable(path)}: its fine_labels are not a list of class ids.")
+        raise UserError(f"{printable(path)}: its {key} are not a list of class ids.")
     images = np.frombuffer(data.content, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    try:
-        return canonical_split(images, np.array(labels, np.int64), len(CLASSES))
-    except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+    return images, np.array(labels, np.int64)
 
 
 class _Array:
@@ -153,13 +164,7 @@ class _Unpickler(_PythonUnpickler):
 
 def _unpickle(path: Path) -> dict[str, Any]:
     """The dictionary that a file holds, its keys as text."""
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise UserError(f"{printable(path)}: {size / 2**30:.1f} GiB; no file of CIFAR-100 is that large.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{printable(path)}: cannot be read ({error.strerror}).") from None
+    content = read_file(path)
     try:
         value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except pickle.UnpicklingError as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.classes import CLASSES
 from cifar100.dataset.base import Dataset, Split, canonical_split
+from cifar100.dataset.published import SYNTHETIC
 
 TRAIN_PER_CLASS, TEST_PER_CLASS, SIZE = 24, 6, 32
 
@@ -17,15 +18,8 @@ TRAIN_PER_CLASS, TEST_PER_CLASS, SIZE = 24, 6, 32
 def make() -> Dataset:
     """The synthetic set: 24 train and 6 test images of each of 100 classes, 32x32; always the same."""
     rng = np.random.default_rng(100)
-    return Dataset(
-        name="synthetic",
-        train=_split(rng, TRAIN_PER_CLASS),
-        test=_split(rng, TEST_PER_CLASS),
-        classes=CLASSES,
-        superclasses=SUPERCLASSES,
-        superclass_of=SUPERCLASS_OF,
-        source="cifar100.dataset.synthetic",
-    )
+    train, test = _split(rng, TRAIN_PER_CLASS), _split(rng, TEST_PER_CLASS)
+    return Dataset(SYNTHETIC, train, test, source="cifar100.dataset.synthetic")
 
 
 def _split(rng: np.random.Generator, per_class: int) -> Split:

@@ -1,0 +1,65 @@
+"""Reads the binary version of CIFAR-100 (train.bin, test.bin) and of CIFAR-10 (five batches and a test batch).
+
+A row is the labels, a byte each (CIFAR-100: superclass, then class; CIFAR-10: class), then 3,072 bytes of pixels: the
+red plane, the green and the blue (https://www.cs.toronto.edu/~kriz/cifar.html).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cifar100.dataset.base import Dataset, Published, Split, canonical_split, join, read_file
+from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
+from cifar100.errors import UserError
+from cifar100.text import printable
+
+IMAGE_BYTES = 3 * 32 * 32
+
+
+LAYOUTS = (
+    Layout(CIFAR100, "cifar-100-binary", train=("train.bin",), test=("test.bin",), names="fine_label_names.txt"),
+    Layout(
+        CIFAR10,
+        "cifar-10-batches-bin",
+        train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        test=("test_batch.bin",),
+        names="batches.meta.txt",
+    ),
+)
+
+
+def find(folder: Path) -> tuple[Path, Layout] | None:
+    """The folder that holds the files, this one or the archive's own in it, and which they are; None for neither."""
+    return find_layout(folder, LAYOUTS)
+
+
+def read(folder: Path, layout: Layout) -> Dataset:
+    """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
+    published = layout.published
+    names = read_file(folder / layout.names).decode("utf-8", "replace").split()
+    if tuple(names) != published.classes:
+        raise UserError(f"{printable(folder / layout.names)}: its names are not {published.name}'s classes.")
+    train = _read_split([folder / name for name in layout.train], published)
+    test = _read_split([folder / name for name in layout.test], published)
+    return Dataset(published, train, test, source=str(folder))
+
+
+def _read_split(paths: list[Path], published: Published) -> Split:
+    label_bytes = 2 if published.superclasses else 1
+    row_bytes = label_bytes + IMAGE_BYTES
+    images, labels = [], []
+    for path in paths:
+        content = read_file(path)
+        if len(content) % row_bytes:
+            raise UserError(
+                f"{printable(path)}: {len(content):,} bytes are not whole rows of {row_bytes:,}: it is cut short."
+            )
+        rows = np.frombuffer(content, np.uint8).reshape(-1, row_bytes)
+        images.append(rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels.append(rows[:, label_bytes - 1])
+    try:
+        return canonical_split(join(images), join(labels), len(published.classes))
+    except UserError as error:
+        raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None

@@ -1,0 +1,62 @@
+"""The datasets that are known by name, the proof of each, and the files that they are published in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.dataset.base import Published
+
+CIFAR100 = Published(
+    name="CIFAR-100",
+    classes=CLASSES,
+    superclasses=SUPERCLASSES,
+    superclass_of=SUPERCLASS_OF,
+    fingerprints={
+        "train": "8c7ae522997207fdaf9af4ef8fe36f9653e47923424d9c422064c60ab5d6101b",
+        "test": "23c1bcf7fca0b082d27a2af92685d8ae34777c53c88a6207308a77a3203057cc",
+    },
+)
+
+CIFAR10 = Published(
+    name="CIFAR-10",
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    fingerprints={
+        "train": "e23896bf5b20af12a6da56f37d98f8591c0a2f5da2f03dc95cb8a054346d27b5",
+        "test": "4df098adab5835c4401d3c25e76993158ef6fb82241323d1d4a6d37baec4e7dc",
+    },
+)
+
+SYNTHETIC = Published(
+    name="SYNTHETIC images, not CIFAR-100",
+    classes=CLASSES,
+    superclasses=SUPERCLASSES,
+    superclass_of=SUPERCLASS_OF,
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a published dataset in one format."""
+
+    published: Published
+    folder: str
+    """What its archive unpacks to."""
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names: str
+    """The file that says what the classes are called."""
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether all its files are in a folder."""
+        return all((folder / name).is_file() for name in (*self.train, *self.test, self.names))
+
+
+def find_layout(folder: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout] | None:
+    """The first layout that is in this folder or in its own folder below it, and where; None where none is."""
+    for layout in layouts:
+        for candidate in (folder, folder / layout.folder):
+            if layout.is_in(candidate):
+                return candidate, layout
+    return None
