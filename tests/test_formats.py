@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+import torch
+from PIL import Image
+from pyarrow import parquet
 
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import Config
 from cifar100.dataset import Dataset, read, synthetic
 from cifar100.dataset.published import CIFAR10
+from cifar100.device import choose_compute
 from cifar100.errors import UserError
 from cifar100.loader import TrainLoader
+from cifar100.model import ResNet
+from cifar100.optim import build_optimizer
+from cifar100.step import TrainStep
 
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -63,10 +72,33 @@ def cifar10_binary(folder: Path, train: Rows, test: Rows) -> None:
     (folder / "batches.meta.txt").write_text("\n".join(CIFAR10.classes) + "\n\n")
 
 
+def parquet_rows(images: np.ndarray, labels: np.ndarray, column: str) -> pyarrow.Table:
+    encoded = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        encoded.append({"bytes": file.getvalue(), "path": None})
+    return pyarrow.table({"img": encoded, column: labels})
+
+
+def cifar100_parquet(folder: Path, train: Rows, test: Rows) -> None:
+    """As uoft-cs/cifar100 has it, train in two files."""
+    halves = [(train[0][rows], train[1][rows]) for rows in np.array_split(np.arange(len(train[1])), 2)]
+    for name, rows in (("train-00000", halves[0]), ("train-00001", halves[1]), ("test-00000", test)):
+        parquet.write_table(parquet_rows(*rows, "fine_label"), folder / f"{name}-of-00002.parquet")
+
+
+def cifar10_parquet(folder: Path, train: Rows, test: Rows) -> None:
+    for name, rows in (("train", train), ("test", test)):
+        parquet.write_table(parquet_rows(*rows, "label"), folder / f"{name}-00000-of-00001.parquet")
+
+
 Write = Callable[[Path, Rows, Rows], None]
 FORMATS: list[tuple[Write, int, str]] = [
     (cifar100_pickles, 100, "cifar-100-python"),
     (cifar100_binary, 100, "cifar-100-binary"),
+    (cifar100_parquet, 100, "cifar100"),
+    (cifar10_parquet, 10, "plain_text"),
     (cifar10_pickles, 10, "cifar-10-batches-py"),
     (cifar10_binary, 10, "cifar-10-batches-bin"),
 ]
@@ -97,15 +129,22 @@ def test_every_format_gives_back_what_was_written(tmp_path: Path, write: Write, 
 
 
 @pytest.mark.parametrize("classes", [100, 10])
-def test_two_formats_of_the_same_rows_are_the_same_run(tmp_path: Path, classes: int) -> None:
-    first, second = (written(tmp_path, write, number) for write, number, _ in FORMATS if number == classes)
-    assert first.train.fingerprint == second.train.fingerprint
-    np.testing.assert_array_equal(first.train.images, second.train.images)
-    batches = [
-        next(iter(TrainLoader(dataset.train, Config().augment, batch_size=16, seed=3, device="cpu")))  # type: ignore[arg-type]
-        for dataset in (first, second)
-    ]
-    assert all((a == b).all() for a, b in zip(*batches, strict=True))
+def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: int) -> None:
+    datasets = [written(tmp_path, write, number) for write, number, _ in FORMATS if number == classes]
+    assert len(datasets) == 3
+    assert len({dataset.train.fingerprint for dataset in datasets}) == 1
+    weights = []
+    for dataset in datasets:
+        torch.manual_seed(0)
+        model, compute = ResNet((1, 1, 1, 1), classes, 8), choose_compute("cpu")
+        config = Config()
+        optimizer = build_optimizer(model, config.optim)
+        step = TrainStep(compute.place(model), optimizer, compute, label_smoothing=0.1)
+        loader = TrainLoader(dataset.train, config.augment, batch_size=16, seed=3, device=compute.device)
+        for number, (images, labels) in enumerate(loader):
+            step(images, labels, learning_rate=0.01, number=number)
+        weights.append(model.state_dict())
+    assert all(torch.equal(first, other[name]) for other in weights for name, first in weights[0].items())
 
 
 @pytest.mark.parametrize(("write", "classes", "folder"), [row for row in FORMATS if "binary" in row[0].__name__])
@@ -131,6 +170,59 @@ def test_other_class_names_are_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("apple", "pineapple"))
     with pytest.raises(UserError, match="its names are not CIFAR-100's classes"):
         read(path.parent)
+
+
+def as_image(**size: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (size.get("width", 32), size.get("height", 32))).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"image": [1], "fine_label": [0]}, "no columns img and fine_label"),
+        ({"img": [{"bytes": as_image()}]}, "no columns img and fine_label"),
+        ({"img": ["text"], "fine_label": [0]}, "not of the expected columns"),
+        ({"img": [{"file": b"x"}], "fine_label": [0]}, "not of the expected columns"),
+        ({"img": [{"bytes": None}], "fine_label": [0]}, "a row has no image"),
+        ({"img": [{"bytes": b"no png"}], "fine_label": [0]}, "an image does not decode"),
+        ({"img": [{"bytes": as_image()[:50]}], "fine_label": [0]}, "an image does not decode"),
+        ({"img": [{"bytes": as_image(width=64)}], "fine_label": [0]}, "an image is 64x32"),
+        ({"img": [{"bytes": as_image()}], "fine_label": [100]}, "A label is 100; with 100 classes"),
+        ({"img": [{"bytes": as_image()}], "fine_label": [-1]}, "A label is -1"),
+        ({"img": [{"bytes": as_image()}], "fine_label": [0.5]}, "is float64, not class ids"),
+        ({"img": [{"bytes": as_image()}], "fine_label": [None]}, "not class ids"),
+        ({"img": [{"bytes": as_image()}], "fine_label": ["apple"]}, "not class ids"),
+        ({"img": [{"bytes": as_image()}], "label": [3]}, "train is CIFAR-100's and test is CIFAR-10's"),
+    ],
+)
+def test_a_parquet_file_that_is_not_the_dataset(tmp_path: Path, table: dict[str, list[object]], said: str) -> None:
+    written(tmp_path, cifar100_parquet, 100)
+    path = tmp_path / "cifar100_parquet" / "test-00000-of-00002.parquet"
+    parquet.write_table(pyarrow.table(table), path)
+    with pytest.raises(UserError) as error:
+        read(path.parent)
+    assert said in str(error.value)
+    assert str(path if "train is" not in said else path.parent) in str(error.value)
+
+
+def test_a_parquet_file_damaged_anywhere_is_a_sentence(tmp_path: Path) -> None:
+    """A bounded, seeded fuzzer: bytes cut off or changed; never anything but success or our error."""
+    written(tmp_path, cifar10_parquet, 10)
+    path = tmp_path / "cifar10_parquet" / "test-00000-of-00001.parquet"
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), list[str]()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 6)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(1, len(whole))] if rng.random() < 0.2 else damaged)
+        try:
+            read(path.parent)
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 30
+    assert all(message.isprintable() for message in refused)
 
 
 def test_made_up_images_are_never_verified() -> None:

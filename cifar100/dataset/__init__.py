@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cifar100.dataset import binary, pickles, synthetic
+from cifar100.dataset import binary, parquet, pickles, synthetic
 from cifar100.dataset.base import Dataset, Split, hold_out
 from cifar100.errors import UserError
 from cifar100.text import printable
 
 __all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"]
 
-READERS = (pickles, binary)
+READERS = (pickles, binary, parquet)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
 HOME = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
@@ -63,8 +63,8 @@ def read(folder: Path) -> Dataset:
         found = reader.find(folder)
         if found is not None:
             return reader.read(*found)
-    folders = ", ".join(layout.folder for reader in READERS for layout in reader.LAYOUTS)
+    folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
     raise UserError(
         f"{printable(folder)} holds no dataset that is understood: expected {folders} (from {HOME}), "
-        "or the files of one of these themselves."
+        "or the files of one of these themselves, or train*.parquet and test*.parquet."
     )

@@ -1,0 +1,107 @@
+"""Reads the parquet files of the Hugging Face datasets uoft-cs/cifar100 and uoft-cs/cifar10.
+
+A row holds an image as an encoded file (`img`: a struct with `bytes`) and its class id (`fine_label`, or `label`).
+pyarrow is needed, and loaded only when such files are there.
+"""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from cifar100.dataset.base import LARGEST_FILE, Dataset, Published, Split, canonical_split, join
+from cifar100.dataset.published import CIFAR10, CIFAR100
+from cifar100.errors import UserError
+from cifar100.text import printable
+
+FOLDERS = ("cifar100", "plain_text")
+"""What the two datasets call the folder of their files."""
+
+SIZE = 32
+_LABELS = {"fine_label": CIFAR100, "label": CIFAR10}
+
+
+def find(folder: Path) -> tuple[Path] | None:
+    """The folder that holds train*.parquet and test*.parquet: this one or the dataset's own in it; None for neither."""
+    for candidate in (folder, *(folder / name for name in FOLDERS)):
+        if all(any(candidate.glob(f"{split}*.parquet")) for split in ("train", "test")):
+            return (candidate,)
+    return None
+
+
+def read(folder: Path) -> Dataset:
+    """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
+    train, published = _read_split(sorted(folder.glob("train*.parquet")))
+    test, same = _read_split(sorted(folder.glob("test*.parquet")))
+    if published is not same:
+        raise UserError(f"{printable(folder)}: train is {published.name}'s and test is {same.name}'s.")
+    return Dataset(published, train, test, source=str(folder))
+
+
+def _read_split(paths: list[Path]) -> tuple[Split, Published]:
+    parts = [_read_rows(path) for path in paths]
+    images, labels, published = zip(*parts, strict=True)
+    try:
+        return canonical_split(join(images), join(labels), len(published[0].classes)), published[0]
+    except UserError as error:
+        raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
+
+
+def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, Published]:
+    """Images uint8 [N, 32, 32, 3], class ids [N], and whose they are by the name of the labels' column."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(f"{printable(path)}: reading parquet needs pyarrow: pip install 'cifar100[hub]'.") from None
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{printable(path)}: {path.stat().st_size / 2**30:.1f} GiB; no honest file is that large.")
+        names = parquet.read_schema(path).names
+        column = next((name for name in _LABELS if name in names), None)
+        if column is None or "img" not in names:
+            raise UserError(f"{printable(path)}: no columns img and fine_label (or label); it has {_listed(names)}.")
+        table = parquet.read_table(path, columns=["img", column])
+        encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
+        labels = table.column(column).to_numpy()
+    except OSError as error:
+        raise UserError(
+            f"{printable(path)}: cannot be read ({error.strerror or 'not a whole parquet file'})."
+        ) from None
+    except (pyarrow.ArrowException, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{printable(path)}: damaged, or not of the expected columns ({type(error).__name__})."
+        ) from None
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{printable(path)}: its {column} is {labels.dtype}, not class ids.")
+    try:
+        with ThreadPoolExecutor() as pool:
+            decoded = list(pool.map(_decode, encoded, chunksize=256))
+    except UserError as error:
+        raise UserError(f"{printable(path)}: {error}") from None
+    images = np.array(decoded, np.uint8).reshape(-1, SIZE, SIZE, 3)  # of no rows too
+    return images, labels, _LABELS[column]
+
+
+def _decode(encoded: object) -> np.ndarray:
+    """An image file's bytes -> uint8 [32, 32, 3]."""
+    from PIL import Image
+
+    if not isinstance(encoded, bytes):
+        raise UserError("a row has no image.")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as image:
+            if image.size != (SIZE, SIZE):
+                raise UserError(f"an image is {image.width}x{image.height}; those of the dataset are {SIZE}x{SIZE}.")
+            return np.asarray(image.convert("RGB"))
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
+        raise UserError(f"an image does not decode ({type(error).__name__}).") from None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(printable(name) for name in names[:8]) or "none"
