@@ -20,7 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 def circumstances() -> dict[str, str | int]:
     """The command, the commit, the hardware and the versions, as JSON types."""
     return {
-        "command": shlex.join(["python", *(str(word).replace(f"{ROOT}/", "") for word in sys.argv)]),
+        "command": _command(),
         "date": date.today().isoformat(),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
         "cpu": cpu_name(),
@@ -29,6 +29,12 @@ def circumstances() -> dict[str, str | int]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def _command() -> str:
+    """What was run, its folders of this machine left out."""
+    words = [word.replace(f"{ROOT}/", "") for word in sys.argv]
+    return shlex.join(["python", *("DIR" if Path(word).is_absolute() else word for word in words)])
 
 
 def cpu_name() -> str:

@@ -31,9 +31,9 @@ class Draws:
     cut_top: Tensor  # int64 [N], in 0..S-cutout_size: the hole lies wholly inside
     cut_left: Tensor  # int64 [N], likewise
 
-    def batch(self, start: int, stop: int) -> Draws:
-        """The draws of images start..stop-1."""
-        return Draws(*(getattr(self, item.name)[start:stop] for item in fields(self)))
+    def take(self, places: slice | Tensor) -> Draws:
+        """The draws of the images served at these places of the epoch."""
+        return Draws(*(getattr(self, item.name)[places] for item in fields(self)))
 
     def to(self, device: torch.device) -> Draws:
         """The same draws on a device."""

@@ -7,7 +7,7 @@ flushed to the disk and renamed, so a file under its own name is never half of o
 
 from __future__ import annotations
 
-import os
+import io
 import platform
 import re
 import zipfile
@@ -21,7 +21,8 @@ from torch import Tensor
 import cifar100
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import AugmentConfig
-from cifar100.errors import RunFailed, UserError
+from cifar100.errors import UserError
+from cifar100.files import replace_file
 from cifar100.model import ResNet, build_model
 from cifar100.text import printable
 
@@ -54,39 +55,29 @@ class Checkpoint:
     fingerprint: str = ""
     """The fingerprint of the train split, before anything was held out."""
     chosen_on: str = ""
-    """How this moment of the run came to be kept: "last", "every 10 epochs", or the split that it did best on."""
+    """How this moment of the run came to be kept: "the latest step", or "the best top-1 on test", say."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The latest row of `history`."""
     config: dict[str, Any] = field(default_factory=dict)
     """The run's settings, flat."""
     recipe: str = ""
-    precision: str = "fp32"
+    compute: str = ""
+    """Device, threads and precision of the run, in words."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     loop: dict[str, Any] = field(default_factory=dict)
-    """Where the run stands, `cifar100.train.LoopState`."""
+    """Where the run stands, `cifar100.run.LoopState`; empty where there is nothing to go on from."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """A row of metrics for each epoch so far."""
     versions: dict[str, str] = field(default_factory=versions)
 
     def save(self, path: Path) -> None:
         """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         content |= {item.name: getattr(self, item.name) for item in fields(self)}
-        try:
-            with temporary.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise RunFailed(
-                f"{printable(path)} could not be written ({reason}). What was there before is intact."
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        buffer = io.BytesIO()  # torch.save to a full disk says nothing that a user understands
+        torch.save(content, buffer)
+        replace_file(path, buffer.getbuffer())
 
     def build(self) -> ResNet:
         """The network with these weights. Raises UserError where they do not fit it."""
@@ -138,7 +129,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _problem(content: dict[str, Any]) -> str | None:
-    """What is wrong with the fields that prediction needs, None where nothing is."""
+    """What is wrong with its fields, None where nothing is."""
 
     def is_list(name: str, kind: type | tuple[type, ...]) -> bool:
         return isinstance(content.get(name), list) and all(isinstance(item, kind) for item in content[name])
@@ -153,6 +144,12 @@ def _problem(content: dict[str, Any]) -> str | None:
         return "its mean and std are not three numbers each"
     if min(content["std"]) <= 0:
         return "its std is not above 0"
+    kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
+    kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
+    kinds |= dict.fromkeys(("dataset", "fingerprint", "chosen_on", "recipe", "compute"), str)
+    wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
+    if wrong is not None:
+        return f"its {wrong} is a {type(content[wrong]).__name__}"
     size = content.get("image_size", 32)
     return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
 

@@ -7,8 +7,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from cifar100 import __version__
-from cifar100.config import Config
+from cifar100.config import AugmentConfig, Config
 from cifar100.errors import RunFailed, UserError
 from cifar100.recipes import RECIPES, recipe
 from cifar100.text import printable
@@ -30,7 +30,7 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   train      train from scratch, or go on with an interrupted run
   evaluate   accuracy of a checkpoint: top-1, top-5, superclasses, classes
   predict    name what is in images
-  data       what a data folder holds; what augmentation does to its images
+  data       download it, check it, see what augmentation does to it
   model      the layers of the network, their shapes and parameters
 
   cifar100 VERB --help    the options of a verb
@@ -98,7 +98,10 @@ class Evaluate:
     def run(self) -> int:
         from cifar100.checkpoint import load_checkpoint, versions
         from cifar100.evaluate import evaluate, sample_lines, table
+        from cifar100.files import replace_file
 
+        if self.json is not None and not self.json.parent.is_dir():
+            raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
         checkpoint = load_checkpoint(self.checkpoint)
         evaluation = evaluate(
             checkpoint,
@@ -110,13 +113,13 @@ class Evaluate:
         )
         print(f"{printable(self.checkpoint)}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
         if checkpoint.chosen_on:
-            print(f"kept as {checkpoint.chosen_on}")
+            print(f"kept as {printable(checkpoint.chosen_on)}")
         print("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
             print("\n" + "\n".join(sample_lines(evaluation, checkpoint.classes, self.samples)))
         if self.json is not None:
             figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
-            self.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            replace_file(self.json, json.dumps(figures, indent=2) + "\n")
         return 0
 
 
@@ -142,16 +145,29 @@ class Predict:
     def run(self) -> int:
         if not self.images:
             raise UserError("Which image? cifar100 predict photo.jpg")
+        from cifar100.images import to_pixels
         from cifar100.inference import load_predictor
 
-        predictor, failed = load_predictor(self.checkpoint, device=self.device), 0
-        for path in self.images:
-            try:
-                predictions = predictor.predict(path, top_k=min(self.top_k, len(predictor.classes)))
-            except UserError as error:
-                print(f"cifar100: {error}", file=sys.stderr)
-                failed += 1
-                continue
+        predictor = load_predictor(self.checkpoint, device=self.device)
+        if "SYNTHETIC" in predictor.trained_on:
+            print("cifar100: this model was trained on made-up images; its answers mean nothing", file=sys.stderr)
+        read: list[Path] = []
+        failed = 0
+
+        def pixels() -> Iterator[Any]:
+            nonlocal failed
+            for path in self.images:
+                try:
+                    image = to_pixels(path, predictor.image_size)
+                except UserError as error:
+                    print(f"cifar100: {error}", file=sys.stderr)
+                    failed += 1
+                else:
+                    read.append(path)
+                    yield image
+
+        for number, predictions in enumerate(predictor.predict_stream(pixels(), self.top_k)):
+            path = read[number]
             if self.json:
                 print(json.dumps({"image": str(path), "predictions": [item._asdict() for item in predictions]}))
             else:
@@ -163,6 +179,20 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataGet:
+    """Download CIFAR-100, from the Hugging Face hub or from its home page, and prove that it is the real one."""
+
+    to: Path = Path("data")
+    """The folder that it goes to; training looks into ./data by itself."""
+
+    def run(self) -> int:
+        from cifar100.dataset.download import fetch
+
+        fetch(self.to)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataCheck:
     """Say what a data folder holds, and whether it is the published CIFAR-100."""
 
@@ -170,9 +200,9 @@ class DataCheck:
     """The folder. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     def run(self) -> int:
-        from cifar100.dataset import load_dataset
+        from cifar100.dataset import DEFAULT_FOLDER, find_folder, read
 
-        dataset = load_dataset(data_dir=self.data_dir)
+        dataset = read(find_folder(self.data_dir) or DEFAULT_FOLDER)
         print(dataset)
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             print(f"  {name:<6}{len(split):>7,} images  fingerprint {split.fingerprint}")
@@ -186,12 +216,25 @@ class DataPreview:
     out: Path = Path("augmentations.png")
     """Where the picture goes."""
 
-    config: Config
+    dataset: DatasetName = "cifar100"
+    """"synthetic" is the made-up set."""
+
+    data_dir: Path | None = None
+    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+
+    batch_size: int = Config().optim.batch_size
+    """Images a batch."""
+
+    seed: int = Config().optim.seed
+    """Which images, and what happens to them."""
+
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def run(self) -> int:
         from cifar100.utils import preview
 
-        print(preview(self.config, self.out))
+        config = replace(Config(), augment=self.augment).replace(dataset=self.dataset, data_dir=self.data_dir)
+        print(preview(config.replace(batch_size=self.batch_size, seed=self.seed), self.out))
         return 0
 
 
@@ -236,6 +279,9 @@ class Model:
     def run(self) -> int:
         from cifar100.model import describe
 
+        for flag, value in (("--num-classes", self.num_classes), ("--image-size", self.image_size)):
+            if value < 1:
+                raise UserError(f"{flag} is {value}; it must be 1 or more.")
         print(describe(self.name, self.num_classes, self.image_size))
         return 0
 
@@ -244,6 +290,7 @@ VERBS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "data get": DataGet,
     "data check": DataCheck,
     "data preview": DataPreview,
     "data samples": DataSamples,
@@ -324,14 +371,12 @@ def _paths() -> ConstructorRegistry:
 
 def _default(verb: str, words: list[str]) -> object:
     """What the flags of a verb start from: the recipe that the flags name, or on --resume the run's own settings."""
-    if verb == "data preview":
-        return DataPreview(config=Config())
     if verb != "train":
         return tyro.MISSING_NONPROP
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--recipe", default="baseline")
     early.add_argument("--resume", action="store_true")
-    early.add_argument("--run-dir", type=Path, default=Config().run.run_dir)
+    early.add_argument("--run-dir", "--run_dir", type=Path, default=Config().run.run_dir)
     known, _ = early.parse_known_args(words)
     name = known.recipe if known.recipe in RECIPES else "baseline"
     saved = known.run_dir / "config.json"
@@ -339,8 +384,11 @@ def _default(verb: str, words: list[str]) -> object:
         try:
             values = json.loads(saved.read_text(encoding="utf-8"))
             return Train(config=Config.from_flat(values["settings"]), recipe=values["recipe"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{saved} is damaged: give the run's settings as flags, or mend it. ({error})") from None
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+            raise UserError(
+                f"{printable(saved)} cannot be used ({printable(error)}): mend it, or move it away and give the run's "
+                "settings as flags."
+            ) from None
     return Train(config=recipe(name), recipe=name)
 
 

@@ -6,9 +6,10 @@ Each class below is one concern; each field is a flag of `cifar100 train` by the
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cifar100.errors import UserError
 
@@ -21,6 +22,36 @@ def _check(holds: bool, sentence: str) -> None:
         raise UserError(sentence)
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+class _Section:
+    """What all concerns share: each value is of its field's type, and one of its choices."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value, choices = getattr(self, name), get_args(kind)
+            flag = f"{_flag(name)} is {value!r}"
+            if get_origin(kind) is Literal:
+                _check(value in choices, f"{flag}; it must be one of {', '.join(choices)}.")
+            elif kind is float:
+                _check(_is_number(value), f"{flag}; it must be a number.")
+            elif kind is int:
+                _check(isinstance(value, int) and not isinstance(value, bool), f"{flag}; it must be a whole number.")
+            elif kind is bool:
+                _check(isinstance(value, bool), f"{flag}; it must be True or False.")
+            elif get_origin(kind) is tuple:
+                whole = isinstance(value, tuple) and len(value) == len(choices) and all(map(_is_number, value))
+                _check(whole, f"{flag}; it must be {len(choices)} numbers.")
+            else:
+                _check(isinstance(value, Path) or (value is None and None.__class__ in choices), f"{flag}, not a path.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
@@ -28,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(_Section):
     """Which images are trained on."""
 
     dataset: Literal["cifar100", "synthetic"] = "cifar100"
@@ -39,11 +70,12 @@ class DataConfig:
     the best checkpoint is chosen on the test set (and labelled so)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(_Section):
     """What happens to a training image before the network sees it. Test images are only normalised."""
 
     crop_padding: int = 4
@@ -65,16 +97,17 @@ class AugmentConfig:
     """Standard deviation of each channel, in 0..1, divided by before the network."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
         _check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
         for name in ("flip_probability", "cutout_probability"):
             value = getattr(self, name)
-            _check(0 <= value <= 1, f"--{name.replace('_', '-')} is {value}; a probability lies in 0..1.")
+            _check(0 <= value <= 1, f"{_flag(name)} is {value}; a probability lies in 0..1.")
         _check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(_Section):
     """The network."""
 
     model: Literal["resnet18", "resnet34"] = "resnet18"
@@ -82,7 +115,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(_Section):
     """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
 
     epochs: int = 100
@@ -116,6 +149,7 @@ class OptimConfig:
     """Starting weights, order and augmentation all follow from it: the same seed, the same run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
         _check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
         _check(self.lr > 0, f"--lr is {self.lr}; it must be above 0.")
@@ -128,8 +162,9 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Where and how a run happens. Nothing here changes what is learned, so all of it may differ on --resume."""
+class RunConfig(_Section):
+    """Where and how a run happens, and what it keeps: all of it may differ when a run is resumed. (Another device,
+    precision or number of threads rounds differently; a run that goes on there says so.)"""
 
     data_dir: Path | None = None
     """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
@@ -164,6 +199,8 @@ class RunConfig:
     """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(str(self.run_dir) != ".", "--run-dir is the working directory; a run wants a folder of its own.")
         _check(self.num_workers >= 0, f"--num-workers is {self.num_workers}; it must be 0 or more.")
         _check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
         _check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
@@ -205,10 +242,10 @@ class Config:
         """The inverse of `flat`. Raises UserError where a name is unknown or a value out of range."""
         restored = dict(values)
         for name in ("data_dir", "run_dir"):
-            if restored.get(name) is not None:
+            if isinstance(restored.get(name), str):
                 restored[name] = Path(restored[name])
         for name in ("mean", "std"):
-            if name in restored:
+            if isinstance(restored.get(name), list):
                 restored[name] = tuple(restored[name])
         return cls().replace(**restored)
 

@@ -31,6 +31,11 @@ class Compute:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs in this precision; weights stay fp32."""
+        if self.device.type == "cuda" and self.precision == "fp32":  # cuDNN would take TF32, of 10 bits, for it
+            cudnn = torch.backends.cudnn
+            return cudnn.flags(
+                enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+            )
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
 
     def synchronize(self) -> None:

@@ -22,7 +22,7 @@ from cifar100.loader import EvalLoader
 from cifar100.text import printable
 
 BATCH_SIZE = 500
-"""Images a forward pass of evaluation. It does not change the result beyond rounding."""
+"""Images a forward pass of evaluation, at most. It does not change the result beyond rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,17 @@ def forward_all(model: nn.Module, loader: EvalLoader, compute: Compute) -> np.nd
 
 
 def evaluate_model(
-    model: nn.Module, split: Split, *, name: str, dataset: Dataset, config: AugmentConfig, compute: Compute
+    model: nn.Module,
+    split: Split,
+    *,
+    name: str,
+    dataset: Dataset,
+    config: AugmentConfig,
+    compute: Compute,
+    batch_size: int = BATCH_SIZE,
 ) -> Evaluation:
     """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports."""
-    loader = EvalLoader(split, config, batch_size=BATCH_SIZE, device=compute.device)
+    loader = EvalLoader(split, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
     logits = forward_all(model, loader, compute)
@@ -132,6 +139,11 @@ def evaluate(
             f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
             "names differ, so an accuracy would mean nothing."
         )
+    if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
+        raise UserError(
+            f"The checkpoint was trained on other images ({printable(checkpoint.dataset)}), so this dataset's "
+            f"{split} split is not its own; only --split test can be evaluated."
+        )
     trained_on, held_out = hold_out(data, checkpoint.config.get("val_fraction", 0.0))
     splits = {"test": data.test, "train": trained_on, "val": held_out}
     chosen = splits.get(split)
@@ -171,7 +183,7 @@ def _ranking(accuracies: dict[str, float]) -> list[str]:
 
 def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
     """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
-    chosen = np.linspace(0, evaluation.images - 1, min(count, evaluation.images)).round().astype(int)
+    chosen = np.linspace(0, evaluation.images - 1, min(max(count, 0), evaluation.images)).round().astype(int)
     probabilities = metrics.softmax(evaluation.logits[chosen])
     lines = ["Sample predictions"]
     for row, likely in zip(chosen, probabilities, strict=True):

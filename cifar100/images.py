@@ -5,7 +5,6 @@ Only numpy and Pillow are needed; a PyTorch tensor is taken without importing to
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar100.errors import UserError
 from cifar100.text import printable
+
+MOST_PIXELS = 80_000_000
+"""Of a file; a small one can claim any number."""
 
 # Pillow knows more, and hands some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
@@ -66,15 +68,15 @@ def to_rgb(image: Any) -> Image.Image:
 def _from_file(path: Path) -> Image.Image:
     name = printable(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 90 million pixels
-            with Image.open(path, formats=FORMATS) as image:
-                return _from_pil(image)
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            return _from_pil(image)
     except FileNotFoundError:
         raise UserError(f"There is no image {name}.") from None
     except IsADirectoryError:
         raise UserError(f"{name} is a folder, not an image.") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise UserError(f"{name} has more pixels than any photo needs; it is not opened.") from None
     except UnidentifiedImageError:
         raise UserError(f"{name} is not an image that can be read.") from None

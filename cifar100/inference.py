@@ -44,13 +44,17 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes."""
+    """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes;
+    `source` and `trained_on` say in words where it and its training images came from."""
 
-    def __init__(self, forward: Forward, classes: Sequence[str], image_size: int, *, source: str = "") -> None:
+    def __init__(
+        self, forward: Forward, classes: Sequence[str], image_size: int, *, source: str = "", trained_on: str = ""
+    ) -> None:
         self.forward = forward
         self.classes = tuple(classes)
         self.image_size = image_size
         self.source = source
+        self.trained_on = trained_on
 
     def __repr__(self) -> str:
         size = self.image_size
@@ -82,8 +86,8 @@ class Predictor:
 
     def probabilities(self, images: Iterable[Any]) -> Iterator[np.ndarray]:
         """The probabilities of all classes, float64 [C], for each image as it comes."""
-        one_image = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
-        if isinstance(images, str | Path) or one_image or not isinstance(images, Iterable):
+        one_image = isinstance(images, str | Path) or not isinstance(images, Iterable)
+        if one_image or getattr(images, "ndim", 4) < 4:  # an array or tensor of fewer axes is one image
             raise UserError("A batch is a list or another iterable of images; for one image use predict.")
         remaining = iter(images)
         while batch := [to_pixels(image, self.image_size) for image in islice(remaining, BATCH_SIZE)]:
@@ -115,10 +119,12 @@ def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "
             images = normalize(torch.from_numpy(pixels).to(compute.device), mean, std)
             return model(images).float().cpu().numpy()
 
-    return Predictor(forward, checkpoint.classes, checkpoint.image_size, source=str(path))
+    return Predictor(
+        forward, checkpoint.classes, checkpoint.image_size, source=str(path), trained_on=checkpoint.dataset
+    )
 
 
 if __name__ == "__main__":
     from cifar100.cli import main
 
-    sys.exit(main(["evaluate", *sys.argv[1:], "--samples", "5"]))
+    sys.exit(main(["evaluate", "--samples", "5", *sys.argv[1:]]))

@@ -11,11 +11,13 @@ import io
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cifar100.errors import RunFailed
+from cifar100.files import replace_file
 from cifar100.run_folder import RunFolder
 
 COLUMNS: tuple[str, ...] = (
@@ -144,11 +146,27 @@ class RichDisplay:
 
     def close(self) -> None:
         if self.task is not None:
+            self.bar.update(self.task, visible=False)
             self.bar.stop()
+
+
+class NullDisplay:
+    """Nothing: where there is no console, or none any more."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _display() -> Display:
     """Live on a terminal, where rich is installed; plain lines elsewhere."""
+    if sys.stdout is None:
+        return NullDisplay()
     if sys.stdout.isatty():
         with suppress(ImportError):
             return RichDisplay()
@@ -163,18 +181,23 @@ class Journal:
         self.display = _display()
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
-        self.log = self.log_path.open("a", encoding="utf-8")
+        self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self.display.close()
-        self.log.close()
+        self._console(lambda display: display.close())
+        with suppress(OSError):  # what a full disk did not take has been reported
+            self.log.close()
 
     def say(self, text: str) -> None:
         """A line for the console and the log, which also notes the time."""
-        self.display.say(text)
+        self._console(lambda display: display.say(text))
+        self.log_only(text)
+
+    def log_only(self, text: str) -> None:
+        """A line for the log alone. Raises RunFailed where the disk refuses."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
             self.log.writelines(f"{stamp} | {line}\n" for line in text.splitlines())
@@ -184,7 +207,14 @@ class Journal:
 
     def progress(self, progress: Progress) -> None:
         """Where the epoch stands: console only."""
-        self.display.progress(progress)
+        self._console(lambda display: display.progress(progress))
+
+    def _console(self, act: Callable[[Display], None]) -> None:
+        """Tell the console; one that is gone (a closed pipe, a lost terminal) must not end a run."""
+        try:
+            act(self.display)
+        except (OSError, ValueError):
+            self.display = NullDisplay()
 
     def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         """The last row of the history, everywhere."""
@@ -193,9 +223,9 @@ class Journal:
 
     def rewrite(self, history: list[dict[str, Any]]) -> None:
         """Make the metrics files hold exactly these rows, atomically; a few hundred rows cost nothing."""
-        self.folder.write(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
+        replace_file(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(COLUMNS))
         writer.writeheader()
         writer.writerows(history)
-        self.folder.write(self.folder.metrics_csv, table.getvalue())
+        replace_file(self.folder.metrics_csv, table.getvalue())

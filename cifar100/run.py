@@ -13,7 +13,7 @@ from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset, Split
 from cifar100.device import Compute
 from cifar100.errors import RunFailed, UserError
-from cifar100.evaluate import Evaluation, evaluate_model
+from cifar100.evaluate import BATCH_SIZE, Evaluation, evaluate_model
 from cifar100.journal import COLUMNS, Journal, Progress
 from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
@@ -56,6 +56,8 @@ class Run:
     journal: Journal
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
+    training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
+    elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
 
     def read_sums(self) -> None:
         """Bring the running sums from the device into the state. Raises RunFailed where a loss was not finite."""
@@ -71,12 +73,17 @@ class Run:
                 f"{kept}Most often the learning rate is too high: start again with a lower --lr."
             )
 
+    def read_clocks(self) -> None:
+        """Bring the two clocks into the state: after `read_sums`, which waits for the device."""
+        self.state.train_seconds, self.state.elapsed_seconds = self.training.seconds, self.elapsed.seconds
+
     def progress(self, rate: float, *, timed: bool) -> Progress:
         """What the display shows; the time left only where enough steps were `timed`. Needs `read_sums` before."""
         config, state = self.config, self.state
         epochs, steps = config.optim.epochs, len(self.loader)
-        steps_left = (epochs - state.epoch) * steps - state.step
-        evaluations_left = -(-epochs // config.run.eval_every) - state.epoch // config.run.eval_every
+        last = config.run.stop_after if config.run.stop_after > state.epoch else epochs
+        steps_left = (last - state.epoch) * steps - state.step
+        evaluations_left = -(-last // config.run.eval_every) - state.epoch // config.run.eval_every
         seconds_left = steps_left * state.train_seconds / state.step + evaluations_left * state.eval_seconds
         return Progress(
             epoch=state.epoch + 1,
@@ -90,10 +97,11 @@ class Run:
             seconds_left=seconds_left if timed else None,
         )
 
-    def finish_epoch(self, *, train_seconds: float, evaluated: bool) -> dict[str, Any]:
+    def finish_epoch(self, *, evaluated: bool) -> dict[str, Any]:
         """End the epoch: evaluate where that is due, add its row (`cifar100.journal.COLUMNS`) to the history, and
         stand at the start of the next one."""
         self.read_sums()
+        self.read_clocks()
         state, steps = self.state, len(self.loader)
         row = dict.fromkeys(COLUMNS) | {
             "epoch": state.epoch + 1,
@@ -101,27 +109,37 @@ class Run:
             "learning_rate": learning_rate(state.epoch * steps + steps - 1, steps, self.config.optim),
             "train_loss": state.loss_sum / state.seen,
             "train_top1": state.correct / state.seen,
-            "images_per_second": state.seen / train_seconds,
-            "train_seconds": train_seconds,
+            "images_per_second": state.seen / state.train_seconds,
+            "train_seconds": state.train_seconds,
         }
         if evaluated:
             watch = Stopwatch()
             evaluation = self.evaluate(self.compute, self.eval_split, self.eval_name)
             row |= {name: getattr(evaluation, name) for name in ("split", "loss", "top1", "top5", "superclass_top1")}
             row["eval_seconds"] = state.eval_seconds = watch.seconds
+        state.elapsed_seconds = row["elapsed_seconds"] = self.elapsed.seconds
         self.history.append(row)
-        state.epoch, state.step, state.train_seconds = state.epoch + 1, 0, 0.0
+        state.epoch, state.step = state.epoch + 1, 0
         self.step.reset_sums()
+        self.training.restart()
         return row
 
     def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
         """The model as it is now, on a split."""
-        config, dataset = self.config.augment, self.dataset
-        return evaluate_model(self.model, split, name=name, dataset=dataset, config=config, compute=compute)
+        return evaluate_model(
+            self.model,
+            split,
+            name=name,
+            dataset=self.dataset,
+            config=self.config.augment,
+            compute=compute,
+            batch_size=min(BATCH_SIZE, 2 * self.config.optim.batch_size),  # in no more memory than training takes
+        )
 
     def save(self, path: Path, chosen_on: str) -> None:
         """Write a checkpoint of this moment. Raises RunFailed, leaving what is there, where a weight is no number."""
         self.read_sums()
+        self.read_clocks()
         config, dataset = self.config, self.dataset
         checkpoint = Checkpoint(
             model=config.model.model,
@@ -142,7 +160,7 @@ class Run:
             scaler=self.step.scaler.state_dict(),
             loop=asdict(self.state),
             history=self.history,
-            precision=self.compute.precision,
+            compute=self._ground(),
         )
         if not checkpoint.is_finite():
             raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
@@ -152,19 +170,27 @@ class Run:
         """Put the run where the checkpoint left it, and cut the metrics files back to there."""
         self.model.load_state_dict(checkpoint.build().state_dict())
         self.step.optimizer.load_state_dict(checkpoint.optimizer)
-        self.step.scaler.load_state_dict(checkpoint.scaler)
+        if checkpoint.scaler and self.step.scaler.is_enabled():  # only fp16 has one
+            self.step.scaler.load_state_dict(checkpoint.scaler)
         self.state = LoopState(**checkpoint.loop)
         self.history = list(checkpoint.history)
         self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
+        self.training, self.elapsed = Stopwatch(self.state.train_seconds), Stopwatch(self.state.elapsed_seconds)
         self.journal.rewrite(self.history)
         for complaint in complaints:
             self.journal.say(f"Passed over: {complaint}")
         state = self.state
         self.journal.say(f"Resumed from {path}: {state.epoch} epochs and {state.step} steps done.")
-        if checkpoint.precision != self.compute.precision:
-            self.journal.say(
-                f"It ran in {checkpoint.precision} before, now in {self.compute.precision}: not bit for bit."
-            )
+        before, now = checkpoint.versions | {"on": checkpoint.compute}, versions() | {"on": self._ground()}
+        changed = [
+            f"{name} {before.get(name)} before, {now[name]} now" for name in now if before.get(name) != now[name]
+        ]
+        if changed:
+            self.journal.say(f"It goes on, though not bit for bit as it would have: {'; '.join(changed)}.")
+
+    def _ground(self) -> str:
+        """What the rounding of a run depends on, beside its settings and versions."""
+        return f"{self.compute}{', compiled' if self.config.run.compile else ''}"
 
     def introduce(self, moved: Path | None) -> None:
         """The first lines of a run: what, on which images, where and why there, with which settings."""
@@ -196,29 +222,35 @@ class Run:
         """The last lines of a run: the headline figure, in fp32, of the last epoch's weights on the test set."""
         compute = Compute(self.compute.device, "fp32", "for the headline figure")
         evaluation = self.evaluate(compute, self.dataset.test, "test")
-        self.folder.write_json(self.folder.evaluation, evaluation.to_json() | {"versions": versions()})
+        circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
+        circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
+        self.folder.write_json(self.folder.evaluation, evaluation.to_json() | circumstances)
         say, folder = self.journal.say, self.folder
         say(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
         label = "the test set itself, so it flatters" if self.eval_name == "test" else "images held out of train"
         say(f"          best epoch {self.state.best_top1:.2%} on {self.eval_name}: {folder.best} (chosen on {label})")
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
-        say(draw_curves(self.history, folder.curves, title=f"{self.config.model.model}, recipe {self.recipe}"))
+        title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
+        say(draw_curves(self.history, folder.curves, title=title))
         say(f"Next      cifar100 evaluate {folder.best}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
 
 
 def refuse_changes(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
     """Raise UserError, naming what differs, where going on from the checkpoint would not be the same run."""
-    if not checkpoint.loop:
+    if not checkpoint.loop or not checkpoint.optimizer:
         raise UserError("--resume: the checkpoint holds weights only, and nothing to go on from.")
     free = {setting.name for setting in fields(RunConfig)}
-    changed = Config.from_flat(checkpoint.config).differences(config)
+    before = Config.from_flat(checkpoint.config)
     told = [
         f"--{name.replace('_', '-')} was {was} and is now {now}"
-        for name, (was, now) in changed.items()
+        for name, (was, now) in before.differences(config).items()
         if name not in free
     ]
     if told:
         raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
     if checkpoint.fingerprint != dataset.train.fingerprint:
         raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
+    epoch, stop_after = checkpoint.loop["epoch"], config.run.stop_after
+    if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
+        raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")

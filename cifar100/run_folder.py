@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +10,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from cifar100.checkpoint import Checkpoint, load_checkpoint
-from cifar100.errors import RunFailed, UserError
+from cifar100.errors import UserError
+from cifar100.files import remove_leftovers, replace_file
+from cifar100.text import printable
 
 
 class RunFolder:
@@ -35,12 +36,14 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            for leftover in self.path.glob(".*.tmp"):  # of a run that was killed while it wrote
-                leftover.unlink()
+            for path in (*self._figures(), *self._checkpoints()):
+                remove_leftovers(path)
         except Timeout:
-            raise UserError(f"Another run is using {self.path}; wait for it, or choose another --run-dir.") from None
+            raise UserError(
+                f"Another run is using {printable(self.path)}; wait for it, or choose another --run-dir."
+            ) from None
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --run-dir.") from None
+            raise self._unwritable(error) from None
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -58,45 +61,37 @@ class RunFolder:
         """The name for a log that begins now."""
         return self.path / f"training_log_{datetime.now():%Y%m%d_%H%M%S}.txt"
 
-    def move_previous(self) -> Path | None:
-        """Move the files of the run that is here, if any, to previous/<timestamp>/; the new place, or None."""
-        mine = [self.last, self.best, self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
-        files = [path for path in mine if path.exists()] + self.logs()
-        files += self.path.glob("checkpoint_epoch_*.pth")
-        if not files:
-            return None
-        stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
-        target = self.path / "previous" / stamp
-        for attempt in range(2, 100):
-            if not target.exists():
-                break
-            target = target.with_name(f"{stamp}_{attempt}")
-        target.mkdir(parents=True)
-        for path in files:
-            path.rename(target / path.name)
-        return target
-
-    @staticmethod
-    def write(path: Path, text: str) -> None:
-        """Make a file hold this text, atomically. Raises RunFailed where the disk refuses."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="")
-            temporary.replace(path)
-        except OSError as error:
-            raise RunFailed(f"{path} could not be written ({error.strerror}).") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
     def write_json(self, path: Path, values: dict[str, Any]) -> None:
         """Make a file of the folder hold these values as JSON, atomically."""
-        self.write(path, json.dumps(values, indent=2) + "\n")
+        replace_file(path, json.dumps(values, indent=2) + "\n")
+
+    def move_previous(self) -> Path | None:
+        """Move the files of the run that is here, if any, to previous/<timestamp>/; the new place, or None.
+
+        Raises UserError where files of these names are no run's, or cannot be moved.
+        """
+        figures = [path for path in self._figures() if path.exists()]
+        checkpoints = [path for path in self._checkpoints() if path.exists()]
+        if not figures and not checkpoints:
+            return None
+        if not checkpoints and not self.logs():
+            raise UserError(
+                f"{printable(self.path)} holds {figures[0].name}, which is no run's; choose another --run-dir."
+            )
+        stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
+        try:
+            target = self._new_folder(self.path / "previous", stamp)
+            for path in (*figures, *checkpoints):  # last.pth comes last: killed before that, the run can still go on
+                path.rename(target / path.name)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return target
 
     def newest_checkpoint(self) -> tuple[Path, Checkpoint, list[str]]:
         """The file to go on from, what it holds, and a sentence for each one passed over because it is damaged.
 
-        last.pth is the newest; where it is missing or damaged, the furthest of the others serves.
-        Raises UserError where there is none that can be read.
+        That is last.pth; where it is missing or damaged, the furthest of the others that can be read.
+        Raises UserError where there is none.
         """
         complaints: list[str] = []
         if self.last.is_file():
@@ -104,16 +99,42 @@ class RunFolder:
                 return self.last, load_checkpoint(self.last), complaints
             except UserError as error:
                 complaints.append(str(error))
+        elif self.path.is_dir():
+            complaints.append("last.pth is missing.")
         readable = []
-        for path in [*self.path.glob("checkpoint_epoch_*.pth"), self.best]:
-            if path.is_file():
+        for path in self._checkpoints():
+            if path.is_file() and path != self.last:
                 try:
                     checkpoint = load_checkpoint(path)
-                    readable.append((checkpoint.loop["epoch"], checkpoint.loop["step"], path, checkpoint))
                 except UserError as error:
                     complaints.append(str(error))
+                    continue
+                readable.append((checkpoint.loop.get("epoch", -1), checkpoint.loop.get("step", -1), path, checkpoint))
         if not readable:
-            detail = " ".join(complaints) or "No run was saved there."
-            raise UserError(f"--resume: nothing to go on from in {self.path}. {detail}")
+            earlier = sorted((self.path / "previous").glob("*/last.pth"))
+            hint = f" The run before it is in {printable(earlier[-1].parent)}." if earlier else ""
+            reason = " ".join(complaints) if self.path.is_dir() else "There is no such folder."
+            raise UserError(f"--resume: nothing to go on from in {printable(self.path)}. {reason}{hint}")
         _, _, path, checkpoint = max(readable, key=lambda item: item[:2])
         return path, checkpoint, complaints
+
+    def _figures(self) -> list[Path]:
+        """The run's files other than checkpoints, those that there may be."""
+        return [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves, *self.logs()]
+
+    def _checkpoints(self) -> list[Path]:
+        """The run's checkpoints, those that there may be, last.pth the last."""
+        return [*self.path.glob("checkpoint_epoch_*.pth"), self.best, self.last]
+
+    def _new_folder(self, above: Path, name: str) -> Path:
+        for attempt in range(1, 1000):
+            folder = above / (name if attempt == 1 else f"{name}_{attempt}")
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                return folder
+        raise FileExistsError(17, "too many runs in one second")
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"{printable(self.path)} cannot be written ({error.strerror or error}); choose another --run-dir."
+        )

@@ -25,7 +25,7 @@ class TrainStep:
         label_smoothing: float,
         compiled: bool = False,
     ) -> None:
-        self.forward = torch.compile(model) if compiled else model
+        self.forward = torch.compile(model, dynamic=False) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
         self.label_smoothing = label_smoothing

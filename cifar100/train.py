@@ -13,8 +13,10 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import os
 import signal
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,9 @@ from cifar100.stopwatch import Stopwatch
 
 PROGRESS_SECONDS = 0.5
 """Between two looks at the running sums: each makes the CPU wait for the device."""
+
+SLOW_EVALUATION_SECONDS = 2.0
+"""An evaluation that takes longer is saved before, as a step would be."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,12 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     )
     loader = TrainLoader(train_split, config.augment, batch_size=batch_size, seed=seed, device=compute.device)
 
-    with RunFolder(config.run.run_dir) as folder:
-        resumed = folder.newest_checkpoint() if resume else None
-        if resumed is not None:
-            refuse_changes(resumed[1], config, dataset)
+    folder = RunFolder(config.run.run_dir)
+    resumed = folder.newest_checkpoint() if resume else None
+    if resumed is not None:
+        refuse_changes(resumed[1], config, dataset)
+        recipe = resumed[1].recipe
+    with folder:
         moved = None if resume else folder.move_previous()
         with Journal(folder, resume=resume) as journal, StopSignals() as stop:
             run = Run(
@@ -90,36 +97,38 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
                 folder=folder,
                 journal=journal,
             )
-            run.introduce(moved)
-            if resumed is not None:
-                run.restore(*resumed)
             try:
+                run.introduce(moved)
+                if resumed is not None:
+                    run.restore(*resumed)
                 stopped_by = _loop(run, stop)
+                if not stopped_by:
+                    run.conclude()
             except Exception as error:
-                if not is_out_of_memory(error):
+                failure = _out_of_memory(batch_size) if is_out_of_memory(error) else error
+                if isinstance(failure, RunFailed):  # the log of an overnight run must say how it ended
+                    with suppress(RunFailed):
+                        journal.log_only(str(failure))
+                if failure is error:
                     raise
-                raise RunFailed(
-                    f"Out of memory at {batch_size} images a step. Lower batch_size in config.py, or give "
-                    "--batch-size 64 or 32; lower --lr by the same factor."
-                ) from error
-            if not stopped_by:
-                run.conclude()
-            return TrainResult(run.history, model, folder.path, stopped_by)
+                raise failure from error
+            return TrainResult(run.history, model.eval(), folder.path, stopped_by)
 
 
 def _loop(run: Run, stop: StopSignals) -> str:
     """Every epoch: its steps, an evaluation, a row of metrics, the checkpoints that are due.
 
-    Returns what stopped it before the last epoch, a signal or --stop-after; "" where nothing did.
+    Returns what stopped it before its end, a signal or --stop-after; "" where nothing did.
     """
     config, state, journal, folder = run.config, run.state, run.journal, run.folder
     epochs, steps = config.optim.epochs, len(run.loader)
-    elapsed, since_save, since_shown = Stopwatch(state.elapsed_seconds), Stopwatch(), Stopwatch(PROGRESS_SECONDS)
+    since_save, since_shown = Stopwatch(), Stopwatch(PROGRESS_SECONDS)
     steps_here = 0
 
     for epoch in range(state.epoch, epochs):
-        training = Stopwatch(state.train_seconds)
         run.model.train()
+        if state.step == 0:
+            run.training.restart()
         for images, labels in run.loader.epoch(epoch, first_step=state.step):
             number = epoch * steps + state.step
             rate = learning_rate(number, steps, config.optim)
@@ -127,9 +136,9 @@ def _loop(run: Run, stop: StopSignals) -> str:
             state.step += 1
             steps_here += 1
 
-            state.train_seconds, state.elapsed_seconds = training.seconds, elapsed.seconds
             if since_shown.seconds >= PROGRESS_SECONDS:
                 run.read_sums()
+                run.read_clocks()
                 journal.progress(run.progress(rate, timed=steps_here >= 20))
                 since_shown.restart()
             if stop.name or since_save.seconds >= config.run.save_seconds:
@@ -139,34 +148,44 @@ def _loop(run: Run, stop: StopSignals) -> str:
                 journal.say(f"Stopped by {stop.name} at epoch {epoch + 1}, step {state.step}. Saved; --resume goes on.")
                 return stop.name
 
-        run.compute.synchronize()
-        evaluated = (epoch + 1) % config.run.eval_every == 0 or epoch + 1 == epochs
-        row = run.finish_epoch(train_seconds=training.seconds, evaluated=evaluated)
-        state.elapsed_seconds = row["elapsed_seconds"] = elapsed.seconds
-        if evaluated and row["top1"] > state.best_top1:
+        if state.eval_seconds > SLOW_EVALUATION_SECONDS:  # who asks it to stop during that may not wait for its end
+            run.save(folder.last, "the latest step")
+            since_save.restart()
+        last = epoch + 1 == epochs
+        row = run.finish_epoch(evaluated=last or (epoch + 1) % config.run.eval_every == 0)
+        if row["top1"] is not None and row["top1"] > state.best_top1:
             state.best_top1 = row["top1"]
             run.save(folder.best, f"the best top-1 on {row['split']}")
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(folder.checkpoint(epoch + 1), f"every {config.run.checkpoint_every} epochs")
-        if epoch + 1 in (config.run.stop_after, epochs):
+        stopped_by = stop.name or ("--stop-after" if epoch + 1 == config.run.stop_after and not last else "")
+        if stopped_by or last:
             run.save(folder.last, "the latest epoch")
         journal.epoch(run.history, epochs)
-        if epoch + 1 == config.run.stop_after < epochs:
-            journal.say(f"Stopped after epoch {epoch + 1}, as --stop-after says. Saved; --resume goes on.")
-            return "--stop-after"
+        if stopped_by:
+            journal.say(f"Stopped by {stopped_by} after epoch {epoch + 1}. Saved; --resume goes on.")
+            return stopped_by
     return ""
 
 
+def _out_of_memory(batch_size: int) -> RunFailed:
+    return RunFailed(
+        f"Out of memory at {batch_size} images a step. Give --batch-size {max(1, batch_size // 2)} or less, or lower "
+        "batch_size in config.py; lower --lr by the same factor."
+    )
+
+
 class StopSignals:
-    """While in this context, the first SIGINT (Ctrl-C) or SIGTERM is only noted in `name`; a second one acts."""
+    """In this context the first SIGINT (Ctrl-C), SIGTERM or SIGHUP is only noted, in `name`; a second one acts."""
 
     def __init__(self) -> None:
         self.name = ""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in map(signal.Signals.__getitem__, names):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -178,6 +197,8 @@ class StopSignals:
         if self.name:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name
+        with suppress(OSError):  # print is not safe here
+            os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from cifar100.dataset import Dataset, load_dataset
 from cifar100.device import choose_compute
 from cifar100.errors import UserError
 from cifar100.evaluate import BATCH_SIZE
+from cifar100.files import replace_file
 from cifar100.loader import EvalLoader, TrainLoader
 from cifar100.stopwatch import Stopwatch
 
@@ -55,7 +57,9 @@ def preview(config: Config, picture: Path) -> str:
     batch_size = config.optim.batch_size
     loader = TrainLoader(dataset.train, config.augment, batch_size=batch_size, seed=config.optim.seed, device=device)
     images, labels = next(iter(loader))
-    draw_samples(dataset, loader, config).save(picture)
+    file = io.BytesIO()
+    draw_samples(dataset, loader, config).save(file, "PNG")
+    replace_file(picture, file.getvalue())
     lines = [
         str(dataset),
         "",
@@ -98,7 +102,7 @@ def class_list(dataset: Dataset) -> list[str]:
 def draw_samples(
     dataset: Dataset, loader: TrainLoader, config: Config, *, images: int = 8, epochs: int = 5
 ) -> Image.Image:
-    """A picture: a row an image, the original first and then what the first epochs' augmentation makes of it."""
+    """A picture: a row an image, the original first and then what training sees of it in the first epochs."""
     rng = np.random.default_rng(config.optim.seed)
     rows = torch.from_numpy(rng.choice(len(dataset.train), images, replace=False)).to(loader.images.device)
     columns = [loader.images[rows].cpu().numpy()]
@@ -106,7 +110,8 @@ def draw_samples(
     count, size = len(dataset.train), dataset.image_size
     for epoch in range(epochs):
         draws = augment.draw_epoch(config.augment, seed=config.optim.seed, epoch=epoch, count=count, size=size)
-        result = augment.augment(loader.images[rows], draws.batch(0, images).to(rows.device), config.augment)
+        mine = draws.take(draws.order.argsort()[rows.cpu()]).to(rows.device)
+        result = augment.augment(loader.images[rows], mine, config.augment)
         columns.append(((result.permute(0, 2, 3, 1).cpu().numpy() * std + mean) * 255).clip(0, 255).astype(np.uint8))
 
     zoom, gap, margin, name_width = max(1, 96 // size), 8, 24, 130

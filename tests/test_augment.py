@@ -213,7 +213,7 @@ def test_cutout_of_size_zero_cuts_nothing() -> None:
 
 def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
     draws = some_draws()
-    batch = draws.batch(10, 20)
+    batch = draws.take(slice(10, 20))
     assert all(torch.equal(getattr(batch, f.name), getattr(draws, f.name)[10:20]) for f in fields(Draws))
 
 

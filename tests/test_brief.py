@@ -11,11 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, write_official
 from PIL import Image
+
+BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
+"""The interpreter that the environment was made from: editable installs, of ours say, do not reach it."""
 
 
 class House:
@@ -42,11 +46,11 @@ class House:
         path.write_text(text.replace(old, new))
 
     def run(self, *words: str) -> str:
-        """What `python WORDS…` prints, from inside cifar100/."""
+        """What `python WORDS…` prints, from inside cifar100/, in a Python that has the dependencies but not us."""
         result = subprocess.run(
-            [sys.executable, *words],
+            [BARE_PYTHON, *words],
             cwd=self.inside,
-            env={**os.environ, "CIFAR100_DATA_DIR": str(self.data)},
+            env={**os.environ, "CIFAR100_DATA_DIR": str(self.data), "PYTHONPATH": sysconfig.get_path("purelib")},
             capture_output=True,
             text=True,
             timeout=150,
@@ -61,7 +65,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     return House(tmp_path_factory.mktemp("brief"))
 
 
-def test_the_commands_run_the_copied_tree(house: House) -> None:
+def test_the_commands_run_the_copied_tree_alone(house: House) -> None:
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('cifar100') is not None)"
+    env = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
+    subprocess.run([BARE_PYTHON, "-c", code], cwd=house.root, env=env, check=True)
     assert re.search(r"Epoch +2/2 ", house.train)
 
 

@@ -30,8 +30,9 @@ SURFACE = {
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json")
     ],
     "predict": ["--checkpoint", "--top-k", "--device", "--json"],
+    "data get": ["--to"],
     "data check": [],
-    "data preview": ["--out", *SETTINGS],
+    "data preview": ["--out", "--dataset", "--data-dir", "--batch-size", "--seed", *AUGMENT],
     "data samples": ["--count", "--dataset", "--data-dir"],
     "model": ["--num-classes", "--image-size"],
 }
@@ -128,16 +129,6 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert told in printed.err
     assert printed.out == ""
     assert not list(tmp_path.iterdir()) or words[1] == "--resume"
-
-
-def test_without_data_the_three_ways_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
-    assert main(["train"]) == 2
-    told = capsys.readouterr().err
-    assert all(way in told for way in ("1. download", "2. name the folder", "3. try things out", "synthetic"))
 
 
 def test_evaluate_prints_a_table_and_writes_json(

@@ -11,6 +11,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from cifar100.config import Config
 from cifar100.errors import RunFailed, UserError
 from cifar100.journal import COLUMNS
 from cifar100.model import ResNet
+from cifar100.run import Run
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.train import train
@@ -239,28 +241,145 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_good_checkpoint(
     assert not torch.equal(good["fc.weight"], kept["fc.weight"])
 
 
+def test_a_signal_during_an_evaluation_saves_after_it(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    real = Run.evaluate
+
+    def interrupted(self: Run, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", interrupted)
+        stopped = train(config)
+    assert stopped.stopped_by == "SIGTERM"
+    loop = load_checkpoint(config.run.run_dir / "last.pth").loop
+    assert (loop["epoch"], loop["step"]) == (1, 0)
+    resumed = train(config, resume=True).folder
+    assert_identical(weights(whole), weights(resumed))
+    assert figures(whole) == figures(resumed)
+
+
+def test_a_signal_in_the_last_evaluation_leaves_the_conclusion_to_resume(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.replace(epochs=1, warmup_epochs=0)
+    real = Run.evaluate
+
+    def interrupted(self: Run, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", interrupted)
+        assert train(config).stopped_by == "SIGINT"
+    assert not (config.run.run_dir / "evaluation.json").exists()
+    assert train(config, resume=True).stopped_by == ""
+    assert (config.run.run_dir / "evaluation.json").exists()
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
+    folder = train(config).folder
+    before = weights(folder)
+    assert train(config, resume=True).stopped_by == ""
+    assert_identical(before, weights(folder))
+    assert len(figures(folder)) == 2
+
+
+def test_the_recipe_keeps_its_name_when_a_run_goes_on(config: Config) -> None:
+    train(config.replace(stop_after=1), recipe="fast")
+    folder = train(config, resume=True).folder
+    assert load_checkpoint(folder / "last.pth").recipe == "fast"
+    assert json.loads((folder / "config.json").read_text())["recipe"] == "fast"
+
+
+def test_going_on_with_another_precision_says_that_it_is_not_bit_for_bit(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config.replace(stop_after=1, precision="fp32"))
+    assert "bit for bit" not in capsys.readouterr().out
+    train(config.replace(precision="bf16"), resume=True)
+    assert "not bit for bit as it would have: on cpu (threads" in capsys.readouterr().out
+
+
+def test_stop_after_an_epoch_that_is_behind_is_a_mistake(config: Config) -> None:
+    train(config.replace(epochs=3, stop_after=2))
+    with pytest.raises(UserError, match="--stop-after 1: the run has 2 epochs behind it"):
+        train(config.replace(epochs=3, stop_after=1), resume=True)
+
+
+def test_a_failed_new_run_says_where_the_one_before_it_is(config: Config) -> None:
+    train(config.replace(stop_after=1))
+    with pytest.raises(RunFailed):
+        train(config.replace(lr=1e30, warmup_epochs=0))
+    with pytest.raises(UserError, match=r"nothing to go on from .* The run before it is in .*previous"):
+        train(config, resume=True)
+
+
+def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
+    with pytest.raises(RunFailed):
+        train(config.replace(lr=1e30, warmup_epochs=0))
+    (log,) = config.run.run_dir.glob("training_log_*.txt")
+    assert "not a finite number at step" in log.read_text()
+
+
+def test_files_that_are_no_runs_are_left_alone(config: Config) -> None:
+    config.run.run_dir.mkdir()
+    (config.run.run_dir / "config.json").write_text("mine")
+    with pytest.raises(UserError, match=r"holds config\.json, which is no run's"):
+        train(config)
+    assert (config.run.run_dir / "config.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
+    words = f"train --epochs 1 --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
+    pipe = f"{sys.executable} -m cifar100.cli {words} | {reader}"
+    subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=120, check=False)
+    assert (tmp_path / "run" / "evaluation.json").exists()
+
+
 def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(TrainStep, "__call__", full)
-    with pytest.raises(RunFailed, match=r"batch_size in config\.py"):
+    with pytest.raises(RunFailed, match=r"--batch-size 32 or less, or lower batch_size in config\.py"):
         train(config)
 
 
-def test_a_full_disk_loses_nothing_that_was_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("full", ["last.pth", "best_model.pth", "metrics.jsonl", "evaluation.json"])
+def test_a_full_disk_loses_nothing_that_was_there(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     train(config.replace(stop_after=1))
     before = (config.run.run_dir / "last.pth").read_bytes()
+    real = os.fsync
 
-    def full(_content: object, file: object) -> None:
-        file.write(b"half of it")  # type: ignore[attr-defined]
-        raise OSError(28, "No space left on device")
+    def no_space(descriptor: int) -> None:
+        if f".{full}." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunFailed, match="No space left on device"):
-        train(config.replace(save_seconds=0), resume=True)
-    assert (config.run.run_dir / "last.pth").read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(RunFailed, match=rf"{full} could not be written \(No space left on device\)"):
+            train(config.replace(checkpoint_every=0), resume=True)
+    assert full != "last.pth" or (config.run.run_dir / "last.pth").read_bytes() == before
     assert not list(config.run.run_dir.glob(".*.tmp"))
+    assert_identical(weights(whole), weights(train(config, resume=True).folder))
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config.replace(stop_after=1))
+    (config.run.run_dir / "curves.png").mkdir()
+    assert train(config, resume=True).stopped_by == ""
+    assert "Curves    not drawn" in capsys.readouterr().out
 
 
 def test_an_unwritable_folder_is_a_sentence(config: Config, tmp_path: Path) -> None:

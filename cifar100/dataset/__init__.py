@@ -7,10 +7,12 @@ None, and `read(*found)` reads that. `READERS` lists them in the order they are 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cifar100.dataset import binary, parquet, pickles, synthetic
 from cifar100.dataset.base import Dataset, Split, hold_out
+from cifar100.dataset.download import ARCHIVE, HOMES, fetch
 from cifar100.errors import UserError
 from cifar100.text import printable
 
@@ -19,25 +21,40 @@ __all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"
 READERS = (pickles, binary, parquet)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
-HOME = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
+DEFAULT_FOLDER = Path("data")
+"""Relative to the working directory; the only folder that is filled without having been named."""
 
 
-def load_dataset(name: str = "cifar100", data_dir: Path | None = None) -> Dataset:
+def load_dataset(
+    name: str = "cifar100", data_dir: Path | None = None, *, say: Callable[[str], None] = print
+) -> Dataset:
     """The dataset in memory: what the folder that `find_folder` names holds, or for "synthetic" the made-up set.
 
-    Raises UserError where it is not found, or what is found is damaged or foreign.
+    Where no folder was named and ./data holds nothing, CIFAR-100 is downloaded into ./data, and `say` is told how it
+    goes. Raises UserError where that fails, or what is found is damaged or foreign.
     """
-    return synthetic.make() if name == "synthetic" else read(find_folder(data_dir))
+    if name == "synthetic":
+        return synthetic.make()
+    folder = find_folder(data_dir)
+    if folder is not None:
+        return read(folder)
+    try:
+        return fetch(DEFAULT_FOLDER, say)
+    except UserError as error:
+        raise UserError(
+            f"{error}\nThree ways on:\n"
+            f"  1. download {HOMES[0]}{ARCHIVE} by other means and unpack it into {DEFAULT_FOLDER}/\n"
+            f"  2. name the folder that holds it: --data-dir DIR, or export {ENVIRONMENT}=DIR\n"
+            "  3. try things out on made-up images: --dataset synthetic"
+        ) from None
 
 
-def find_folder(data_dir: Path | None = None) -> Path:
-    """The folder to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data.
+def find_folder(data_dir: Path | None = None) -> Path | None:
+    """The folder to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data where it holds a dataset, else None.
 
-    A folder that was named must hold the data; only where none was named may there be nothing, and then the
-    UserError lists the ways on.
+    Raises UserError where a folder was named that does not exist: a name is never a reason to download.
     """
-    named = [("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))]
-    for origin, value in named:
+    for origin, value in (("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))):
         if value:
             try:
                 folder = Path(value).expanduser()
@@ -46,15 +63,7 @@ def find_folder(data_dir: Path | None = None) -> Path:
             if not folder.is_dir():
                 raise UserError(f"{origin} is {printable(folder)}, which is not a folder.")
             return folder
-    if Path("data").is_dir():
-        return Path("data")
-    raise UserError(
-        "CIFAR-100 was not found: no --data-dir was given, $CIFAR100_DATA_DIR is not set and there is no data/ here. "
-        "Three ways on:\n"
-        f"  1. download {HOME} and unpack it into data/\n"
-        "  2. name the folder that holds it: --data-dir DIR, or export CIFAR100_DATA_DIR=DIR\n"
-        "  3. try things out on made-up images: --dataset synthetic"
-    )
+    return DEFAULT_FOLDER if any(reader.find(DEFAULT_FOLDER) for reader in READERS) else None
 
 
 def read(folder: Path) -> Dataset:
@@ -65,6 +74,6 @@ def read(folder: Path) -> Dataset:
             return reader.read(*found)
     folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
     raise UserError(
-        f"{printable(folder)} holds no dataset that is understood: expected {folders} (from {HOME}), "
+        f"{printable(folder)} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), "
         "or the files of one of these themselves, or train*.parquet and test*.parquet."
     )

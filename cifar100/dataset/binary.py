@@ -63,3 +63,17 @@ def _read_split(paths: list[Path], published: Published) -> Split:
         return canonical_split(join(images), join(labels), len(published.classes))
     except UserError as error:
         raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
+
+
+def write(dataset: Dataset, folder: Path) -> Path:
+    """Write CIFAR-100 as its binary version, in canonical order, into `folder`; the folder that holds its files."""
+    layout = LAYOUTS[0]
+    target = folder / layout.folder
+    target.mkdir(parents=True, exist_ok=True)
+    for (name,), split in ((layout.train, dataset.train), (layout.test, dataset.test)):
+        labels = split.labels.astype(np.uint8)[:, None]
+        coarse = np.array(dataset.superclass_of, np.uint8)[split.labels][:, None]
+        pixels = split.images.transpose(0, 3, 1, 2).reshape(len(split), IMAGE_BYTES)
+        (target / name).write_bytes(np.concatenate([coarse, labels, pixels], axis=1).tobytes())
+    (target / layout.names).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
+    return target

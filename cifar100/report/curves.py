@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
+
+from cifar100.errors import RunFailed
+from cifar100.files import replace_file
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"  # of the Okabe-Ito palette: told apart by colour-blind readers
 
@@ -49,5 +53,10 @@ def draw_curves(history: list[dict[str, Any]], path: Path, *, title: str = "") -
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     rate.set_xlabel("epoch")
     speed.set_xlabel("epoch")
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    try:
+        replace_file(path, picture.getvalue())
+    except RunFailed as error:  # a picture is not worth ending a run over
+        return f"Curves    not drawn: {error}"
     return f"Curves    {path}"
