@@ -103,7 +103,7 @@ def main() -> None:
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
-        starts = [start_and_memory(args.data_dir, Path(scratch) / "start") for _ in range(3)]
+        starts = [start_and_memory(args.data_dir, Path(scratch) / "start") for _ in range(2)]
         pairs = []
         for number in range(args.pairs):
             bare = bare_images_per_second(Config().optim.batch_size)

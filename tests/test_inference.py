@@ -115,7 +115,11 @@ def test_a_batch_is_named_in_order(count: int) -> None:
     assert [p[0].class_id for p in predictions] == values
 
 
-@pytest.mark.parametrize("kind", [list, tuple, iter, np.stack], ids=lambda kind: kind.__name__)
+def stacked(images: list[np.ndarray]) -> np.ndarray:
+    return np.stack(images).reshape(len(images), *images[0].shape[:2], -1)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, stacked], ids=lambda kind: kind.__name__)
 def test_a_batch_may_be_any_iterable(kind: Callable[[Any], Any]) -> None:
     predictions = PREDICTOR.predict_batch(kind([grey(3), grey(5)]), top_k=1)
     assert [p[0].class_id for p in predictions] == [3, 5]
@@ -157,7 +161,15 @@ def test_one_path_is_no_batch(batch: Any) -> None:
     assert_one_sentence(str(caught.value), "batch", "predict")
 
 
-@pytest.mark.parametrize("batch", [Image.new("RGB", (32, 32)), np.zeros((32, 32, 3), np.uint8)], ids=["PIL", "HWC"])
+ONE_IMAGE = {
+    "PIL": Image.new("RGB", (32, 32)),
+    "HWC": np.zeros((32, 32, 3), np.uint8),
+    "HW": np.zeros((32, 32), np.uint8),
+    "CHW tensor": torch.zeros(3, 32, 32),
+}
+
+
+@pytest.mark.parametrize("batch", ONE_IMAGE.values(), ids=ONE_IMAGE)
 def test_one_image_is_no_batch(batch: Any) -> None:
     with pytest.raises(UserError) as caught:
         PREDICTOR.predict_batch(batch)

@@ -350,7 +350,7 @@ def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: 
         train(config)
 
 
-@pytest.mark.parametrize("full", ["last.pth", "best_model.pth", "metrics.jsonl", "evaluation.json"])
+@pytest.mark.parametrize("full", ["last.pth", "checkpoint_epoch_2.pth", "metrics.jsonl", "evaluation.json"])
 def test_a_full_disk_loses_nothing_that_was_there(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
@@ -367,7 +367,7 @@ def test_a_full_disk_loses_nothing_that_was_there(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", no_space)
         with pytest.raises(RunFailed, match=rf"{full} could not be written \(No space left on device\)"):
-            train(config.replace(checkpoint_every=0), resume=True)
+            train(config.replace(checkpoint_every=2), resume=True)
     assert full != "last.pth" or (config.run.run_dir / "last.pth").read_bytes() == before
     assert not list(config.run.run_dir.glob(".*.tmp"))
     assert_identical(weights(whole), weights(train(config, resume=True).folder))
