@@ -1,0 +1,47 @@
+"""How long a dataset folder takes to be ready in memory: canonical order, fingerprint verified.
+
+    python benchmarks/reading.py pickles=DIR binary=DIR parquet=DIR
+
+Each time in a process of its own; imports are not counted. Writes benchmarks/results/reading.json.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+from circumstances import RESULTS, circumstances
+
+READ = """
+import sys, time
+from pathlib import Path
+from cifar100.dataset import load_dataset
+start = time.perf_counter()
+dataset = load_dataset(data_dir=Path(sys.argv[1]))
+print(time.perf_counter() - start)
+assert dataset.is_verified, dataset
+"""
+
+
+def seconds(folder: str) -> float:
+    """One reading, in seconds."""
+    command = [sys.executable, "-c", READ, folder]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def main() -> None:
+    result = {}
+    for word in sys.argv[1:]:
+        name, folder = word.split("=", 1)
+        times = sorted(round(seconds(folder), 2) for _ in range(5))
+        result[name] = {"seconds": times, "median": statistics.median(times)}
+    sys.argv[1:] = [f"{word.split('=')[0]}=DIR" for word in sys.argv[1:]]
+    text = json.dumps(result | {"circumstances": circumstances()}, indent=2) + "\n"
+    (RESULTS / "reading.json").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
