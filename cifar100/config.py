@@ -13,6 +13,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cifar100.errors import UserError
 
+DatasetName = Literal["cifar100", "synthetic"]
+ModelName = Literal["resnet18", "resnet34"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+
 USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
 
@@ -62,7 +67,7 @@ def _plain(value: Any) -> Any:
 class DataConfig(_Section):
     """Which images are trained on."""
 
-    dataset: Literal["cifar100", "synthetic"] = "cifar100"
+    dataset: DatasetName = "cifar100"
     """"synthetic" is a small made-up set for trying things out; whatever is made from it says so."""
 
     val_fraction: float = 0.0
@@ -110,7 +115,7 @@ class AugmentConfig(_Section):
 class ModelConfig(_Section):
     """The network."""
 
-    model: Literal["resnet18", "resnet34"] = "resnet18"
+    model: ModelName = "resnet18"
     """ResNet-18 (11.2M parameters), or the deeper ResNet-34 (21.3M): more accurate, about twice the time."""
 
 
@@ -173,10 +178,10 @@ class RunConfig(_Section):
     """Folder that the run's log, metrics and checkpoints go to. A run that is there already is moved to
     its previous/ first."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceName = "auto"
     """"auto": CUDA, else Apple's MPS (see `USE_MPS`), else the CPU."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: PrecisionName = "auto"
     """Arithmetic of the network; weights are always kept in fp32. "auto": bf16 where the chip is fast at it, fp16
     on older CUDA GPUs, else fp32."""
 

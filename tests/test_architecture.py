@@ -19,6 +19,7 @@ FLOORS = [
     {"report"},
     {"run", "train"},
     {"recipes", "utils"},
+    {"verbs"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

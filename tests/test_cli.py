@@ -178,16 +178,16 @@ def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytes
 
 
 def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cifar100.cli import Train, _default
+    from cifar100.verbs.train import Train
 
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "logs" / "cifar100"
     folder.mkdir(parents=True)
     settings = Config().replace(epochs=3, lr=0.7).flat()
     (folder / "config.json").write_text(json.dumps({"recipe": "fast", "settings": settings}))
-    resumed = _default("train", ["--resume"])
+    resumed = Train.default(["--resume"])
     assert isinstance(resumed, Train)
     assert (resumed.recipe, resumed.config.optim.epochs, resumed.config.optim.lr) == ("fast", 3, 0.7)
-    fresh = _default("train", [])
+    fresh = Train.default([])
     assert isinstance(fresh, Train)
     assert fresh.config == Config()

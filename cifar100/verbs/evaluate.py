@@ -1,0 +1,73 @@
+"""cifar100 evaluate"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from cifar100.config import DatasetName, DeviceName, PrecisionName
+from cifar100.errors import UserError
+from cifar100.text import printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Accuracy of a checkpoint: top-1, top-5, the 20 superclasses, the classes; loss and speed."""
+
+    checkpoint: Positional[Path]
+    """A .pth file that training wrote, or a state dict under torchvision's names."""
+
+    split: Literal["test", "val", "train"] = "test"
+    """Which images; "val" is what the checkpoint's training held out."""
+
+    dataset: DatasetName = "cifar100"
+    """"synthetic" is the made-up set of `train --dataset synthetic`."""
+
+    data_dir: Path | None = None
+    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+
+    device: DeviceName = "auto"
+    """Where to compute."""
+
+    precision: PrecisionName = "fp32"
+    """Arithmetic of the network; "auto" is what training would use."""
+
+    per_class: bool = False
+    """List all classes, not only the best and the worst."""
+
+    samples: int = 0
+    """Also show so many sample predictions."""
+
+    json: Path | None = None
+    """Also write all figures to this file."""
+
+    def run(self) -> int:
+        from cifar100.checkpoint import load_checkpoint, versions
+        from cifar100.evaluate import evaluate, sample_lines, table
+        from cifar100.files import replace_file
+
+        if self.json is not None and not self.json.parent.is_dir():
+            raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
+        checkpoint = load_checkpoint(self.checkpoint)
+        evaluation = evaluate(
+            checkpoint,
+            split=self.split,
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            device=self.device,
+            precision=self.precision,
+        )
+        print(f"{printable(self.checkpoint)}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
+        if checkpoint.chosen_on:
+            print(f"kept as {printable(checkpoint.chosen_on)}")
+        print("\n" + table(evaluation, per_class=self.per_class))
+        if self.samples:
+            print("\n" + "\n".join(sample_lines(evaluation, checkpoint.classes, self.samples)))
+        if self.json is not None:
+            figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
+            replace_file(self.json, json.dumps(figures, indent=2) + "\n")
+        return 0
