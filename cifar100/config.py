@@ -68,7 +68,8 @@ class DataConfig(_Section):
     """Which images are trained on."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is a small made-up set for trying things out; whatever is made from it says so."""
+    """"cifar100" stands for what the data folder holds, CIFAR-100 or CIFAR-10; "synthetic" is a small made-up set for
+    trying things out, and whatever is made from it says so."""
 
     val_fraction: float = 0.0
     """Share of the training images, the same of each class, held out to choose the best checkpoint on. 0: none, and
