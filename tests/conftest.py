@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from cifar100.checkpoint import Checkpoint
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
+from cifar100.model import resnet18
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +56,29 @@ def first_of_each_class(split: Split, per_class: int) -> tuple[np.ndarray, np.nd
 
 def encoded(names: tuple[str, ...]) -> list[bytes]:
     return [name.encode() for name in names]
+
+
+def untrained(**fields: Any) -> Checkpoint:
+    """A resnet18 for CIFAR-100 as it starts, as a checkpoint; `fields` change what it says."""
+    said: dict[str, Any] = {
+        "model": "resnet18",
+        "weights": resnet18().state_dict(),
+        "classes": list(CLASSES),
+        "superclasses": list(SUPERCLASSES),
+        "superclass_of": list(SUPERCLASS_OF),
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.25, 0.3],
+    }
+    return Checkpoint(**(said | fields))
+
+
+def assert_one_sentence(message: str, *names: object) -> None:
+    """A message for users: one line, nothing that a terminal would act on, and these names in it."""
+    assert message.endswith(".")
+    assert message.isprintable(), "a line break or an escape code"
+    assert len(message) < 600
+    for name in names:
+        assert str(name) in message
 
 
 @pytest.fixture(scope="session")

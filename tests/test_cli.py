@@ -9,14 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import Command, untrained
 from PIL import Image
 
-from cifar100.checkpoint import Checkpoint
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.cli import VERBS, main
 from cifar100.config import Config
-from cifar100.model import resnet18
 
 RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
 RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
@@ -42,16 +39,7 @@ SURFACE = {
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained resnet18 as a checkpoint file."""
     path = tmp_path_factory.mktemp("weights") / "model.pth"
-    model = Checkpoint(
-        model="resnet18",
-        weights=resnet18().state_dict(),
-        classes=list(CLASSES),
-        superclasses=list(SUPERCLASSES),
-        superclass_of=list(SUPERCLASS_OF),
-        mean=[0.5, 0.5, 0.5],
-        std=[0.25, 0.25, 0.25],
-    )
-    model.save(path)
+    untrained().save(path)
     return path
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from conftest import assert_one_sentence
 
 from cifar100.classes import CLASSES, SUPERCLASSES
 from cifar100.dataset import Dataset, Split, find_folder, hold_out, load_dataset, read, synthetic
@@ -81,14 +82,6 @@ def write_folder(
     for name, content in (files | (replaced or {})).items():
         (folder / name).write_bytes(content)
     return folder
-
-
-def assert_one_sentence(message: str, *names: object) -> None:
-    assert message.endswith(".")
-    assert message.isprintable(), "a line break or an escape code"
-    assert len(message) < 600
-    for name in names:
-        assert str(name) in message
 
 
 # Reading

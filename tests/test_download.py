@@ -236,6 +236,23 @@ def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
     assert len([asked for asked in server.asked if asked[0] == "GET"]) == 1
 
 
+def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+    fetch(tmp_path / "data", lambda _: None)
+    asked, told = len(server.asked), list[str]()
+    assert fetch(tmp_path / "data", told.append).is_verified
+    assert len(server.asked) == asked
+    assert told[0].startswith("It is there already. CIFAR-100 (verified)")
+
+
+def test_another_dataset_is_not_taken_for_it(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    cifar100_pickles(folder, some(5, 20, 100), some(6, 10, 100))
+    with pytest.raises(UserError, match=r"another dataset in .* already: CIFAR-100 layout, but NOT the published"):
+        fetch(folder, lambda _: None)
+    assert not server.asked
+
+
 def test_a_first_training_fetches_into_data(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)

@@ -6,29 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import untrained
 
 import cifar100.evaluate  # noqa: F401  the module, beside the function of the same name
 from cifar100.checkpoint import Checkpoint
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.classes import CLASSES
 from cifar100.dataset import load_dataset
 from cifar100.errors import UserError
 from cifar100.evaluate import evaluate, table
 from cifar100.inference import load_predictor
-from cifar100.model import resnet18
 
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return Checkpoint(
-        model="resnet18",
-        weights=resnet18().state_dict(),
-        classes=list(CLASSES),
-        superclasses=list(SUPERCLASSES),
-        superclass_of=list(SUPERCLASS_OF),
-        mean=[0.5, 0.4, 0.3],
-        std=[0.2, 0.25, 0.3],
-        config={"val_fraction": 0.5},
-    )
+    return untrained(config={"val_fraction": 0.5})
 
 
 def test_it_agrees_with_the_predictor_image_by_image(checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import assert_one_sentence
 from PIL import Image
 
 from cifar100.checkpoint import FORMAT, VERSION, Checkpoint
@@ -23,15 +24,6 @@ from cifar100.config import AugmentConfig
 from cifar100.errors import UserError
 from cifar100.inference import BATCH_SIZE, Prediction, Predictor, load_predictor, softmax
 from cifar100.model import resnet18
-
-
-def assert_one_sentence(message: str, *names: object) -> None:
-    assert message.endswith(".")
-    assert message.isprintable(), "a line break or an escape code"
-    assert len(message) < 600
-    for name in names:
-        assert str(name) in message
-
 
 # The Predictor
 

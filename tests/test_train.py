@@ -69,6 +69,17 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int)
     monkeypatch.setattr(TrainStep, "__call__", interrupted)
 
 
+def interrupt_evaluations(monkeypatch: pytest.MonkeyPatch, signal_number: int) -> None:
+    """Send this process a signal as each evaluation begins."""
+    evaluate = Run.evaluate
+
+    def interrupted(self: Run, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal_number)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Run, "evaluate", interrupted)
+
+
 def test_a_run_keeps_what_it_promises(config: Config) -> None:
     result = train(config.replace(checkpoint_every=2))
     folder = result.folder
@@ -245,14 +256,8 @@ def test_a_signal_during_an_evaluation_saves_after_it(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
-    real = Run.evaluate
-
-    def interrupted(self: Run, *arguments: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, *arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "evaluate", interrupted)
+        interrupt_evaluations(patch, signal.SIGTERM)
         stopped = train(config)
     assert stopped.stopped_by == "SIGTERM"
     loop = load_checkpoint(config.run.run_dir / "last.pth").loop
@@ -266,14 +271,8 @@ def test_a_signal_in_the_last_evaluation_leaves_the_conclusion_to_resume(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config.replace(epochs=1, warmup_epochs=0)
-    real = Run.evaluate
-
-    def interrupted(self: Run, *arguments: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
-        return real(self, *arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "evaluate", interrupted)
+        interrupt_evaluations(patch, signal.SIGINT)
         assert train(config).stopped_by == "SIGINT"
     assert not (config.run.run_dir / "evaluation.json").exists()
     assert train(config, resume=True).stopped_by == ""

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from cifar100.dataset import binary, parquet, pickles
 from cifar100.dataset.base import Dataset
+from cifar100.dataset.published import CIFAR100
 from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
 
@@ -47,17 +48,23 @@ class _SourceFailed(Exception):
 
 
 def fetch(folder: Path, say: Say = print) -> Dataset:
-    """Download CIFAR-100 into `folder`, unless it is there by now, and read it.
+    """Download CIFAR-100 into `folder`, unless it is there already, and read it.
 
     The hub's parquet files are placed as the binary version, which is read ten times as fast; the home page's archive
-    as it is. Raises UserError where the folder cannot be written, or no source gives the real dataset.
+    as it is. Raises UserError where the folder cannot be written or holds another dataset, or no source gives the real
+    one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".fetch.lock")
         with lock:  # a second process waits here, and then finds the dataset
             placed = placed_in(folder)
-            return placed if placed is not None else _fetch(folder, folder / ".fetch", say)
+            if placed is None:
+                return _fetch(folder, folder / ".fetch", say)
+            if placed.published is not CIFAR100 or not placed.is_verified:
+                raise UserError(f"There is another dataset in {printable(folder)} already: {placed}.")
+            say(f"It is there already. {placed}")
+            return placed
     except OSError as error:
         raise UserError(f"{printable(folder)} cannot be written ({error.strerror or error}).") from None
 
