@@ -17,6 +17,8 @@ DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+OptimizerName = Literal["sgd", "muon"]
+ScheduleName = Literal["cosine", "linear"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
@@ -46,6 +48,9 @@ class _Section:
                 _check(isinstance(value, int) and not isinstance(value, bool), f"{flag}; it must be a whole number.")
             elif kind is bool:
                 _check(isinstance(value, bool), f"{flag}; it must be True or False.")
+            elif get_origin(kind) is tuple and choices[-1] is Ellipsis:
+                whole = isinstance(value, tuple) and all(type(item) is choices[0] for item in value)
+                _check(whole, f"{flag}; it must be whole numbers.")
             elif get_origin(kind) is tuple:
                 whole = isinstance(value, tuple) and len(value) == len(choices) and all(map(_is_number, value))
                 _check(whole, f"{flag}; it must be {len(choices)} numbers.")
@@ -90,11 +95,20 @@ class AugmentConfig(_Section):
     flip_probability: float = 0.5
     """Chance that an image is mirrored left to right."""
 
+    alternating_flip: bool = False
+    """Mirror each image in every other epoch, half of the images in the even ones, rather than at random: in two epochs
+    each is seen both ways (Jordan 2024, https://arxiv.org/abs/2404.00498). Of `flip_probability` only 0 then counts."""
+
     cutout_size: int = 16
     """Side, in pixels, of the square that cutout fills with the mean colour (DeVries & Taylor 2017). 0: no cutout."""
 
     cutout_probability: float = 0.5
     """Chance that an image gets such a hole."""
+
+    train_sizes: tuple[int, ...] = ()
+    """Side in pixels that the images of each epoch are scaled to before the network, the last one for all epochs after:
+    small ones first take less time (Tan & Le 2021, https://arxiv.org/abs/2104.00298). Not given: their own size, which
+    test images always keep."""
 
     mean: tuple[float, float, float] = (0.5071, 0.4867, 0.4408)
     """Mean of each colour channel over the training images, in 0..1, taken off before the network."""
@@ -106,6 +120,9 @@ class AugmentConfig(_Section):
         super().__post_init__()
         _check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
         _check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
+        _check(
+            all(size >= 8 for size in self.train_sizes), f"--train-sizes is {self.train_sizes}; each must be 8 or more."
+        )
         for name in ("flip_probability", "cutout_probability"):
             value = getattr(self, name)
             _check(0 <= value <= 1, f"{_flag(name)} is {value}; a probability lies in 0..1.")
@@ -119,10 +136,21 @@ class ModelConfig(_Section):
     model: ModelName = "resnet18"
     """ResNet-18 (11.2M parameters), or the deeper ResNet-34 (21.3M): more accurate, about twice the time."""
 
+    identity_init: bool = False
+    """Start each 3x3 convolution as the identity on as many of its outputs as it has inputs (dirac initialisation); the
+    other outputs as ever."""
+
+    zero_init_residual: bool = False
+    """Start the last batch norm of each block at 0, so that each block starts as its shortcut (Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(_Section):
     """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
+
+    optimizer: OptimizerName = "sgd"
+    """SGD with momentum; or "muon", which orthogonalises the updates of the convolutions (`cifar100.optim.Muon`)."""
 
     epochs: int = 100
     """Passes over the training images."""
@@ -133,8 +161,20 @@ class OptimConfig(_Section):
     lr: float = 0.1
     """Learning rate at the end of warmup, its highest."""
 
+    muon_lr: float = 0.1
+    """The same for the weights that Muon orthogonalises: the share of its length by which a row may turn in a step."""
+
+    norm_bias_lr_factor: float = 1.0
+    """The learning rate of batch-norm biases over `lr`."""
+
+    head_lr_factor: float = 1.0
+    """The learning rate of the last layer over `lr`."""
+
+    schedule: ScheduleName = "cosine"
+    """How the learning rate falls to 0 after warmup: by half a cosine, or in a straight line."""
+
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD and of Muon."""
 
     nesterov: bool = True
     """Nesterov's form of momentum."""
@@ -158,7 +198,8 @@ class OptimConfig(_Section):
         super().__post_init__()
         _check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
         _check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        _check(self.lr > 0, f"--lr is {self.lr}; it must be above 0.")
+        for name in ("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor"):
+            _check(getattr(self, name) > 0, f"{_flag(name)} is {getattr(self, name)}; it must be above 0.")
         _check(0 <= self.momentum < 1, f"--momentum is {self.momentum}; it must be at least 0 and below 1.")
         _check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
         _check(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}; it must be 0 or more.")
@@ -250,7 +291,7 @@ class Config:
         for name in ("data_dir", "run_dir"):
             if isinstance(restored.get(name), str):
                 restored[name] = Path(restored[name])
-        for name in ("mean", "std"):
+        for name in ("mean", "std", "train_sizes"):
             if isinstance(restored.get(name), list):
                 restored[name] = tuple(restored[name])
         return cls().replace(**restored)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -84,6 +86,19 @@ def _best_precision(device: str) -> tuple[str, str]:
     if torch.cpu._is_avx512_bf16_supported():
         return "bf16", "this CPU has AVX512-BF16"
     return "fp32", "this CPU has no fast bf16"
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what is freed for the next allocation, rather than give it back; whether it will.
+
+    Each step frees and takes gigabytes; glibc would return most of it to the system, which fills every page with zeros
+    before it is had again. Costs nothing but that the process stays as large as it once was.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    most_mmaps, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    return mallopt(most_mmaps, 0) == 1 and mallopt(trim_threshold, 2**31 - 1) == 1
 
 
 def is_out_of_memory(error: Exception) -> bool:

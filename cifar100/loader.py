@@ -48,7 +48,7 @@ class TrainLoader:
         draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size).to(self.images.device)
         for start in range(first_step * self.batch_size, count, self.batch_size):
             batch = draws.take(slice(start, start + self.batch_size))
-            yield augment(self.images[batch.order], batch, self.config), self.labels[batch.order]
+            yield augment(self.images[batch.order], batch, self.config, epoch=epoch), self.labels[batch.order]
 
 
 class EvalLoader:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar100.device import Compute
+from cifar100.optim import set_rate
 
 
 class TrainStep:
@@ -42,8 +43,7 @@ class TrainStep:
 
     def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         """Update the weights on images [B, 3, S, S] and labels [B]; `number` counts the run's steps from 0."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self.optimizer, learning_rate)
         with self.compute.autocast():
             logits = self.forward(images)  # [B, classes]
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)

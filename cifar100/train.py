@@ -26,11 +26,11 @@ from torch import nn
 
 from cifar100.config import Config
 from cifar100.dataset import hold_out, load_dataset
-from cifar100.device import choose_compute, is_out_of_memory
+from cifar100.device import choose_compute, is_out_of_memory, keep_freed_memory
 from cifar100.errors import RunFailed
 from cifar100.journal import Journal
 from cifar100.loader import TrainLoader
-from cifar100.model import build_model
+from cifar100.model import build_model, initialize
 from cifar100.optim import build_optimizer, learning_rate
 from cifar100.run import Run, refuse_changes
 from cifar100.run_folder import RunFolder
@@ -63,12 +63,15 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     """
     config = config or Config()
     compute = choose_compute(config.run.device, config.run.precision)
+    if compute.device.type == "cpu":
+        keep_freed_memory()
     dataset = load_dataset(config.data.dataset, config.run.data_dir)
     train_split, held_out = hold_out(dataset, config.data.val_fraction)
     seed, batch_size = config.optim.seed, config.optim.batch_size
 
     torch.manual_seed(seed)
     model = build_model(config.model.model, len(dataset.classes))
+    initialize(model, config.model)
     model = compute.place(model)
     optimizer = build_optimizer(model, config.optim)
     step = TrainStep(

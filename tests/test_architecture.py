@@ -13,7 +13,7 @@ from conftest import ROOT
 
 FLOORS = [
     {"errors", "text", "files", "stopwatch", "classes", "config", "device"},
-    {"dataset", "augment", "images", "model", "optim", "metrics", "checkpoint", "run_folder", "journal"},
+    {"dataset", "augment", "images", "convolution", "model", "optim", "metrics", "checkpoint", "run_folder", "journal"},
     {"loader", "step"},
     {"evaluate", "inference"},
     {"report"},

@@ -17,10 +17,13 @@ from cifar100.config import Config
 
 RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
 RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
-AUGMENT = ["--crop-padding", "--flip-probability", "--cutout-size", "--cutout-probability", "--mean", "--std"]
-OPTIM = ["--epochs", "--batch-size", "--lr", "--momentum", "--nesterov", "--weight-decay", "--decay-norms"]
-OPTIM += ["--warmup-epochs", "--label-smoothing", "--seed"]
-SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, "--model", *OPTIM, *RUN]
+AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
+AUGMENT += ["--train-sizes", "--mean", "--std"]
+MODEL = ["--model", "--identity-init", "--zero-init-residual"]
+OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
+OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
+OPTIM += ["--label-smoothing", "--seed"]
+SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, *MODEL, *OPTIM, *RUN]
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
