@@ -6,14 +6,17 @@ import json
 import re
 import time
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import Command, untrained
 from PIL import Image
+from torch import nn
 
 from cifar100.cli import VERBS, main
 from cifar100.config import Config
+from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
 RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
@@ -175,10 +178,31 @@ def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch:
     folder = tmp_path / "logs" / "cifar100"
     folder.mkdir(parents=True)
     settings = Config().replace(epochs=3, lr=0.7).flat()
-    (folder / "config.json").write_text(json.dumps({"recipe": "fast", "settings": settings}))
+    (folder / "config.json").write_text(json.dumps({"recipe": "fast, changed", "settings": settings}))
     resumed = Train.default(["--resume"])
     assert isinstance(resumed, Train)
     assert (resumed.recipe, resumed.config.optim.epochs, resumed.config.optim.lr) == ("fast", 3, 0.7)
     fresh = Train.default([])
     assert isinstance(fresh, Train)
     assert fresh.config == Config()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "baseline"),
+        (["--recipe", "fast", "--device", "cpu", "--run-dir", "elsewhere"], "fast"),
+        (["--recipe", "fast", "--lr", "0.3"], "fast, changed"),
+        (["--dataset", "synthetic"], "baseline, changed"),
+    ],
+)
+def test_a_run_says_whether_it_is_its_recipe(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+
+    def train(_config: Config, *, recipe: str, resume: bool) -> TrainResult:
+        names.append(recipe)
+        return TrainResult([], nn.Identity(), Path(), "")
+
+    monkeypatch.setattr(import_module("cifar100.train"), "train", train)
+    assert main(["train", *words]) == 0
+    assert names == [told]
