@@ -40,9 +40,9 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return F.relu(out + self.downsample(x), inplace=True)
+        return F.relu(out + self.downsample(x))
 
 
 class ResNet(nn.Module):
@@ -65,7 +65,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, width, H, W]
+        x = F.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
         x = self.layer1(x)  # [B, width, H, W]
         x = self.layer2(x)  # [B, 2 width, H/2, W/2]
         x = self.layer3(x)  # [B, 4 width, H/4, W/4]
