@@ -52,10 +52,12 @@ class Train:
         if known.resume and saved.is_file():
             try:
                 values = json.loads(saved.read_text(encoding="utf-8"))
-                return Train(config=Config.from_flat(values["settings"]), recipe=values["recipe"])
-            except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+                name = values["recipe"] if values["recipe"] in RECIPES else "baseline"
+                return Train(config=Config.from_flat(values["settings"]), recipe=name)
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+                why = printable(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 raise UserError(
-                    f"{printable(saved)} cannot be used ({printable(error)}): mend it, or move it away and give "
-                    "the run's settings as flags."
+                    f"{printable(saved)} cannot be used: {why} Mend it, or move it away and give the run's settings as "
+                    "flags."
                 ) from None
         return Train(config=recipe(name), recipe=name)
