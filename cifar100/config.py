@@ -274,7 +274,7 @@ class Config:
         sections = {section.name: getattr(self, section.name) for section in fields(self)}
         section_of = {setting.name: name for name, section in sections.items() for setting in fields(section)}
         unknown = sorted(set(settings) - set(section_of))
-        _check(not unknown, f"Unknown setting {', '.join(unknown)}; the settings are {', '.join(section_of)}.")
+        _check(not unknown, f"Unknown setting {', '.join(unknown)}; cifar100 train --help lists the settings.")
         changes: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             changes.setdefault(section_of[name], {})[name] = value

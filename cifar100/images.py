@@ -5,6 +5,7 @@ Only numpy and Pillow are needed; a PyTorch tensor is taken without importing to
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def to_rgb(image: Any) -> Image.Image:
 def _from_file(path: Path) -> Image.Image:
     name = printable(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            opened = Image.open(path, formats=FORMATS)
+        with opened as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
             return _from_pil(image)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from cifar100.errors import RunFailed
 from cifar100.files import replace_file
 from cifar100.run_folder import RunFolder
+from cifar100.text import printable
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -181,7 +182,10 @@ class Journal:
         self.display = _display()
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
-        self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
+        try:
+            self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise RunFailed(f"{printable(self.log_path)} could not be written ({error.strerror}).") from None
 
     def __enter__(self) -> Journal:
         return self
@@ -203,7 +207,7 @@ class Journal:
             self.log.writelines(f"{stamp} | {line}\n" for line in text.splitlines())
             self.log.flush()
         except OSError as error:
-            raise RunFailed(f"{self.log_path} could not be written ({error.strerror}).") from error
+            raise RunFailed(f"{printable(self.log_path)} could not be written ({error.strerror}).") from error
 
     def progress(self, progress: Progress) -> None:
         """Where the epoch stands: console only."""

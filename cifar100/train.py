@@ -32,7 +32,7 @@ from cifar100.journal import Journal
 from cifar100.loader import TrainLoader
 from cifar100.model import build_model, initialize
 from cifar100.optim import build_optimizer, learning_rate
-from cifar100.run import Run, refuse_changes
+from cifar100.run import Run, load_state, refuse_changes
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stopwatch import Stopwatch
@@ -82,8 +82,10 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     folder = RunFolder(config.run.run_dir)
     resumed = folder.newest_checkpoint() if resume else None
     if resumed is not None:
-        refuse_changes(resumed[1], config, dataset)
-        recipe = resumed[1].recipe
+        path, checkpoint, _ = resumed
+        refuse_changes(path, checkpoint, config, dataset)
+        load_state(path, checkpoint, model, step)
+        recipe = checkpoint.recipe
     with folder:
         moved = None if resume else folder.move_previous()
         with Journal(folder, resume=resume) as journal, StopSignals() as stop:

@@ -31,6 +31,7 @@ from cifar100.evaluate import BATCH_SIZE
 from cifar100.files import replace_file
 from cifar100.loader import EvalLoader, TrainLoader
 from cifar100.stopwatch import Stopwatch
+from cifar100.text import printable
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -57,9 +58,7 @@ def preview(config: Config, picture: Path) -> str:
     batch_size = config.optim.batch_size
     loader = TrainLoader(dataset.train, config.augment, batch_size=batch_size, seed=config.optim.seed, device=device)
     images, labels = next(iter(loader))
-    file = io.BytesIO()
-    draw_samples(dataset, loader, config).save(file, "PNG")
-    replace_file(picture, file.getvalue())
+    replace_file(picture, _as_png(draw_samples(dataset, loader, config)))
     lines = [
         str(dataset),
         "",
@@ -104,6 +103,7 @@ def draw_samples(
 ) -> Image.Image:
     """A picture: a row an image, the original first and then what training sees of it in the first epochs."""
     rng = np.random.default_rng(config.optim.seed)
+    images = min(images, len(dataset.train))
     rows = torch.from_numpy(rng.choice(len(dataset.train), images, replace=False)).to(loader.images.device)
     columns = [loader.images[rows].cpu().numpy()]
     mean, std = np.array(config.augment.mean), np.array(config.augment.std)
@@ -132,7 +132,8 @@ def draw_samples(
 def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
     """Write test images, spread evenly over the split, as PNG files named by class; their paths.
 
-    Raises UserError where the count is not in 1..size of the split, or the folder cannot be written.
+    Raises UserError where the count is not in 1..size of the split, or there can be no such folder; RunFailed where
+    the disk refuses a file.
     """
     split = dataset.test
     if not 1 <= count <= len(split):
@@ -143,10 +144,16 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for row in rows:
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
-            Image.fromarray(split.images[row]).save(paths[-1])
+            replace_file(paths[-1], _as_png(Image.fromarray(split.images[row])))
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}).") from None
+        raise UserError(f"{printable(folder)} cannot be written ({error.strerror}).") from None
     return paths
+
+
+def _as_png(image: Image.Image) -> memoryview:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getbuffer()
 
 
 if __name__ == "__main__":

@@ -96,36 +96,6 @@ def test_answers(words: list[str], code: int, told: str, capsys: pytest.CaptureF
     assert told in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["fly"], "There is no verb 'fly'"),
-        (["train", "--lr", "-1"], "--lr is -1.0; it must be above 0"),
-        (["train", "--data-dir", "nowhere"], "--data-dir is nowhere, which is not a folder"),
-        (["train", "--resume"], "nothing to go on from"),
-        (["evaluate", "missing.pth"], "There is no checkpoint missing.pth"),
-        (["predict", "photo.jpg"], "There is no checkpoint logs/cifar100/best_model.pth"),
-        (["data", "check", "."], "holds no dataset that is understood"),
-        (["data", "samples", "--dataset", "synthetic", "--count", "0"], "--count is 0"),
-    ],
-)
-def test_a_mistake_is_one_sentence_and_exit_code_2(
-    words: list[str],
-    told: str,
-    tmp_path: Path,
-    tiny_data: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CIFAR100_DATA_DIR", str(tiny_data))
-    assert main(words) == 2
-    printed = capsys.readouterr()
-    assert told in printed.err
-    assert printed.out == ""
-    assert not list(tmp_path.iterdir()) or words[1] == "--resume"
-
-
 def test_evaluate_prints_a_table_and_writes_json(
     checkpoint: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

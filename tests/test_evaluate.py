@@ -49,9 +49,3 @@ def test_a_split_that_is_not_there(checkpoint: Checkpoint, tiny_data: Path) -> N
         evaluate(plain, split="val", data_dir=tiny_data)
     with pytest.raises(UserError, match="the splits are test, train, val"):
         evaluate(plain, split="tset", data_dir=tiny_data)
-
-
-def test_other_classes_are_refused(checkpoint: Checkpoint, tiny_data: Path) -> None:
-    other = Checkpoint(**{**vars(checkpoint), "classes": ["cat", "dog"]})
-    with pytest.raises(UserError, match="knows 2 classes and the dataset has 100"):
-        evaluate(other, data_dir=tiny_data)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from cifar100.dataset import binary, parquet, pickles, synthetic
+from cifar100.dataset import archive, binary, parquet, pickles, synthetic
 from cifar100.dataset.base import Dataset, Split, hold_out
 from cifar100.dataset.download import ARCHIVE, HOMES, fetch
 from cifar100.errors import UserError
@@ -18,7 +18,7 @@ from cifar100.text import printable
 
 __all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"]
 
-READERS = (pickles, binary, parquet)
+READERS = (pickles, binary, parquet, archive)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
 DEFAULT_FOLDER = Path("data")
@@ -43,16 +43,17 @@ def load_dataset(
     except UserError as error:
         raise UserError(
             f"{error}\nThree ways on:\n"
-            f"  1. download {HOMES[0]}{ARCHIVE} by other means and unpack it into {DEFAULT_FOLDER}/\n"
-            f"  2. name the folder that holds it: --data-dir DIR, or export {ENVIRONMENT}=DIR\n"
+            f"  1. download {HOMES[0]}{ARCHIVE} by other means and put it into {DEFAULT_FOLDER}/\n"
+            f"  2. name it, or the folder that holds the data: --data-dir PATH, or export {ENVIRONMENT}=PATH\n"
             "  3. try things out on made-up images: --dataset synthetic"
         ) from None
 
 
 def find_folder(data_dir: Path | None = None) -> Path | None:
-    """The folder to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data where it holds a dataset, else None.
+    """The folder (or archive) to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data where it holds a dataset, else
+    None.
 
-    Raises UserError where a folder was named that does not exist: a name is never a reason to download.
+    Raises UserError where one was named that does not exist: a name is never a reason to download.
     """
     for origin, value in (("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))):
         if value:
@@ -60,14 +61,18 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
                 folder = Path(value).expanduser()
             except RuntimeError:  # ~somebody who has no home here
                 folder = Path(value)
-            if not folder.is_dir():
-                raise UserError(f"{origin} is {printable(folder)}, which is not a folder.")
+            # os.path's, unlike Path's, raise nothing for a name that is too long or a folder that is closed to us
+            if not (os.path.isdir(folder) or os.path.isfile(folder)):
+                raise UserError(f"{origin} is {printable(folder)}, and there is no such folder or archive.")
             return folder
     return DEFAULT_FOLDER if any(reader.find(DEFAULT_FOLDER) for reader in READERS) else None
 
 
 def read(folder: Path) -> Dataset:
-    """The dataset that a folder holds, in whichever of the known formats. Raises UserError where it holds none."""
+    """The dataset that a folder or an archive holds, in whichever of the known formats.
+
+    Raises UserError where it holds none.
+    """
     for reader in READERS:
         found = reader.find(folder)
         if found is not None:
@@ -75,5 +80,5 @@ def read(folder: Path) -> Dataset:
     folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
     raise UserError(
         f"{printable(folder)} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), "
-        "or the files of one of these themselves, or train*.parquet and test*.parquet."
+        "the files of one of these themselves, its .tar.gz, or train*.parquet and test*.parquet."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +94,9 @@ class Dataset:
 
 LARGEST_FILE = 1 << 30  # bytes: six times the largest published file, so no honest one comes near
 
+Contents = Callable[[Path], bytes]
+"""What gives a reader the content of a data file: `read_file`, or what an archive holds under that name."""
+
 
 def read_file(path: Path) -> bytes:
     """The content of a data file. Raises UserError where it cannot be read or is larger than any honest one."""
@@ -124,10 +127,10 @@ def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
         raise UserError(f"There are {len(images):,} images but {len(labels):,} labels.")
     if len(labels) == 0:
         raise UserError("There is not one image.")
-    labels = labels.astype(np.int64)
     for label in (labels.min(), labels.max()):
         if not 0 <= label < num_classes:
             raise UserError(f"A label is {label}; with {num_classes} classes they run from 0 to {num_classes - 1}.")
+    labels = labels.astype(np.int64)
     images, digests = _digest_rows(images)  # digests: [N, 2]
     order = np.lexsort((digests[:, 1], digests[:, 0], labels))
     keys = np.concatenate([labels.astype(">u8")[:, None], digests.astype(">u8")], axis=1)[order]

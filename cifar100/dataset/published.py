@@ -41,16 +41,28 @@ class Layout:
     """The files of a published dataset in one format."""
 
     published: Published
+    archive: str
+    """What it is published as."""
     folder: str
-    """What its archive unpacks to."""
+    """What that unpacks to."""
     train: tuple[str, ...]
     test: tuple[str, ...]
     names: str
     """The file that says what the classes are called."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all its files."""
+        return (*self.train, *self.test, self.names)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What its archive calls them."""
+        return tuple(f"{self.folder}/{name}" for name in self.files)
+
     def is_in(self, folder: Path) -> bool:
         """Whether all its files are in a folder."""
-        return all((folder / name).is_file() for name in (*self.train, *self.test, self.names))
+        return all((folder / name).is_file() for name in self.files)
 
 
 def find_layout(folder: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout] | None:

@@ -37,7 +37,7 @@ class Predict:
 
     def run(self) -> int:
         if not self.images:
-            raise UserError("Which image? cifar100 predict photo.jpg")
+            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
         from cifar100.images import to_pixels
         from cifar100.inference import load_predictor
 

@@ -57,10 +57,14 @@ class Train:
         if known.resume and saved.is_file():
             try:
                 values = json.loads(saved.read_text(encoding="utf-8"))
-                return Train(config=Config.from_flat(values["settings"]), recipe=values["recipe"].removesuffix(CHANGED))
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+                name = values["recipe"].removesuffix(CHANGED)
+                return Train(
+                    config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
+                )
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+                why = printable(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 raise UserError(
-                    f"{printable(saved)} cannot be used ({printable(error)}): mend it, or move it away and give "
-                    "the run's settings as flags."
+                    f"{printable(saved)} cannot be used: {why} Mend it, or move it away and give the run's settings as "
+                    "flags."
                 ) from None
         return Train(config=recipe(name), recipe=name)
