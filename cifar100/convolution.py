@@ -2,9 +2,8 @@
 
 oneDNN fills the 16 rows of a tile from one row of a map, and the deep layers have 2 to 8 pixels in theirs: it then
 reaches 0.04 to 0.4 TFLOP/s on a core that makes 1.0 of a plain matrix product. So there the convolution is that
-product: the 3x3 windows of 64 images at a time, few enough to stay in the cache, times the weights (im2col; Chellapilla
-et al. 2006, https://inria.hal.science/inria-00112631). Sums are in fp32 either way, so only the rounding of bf16
-differs.
+product: the 3x3 windows of some images, few enough to stay in the cache, times the weights (im2col; Chellapilla et al.
+2006, https://inria.hal.science/inria-00112631). Sums are in fp32 either way, so only the rounding of bf16 differs.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-IMAGES_AT_ONCE = 64
+ROWS_AT_ONCE = 1024
+"""Windows that a thread multiplies at once: fewer, and oneDNN leaves the product to a single thread."""
 
 # Where the product is faster (benchmarks/results/convolution.json); widths are the result's, in pixels.
 WIDEST_PRODUCT, FEWEST_CHANNELS = 4, 512
@@ -96,16 +96,23 @@ def _product(images: Tensor, matrix: Tensor, stride: int) -> Tensor:
     """The windows of [B, C, H, W] times [9 C, out] -> [B, out, H/stride, W/stride], channels_last."""
     batch, _, height, width = images.shape
     result = images.new_empty(batch, -(-height // stride), -(-width // stride), matrix.shape[1])
-    for some, place in zip(images.split(IMAGES_AT_ONCE), result.split(IMAGES_AT_ONCE), strict=True):
+    at_once = _images_at_once(result.shape[1] * result.shape[2])
+    for some, place in zip(images.split(at_once), result.split(at_once), strict=True):
         torch.mm(_windows(some, stride), matrix, out=place.view(-1, matrix.shape[1]))
     return result.permute(0, 3, 1, 2)
+
+
+def _images_at_once(rows: int) -> int:
+    """How many images, of so many windows each, are multiplied at once."""
+    return max(1, torch.get_num_threads() * ROWS_AT_ONCE // rows)
 
 
 def _weight_gradient(images: Tensor, gradient: Tensor, stride: int) -> Tensor:
     """bf16 [out, in, 3, 3], summed in fp32 over the parts of the batch."""
     out_channels, in_channels = gradient.shape[1], images.shape[1]
     total = images.new_zeros(out_channels, 9 * in_channels, dtype=torch.float32)
-    for some, above in zip(images.split(IMAGES_AT_ONCE), gradient.split(IMAGES_AT_ONCE), strict=True):
+    at_once = _images_at_once(gradient.shape[2] * gradient.shape[3])
+    for some, above in zip(images.split(at_once), gradient.split(at_once), strict=True):
         rows = above.permute(0, 2, 3, 1).reshape(-1, out_channels)
         total += rows.t().contiguous() @ _windows(some, stride)
     return total.view(out_channels, 3, 3, in_channels).permute(0, 3, 1, 2).to(images.dtype)

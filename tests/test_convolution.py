@@ -39,14 +39,21 @@ def results(layer: Conv3x3, images: torch.Tensor, above: torch.Tensor) -> tuple[
 
 
 @pytest.mark.usefixtures("amx")
+@pytest.mark.parametrize("rows_at_once", [40, 1024], ids=["in parts", "at once"])
 @pytest.mark.parametrize(("in_channels", "out_channels", "height", "width", "stride"), SHAPES)
 def test_products_equal_the_convolution(
-    in_channels: int, out_channels: int, height: int, width: int, stride: int, monkeypatch: pytest.MonkeyPatch
+    in_channels: int,
+    out_channels: int,
+    height: int,
+    width: int,
+    stride: int,
+    rows_at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(convolution, "IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr(convolution, "ROWS_AT_ONCE", rows_at_once)
     torch.manual_seed(0)
     layer = Conv3x3(in_channels, out_channels, stride=stride)
-    images = torch.randn(7, in_channels, height, width).bfloat16().float()  # 7: the last part is smaller
+    images = torch.randn(8, in_channels, height, width).bfloat16().float()
     layer.weight.data = layer.weight.data.bfloat16().float()
     exact = images.clone().requires_grad_(), layer.weight.detach().clone().requires_grad_()
     expected = F.conv2d(*exact, stride=stride, padding=1)
