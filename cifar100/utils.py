@@ -31,6 +31,7 @@ from cifar100.evaluate import BATCH_SIZE
 from cifar100.files import replace_file
 from cifar100.loader import EvalLoader, TrainLoader
 from cifar100.stopwatch import Stopwatch
+from cifar100.text import printable
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -42,7 +43,7 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
     Raises UserError where the dataset is not found, or damaged.
     """
     config = config or Config()
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
     train_loader = TrainLoader(
         dataset.train, config.augment, batch_size=config.optim.batch_size, seed=config.optim.seed, device=device
@@ -52,7 +53,7 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
 
 def preview(config: Config, picture: Path) -> str:
     """Describe and time the training pipeline, and write a picture of it; the report as text."""
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
     batch_size = config.optim.batch_size
     loader = TrainLoader(dataset.train, config.augment, batch_size=batch_size, seed=config.optim.seed, device=device)
@@ -62,6 +63,7 @@ def preview(config: Config, picture: Path) -> str:
     replace_file(picture, file.getvalue())
     lines = [
         str(dataset),
+        *(f"  {note}" for note in dataset.notes),
         "",
         "Augmentation of training images, in order; test images are only normalised",
         *(f"  {name:<24}{what}" for name, what in augment.describe(config.augment)),
@@ -69,7 +71,7 @@ def preview(config: Config, picture: Path) -> str:
         f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
-        f"Originals, each beside five augmented versions: {picture}",
+        f"Originals, each beside five augmented versions: {printable(picture)}",
         "",
         *class_list(dataset),
     ]
@@ -91,7 +93,9 @@ def images_per_second(loader: TrainLoader, seconds: float = 2.0) -> float:
 def class_list(dataset: Dataset) -> list[str]:
     """The classes as lines: by superclass, each with its id, where there are superclasses."""
     if not dataset.superclasses:
-        return [f"{i:>3} {name}" for i, name in enumerate(dataset.classes)]
+        return [f"{len(dataset.classes)} classes, with their ids"] + [
+            f"  {i:>3} {printable(name)}" for i, name in enumerate(dataset.classes)
+        ]
     lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
     for group, title in enumerate(dataset.superclasses):
         members = [i for i, of in enumerate(dataset.superclass_of) if of == group]
@@ -103,7 +107,7 @@ def draw_samples(
     dataset: Dataset, loader: TrainLoader, config: Config, *, images: int = 8, epochs: int = 5
 ) -> Image.Image:
     """A picture: a row an image, the original first and then what training sees of it in the first epochs."""
-    rng = np.random.default_rng(config.optim.seed)
+    rng, images = np.random.default_rng(config.optim.seed), min(images, len(dataset.train))
     rows = torch.from_numpy(rng.choice(len(dataset.train), images, replace=False)).to(loader.images.device)
     columns = [loader.images[rows].cpu().numpy()]
     mean, std = np.array(config.augment.mean), np.array(config.augment.std)
@@ -125,7 +129,7 @@ def draw_samples(
             tile = Image.fromarray(image).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
             sheet.paste(tile, (left, margin + row * cell))
     for row, label in enumerate(dataset.train.labels[rows.cpu().numpy()]):
-        pen.text((margin, margin + row * cell + cell // 2 - 8), dataset.classes[label], fill="black")
+        pen.text((margin, margin + row * cell + cell // 2 - 8), printable(dataset.classes[label])[:20], fill="black")
     return sheet
 
 
@@ -145,7 +149,7 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
             Image.fromarray(split.images[row]).save(paths[-1])
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}).") from None
+        raise UserError(f"{printable(folder)} cannot be written ({error.strerror}).") from None
     return paths
 
 

@@ -15,12 +15,13 @@ from PIL import Image
 from cifar100.cli import VERBS, main
 from cifar100.config import Config
 
-RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
-RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
+RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
+RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--stop-after"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--cutout-size", "--cutout-probability", "--mean", "--std"]
 OPTIM = ["--epochs", "--batch-size", "--lr", "--momentum", "--nesterov", "--weight-decay", "--decay-norms"]
 OPTIM += ["--warmup-epochs", "--label-smoothing", "--seed"]
-SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, "--model", *OPTIM, *RUN]
+DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
+SETTINGS = [*DATA, *AUGMENT, "--model", *OPTIM, *RUN]
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
@@ -28,9 +29,9 @@ SURFACE = {
     ],
     "predict": ["--checkpoint", "--top-k", "--device", "--json"],
     "data get": ["--to"],
-    "data check": [],
-    "data preview": ["--out", "--dataset", "--data-dir", "--batch-size", "--seed", *AUGMENT],
-    "data samples": ["--count", "--dataset", "--data-dir"],
+    "data check": ["--image-size"],
+    "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
+    "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
     "model": ["--num-classes", "--image-size"],
 }
 
@@ -155,7 +156,7 @@ def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.Cap
     assert main(["data", "check", str(tiny_data)]) == 1
     told = capsys.readouterr().out
     assert "NOT the published images" in told
-    assert re.search(r"train +200 images  fingerprint [0-9a-f]{64}", told)
+    assert re.search(r"train +200 images  2 a class  fingerprint [0-9a-f]{64}", told)
 
 
 def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

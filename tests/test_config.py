@@ -24,6 +24,11 @@ def test_differences_name_what_differs() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
     [
+        ("image_size", 15, "--image-size is 15"),
+        ("image_size", 1025, "--image-size is 1025"),
+        ("test_fraction", 0.0, "--test-fraction is 0.0"),
+        ("test_fraction", 1.0, "--test-fraction is 1.0"),
+        ("split_seed", -1, "--split-seed is -1"),
         ("val_fraction", 1.0, "--val-fraction is 1.0"),
         ("crop_padding", -1, "--crop-padding is -1"),
         ("cutout_size", -1, "--cutout-size is -1"),

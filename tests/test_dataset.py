@@ -20,6 +20,7 @@ import pytest
 from conftest import assert_one_sentence
 
 from cifar100.classes import CLASSES, SUPERCLASSES
+from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, find_folder, hold_out, load_dataset, read, synthetic
 from cifar100.dataset.base import Published, canonical_split
 from cifar100.errors import UserError
@@ -124,10 +125,10 @@ def test_the_official_layout_with_other_images_says_so(tmp_path: Path) -> None:
 @pytest.mark.real_data
 @pytest.mark.skipif(not os.environ.get("CIFAR100_DATA_DIR"), reason="$CIFAR100_DATA_DIR is not set")
 def test_the_real_set_is_recognised_and_read_within_two_seconds() -> None:
-    dataset, fastest = load_dataset("cifar100"), float("inf")
+    dataset, fastest = load_dataset(), float("inf")
     for _ in range(3):
         start = time.perf_counter()
-        load_dataset("cifar100")
+        load_dataset()
         fastest = min(fastest, time.perf_counter() - start)
     assert dataset.is_verified
     assert "verified" in str(dataset)
@@ -348,7 +349,7 @@ def test_a_named_folder_that_is_none_is_an_error(
 @pytest.mark.parametrize("place", ["flag", "environment"])
 def test_a_named_folder_without_the_data_is_an_error(three_places: Path, place: str) -> None:
     with pytest.raises(UserError) as caught:
-        load_dataset("cifar100", three_places / "flag" if place == "flag" else None)
+        load_dataset(Config().replace(data_dir=three_places / "flag" if place == "flag" else None))
     assert place in str(caught.value)
     assert "holds no dataset" in str(caught.value)
 
@@ -360,7 +361,7 @@ def test_a_folder_that_lacks_one_file_holds_no_dataset(tmp_path: Path) -> None:
 
 
 def test_the_synthetic_set_is_always_the_same_and_says_what_it_is() -> None:
-    first, second = synthetic.make(), load_dataset("synthetic")
+    first, second = synthetic.make(), load_dataset(Config().replace(dataset="synthetic"))
     np.testing.assert_array_equal(first.train.images, second.train.images)
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
     assert first.train.fingerprint == second.train.fingerprint
