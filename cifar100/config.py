@@ -73,8 +73,17 @@ class DataConfig(_Section):
     """Which images are trained on."""
 
     dataset: DatasetName = "cifar100"
-    """"cifar100" stands for what the data folder holds, CIFAR-100 or CIFAR-10; "synthetic" is a small made-up set for
-    trying things out, and whatever is made from it says so."""
+    """"cifar100" stands for what the data folder holds, CIFAR-100, CIFAR-10 or class folders of your own images;
+    "synthetic" is a small made-up set for trying things out, and whatever is made from it says so."""
+
+    image_size: int = 32
+    """Side, in pixels, that your own images are resized and cropped to. Those of the published datasets have 32."""
+
+    test_fraction: float = 0.2
+    """Share of each class of your own images that is split off as the test images, where the folder has no test/."""
+
+    split_seed: int = 0
+    """Which ones those are. Runs of different `seed` share their test images."""
 
     val_fraction: float = 0.0
     """Share of the training images, the same of each class, held out to choose the best checkpoint on. 0: none, and
@@ -82,6 +91,9 @@ class DataConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check(16 <= self.image_size <= 1024, f"--image-size is {self.image_size}; it must lie between 16 and 1024.")
+        _check(0 < self.test_fraction < 1, f"--test-fraction is {self.test_fraction}; it must be above 0 and below 1.")
+        _check(0 <= self.split_seed < 2**32, f"--split-seed is {self.split_seed}; it must lie in 0..{2**32 - 1}.")
         _check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
 
 
@@ -215,6 +227,9 @@ class RunConfig(_Section):
 
     data_dir: Path | None = None
     """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+
+    strict: bool = False
+    """Refuse a folder of your own images that holds unreadable files, instead of leaving these out and listing them."""
 
     run_dir: Path = Path("logs/cifar100")
     """Folder that the run's log, metrics and checkpoints go to. A run that is there already is moved to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,10 @@ class Run:
         parameters = count_parameters(self.model)
         say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {self.recipe}")
         say(f"Data      {self.dataset}")
+        for note in self.dataset.notes:
+            say(f"          {note}")
+        if not self.dataset.superclasses:
+            say("          no superclasses: their accuracy is left out")
         if self.eval_name == "val":
             say(f"          {len(self.eval_split):,} train images held out to choose the best checkpoint on")
         say(f"Device    {self.compute}")
@@ -233,7 +238,9 @@ class Run:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
         say(draw_curves(self.history, folder.curves, title=title))
-        say(f"Next      cifar100 evaluate {folder.best}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
+        data_dir = self.config.run.data_dir
+        where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
+        say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
 
 
 def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:

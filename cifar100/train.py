@@ -65,7 +65,7 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     compute = choose_compute(config.run.device, config.run.precision)
     if compute.device.type == "cpu":
         keep_freed_memory()
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     train_split, held_out = hold_out(dataset, config.data.val_fraction)
     seed, batch_size = config.optim.seed, config.optim.batch_size
 

@@ -43,7 +43,7 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
     Raises UserError where the dataset is not found, or damaged.
     """
     config = config or Config()
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
     train_loader = TrainLoader(
         dataset.train, config.augment, batch_size=config.optim.batch_size, seed=config.optim.seed, device=device
@@ -53,7 +53,7 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
 
 def preview(config: Config, picture: Path) -> str:
     """Describe and time the training pipeline, and write a picture of it; the report as text."""
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
     batch_size = config.optim.batch_size
     loader = TrainLoader(dataset.train, config.augment, batch_size=batch_size, seed=config.optim.seed, device=device)
@@ -61,6 +61,7 @@ def preview(config: Config, picture: Path) -> str:
     replace_file(picture, _as_png(draw_samples(dataset, loader, config)))
     lines = [
         str(dataset),
+        *(f"  {note}" for note in dataset.notes),
         "",
         "Augmentation of training images, in order; test images are only normalised",
         *(f"  {name:<24}{what}" for name, what in augment.describe(config.augment)),
@@ -68,7 +69,7 @@ def preview(config: Config, picture: Path) -> str:
         f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
-        f"Originals, each beside five augmented versions: {picture}",
+        f"Originals, each beside five augmented versions: {printable(picture)}",
         "",
         *class_list(dataset),
     ]
@@ -90,7 +91,9 @@ def images_per_second(loader: TrainLoader, seconds: float = 2.0) -> float:
 def class_list(dataset: Dataset) -> list[str]:
     """The classes as lines: by superclass, each with its id, where there are superclasses."""
     if not dataset.superclasses:
-        return [f"{i:>3} {name}" for i, name in enumerate(dataset.classes)]
+        return [f"{len(dataset.classes)} classes, with their ids"] + [
+            f"  {i:>3} {printable(name)}" for i, name in enumerate(dataset.classes)
+        ]
     lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
     for group, title in enumerate(dataset.superclasses):
         members = [i for i, of in enumerate(dataset.superclass_of) if of == group]
@@ -125,7 +128,7 @@ def draw_samples(
             tile = Image.fromarray(image).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
             sheet.paste(tile, (left, margin + row * cell))
     for row, label in enumerate(dataset.train.labels[rows.cpu().numpy()]):
-        pen.text((margin, margin + row * cell + cell // 2 - 8), dataset.classes[label], fill="black")
+        pen.text((margin, margin + row * cell + cell // 2 - 8), printable(dataset.classes[label])[:20], fill="black")
     return sheet
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "text", "files", "stopwatch", "classes", "config", "device"},
+    {"errors", "text", "files", "stopwatch", "progress", "classes", "config", "device"},
     {"dataset", "augment", "images", "convolution", "model", "optim", "metrics", "checkpoint", "run_folder", "journal"},
     {"loader", "step"},
     {"evaluate", "inference"},

@@ -18,15 +18,16 @@ from cifar100.cli import VERBS, main
 from cifar100.config import Config
 from cifar100.train import TrainResult
 
-RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
-RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
+RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
+RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--stop-after"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
 AUGMENT += ["--train-sizes", "--mean", "--std"]
 MODEL = ["--model", "--identity-init", "--zero-init-residual"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
 OPTIM += ["--label-smoothing", "--seed"]
-SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, *MODEL, *OPTIM, *RUN]
+DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
+SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
@@ -34,9 +35,9 @@ SURFACE = {
     ],
     "predict": ["--checkpoint", "--top-k", "--device", "--json"],
     "data get": ["--to"],
-    "data check": [],
-    "data preview": ["--out", "--dataset", "--data-dir", "--batch-size", "--seed", *AUGMENT],
-    "data samples": ["--count", "--dataset", "--data-dir"],
+    "data check": ["--image-size"],
+    "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
+    "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
     "model": ["--num-classes", "--image-size"],
 }
 
@@ -132,7 +133,7 @@ def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.Cap
     assert main(["data", "check", str(tiny_data)]) == 1
     told = capsys.readouterr().out
     assert "NOT the published images" in told
-    assert re.search(r"train +200 images  fingerprint [0-9a-f]{64}", told)
+    assert re.search(r"train +200 images  2 a class  fingerprint [0-9a-f]{64}", told)
 
 
 def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
