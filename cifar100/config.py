@@ -17,6 +17,7 @@ DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+PipelineName = Literal["batched", "albumentations"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
@@ -101,6 +102,10 @@ class AugmentConfig(_Section):
 
     std: tuple[float, float, float] = (0.2675, 0.2565, 0.2761)
     """Standard deviation of each channel, in 0..1, divided by before the network."""
+
+    pipeline: PipelineName = "batched"
+    """What carries it out. "batched": our own transforms, a batch at a time, on the device. "albumentations": that
+    library, image by image on the CPU, in --num-workers processes (pip install 'cifar100[albumentations]')."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,7 +195,8 @@ class RunConfig(_Section):
     """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
 
     num_workers: int = 0
-    """Worker processes for loading. Images are augmented in batches on the device, which needs none."""
+    """Processes that --pipeline albumentations augments in, beside this one; 0: in this one. --pipeline batched works
+    on the device, and needs none."""
 
     eval_every: int = 1
     """Epochs between evaluations. The last epoch is always evaluated."""

@@ -18,6 +18,7 @@ from cifar100.config import Config
 RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
 RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--cutout-size", "--cutout-probability", "--mean", "--std"]
+AUGMENT += ["--pipeline"]
 OPTIM = ["--epochs", "--batch-size", "--lr", "--momentum", "--nesterov", "--weight-decay", "--decay-norms"]
 OPTIM += ["--warmup-epochs", "--label-smoothing", "--seed"]
 SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, "--model", *OPTIM, *RUN]
