@@ -115,6 +115,12 @@ def scale(images: Tensor, size: int) -> Tensor:
     return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
+def at_train_size(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
+    """[B, 3, S, S] -> [B, 3, size, size]: S, or what `train_sizes` says for the epoch."""
+    sizes = config.train_sizes
+    return scale(images, sizes[min(epoch, len(sizes) - 1)]) if sizes else images
+
+
 def augment(images: Tensor, draws: Draws, config: AugmentConfig, *, epoch: int = 0) -> Tensor:
     """uint8 [B, S, S, 3] and their draws -> what the network is trained on, float32 [B, 3, size, size].
 
@@ -124,8 +130,7 @@ def augment(images: Tensor, draws: Draws, config: AugmentConfig, *, epoch: int =
     images = flip(images, draws.flipped)
     normalized = normalize(images, config.mean, config.std)
     images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
-    sizes = config.train_sizes
-    return scale(images, sizes[min(epoch, len(sizes) - 1)]) if sizes else images
+    return at_train_size(images, config, epoch)
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 OptimizerName = Literal["sgd", "muon"]
 ScheduleName = Literal["cosine", "linear"]
+PipelineName = Literal["batched", "albumentations"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
@@ -128,6 +129,10 @@ class AugmentConfig(_Section):
     std: tuple[float, float, float] = (0.2675, 0.2565, 0.2761)
     """Standard deviation of each channel, in 0..1, divided by before the network."""
 
+    pipeline: PipelineName = "batched"
+    """What carries it out. "batched": our own transforms, a batch at a time, on the device. "albumentations": that
+    library, image by image on the CPU, in --num-workers processes (pip install 'cifar100[albumentations]')."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
@@ -138,6 +143,8 @@ class AugmentConfig(_Section):
         for name in ("flip_probability", "cutout_probability"):
             value = getattr(self, name)
             _check(0 <= value <= 1, f"{_flag(name)} is {value}; a probability lies in 0..1.")
+        apart = self.alternating_flip and self.pipeline != "batched"
+        _check(not apart, "--alternating-flip is of --pipeline batched; leave one of the two out.")
         _check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
 
 
@@ -246,7 +253,8 @@ class RunConfig(_Section):
     """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
 
     num_workers: int = 0
-    """Worker processes for loading. Images are augmented in batches on the device, which needs none."""
+    """Processes that --pipeline albumentations augments in, beside this one; 0: in this one. --pipeline batched works
+    on the device, and needs none."""
 
     eval_every: int = 1
     """Epochs between evaluations. The last epoch is always evaluated."""

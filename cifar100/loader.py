@@ -1,4 +1,7 @@
-"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws."""
+"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws.
+
+With `--pipeline albumentations` the images stay on the CPU, and only the order of an epoch comes from its draws.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cifar100.augment import augment, draw_epoch, normalize
+from cifar100.albumentations_pipeline import Pipeline, Workers, load_albumentations
+from cifar100.augment import at_train_size, augment, draw_epoch, normalize
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
@@ -19,16 +23,28 @@ class TrainLoader:
 
     `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller.
     Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
-    Raises UserError where the cutout square is larger than the images.
+    Raises UserError where the cutout square is larger than the images, or albumentations is asked for and missing.
     """
 
     def __init__(
-        self, split: Split, config: AugmentConfig, *, batch_size: int, seed: int, device: torch.device
+        self,
+        split: Split,
+        config: AugmentConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        num_workers: int = 0,
     ) -> None:
         size = split.images.shape[1]
         if config.cutout_size > size:
             raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
-        self.images = torch.from_numpy(split.images).to(device)
+        self.workers = None
+        if config.pipeline == "albumentations":
+            load_albumentations()
+            pipeline = Pipeline(config, seed, size)
+            self.workers = Workers(pipeline, num_workers=num_workers, pinned=device.type == "cuda")
+        self.images = torch.from_numpy(split.images).to("cpu" if self.workers else device)
         self.labels = torch.from_numpy(split.labels).to(device)
         self.config = config
         self.batch_size = batch_size
@@ -45,10 +61,26 @@ class TrainLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
         count, size = len(self.labels), self.images.shape[1]
-        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size).to(self.images.device)
-        for start in range(first_step * self.batch_size, count, self.batch_size):
-            batch = draws.take(slice(start, start + self.batch_size))
-            yield augment(self.images[batch.order], batch, self.config, epoch=epoch), self.labels[batch.order]
+        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
+        starts = range(first_step * self.batch_size, count, self.batch_size)
+        places = [slice(start, start + self.batch_size) for start in starts]
+        if self.workers is None:
+            draws = draws.to(self.images.device)
+            for place in places:
+                batch = draws.take(place)
+                yield augment(self.images[batch.order], batch, self.config, epoch=epoch), self.labels[batch.order]
+        else:
+            order, pixels = draws.order.numpy(), self.images.numpy()
+            tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
+            labels = self.labels[draws.order.to(self.labels.device)]
+            for place, images in zip(places, self.workers.batches(tasks), strict=True):
+                here = images.to(labels.device, non_blocking=True)
+                yield at_train_size(here, self.config, epoch), labels[place]
+
+    def close(self) -> None:
+        """End the worker processes, where there are any."""
+        if self.workers is not None:
+            self.workers.close()
 
 
 class EvalLoader:

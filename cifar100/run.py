@@ -206,7 +206,7 @@ class Run:
         if self.eval_name == "val":
             say(f"          {len(self.eval_split):,} train images held out to choose the best checkpoint on")
         say(f"Device    {self.compute}")
-        if config.run.num_workers:
+        if config.run.num_workers and config.augment.pipeline == "batched":
             say(f"          --num-workers {config.run.num_workers} has no effect: images are augmented on the device")
         differing = config.differences(Config())
         told = ", ".join(f"{name} {mine} ({baseline})" for name, (mine, baseline) in differing.items())

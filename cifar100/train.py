@@ -16,7 +16,7 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
 import os
 import signal
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar100.albumentations_pipeline import worker_died
 from cifar100.config import Config
 from cifar100.dataset import hold_out, load_dataset
 from cifar100.device import choose_compute, is_out_of_memory, keep_freed_memory
@@ -77,7 +78,14 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     step = TrainStep(
         model, optimizer, compute, label_smoothing=config.optim.label_smoothing, compiled=config.run.compile
     )
-    loader = TrainLoader(train_split, config.augment, batch_size=batch_size, seed=seed, device=compute.device)
+    loader = TrainLoader(
+        train_split,
+        config.augment,
+        batch_size=batch_size,
+        seed=seed,
+        device=compute.device,
+        num_workers=config.run.num_workers,
+    )
 
     folder = RunFolder(config.run.run_dir)
     resumed = folder.newest_checkpoint() if resume else None
@@ -86,7 +94,7 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
         refuse_changes(path, checkpoint, config, dataset)
         load_state(path, checkpoint, model, step)
         recipe = checkpoint.recipe
-    with folder:
+    with folder, closing(loader):
         moved = None if resume else folder.move_previous()
         with Journal(folder, resume=resume) as journal, StopSignals() as stop:
             run = Run(
@@ -110,7 +118,7 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
                 if not stopped_by:
                     run.conclude()
             except Exception as error:
-                failure = _out_of_memory(batch_size) if is_out_of_memory(error) else error
+                failure = _out_of_memory(batch_size) if is_out_of_memory(error) else worker_died(error) or error
                 if isinstance(failure, RunFailed):  # the log of an overnight run must say how it ended
                     with suppress(RunFailed):
                         journal.log_only(str(failure))

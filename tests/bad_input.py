@@ -463,6 +463,7 @@ SETTINGS = [
         ("train --test-fraction 0", "--test-fraction is 0.0"),
         ("train --test-fraction 1", "--test-fraction is 1.0"),
         ("train --split-seed -1", "--split-seed is -1"),
+        ("train --alternating-flip --pipeline albumentations", "--alternating-flip is of --pipeline batched"),
         ("train --muon-lr 0", "--muon-lr is 0.0; it must be above 0"),
         ("train --head-lr-factor -1", "--head-lr-factor is -1.0; it must be above 0"),
         ("train --train-sizes 16 4", "--train-sizes is (16, 4); each must be 8 or more"),

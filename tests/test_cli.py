@@ -21,7 +21,7 @@ from cifar100.train import TrainResult
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
 RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--stop-after"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
-AUGMENT += ["--train-sizes", "--mean", "--std"]
+AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
 MODEL = ["--model", "--identity-init", "--zero-init-residual"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
