@@ -119,6 +119,9 @@ class ModelConfig(_Section):
     model: ModelName = "resnet18"
     """ResNet-18 (11.2M parameters), or the deeper ResNet-34 (21.3M): more accurate, about twice the time."""
 
+    sync_bn: bool = False
+    """With several processes on GPUs: batch norm over the images of all, and not each process's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(_Section):
@@ -201,6 +204,9 @@ class RunConfig(_Section):
     save_seconds: float = 60
     """Seconds between the saves of last.pth, which --resume goes on from; it is also saved on Ctrl-C and at the end."""
 
+    peer_seconds: float = 120
+    """Seconds that the processes of one training wait for one another before they take one for lost."""
+
     stop_after: int = 0
     """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
 
@@ -211,6 +217,7 @@ class RunConfig(_Section):
         _check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
         _check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
         _check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
+        _check(self.peer_seconds > 0, f"--peer-seconds is {self.peer_seconds}; it must be above 0.")
         _check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
 
 
