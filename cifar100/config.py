@@ -163,6 +163,9 @@ class ModelConfig(_Section):
     """Start the last batch norm of each block at 0, so that each block starts as its shortcut (Goyal et al. 2017,
     https://arxiv.org/abs/1706.02677)."""
 
+    sync_bn: bool = False
+    """With several processes on GPUs: batch norm over the images of all, and not each process's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(_Section):
@@ -265,6 +268,9 @@ class RunConfig(_Section):
     save_seconds: float = 60
     """Seconds between the saves of last.pth, which --resume goes on from; it is also saved on Ctrl-C and at the end."""
 
+    peer_seconds: float = 120
+    """Seconds that the processes of one training wait for one another before they take one for lost."""
+
     stop_after: int = 0
     """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
 
@@ -275,6 +281,7 @@ class RunConfig(_Section):
         _check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
         _check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
         _check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
+        _check(self.peer_seconds > 0, f"--peer-seconds is {self.peer_seconds}; it must be above 0.")
         _check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
 
 

@@ -19,6 +19,7 @@ from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute
 from cifar100.errors import UserError
 from cifar100.loader import EvalLoader
+from cifar100.processes import Processes
 from cifar100.text import printable
 
 BATCH_SIZE = 500
@@ -83,12 +84,20 @@ def evaluate_model(
     config: AugmentConfig,
     compute: Compute,
     batch_size: int = BATCH_SIZE,
+    processes: Processes | None = None,
 ) -> Evaluation:
-    """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports."""
-    loader = EvalLoader(split, config, batch_size=batch_size, device=compute.device)
+    """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
+
+    Several processes, their models equal, evaluate a part of the images each; all get the whole result.
+    """
+    processes = processes or Processes()
+    mine = processes.part(0, len(split))
+    part = Split(split.images[mine], split.labels[mine], "")
+    loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
-    logits = forward_all(model, loader, compute)
+    parts = processes.gather(forward_all(model, loader, compute) if len(part) else None)
+    logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
 
     labels = split.labels

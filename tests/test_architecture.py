@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "text", "files", "stopwatch", "progress", "classes", "config", "device"},
+    {"errors", "text", "files", "stopwatch", "progress", "classes", "config", "device", "processes", "stop_signals"},
     {
         "dataset",
         "augment",

@@ -19,10 +19,10 @@ from cifar100.config import Config
 from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
-RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--stop-after"]
+RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
 AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
-MODEL = ["--model", "--identity-init", "--zero-init-residual"]
+MODEL = ["--model", "--identity-init", "--zero-init-residual", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
 OPTIM += ["--label-smoothing", "--seed"]
