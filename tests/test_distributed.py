@@ -155,7 +155,7 @@ def fresh_model() -> nn.Module:
 def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float]]:
     """One process that does what `world` would: each one's part through its own batch norm, the gradients of all
     images averaged. The weights at the end, with process 0's running statistics, and the mean loss of each epoch."""
-    dataset = load_dataset(data_dir=config.run.data_dir)
+    dataset = load_dataset(config)
     loader = TrainLoader(
         dataset.train, config.augment, batch_size=config.optim.batch_size, seed=0, device=torch.device("cpu")
     )
@@ -519,7 +519,7 @@ def test_processes_that_are_not_found_are_a_sentence(monkeypatch: pytest.MonkeyP
 
 
 def test_a_batch_is_no_smaller_than_the_processes_are_many(tiny_data: Path) -> None:
-    split = load_dataset(data_dir=tiny_data).train
+    split = load_dataset(Config().replace(data_dir=tiny_data)).train
     with pytest.raises(UserError, match="--batch-size is 2, and each of the 3 processes needs an image"):
         TrainLoader(
             split, Config().augment, batch_size=2, seed=0, device=torch.device("cpu"), processes=Processes(size=3)

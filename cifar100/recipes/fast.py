@@ -1,10 +1,9 @@
-"""A short schedule for those who wait at the machine.
+"""73 % in a little over half an hour on two CPU cores, for those who wait at the machine.
 
     cifar100 train --recipe fast            (or: make train)
 
-Not tuned yet: the baseline with 8 epochs, of which 2 warm up, a higher peak rate and no cutout, which only pays in
-long runs. Its accuracy has not been measured. Time, from the loop's measured speed: 40 minutes on two CPU cores with
-AMX-BF16.
+Small images first, Muon on the convolutions, stronger smoothing, no cutout (which only pays in long runs). The clock is
+that of docs/results.md: reading and all training steps, evaluation out.
 """
 
 from cifar100.config import Config
@@ -12,4 +11,17 @@ from cifar100.config import Config
 
 def config() -> Config:
     """The baseline with these differences."""
-    return Config().replace(epochs=8, warmup_epochs=2, lr=0.2, batch_size=256, cutout_size=0, decay_norms=False)
+    return Config().replace(
+        epochs=14,
+        batch_size=512,
+        train_sizes=(*[16] * 5, *[24] * 5, *[32] * 4),
+        cutout_size=0,
+        alternating_flip=True,
+        optimizer="muon",
+        muon_lr=0.06,
+        lr=0.3,
+        schedule="linear",
+        warmup_epochs=2,
+        decay_norms=False,
+        label_smoothing=0.2,
+    )
