@@ -27,6 +27,7 @@ from cifar100.cli import main
 from cifar100.config import Config
 from cifar100.dataset import cache, decode, find_folder, load_dataset, read
 from cifar100.dataset.base import Split
+from cifar100.dataset.published import CIFAR10
 from cifar100.errors import UserError
 from cifar100.evaluate import evaluate
 from cifar100.images import to_pixels
@@ -95,12 +96,34 @@ def test_own_images_are_neither_made_up_nor_a_published_set(tmp_path: Path) -> N
     assert str(dataset) == f"own images (2 classes, 24x24): 4 train and 2 test images from {tmp_path}"
 
 
+def test_photos_of_the_classes_of_a_published_set_are_still_your_own(tmp_path: Path) -> None:
+    classes = dict.fromkeys(CIFAR10.classes, 2)
+    photos(photos(tmp_path / "train", classes).parent / "test", classes, seed=50)
+    dataset = read(tmp_path, settings(), say=SILENT)
+    assert "own images (10 classes, 24x24)" in str(dataset)
+    for path in tmp_path.glob("*/*/*"):
+        path.write_bytes(encoded(path.stat().st_ino, size=(32, 32)))
+    assert "CIFAR-10 layout, but NOT the published images" in str(read(tmp_path, say=SILENT))
+    dataset = read(tmp_path / "train", say=SILENT)
+    assert "own images (10 classes, 32x32)" in str(dataset), "the published split is not there"
+
+
 def test_a_test_folder_goes_before_val_and_what_is_not_used_is_named(tmp_path: Path) -> None:
     for seed, name in enumerate(("train", "val", "test", "extra")):
         photos(tmp_path / name, {"cat": 2, "dog": 2}, seed=10 * seed)
     dataset = read(tmp_path, settings(), say=SILENT)
     assert as_set(dataset.test) == rows_of(tmp_path / "test", ["cat", "dog"])
     assert dataset.notes == ("not used: extra, val",)
+
+
+def test_images_in_no_class_folder_are_told(tmp_path: Path) -> None:
+    for part in ("", "train", "test"):
+        if part:
+            photos(tmp_path / part, {"cat": 2, "dog": 2}, seed=len(part))
+        (tmp_path / part / "photo.jpg").write_bytes(encoded(5))
+    for folder, count in ((tmp_path, "3 images"), (tmp_path / "train", "1 image")):
+        (tmp_path / "README.txt").write_text("is no image")
+        assert read(folder, settings(), say=SILENT).notes[0] == f"not used: {count} in no class folder"
 
 
 def test_classes_are_in_natural_order_and_images_may_lie_deeper(tmp_path: Path) -> None:
@@ -153,6 +176,15 @@ def test_the_split_is_the_same_at_every_size(tmp_path: Path) -> None:
     small, large = (read(tmp_path, Config().replace(image_size=size), say=SILENT).test for size in (16, 40))
     assert set(small.images[:, 0, 0, 0].tolist()) == set(large.images[:, 0, 0, 0].tolist())
     assert large.images.shape == (8, 40, 40, 3)
+
+
+def test_images_keep_their_side_when_others_come(tmp_path: Path) -> None:
+    place = photos(tmp_path, {"cat": 40, "dog": 40})
+    before = as_set(read(place, settings(), say=SILENT).test)
+    for number in range(5):
+        (place / "cat" / f"new {number}.png").write_bytes(encoded(700 + number))
+    after = as_set(read(place, settings(), say=SILENT).test)
+    assert len(before - after) <= 2, "of 16, where a fresh choice would leave three in the set"
 
 
 def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
@@ -450,6 +482,27 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path: Path, kept: Path, opene
     assert len(opened) == 30, "and the content"
     assert as_set(changed.train, changed.test) != as_set(first.train, first.test)
     assert sorted(path.suffix for path in kept.iterdir()) == [".pixels"] * 3
+
+
+def test_an_interrupted_decoding_goes_on_where_it_was(
+    tmp_path: Path, kept: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = photos(tmp_path / "p", {"cat": 50, "dog": 50})
+    with monkeypatch.context() as patch:
+        real = decode._decode_into
+        patch.setattr(decode, "_decode_into", lambda *given: real(*given) if len(opened) < 70 else interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            read(place, settings(), say=SILENT)
+    before = len(opened)
+    assert 30 < before < 100
+    dataset = read(place, settings(), say=SILENT)
+    read(place, settings(), say=SILENT)
+    assert len(opened) == 100
+    assert as_set(dataset.train, dataset.test) == rows_of(place, ["cat", "dog"])
+
+
+def interrupt() -> str:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("damage", ["a pixel", "the end", "a size", "nothing left", "a folder"])

@@ -95,7 +95,7 @@ def keep(key: str, block: Block) -> str:
         return f"they are more than its {amount(LARGEST)}"
     block.content[:CHECKSUM] = np.frombuffer(block.checksum(key), np.uint8)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_room(folder, len(block.content))
         replace_file(folder / f"{key}{SUFFIX}", block.content.data)
     except OSError as error:

@@ -54,34 +54,32 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
     Raises UserError, before anything is read, where they would not fit into memory.
     """
     _refuse_too_many(len(paths), size)
-    workers = min(MOST_WORKERS, _cores())
-    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow finds odd in a file that it decodes nevertheless
+    with _workers() as pool:
         found = _in_chunks(pool, _digest, paths, "reading", say)  # a digest, or what is wrong
-        digests = tuple(sorted({item for item in found if isinstance(item, bytes)}))
-        row_of = {digest: row for row, digest in enumerate(digests)}
-        rows = np.array([row_of[item] if isinstance(item, bytes) else -1 for item in found], np.int64)
-        first = dict(zip(rows[::-1].tolist(), reversed(paths), strict=True))
-        key = key_of(digests, f"{VERSION}, Pillow {_pillow()}, {size}x{size}: ")
-        cached = load(key, len(digests), size)
-        block = cached or Block.empty(len(digests), size)
+    digests = tuple(sorted({item for item in found if isinstance(item, bytes)}))
+    row_of = {digest: row for row, digest in enumerate(digests)}
+    rows = np.array([row_of[item] if isinstance(item, bytes) else -1 for item in found], np.int64)
+    first = dict(zip(rows[::-1].tolist(), reversed(paths), strict=True))
 
-        def decode_row(row: int) -> str:
-            return _decode_into(block, row, first[row], size)
-
-        # those that failed before are in the cache without pixels, and are tried again for their sentences
-        todo = np.flatnonzero(block.sizes[:, 0] == 0).tolist()
-        failed = dict(zip(todo, _in_chunks(pool, decode_row, todo, "decoding", say), strict=True))
-    if cached is None and digests:
-        why = keep(key, block)
+    key = key_of(digests, f"{VERSION}, Pillow {_pillow()}, {size}x{size}: ")
+    block = load(key, len(digests), size) or Block.empty(len(digests), size)
+    # also those that could not be decoded before, for their sentences
+    missing = np.flatnonzero(block.sizes[:, 0] == 0).tolist()
+    try:
+        with _workers() as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow finds odd in a file that it decodes nevertheless
+            reasons = _in_chunks(pool, lambda row: _decode_into(block, row, first[row]), missing, "decoding", say)
+    finally:  # of an interrupted decoding too
+        why = keep(key, block) if block.sizes[missing].any() else ""
         if why:
             say(f"The decoded images could not be kept in the cache ({why}): they will be decoded again next time.")
+    failed = {row: reason for row, reason in zip(missing, reasons, strict=True) if reason}
     complaints = []
     for place, path in enumerate(paths):
         row, item = int(rows[place]), found[place]
         if isinstance(item, str):
             complaints.append(item)
-        elif failed.get(row):
+        elif row in failed:
             complaints.append(failed[row].replace(printable(first[row]), printable(path)))
             rows[place] = -1
     return Decoded(rows, block.pixels, block.sizes, digests, tuple(complaints))
@@ -116,13 +114,13 @@ def _digest(path: str) -> bytes | str:
         return f"{name} cannot be read ({error.strerror or type(error).__name__})."
 
 
-def _decode_into(block: Block, row: int, path: str, size: int) -> str:
+def _decode_into(block: Block, row: int, path: str) -> str:
     """Fill a row of the block from a file; a sentence that says what is wrong with it, or ""."""
     from cifar100.images import to_rgb, to_square
 
     try:
         rgb = to_rgb(path)
-        block.pixels[row] = to_square(rgb, size, name=path)
+        block.pixels[row] = to_square(rgb, block.pixels.shape[1], name=path)
     except UserError as error:
         return str(error)
     block.sizes[row] = rgb.size
@@ -154,8 +152,9 @@ def available_memory() -> int | None:
     return min(known, default=None)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _workers() -> ThreadPoolExecutor:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(min(MOST_WORKERS, cores))
 
 
 def _pillow() -> str:

@@ -30,21 +30,7 @@ from cifar100.text import printable
 
 TRAIN, TESTS = "train", ("test", "val", "valid")
 
-SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".webp",
-    ".avif",
-    ".heic",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".tga",
-)
+IMAGE_NAME = re.compile(r"\.(png|jpe?g|jfif|webp|avif|heic|gif|bmp|tiff?|ppm)$", re.IGNORECASE)
 """What images are called: a class folder holds one of these at least, and then every file in it is tried."""
 
 NO_DATA = ("thumbs.db", "desktop.ini", "__macosx")
@@ -89,35 +75,37 @@ def read(place: Path, train: Path, test: Path | None, *, config: Config, say: Ca
 
     Raises UserError, in one sentence, where there is nothing to learn from them.
     """
-    trees = [_tree(part) for part in ((train,) if test is None else (train, test))]
+    trees = [_tree(folder) for folder in ((train,) if test is None else (train, test))]
     names = _class_names(place, trees)
     for tree in trees:  # before anything is decoded
         _refuse_empty(tree, [sum(map(_is_image, tree.files[name])) for name in names], names)
-    paths = [path for tree in trees for name in names for path in tree.files[name]]
+    files = [
+        (part, label, path)
+        for part, tree in enumerate(trees)
+        for label, name in enumerate(names)
+        for path in tree.files[name]
+    ]
     size = config.data.image_size
-    memory = amount(3 * size * size * len(paths))
-    say(f"Reading {len(paths):,} files in {printable(place)} as {size}x{size} images: {memory} of memory")
-    decoded = decode(paths, size, say)
+    memory = amount(3 * size * size * len(files))
+    say(f"Reading {len(files):,} files in {printable(place)} as {size}x{size} images: {memory} of memory")
+    decoded = decode([path for _, _, path in files], size, say)
 
     unreadable = tuple(sorted([*decoded.complaints, *(text for tree in trees for text in tree.complaints)]))
     if unreadable and config.run.strict:
         raise UserError(f"--strict: {_count(len(unreadable), 'file')} cannot be used; the first: {unreadable[0]}")
-    labels = np.concatenate([np.repeat(np.arange(len(names)), [len(tree.files[n]) for n in names]) for tree in trees])
-    is_test = np.repeat(np.arange(len(trees)) == 1, [sum(map(len, tree.files.values())) for tree in trees])
     readable = decoded.rows >= 0
-    for tree, here in zip(trees, (~is_test, is_test), strict=False):
-        _refuse_empty(tree, np.bincount(labels[readable & here], minlength=len(names)).tolist(), names)
-    rows, labels, is_test = decoded.rows[readable], labels[readable], is_test[readable]
+    rows = decoded.rows[readable]
+    parts, labels = np.array([(part, label) for part, label, _ in files])[readable].T
+    for part, tree in enumerate(trees):
+        _refuse_empty(tree, np.bincount(labels[parts == part], minlength=len(names)).tolist(), names)
 
-    notes = []
+    is_test, notes = parts == 1, _unused(place, [tree.place for tree in trees])
     if test is None:
         is_test = _choose_test([place / name for name in names], rows, labels, decoded.digests, config.data)
         notes.append(
             f"the test images are {100 * config.data.test_fraction:g} % of each class, chosen by what the files hold "
             f"(split seed {config.data.split_seed})"
         )
-    else:
-        notes += _unused(place, train, test)
     both = len(np.intersect1d(rows[is_test], rows[~is_test]))
     if both:
         notes.append(f"in train and in test alike: {_count(both, 'image')}, so test figures flatter")
@@ -181,7 +169,7 @@ def _is_hidden(name: str) -> bool:
 
 def _is_image(path: str | Path) -> bool:
     """Whether a file is called as images are."""
-    return os.path.splitext(path)[1].lower() in SUFFIXES
+    return IMAGE_NAME.search(str(path)) is not None
 
 
 def _class_names(place: Path, trees: list[Tree]) -> list[str]:
@@ -252,10 +240,13 @@ def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> Publis
     return Published("own images", tuple(names))
 
 
-def _unused(place: Path, train: Path, test: Path) -> list[str]:
-    """A line that names what is beside train/ and test/, if anything is."""
-    others = [path.name for path in _folders(place) if path not in (train, test)]
-    return [f"not used: {_named(others)}"] if others else []
+def _unused(place: Path, parts: Collection[Path]) -> list[str]:
+    """A line that names what there is beside the class folders of these parts, if anything is."""
+    others = [] if place in parts else [path.name for path in _folders(place) if path not in parts]
+    straight = sum(_is_image(path) for folder in {place, *parts} for path in folder.iterdir() if path.is_file())
+    unused = [_named(others)] if others else []
+    unused += [f"{_count(straight, 'image')} in no class folder"] if straight else []
+    return [f"not used: {' and '.join(unused)}"] if unused else []
 
 
 def _listed(unreadable: Sequence[str]) -> list[str]:
