@@ -39,7 +39,8 @@ __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoader]:
     """The train loader (augmented, in a new order each epoch) and the test loader (normalised, in order).
 
-    Each yields images float32 [B, 3, S, S] and labels int64 [B], on the device that training would use.
+    Each yields images float32 [B, 3, S, S] and labels int64 [B], on the device that training would use. A script that
+    asks for worker processes needs `if __name__ == "__main__":`, for Python imports it again in each of them.
     Raises UserError where the dataset is not found, or damaged, or where albumentations is asked for and missing.
     """
     config = config or Config()
