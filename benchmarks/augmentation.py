@@ -43,7 +43,7 @@ def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 def alone(data_dir: Path, rounds: int) -> dict[str, Any]:
     """Images a second of the loaders of the real training images."""
-    dataset, device = load_dataset(data_dir=data_dir), choose_compute().device
+    dataset, device = load_dataset(Config().replace(data_dir=data_dir)), choose_compute().device
     assert dataset.is_verified, dataset
     with ExitStack() as stack:
         loaders = {}

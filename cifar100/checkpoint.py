@@ -7,7 +7,9 @@ flushed to the disk and renamed, so a file under its own name is never half of o
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import platform
 import re
 import zipfile
@@ -159,19 +161,22 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint {printable(path)}." + (" It is a folder." if path.is_dir() else ""))
+    if not os.path.isfile(path):  # os.path's, unlike Path's, raises nothing for a name that is too long
+        folder = " It is a folder." if os.path.isdir(path) else ""
+        raise UserError(f"There is no checkpoint {printable(path)}.{folder}")
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise UserError(f"{printable(path)} is refused: its parts are compressed, which torch.save never does.")
             broken = archive.testzip()
         if broken is not None:
             raise UserError(f"{printable(path)} is damaged: its part {broken} does not match its checksum.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(f"{printable(path)} cannot be read ({error.strerror or error}).") from None
-    except zipfile.BadZipFile:
+    except (OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # zipfile's for an offset before the start
+            raise UserError(f"{printable(path)} cannot be read ({error.strerror or error}).") from None
         raise UserError(
             f"{printable(path)} is damaged, or not a checkpoint: it is no zip archive as torch.save writes."
         ) from None

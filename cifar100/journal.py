@@ -9,16 +9,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from cifar100.errors import RunFailed
 from cifar100.files import replace_file
 from cifar100.run_folder import RunFolder
+from cifar100.text import printable
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -181,7 +184,10 @@ class Journal:
         self.display = _display()
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
-        self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
+        try:
+            self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise RunFailed(f"{printable(self.log_path)} could not be written ({error.strerror}).") from None
 
     def __enter__(self) -> Journal:
         return self
@@ -203,7 +209,7 @@ class Journal:
             self.log.writelines(f"{stamp} | {line}\n" for line in text.splitlines())
             self.log.flush()
         except OSError as error:
-            raise RunFailed(f"{self.log_path} could not be written ({error.strerror}).") from error
+            raise RunFailed(f"{printable(self.log_path)} could not be written ({error.strerror}).") from error
 
     def progress(self, progress: Progress) -> None:
         """Where the epoch stands: console only."""
@@ -229,3 +235,30 @@ class Journal:
         writer.writeheader()
         writer.writerows(history)
         replace_file(self.folder.metrics_csv, table.getvalue())
+
+
+class NoJournal:
+    """Tells nothing and writes nothing: for the processes of a training beside the first."""
+
+    log_path = Path(os.devnull)
+
+    def __enter__(self) -> NoJournal:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def log_only(self, text: str) -> None:
+        pass
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
+        pass
+
+    def rewrite(self, history: list[dict[str, Any]]) -> None:
+        pass

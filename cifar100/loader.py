@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from cifar100.albumentations_pipeline import Pipeline, Workers, load_albumentations
-from cifar100.augment import augment, draw_epoch, normalize
+from cifar100.augment import at_train_size, augment, draw_epoch, normalize
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
+from cifar100.processes import Processes
 
 
 class TrainLoader:
@@ -23,7 +24,9 @@ class TrainLoader:
 
     `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller.
     Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
-    Raises UserError where the cutout square is larger than the images, or albumentations is asked for and missing.
+    Of several processes each serves its part of every batch: `batch_size` is what all have together.
+    Raises UserError where the cutout square is larger than the images, albumentations is asked for and missing, or a
+    batch is smaller than the processes are many.
     """
 
     def __init__(
@@ -35,8 +38,15 @@ class TrainLoader:
         seed: int,
         device: torch.device,
         num_workers: int = 0,
+        processes: Processes | None = None,
     ) -> None:
         size = split.images.shape[1]
+        self.processes = processes or Processes()
+        if batch_size < self.processes.size:
+            raise UserError(
+                f"--batch-size is {batch_size}, and each of the {self.processes.size} processes needs an image of it: "
+                "start fewer processes, or give larger batches."
+            )
         if config.cutout_size > size:
             raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
         self.workers = None
@@ -63,23 +73,32 @@ class TrainLoader:
         count, size = len(self.labels), self.images.shape[1]
         draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
         starts = range(first_step * self.batch_size, count, self.batch_size)
-        places = [slice(start, start + self.batch_size) for start in starts]
+        places = [self.processes.part(start, min(start + self.batch_size, count)) for start in starts]
         if self.workers is None:
             draws = draws.to(self.images.device)
             for place in places:
                 batch = draws.take(place)
-                yield augment(self.images[batch.order], batch, self.config), self.labels[batch.order]
+                yield augment(self.images[batch.order], batch, self.config, epoch=epoch), self.labels[batch.order]
         else:
             order, pixels = draws.order.numpy(), self.images.numpy()
             tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
             labels = self.labels[draws.order.to(self.labels.device)]
             for place, images in zip(places, self.workers.batches(tasks), strict=True):
-                yield images.to(labels.device, non_blocking=True), labels[place]
+                here = images.to(labels.device, non_blocking=True)
+                yield at_train_size(here, self.config, epoch), labels[place]
 
     def close(self) -> None:
         """End the worker processes, where there are any."""
         if self.workers is not None:
             self.workers.close()
+
+    def weight(self, number: int) -> float:
+        """What this process's mean over its images weighs in the mean of all processes' means, in a step counted over
+        the whole run, so that every image of the batch counts alike: 1 where all have as many."""
+        start = number % len(self) * self.batch_size
+        stop = min(start + self.batch_size, len(self.labels))
+        mine = self.processes.part(start, stop)
+        return self.processes.size * (mine.stop - mine.start) / (stop - start)
 
 
 class EvalLoader:

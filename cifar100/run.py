@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from cifar100.checkpoint import Checkpoint, versions
@@ -14,14 +16,18 @@ from cifar100.dataset import Dataset, Split
 from cifar100.device import Compute
 from cifar100.errors import RunFailed, UserError
 from cifar100.evaluate import BATCH_SIZE, Evaluation, evaluate_model
-from cifar100.journal import COLUMNS, Journal, Progress
+from cifar100.journal import COLUMNS, Journal, NoJournal, Progress
 from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
 from cifar100.optim import learning_rate
+from cifar100.processes import Processes
 from cifar100.report.curves import draw_curves
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stopwatch import Stopwatch
+from cifar100.text import printable
+
+_MOVE_AWAY = "move it away to go on from an earlier checkpoint."
 
 
 @dataclass
@@ -41,7 +47,7 @@ class LoopState:
 
 @dataclass(kw_only=True)
 class Run:
-    """The parts of one training run."""
+    """The parts of one training run; one in each process, and of several processes the first one's writes."""
 
     config: Config
     recipe: str
@@ -53,17 +59,21 @@ class Run:
     step: TrainStep
     loader: TrainLoader
     folder: RunFolder
-    journal: Journal
+    journal: Journal | NoJournal
+    processes: Processes = field(default_factory=Processes)
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
     elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
 
     def read_sums(self) -> None:
-        """Bring the running sums from the device into the state. Raises RunFailed where a loss was not finite."""
-        self.state.loss_sum, self.state.correct = self.step.loss_sum.item(), int(self.step.correct.item())
-        self.state.seen = self.step.seen
-        bad = int(self.step.first_bad.item())
+        """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
+        was not finite."""
+        step, state = self.step, self.state
+        mine = (step.loss_sum.item(), int(step.correct.item()), step.seen, int(step.first_bad.item()))
+        loss_sums, corrects, seens, first_bads = zip(*self.processes.gather(mine), strict=True)
+        state.loss_sum, state.correct, state.seen = sum(loss_sums), sum(corrects), sum(seens)
+        bad = min((number for number in first_bads if number >= 0), default=-1)
         if bad >= 0:
             epoch, step = divmod(bad, len(self.loader))
             saved = self.folder.last.exists() or self.folder.best.exists()
@@ -125,7 +135,8 @@ class Run:
         return row
 
     def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
-        """The model as it is now, on a split."""
+        """The model as it is now, on a split; all processes take part."""
+        self.processes.equalise(self.model)
         return evaluate_model(
             self.model,
             split,
@@ -134,12 +145,15 @@ class Run:
             config=self.config.augment,
             compute=compute,
             batch_size=min(BATCH_SIZE, 2 * self.config.optim.batch_size),  # in no more memory than training takes
+            processes=self.processes,
         )
 
     def save(self, path: Path, chosen_on: str) -> None:
         """Write a checkpoint of this moment. Raises RunFailed, leaving what is there, where a weight is no number."""
         self.read_sums()
         self.read_clocks()
+        if not self.processes.leads:
+            return
         config, dataset = self.config, self.dataset
         checkpoint = Checkpoint(
             model=config.model.model,
@@ -167,14 +181,11 @@ class Run:
         checkpoint.save(path)
 
     def restore(self, path: Path, checkpoint: Checkpoint, complaints: list[str]) -> None:
-        """Put the run where the checkpoint left it, and cut the metrics files back to there."""
-        self.model.load_state_dict(checkpoint.build().state_dict())
-        self.step.optimizer.load_state_dict(checkpoint.optimizer)
-        if checkpoint.scaler and self.step.scaler.is_enabled():  # only fp16 has one
-            self.step.scaler.load_state_dict(checkpoint.scaler)
+        """Put the run where the checkpoint, whose weights `load_state` loaded, left it; cut the metrics files back."""
         self.state = LoopState(**checkpoint.loop)
         self.history = list(checkpoint.history)
-        self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
+        if self.processes.leads:  # the sums so far count once
+            self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
         self.training, self.elapsed = Stopwatch(self.state.train_seconds), Stopwatch(self.state.elapsed_seconds)
         self.journal.rewrite(self.history)
         for complaint in complaints:
@@ -190,7 +201,8 @@ class Run:
 
     def _ground(self) -> str:
         """What the rounding of a run depends on, beside its settings and versions."""
-        return f"{self.compute}{', compiled' if self.config.run.compile else ''}"
+        together = f"{self.processes}, " if self.processes.size > 1 else ""
+        return f"{together}{self.compute}{', compiled' if self.config.run.compile else ''}"
 
     def introduce(self, moved: Path | None) -> None:
         """The first lines of a run: what, on which images, where and why there, with which settings."""
@@ -198,9 +210,16 @@ class Run:
         parameters = count_parameters(self.model)
         say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {self.recipe}")
         say(f"Data      {self.dataset}")
+        for note in self.dataset.notes:
+            say(f"          {note}")
+        if not self.dataset.superclasses:
+            say("          no superclasses: their accuracy is left out")
         if self.eval_name == "val":
             say(f"          {len(self.eval_split):,} train images held out to choose the best checkpoint on")
         say(f"Device    {self.compute}")
+        if self.processes.size > 1:
+            norm = "over the images of all" if config.model.sync_bn else "over each process's own images"
+            say(f"          {self.processes}; each takes its part of every batch, batch norm {norm}")
         if config.run.num_workers and config.augment.pipeline == "batched":
             say(f"          --num-workers {config.run.num_workers} has no effect: images are augmented on the device")
         differing = config.differences(Config())
@@ -222,6 +241,8 @@ class Run:
         """The last lines of a run: the headline figure, in fp32, of the last epoch's weights on the test set."""
         compute = Compute(self.compute.device, "fp32", "for the headline figure")
         evaluation = self.evaluate(compute, self.dataset.test, "test")
+        if not self.processes.leads:
+            return
         circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
         circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
         self.folder.write_json(self.folder.evaluation, evaluation.to_json() | circumstances)
@@ -233,15 +254,31 @@ class Run:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
         say(draw_curves(self.history, folder.curves, title=title))
-        say(f"Next      cifar100 evaluate {folder.best}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
+        data_dir = self.config.run.data_dir
+        where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
+        say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
 
 
-def refuse_changes(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
-    """Raise UserError, naming what differs, where going on from the checkpoint would not be the same run."""
+def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
+    """Raise UserError, naming what differs, where going on from the checkpoint in `path` would not be the same run."""
     if not checkpoint.loop or not checkpoint.optimizer:
-        raise UserError("--resume: the checkpoint holds weights only, and nothing to go on from.")
+        raise UserError(f"--resume: {printable(path)} holds weights only, and nothing to go on from.")
+    loop = asdict(LoopState()) | checkpoint.loop
+    sound = (
+        loop.keys() == asdict(LoopState()).keys()
+        and all(isinstance(value, int | float) for value in loop.values())
+        and loop["epoch"] >= 0
+        and 0 <= loop["step"] <= loop["seen"]
+        and all(isinstance(row, dict) and row.keys() == set(COLUMNS) for row in checkpoint.history)
+        and checkpoint.is_finite()
+    )
+    if not sound:
+        raise UserError(f"--resume: {printable(path)} is not what a run of this version leaves; {_MOVE_AWAY}")
     free = {setting.name for setting in fields(RunConfig)}
-    before = Config.from_flat(checkpoint.config)
+    try:
+        before = Config.from_flat(checkpoint.config)
+    except UserError as error:
+        raise UserError(f"--resume: {printable(path)} has settings that this version does not take: {error}") from None
     told = [
         f"--{name.replace('_', '-')} was {was} and is now {now}"
         for name, (was, now) in before.differences(config).items()
@@ -250,7 +287,29 @@ def refuse_changes(checkpoint: Checkpoint, config: Config, dataset: Dataset) -> 
     if told:
         raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
     if checkpoint.fingerprint != dataset.train.fingerprint:
-        raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
-    epoch, stop_after = checkpoint.loop["epoch"], config.run.stop_after
+        raise UserError(
+            f"--resume: the training images are not those of the run, which were {printable(checkpoint.dataset)}."
+        )
+    epoch, stop_after = loop["epoch"], config.run.stop_after
     if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
         raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")
+
+
+def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: TrainStep) -> None:
+    """Load the weights, the optimizer's state and the loss scaler's. Raises UserError where one does not fit."""
+    try:
+        model.load_state_dict(checkpoint.build().state_dict())
+        step.optimizer.load_state_dict(checkpoint.optimizer)
+        if checkpoint.scaler and step.scaler.is_enabled():  # only fp16 has one
+            step.scaler.load_state_dict(checkpoint.scaler)
+        fits = all(
+            kept is None or torch.as_tensor(kept).shape in (weight.shape, torch.Size())
+            for weight, state in step.optimizer.state.items()
+            for kept in state.values()
+        )
+    except UserError as error:
+        raise UserError(f"--resume: {printable(path)}: {error}") from None
+    except Exception:  # torch raises many kinds for a state that it did not write
+        fits = False
+    if not fits:
+        raise UserError(f"--resume: the state of the optimizer in {printable(path)} does not fit; {_MOVE_AWAY}")

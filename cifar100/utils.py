@@ -32,6 +32,7 @@ from cifar100.evaluate import BATCH_SIZE
 from cifar100.files import replace_file
 from cifar100.loader import EvalLoader, TrainLoader
 from cifar100.stopwatch import Stopwatch
+from cifar100.text import printable
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -44,7 +45,7 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
     Raises UserError where the dataset is not found, or damaged, or where albumentations is asked for and missing.
     """
     config = config or Config()
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
     return train_loader(dataset, config, device), EvalLoader(
         dataset.test, config.augment, batch_size=BATCH_SIZE, device=device
@@ -65,18 +66,17 @@ def train_loader(dataset: Dataset, config: Config, device: torch.device) -> Trai
 
 def preview(config: Config, picture: Path) -> str:
     """Describe and time both training pipelines, and write a picture of them; the report as text."""
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
     loader = train_loader(dataset, config.replace(pipeline="batched"), device)
     images, labels = next(iter(loader))
-    missing = _why_missing()
-    file = io.BytesIO()
-    draw_samples(dataset, config, albumentations=not missing).save(file, "PNG")
-    replace_file(picture, file.getvalue())
+    missing = _why_missing(config)
+    replace_file(picture, _as_png(draw_samples(dataset, config, albumentations=not missing)))
     theirs = albumentations_pipeline.describe(config.augment, dataset.image_size)
     steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in theirs]
     lines = [
         str(dataset),
+        *(f"  {note}" for note in dataset.notes),
         "",
         "Augmentation of training images, in order; test images are only normalised",
         *(f"  {name:<24}{what}" for name, what in augment.describe(config.augment)),
@@ -87,17 +87,18 @@ def preview(config: Config, picture: Path) -> str:
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
         *([] if missing else [_speed_of_albumentations(dataset, config, device)]),
-        f"Originals, each beside augmented versions: {picture}",
+        f"Originals, each beside augmented versions: {printable(picture)}",
         "",
         *class_list(dataset),
     ]
     return "\n".join(lines)
 
 
-def _why_missing() -> str:
+def _why_missing(config: Config) -> str:
     """Why albumentations cannot be used, in a few words with the remedy; "" where it can."""
     try:
         albumentations_pipeline.load_albumentations()
+        config.replace(pipeline="albumentations")  # not every setting is one of both
     except UserError as error:
         return str(error).removeprefix("--pipeline albumentations: ")
     return ""
@@ -129,7 +130,9 @@ def images_per_second(loader: TrainLoader, seconds: float = 1.0) -> float:
 def class_list(dataset: Dataset) -> list[str]:
     """The classes as lines: by superclass, each with its id, where there are superclasses."""
     if not dataset.superclasses:
-        return [f"{i:>3} {name}" for i, name in enumerate(dataset.classes)]
+        return [f"{len(dataset.classes)} classes, with their ids"] + [
+            f"  {i:>3} {printable(name)}" for i, name in enumerate(dataset.classes)
+        ]
     lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
     for group, title in enumerate(dataset.superclasses):
         members = [i for i, of in enumerate(dataset.superclass_of) if of == group]
@@ -145,6 +148,7 @@ def draw_samples(
     `albumentations` adds what it would see of it through that pipeline.
     """
     rng = np.random.default_rng(config.optim.seed)
+    images = min(images, len(dataset.train))
     rows = rng.choice(len(dataset.train), images, replace=False)
     originals = dataset.train.images[rows]
     columns = [("", "original", originals)]
@@ -182,14 +186,15 @@ def draw_samples(
             sheet.paste(tile, (left, top + row * cell))
         left += cell
     for row, label in enumerate(dataset.train.labels[rows]):
-        pen.text((margin, top + row * cell + cell // 2 - 8), dataset.classes[label], fill="black")
+        pen.text((margin, top + row * cell + cell // 2 - 8), printable(dataset.classes[label])[:20], fill="black")
     return sheet
 
 
 def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
     """Write test images, spread evenly over the split, as PNG files named by class; their paths.
 
-    Raises UserError where the count is not in 1..size of the split, or the folder cannot be written.
+    Raises UserError where the count is not in 1..size of the split, or there can be no such folder; RunFailed where
+    the disk refuses a file.
     """
     split = dataset.test
     if not 1 <= count <= len(split):
@@ -200,10 +205,16 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for row in rows:
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
-            Image.fromarray(split.images[row]).save(paths[-1])
+            replace_file(paths[-1], _as_png(Image.fromarray(split.images[row])))
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}).") from None
+        raise UserError(f"{printable(folder)} cannot be written ({error.strerror}).") from None
     return paths
+
+
+def _as_png(image: Image.Image) -> memoryview:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getbuffer()
 
 
 if __name__ == "__main__":

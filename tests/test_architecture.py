@@ -12,12 +12,13 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "text", "files", "stopwatch", "classes", "config", "device"},
+    {"errors", "text", "files", "stopwatch", "progress", "classes", "config", "device", "processes", "stop_signals"},
     {
         "dataset",
         "augment",
         "albumentations_pipeline",
         "images",
+        "convolution",
         "model",
         "optim",
         "metrics",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.dataset.base import Dataset, Published, Split, canonical_split, join, read_file
+from cifar100.dataset.base import Contents, Dataset, Published, Split, canonical_split, join, read_file
 from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
 from cifar100.errors import UserError
 from cifar100.text import printable
@@ -19,10 +19,18 @@ IMAGE_BYTES = 3 * 32 * 32
 
 
 LAYOUTS = (
-    Layout(CIFAR100, "cifar-100-binary", train=("train.bin",), test=("test.bin",), names="fine_label_names.txt"),
+    Layout(
+        CIFAR100,
+        archive="cifar-100-binary.tar.gz",
+        folder="cifar-100-binary",
+        train=("train.bin",),
+        test=("test.bin",),
+        names="fine_label_names.txt",
+    ),
     Layout(
         CIFAR10,
-        "cifar-10-batches-bin",
+        archive="cifar-10-binary.tar.gz",
+        folder="cifar-10-batches-bin",
         train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
         test=("test_batch.bin",),
         names="batches.meta.txt",
@@ -35,26 +43,27 @@ def find(folder: Path) -> tuple[Path, Layout] | None:
     return find_layout(folder, LAYOUTS)
 
 
-def read(folder: Path, layout: Layout) -> Dataset:
+def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Dataset:
     """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
     published = layout.published
-    names = read_file(folder / layout.names).decode("utf-8", "replace").split()
+    names = content_of(folder / layout.names).decode("utf-8", "replace").split()
     if tuple(names) != published.classes:
         raise UserError(f"{printable(folder / layout.names)}: its names are not {published.name}'s classes.")
-    train = _read_split([folder / name for name in layout.train], published)
-    test = _read_split([folder / name for name in layout.test], published)
+    train = _read_split([folder / name for name in layout.train], published, content_of)
+    test = _read_split([folder / name for name in layout.test], published, content_of)
     return Dataset(published, train, test, source=str(folder))
 
 
-def _read_split(paths: list[Path], published: Published) -> Split:
+def _read_split(paths: list[Path], published: Published, content_of: Contents) -> Split:
     label_bytes = 2 if published.superclasses else 1
     row_bytes = label_bytes + IMAGE_BYTES
     images, labels = [], []
     for path in paths:
-        content = read_file(path)
+        content = content_of(path)
         if len(content) % row_bytes:
             raise UserError(
-                f"{printable(path)}: {len(content):,} bytes are not whole rows of {row_bytes:,}: it is cut short."
+                f"{printable(path)}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is cut short, or "
+                "damaged; get it again."
             )
         rows = np.frombuffer(content, np.uint8).reshape(-1, row_bytes)
         images.append(rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))

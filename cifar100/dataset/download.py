@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tarfile
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cifar100.dataset import binary, parquet, pickles
+from cifar100.dataset import archive, binary, parquet, pickles
 from cifar100.dataset.base import Dataset
 from cifar100.dataset.published import CIFAR100
 from cifar100.errors import RunFailed, UserError
@@ -31,7 +30,7 @@ HUB_REVISION = "aadb3af77e9048adbea6b47c21a81e47dd092ae5"
 HUB_FILES = ("cifar100/train-00000-of-00001.parquet", "cifar100/test-00000-of-00001.parquet")
 
 HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
-ARCHIVE = "cifar-100-python.tar.gz"
+ARCHIVE = pickles.LAYOUTS[0].archive
 ARCHIVE_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
 LARGEST_ARCHIVE = 1 << 28  # bytes; the real one has 161 MiB
 
@@ -70,8 +69,8 @@ def fetch(folder: Path, say: Say = print) -> Dataset:
 
 
 def placed_in(folder: Path) -> Dataset | None:
-    """What an earlier `fetch` placed in this folder, None where there is nothing."""
-    for reader in (binary, pickles):
+    """What an earlier `fetch` placed in this folder, or the user an archive; None where there is nothing."""
+    for reader in (binary, pickles, archive):
         found = reader.find(folder)
         if found is not None:
             return reader.read(*found)
@@ -98,7 +97,7 @@ def _fetch(folder: Path, work: Path, say: Say) -> Dataset:
             raise RunFailed(f"{printable(folder / made.name)} was placed and is gone.")
         say(f"  {dataset}")
         return dataset
-    raise UserError("CIFAR-100 could not be fetched. " + " ".join(f"{failure}." for failure in failures))
+    raise UserError("CIFAR-100 could not be fetched. " + " ".join(f"From {failure}." for failure in failures))
 
 
 def _from_hub(work: Path) -> Path:
@@ -143,7 +142,7 @@ def _knock(address: str) -> None:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=TIMEOUT).close()
     except urllib.error.HTTPError as error:
         error.close()  # an answer, whatever it says
-    except OSError:
+    except (OSError, HTTPException, ValueError):  # ValueError: HF_ENDPOINT is no address
         raise _SourceFailed("cannot be reached") from None
 
 
@@ -156,18 +155,11 @@ def _from_home(home: str, work: Path, say: Say) -> Path:
     if digest != ARCHIVE_MD5:
         part.unlink()
         raise _SourceFailed(f"its archive has MD5 {digest}, not {ARCHIVE_MD5}, and was thrown away")
-    target = work / pickles.LAYOUTS[0].folder
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
     layout = pickles.LAYOUTS[0]
-    wanted = {f"{layout.folder}/{name}": name for name in (*layout.train, *layout.test, layout.names)}
-    with tarfile.open(part, "r:gz") as archive:
-        for member in archive:  # only these names, and only plain files: nothing else in an archive is trusted
-            content = archive.extractfile(member) if member.name in wanted and member.isreg() else None
-            if content is not None:
-                with (target / wanted[member.name]).open("wb") as file:
-                    shutil.copyfileobj(content, file)
-    return target
+    (work / layout.folder).mkdir(exist_ok=True)
+    for name, content in archive.read_members(part, layout.members).items():
+        (work / name).write_bytes(content)
+    return work / layout.folder
 
 
 def _download(url: str, part: Path, say: Say) -> None:
@@ -201,7 +193,7 @@ def _download(url: str, part: Path, say: Say) -> None:
             if error.code < 500:
                 raise _SourceFailed(f"answered {error.code}") from None
             reason = f"answered {error.code}"
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
             reason = f"the connection failed ({getattr(error, 'reason', None) or type(error).__name__})"
         time.sleep(min(4.0, 0.2 * 2**attempt) if attempt + 1 < ATTEMPTS else 0)
     raise _SourceFailed(f"gave up after {ATTEMPTS} tries: {reason}")

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.dataset.base import LARGEST_FILE, Dataset, Published, Split, canonical_split, join
-from cifar100.dataset.published import CIFAR10, CIFAR100
+from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
 from cifar100.errors import UserError
 from cifar100.text import printable
 
 FOLDERS = ("cifar100", "plain_text")
 """What the two datasets call the folder of their files."""
 
-SIZE = 32
 _LABELS = {"fine_label": CIFAR100, "label": CIFAR10}
 
 
@@ -44,6 +43,8 @@ def read(folder: Path) -> Dataset:
 def _read_split(paths: list[Path]) -> tuple[Split, Published]:
     parts = [_read_rows(path) for path in paths]
     images, labels, published = zip(*parts, strict=True)
+    if len({whose.name for whose in published}) > 1:
+        raise UserError(f"{', '.join(printable(path) for path in paths)}: some are CIFAR-100's and some CIFAR-10's.")
     try:
         return canonical_split(join(images), join(labels), len(published[0].classes)), published[0]
     except UserError as error:
@@ -53,7 +54,6 @@ def _read_split(paths: list[Path]) -> tuple[Split, Published]:
 def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, Published]:
     """Images uint8 [N, 32, 32, 3], class ids [N], and whose they are by the name of the labels' column."""
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise UserError(f"{printable(path)}: reading parquet needs pyarrow: pip install 'cifar100[hub]'.") from None
@@ -71,7 +71,9 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, Published]:
         raise UserError(
             f"{printable(path)}: cannot be read ({error.strerror or 'not a whole parquet file'})."
         ) from None
-    except (pyarrow.ArrowException, KeyError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds for damaged bytes
         raise UserError(
             f"{printable(path)}: damaged, or not of the expected columns ({type(error).__name__})."
         ) from None

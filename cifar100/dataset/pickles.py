@@ -13,16 +13,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cifar100.dataset.base import Dataset, Split, canonical_split, join, read_file
+from cifar100.dataset.base import Contents, Dataset, Split, canonical_split, join, read_file
 from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
 from cifar100.errors import UserError
 from cifar100.text import printable
 
 LAYOUTS = (
-    Layout(CIFAR100, "cifar-100-python", train=("train",), test=("test",), names="meta"),
+    Layout(
+        CIFAR100,
+        archive="cifar-100-python.tar.gz",
+        folder="cifar-100-python",
+        train=("train",),
+        test=("test",),
+        names="meta",
+    ),
     Layout(
         CIFAR10,
-        "cifar-10-batches-py",
+        archive="cifar-10-python.tar.gz",
+        folder="cifar-10-batches-py",
         train=tuple(f"data_batch_{number}" for number in range(1, 6)),
         test=("test_batch",),
         names="batches.meta",
@@ -36,7 +44,7 @@ def find(folder: Path) -> tuple[Path, Layout] | None:
     return find_layout(folder, LAYOUTS)
 
 
-def read(folder: Path, layout: Layout) -> Dataset:
+def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Dataset:
     """The dataset in this folder. Raises UserError, naming the file, where one is damaged, forged or foreign."""
     published = layout.published
     if published.superclasses:
@@ -44,27 +52,27 @@ def read(folder: Path, layout: Layout) -> Dataset:
         expected |= {"coarse_label_names": published.superclasses}
     else:
         labels, expected = "labels", {"label_names": published.classes}
-    meta = _unpickle(folder / layout.names)
+    meta = _unpickle(folder / layout.names, content_of)
     for key, ours in expected.items():
         names = meta.get(key)
         if not isinstance(names, list) or tuple(map(_text, names)) != ours:
             raise UserError(f"{printable(folder / layout.names)}: its {key} are not {published.name}'s.")
-    train = _read_split([folder / name for name in layout.train], labels, len(published.classes))
-    test = _read_split([folder / name for name in layout.test], labels, len(published.classes))
+    train = _read_split([folder / name for name in layout.train], labels, len(published.classes), content_of)
+    test = _read_split([folder / name for name in layout.test], labels, len(published.classes), content_of)
     return Dataset(published, train, test, source=str(folder))
 
 
-def _read_split(paths: list[Path], key: str, num_classes: int) -> Split:
-    images, labels = zip(*(_read_rows(path, key) for path in paths), strict=True)
+def _read_split(paths: list[Path], key: str, num_classes: int, content_of: Contents) -> Split:
+    images, labels = zip(*(_read_rows(path, key, content_of) for path in paths), strict=True)
     try:
         return canonical_split(join(images), join(labels), num_classes)
     except UserError as error:
         raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
 
 
-def _read_rows(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_rows(path: Path, key: str, content_of: Contents) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, 32, 32, 3] and class ids int64 [M] of one file."""
-    content = _unpickle(path)
+    content = _unpickle(path, content_of)
     data, labels = content.get("data"), content.get(key)
     if not isinstance(data, _Array) or len(data.shape) != 2 or data.shape[1] != IMAGE_BYTES:
         raise UserError(
@@ -92,7 +100,9 @@ class _Array:
         for side in shape:
             size *= side
         if size != len(content):
-            raise pickle.UnpicklingError(f"an array said to be {list(shape)} that holds {len(content):,} bytes")
+            raise pickle.UnpicklingError(
+                f"an array whose shape is not that of the {len(content):,} bytes that it holds"
+            )
         self.shape, self.content = shape, content
 
 
@@ -162,19 +172,19 @@ class _Unpickler(_PythonUnpickler):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which the official files do not") from None
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
+def _unpickle(path: Path, content_of: Contents) -> dict[str, Any]:
     """The dictionary that a file holds, its keys as text."""
-    content = read_file(path)
+    content = content_of(path)
     try:
         value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except pickle.UnpicklingError as error:
-        raise UserError(f"{printable(path)}: refused: {printable(error)}.") from None
+        raise UserError(f"{printable(path)}: refused: {printable(str(error)[:200])}.") from None
     except Exception as error:  # a forged pickle can make the unpickler raise anything at all
-        raise UserError(f"{printable(path)}: damaged: it does not unpickle ({type(error).__name__}).") from None
-    if not isinstance(value, dict):
         raise UserError(
-            f"{printable(path)}: holds a {type(value).__name__} where the official file holds a dictionary."
-        )
+            f"{printable(path)}: damaged: it does not unpickle ({type(error).__name__}); get it again."
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(f"{printable(path)}: holds no dictionary, as the official file does.")
     return {_text(key): item for key, item in value.items()}
 
 

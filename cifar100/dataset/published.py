@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset.base import Published
+from cifar100.errors import UserError
 
 CIFAR100 = Published(
     name="CIFAR-100",
@@ -33,7 +34,20 @@ SYNTHETIC = Published(
     classes=CLASSES,
     superclasses=SUPERCLASSES,
     superclass_of=SUPERCLASS_OF,
+    made_up=True,
 )
+
+SIZE = 32
+"""Side in pixels of the images of all of these."""
+
+
+def refuse_another_size(image_size: int) -> None:
+    """Raise UserError where images of another size are asked for: the pixels of these are taken as they are."""
+    if image_size != SIZE:
+        raise UserError(
+            f"Images of {image_size}x{image_size} pixels are asked for (--image-size, or the checkpoint's), but those "
+            f"of this dataset are {SIZE}x{SIZE} and are taken as they are; only your own images are resized."
+        )
 
 
 @dataclass(frozen=True)
@@ -41,16 +55,28 @@ class Layout:
     """The files of a published dataset in one format."""
 
     published: Published
+    archive: str
+    """What it is published as."""
     folder: str
-    """What its archive unpacks to."""
+    """What that unpacks to."""
     train: tuple[str, ...]
     test: tuple[str, ...]
     names: str
     """The file that says what the classes are called."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all its files."""
+        return (*self.train, *self.test, self.names)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What its archive calls them."""
+        return tuple(f"{self.folder}/{name}" for name in self.files)
+
     def is_in(self, folder: Path) -> bool:
         """Whether all its files are in a folder."""
-        return all((folder / name).is_file() for name in (*self.train, *self.test, self.names))
+        return all((folder / name).is_file() for name in self.files)
 
 
 def find_layout(folder: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout] | None:

@@ -52,6 +52,8 @@ class Evaluate:
 
         if self.json is not None and not self.json.parent.is_dir():
             raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
+        if self.json is not None and self.json.is_dir():
+            raise UserError(f"--json {printable(self.json)}: it is a folder, not a file.")
         checkpoint = load_checkpoint(self.checkpoint)
         evaluation = evaluate(
             checkpoint,

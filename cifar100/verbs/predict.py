@@ -37,12 +37,12 @@ class Predict:
 
     def run(self) -> int:
         if not self.images:
-            raise UserError("Which image? cifar100 predict photo.jpg")
+            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
         from cifar100.images import to_pixels
         from cifar100.inference import load_predictor
 
         predictor = load_predictor(self.checkpoint, device=self.device)
-        if "SYNTHETIC" in predictor.trained_on:
+        if predictor.trained_on.startswith("SYNTHETIC"):
             print("cifar100: this model was trained on made-up images; its answers mean nothing", file=sys.stderr)
         read: list[Path] = []
         failed = 0

@@ -1,0 +1,784 @@
+"""Bad input of every kind, in one table, for `test_bad_input.py`.
+
+A row is the command that meets it; what spoils the working folder, in which all is well before (data/, a run that was
+stopped in logs/cifar100/, good.pth, photo.png, an empty home/); what the sentence says; and the exit code.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bad_pickles
+import pyarrow
+import torch
+from conftest import untrained
+from PIL import Image
+from pyarrow import parquet
+from test_formats import cifar10_binary, cifar100_binary, cifar100_parquet, some
+from torch import nn
+
+from cifar100.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint
+from cifar100.classes import CLASSES
+from cifar100.model import ResNet, build_model
+
+LARGEST = 1 << 22  # bytes that an archive may unpack to, here
+ESCAPE = "\x1b[31m\n\u202e"  # red, a line break, right to left
+
+Spoil = Callable[[], object]
+
+
+class Row(NamedTuple):
+    """One bad input."""
+
+    name: str
+    words: str
+    """A command line, as a shell takes it: `NAME=value` before the verb is for the environment."""
+    spoil: Spoil
+    said: str
+    """What the sentence says; … stands for anything."""
+    code: int = 2
+
+
+def rows(what: str, words: str, *cases: tuple[str, Spoil, str], code: int = 2) -> list[Row]:
+    """Rows of one kind, which meet the same command."""
+    return [Row(f"{what}: {name}", words, spoil, said, code) for name, spoil, said in cases]
+
+
+# What spoils
+
+
+def nothing() -> None:
+    """The command itself is the mistake."""
+
+
+def holds(path: str, content: bytes | str) -> Spoil:
+    """A file with this content, in place of what was there."""
+
+    def spoil() -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return spoil
+
+
+def changed(path: str, change: Callable[[bytes], bytes]) -> Spoil:
+    return lambda: Path(path).write_bytes(change(Path(path).read_bytes()))
+
+
+def lost(path: str, then: Callable[[Path], object] = lambda _: None) -> Spoil:
+    """A file that is gone, and what is there instead."""
+
+    def spoil() -> None:
+        Path(path).unlink()
+        then(Path(path))
+
+    return spoil
+
+
+def unreadable(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")  # opens, and then fails to be read, for root too
+
+
+def too_large(path: str) -> Spoil:
+    return lambda: os.truncate(path, 1 << 31)  # takes no space on the disk
+
+
+def cut(part: float) -> Callable[[bytes], bytes]:
+    return lambda content: content[: int(len(content) * part)]
+
+
+def flip(place: float) -> Callable[[bytes], bytes]:
+    """Change a bit at this part of a file."""
+
+    def flipped(content: bytes) -> bytes:
+        i = int(len(content) * place)
+        return content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :]
+
+    return flipped
+
+
+# Datasets: pickles, binary, parquet
+
+
+def pickled(what: str, table: dict[str, Any], said: str = "", *, name: str = "train") -> list[Row]:
+    pairs = {case: forged if isinstance(forged, tuple) else (forged, said) for case, forged in table.items()}
+    cases = [(case, holds(f"data/{name}", forged), f"data/{name}: …{why}") for case, (forged, why) in pairs.items()]
+    return rows(f"pickled {what}", "data check data", *cases)
+
+
+PICKLES = [
+    *pickled("code", bad_pickles.CODE, "refused: "),
+    *pickled("code in meta", bad_pickles.CODE, "refused: ", name="meta"),
+    *pickled("array", bad_pickles.ARRAYS, "an array"),
+    *pickled("labels", bad_pickles.LABELS, "label"),
+    *pickled("damage", bad_pickles.DAMAGED, "damaged: it does not unpickle (…get it again"),
+    *pickled("no dictionary", bad_pickles.NO_DICTIONARY, "holds no dictionary"),
+    *pickled("otherwise", bad_pickles.OTHERWISE),
+    *pickled("greed", bad_pickles.GREEDY),
+    *pickled("names", bad_pickles.META_FILES, "label_names are not CIFAR-100's", name="meta"),
+    *rows(
+        "pickles",
+        "data check data",
+        ("one is missing", lost("data/meta"), "data holds no dataset that is understood: expected cifar-100-python, "),
+        ("a folder for a file", lost("data/meta", Path.mkdir), "holds no dataset"),
+        ("a link to itself", lost("data/meta", lambda path: path.symlink_to(path.name)), "holds no dataset"),
+        ("unreadable", lost("data/test", unreadable), "data/test: cannot be read (Input/output error)"),
+        ("too large", too_large("data/test"), "data/test: 2.0 GiB; no file of the dataset is that large"),
+    ),
+    Row("pickles: trained on", "train --data-dir data", holds("data/train", b""), "data/train: damaged"),
+    Row("pickles: evaluated on", "evaluate good.pth --data-dir data", holds("data/test", b""), "data/test: damaged"),
+    Row("pickles: shown", "data preview --data-dir data", holds("data/test", b""), "data/test: damaged"),
+]
+
+
+def other(write: Callable[..., None], classes: int, change: Spoil) -> Spoil:
+    """other/ holds six train and two test images in another format, and then the change is made."""
+
+    def spoil() -> None:
+        Path("other").mkdir()
+        write(Path("other"), some(0, 6, classes), some(1, 2, classes))
+        change()
+
+    return spoil
+
+
+def binary(*cases: tuple[str, Spoil, str]) -> list[Row]:
+    made = [(name, other(cifar100_binary, 100, change), f"other…{said}") for name, change, said in cases]
+    return rows("binary", "data check other", *made)
+
+
+def binary_cifar10(*cases: tuple[str, Spoil, str]) -> list[Row]:
+    made = [(name, other(cifar10_binary, 10, change), f"other…{said}") for name, change, said in cases]
+    return rows("binary CIFAR-10", "data check other", *made)
+
+
+NAMES = "other/fine_label_names.txt"
+
+BINARY = [
+    *binary(
+        ("cut short", changed("other/test.bin", cut(0.9)), "test.bin: …are not whole rows of 3,074; it is cut short"),
+        ("a byte too many", changed("other/test.bin", lambda c: c + b"x"), "6,149 bytes are not whole rows"),
+        ("empty", holds("other/train.bin", b""), "train.bin: There is not one image"),
+        ("label too large", changed("other/test.bin", lambda c: b"\0\x64" + c[2:]), "A label is 100; with 100 classes"),
+        ("other names", changed(NAMES, lambda c: c.replace(b"apple", b"pear")), "are not CIFAR-100's classes"),
+        ("names that are no text", holds(NAMES, bytes(range(256))), "its names are not CIFAR-100's classes"),
+        ("one is missing", lost("other/test.bin"), "holds no dataset that is understood"),
+        ("unreadable", lost("other/test.bin", unreadable), "cannot be read (Input/output error)"),
+        ("too large", too_large("other/train.bin"), "2.0 GiB; no file of the dataset is that large"),
+    ),
+    *binary_cifar10(
+        (
+            "cut by a byte",
+            changed("other/data_batch_3.bin", lambda c: c[:-1]),
+            "data_batch_3.bin: …whole rows of 3,073",
+        ),
+        ("label too large", changed("other/test_batch.bin", lambda c: b"\x0a" + c[1:]), "A label is 10; with 10"),
+        ("other names", holds("other/batches.meta.txt", "cat\ndog\n"), "are not CIFAR-10's classes"),
+        ("one is missing", lost("other/data_batch_5.bin"), "holds no dataset that is understood"),
+    ),
+]
+
+TEST = "other/test-00000-of-00002.parquet"
+
+
+def columns(path: str = TEST, /, **table: Any) -> Spoil:
+    return lambda: parquet.write_table(pyarrow.table(table), path)
+
+
+def parquets(*cases: tuple[str, Spoil, str]) -> list[Row]:
+    made = [(name, other(cifar100_parquet, 100, change), f"other…{said}") for name, change, said in cases]
+    return rows("parquet", "data check other", *made)
+
+
+def as_image(width: int = 32, height: int = 32) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+ONE = [{"bytes": as_image()}]
+NONE = pyarrow.array([], pyarrow.struct({"bytes": pyarrow.binary()}))
+HUGE = pyarrow.array([2**64 - 1], pyarrow.uint64())
+
+PARQUET = parquets(
+    ("no images", columns(image=[1], fine_label=[0]), "no columns img and fine_label (or label); it has image, fine_"),
+    ("no labels", columns(img=ONE), "no columns img and fine_label (or label); it has img."),
+    ("no columns", columns(), "it has none."),
+    ("a column with escape codes", columns(**{ESCAPE: [1]}), r"it has \x1b[31m\n\u202e."),
+    ("text for images", columns(img=["text"], fine_label=[0]), "not of the expected columns"),
+    ("images of other fields", columns(img=[{"file": b"x"}], fine_label=[0]), "not of the expected columns"),
+    ("a row without bytes", columns(img=[{"bytes": None}], fine_label=[0]), "a row has no image"),
+    ("a row without image", columns(img=[None, *ONE], fine_label=[0, 1]), "a row has no image"),
+    ("text for bytes", columns(img=[{"bytes": "text"}], fine_label=[0]), "a row has no image"),
+    ("an image that is none", columns(img=[{"bytes": b"no png"}], fine_label=[0]), "an image does not decode"),
+    ("an image cut short", columns(img=[{"bytes": as_image()[:50]}], fine_label=[0]), "an image does not decode"),
+    ("an image too wide", columns(img=[{"bytes": as_image(64)}], fine_label=[0]), "an image is 64x32; those of the"),
+    ("label too large", columns(img=ONE, fine_label=[100]), "A label is 100; with 100 classes"),
+    ("label huge", columns(img=ONE, fine_label=HUGE), "A label is 18446744073709551615; with 100"),
+    ("label negative", columns(img=ONE, fine_label=[-1]), "A label is -1"),
+    ("label a fraction", columns(img=ONE, fine_label=[0.5]), "its fine_label is float64, not class ids"),
+    ("label missing", columns(img=ONE, fine_label=[None]), "not class ids"),
+    ("label text", columns(img=ONE, fine_label=["apple"]), "not class ids"),
+    ("label a list", columns(img=ONE, fine_label=[[1]]), "not class ids"),
+    ("no rows", columns(img=NONE, fine_label=pyarrow.array([], "int64")), "There is not one image"),
+    ("CIFAR-10's test", columns(img=ONE, label=[3]), "other: train is CIFAR-100's and test is CIFAR-10's"),
+    ("both", columns("other/train-9.parquet", img=ONE, label=[3]), "some are CIFAR-100's and some CIFAR-10's"),
+    ("cut short", changed(TEST, cut(0.5)), "damaged, or not of the expected columns"),
+    ("cut by a byte", changed(TEST, lambda c: c[:-1]), "damaged, or not of the expected columns"),
+    ("empty", holds(TEST, b""), "damaged, or not of the expected columns"),
+    ("text", holds(TEST, "img,fine_label\n"), "damaged, or not of the expected columns"),
+    ("a folder for a file", lost(TEST, Path.mkdir), "cannot be read"),
+    ("a link to itself", lost(TEST, lambda path: path.symlink_to(path.name)), "cannot be read (Too many levels of"),
+    ("unreadable", lost(TEST, unreadable), "damaged, or not of the expected columns"),
+    ("too large", too_large(TEST), "2.0 GiB; no honest file is that large"),
+    ("one is missing", lost(TEST), "other holds no dataset that is understood"),
+)
+
+
+# Archives
+
+PIXELS = bytes(3074)
+INSIDE = "cifar-100-binary/train.bin"
+
+
+def member(name: str, content: bytes = b"", **said: Any) -> bytes:
+    """A member of a tar archive, whose header says what is given here."""
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    for field, value in said.items():
+        setattr(header, field, value)
+    return header.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def tarred(*more: bytes, folder: str = "cifar-100-binary", without: str = "") -> bytes:
+    """The binary version as a tar archive, without one of its files, and with more members."""
+    files = {"train.bin": PIXELS, "test.bin": PIXELS, "fine_label_names.txt": "\n".join(CLASSES).encode()}
+    honest = [member(f"{folder}/{name}", content) for name, content in files.items() if name != without]
+    return b"".join([*honest, *more, bytes(1024)])
+
+
+def zipped(content: bytes) -> bytes:
+    return gzip.compress(content, 1, mtime=0)
+
+
+def instead(content: bytes = b"", **said: Any) -> bytes:
+    """An archive with something else for one of its files."""
+    return zipped(tarred(member(INSIDE, content, **said), without="train.bin"))
+
+
+def beside(content: bytes = b"", **said: Any) -> bytes:
+    """An archive with one more member than the dataset's."""
+    return zipped(tarred(member("more", content, **said)))
+
+
+def archives(what: str, *cases: tuple[str, bytes, str]) -> list[Row]:
+    made = [(name, holds("x.tar.gz", content), f"x.tar.gz{said}") for name, content, said in cases]
+    return rows(what, "data check x.tar.gz", *made)
+
+
+WHOLE = zipped(tarred())
+CODE = [member(f"cifar-100-python/{name}", bad_pickles.CODE["os.system"]) for name in ("meta", "train", "test")]
+BOMB = bytes(8 * LARGEST)
+
+BOMBS = archives(
+    "archive bomb",
+    *(
+        (name, content, " unpacks to more than 4 MiB; no archive of the dataset is that large")
+        for name, content in [
+            ("a huge file, declared", instead(size=1 << 40)),
+            ("a huge member, declared", beside(size=1 << 40)),
+            ("a huge extended header, declared", beside(type=tarfile.XHDTYPE, size=1 << 33)),
+            ("a huge file", instead(BOMB)),
+            ("a huge member", beside(BOMB)),
+            ("a huge end", zipped(tarred() + BOMB)),
+        ]
+    ),
+)
+
+ARCHIVES = [
+    *BOMBS,
+    *archives(
+        "archive",
+        ("empty", b"", " is cut short; download it again"),
+        ("text", b"not an archive", " is no .tar.gz archive, or a damaged one"),
+        ("an error page", b"<!DOCTYPE html><title>404</title>", " is no .tar.gz archive"),
+        ("a zip file", b"PK\x03\x04" + bytes(50), " is no .tar.gz archive"),
+        ("not compressed", tarred(), " is no .tar.gz archive"),
+        ("text, compressed", zipped(b"not an archive" * 100), " does not unpack to a tar archive"),
+        ("nothing, compressed", zipped(b""), " is cut short"),
+        ("cut in half", cut(0.5)(WHOLE), " is cut short"),
+        ("cut in its header", WHOLE[:5], " is cut short"),
+        ("cut in its checksum", WHOLE[:-6], " is cut short"),
+        ("its checksum wrong", flip(0.9999)(WHOLE), " is no .tar.gz archive, or a damaged one"),
+        ("damaged", flip(0.5)(WHOLE), " is no .tar.gz archive, or a damaged one"),
+        ("something after it", WHOLE + b"more", " is no .tar.gz archive, or a damaged one"),
+        ("tar cut in a file", zipped(tarred()[:1000]), " is cut short"),
+        ("tar cut in a header", zipped(tarred()[:4200]), " is cut short"),
+        ("tar without its end", zipped(tarred()[:-1024]), " is cut short"),
+        ("tar with a damaged header", zipped(flip(0.001)(tarred())), " does not unpack to a tar archive"),
+        ("nothing in it", zipped(bytes(1024)), " holds no dataset that is understood: expected all the files of"),
+        ("one is missing", zipped(tarred(without="train.bin")), " holds no dataset that is understood"),
+        ("other files", zipped(tarred(folder="photos")), " holds no dataset that is understood"),
+        ("names that lead out", zipped(tarred(folder="../cifar-100-binary")), " holds no dataset"),
+        ("absolute names", zipped(tarred(folder=f"{Path.cwd()}/cifar-100-binary")), " holds no dataset"),
+        ("a symbolic link", instead(type=tarfile.SYMTYPE, linkname="/etc/passwd"), f": its {INSIDE} is no plain file"),
+        ("a hard link", instead(type=tarfile.LNKTYPE, linkname="/etc/passwd"), f": its {INSIDE} is no plain file"),
+        ("a device", instead(type=tarfile.CHRTYPE, devmajor=1, devminor=5), f": its {INSIDE} is no plain file"),
+        ("a pipe", instead(type=tarfile.FIFOTYPE), f": its {INSIDE} is no plain file"),
+        ("a folder for a file", instead(type=tarfile.DIRTYPE), f": its {INSIDE} is no plain file"),
+        ("a sparse file", instead(type=tarfile.GNUTYPE_SPARSE), f": its {INSIDE} is no plain file"),
+        ("a file twice", zipped(tarred(member(INSIDE, PIXELS))), f" has {INSIDE} twice"),
+        ("a file twice, as ./", zipped(tarred(member(f"./{INSIDE}", PIXELS))), f" has {INSIDE} twice"),
+        ("a negative size", instead(size=-1), " does not unpack to a tar archive"),
+        ("a damaged file in it", instead(PIXELS[1:]), f"/{INSIDE}: 3,073 bytes are not whole rows"),
+        ("a label out of range in it", instead(b"\xff" * 3074), f"/{INSIDE}: A label is 255"),
+        ("code in it", zipped(tarred(*CODE)), "/cifar-100-python/meta: refused: it names posix.system"),
+    ),
+    *rows(
+        "archive in a folder",
+        "data check some",
+        ("damaged", holds("some/cifar-10-python.tar.gz", b"x"), "some/cifar-10-python.tar.gz is no .tar.gz archive"),
+        ("a folder", lambda: Path("some/cifar-10-python.tar.gz").mkdir(parents=True), "some holds no dataset"),
+        ("another name", holds("some/photos.tar.gz", WHOLE), "some holds no dataset"),
+    ),
+    Row("archive: trained on", "train --data-dir x.tar.gz", holds("x.tar.gz", WHOLE[:-6]), "x.tar.gz is cut short"),
+]
+
+
+# Downloads, folders, disks
+
+
+def at_home(content: bytes) -> Spoil:
+    """The home page has this as its archive."""
+    return holds("home/cifar-100-python.tar.gz", content)
+
+
+DOWNLOADS = [
+    *rows(
+        "download",
+        "data get --to new",
+        ("no network", nothing, "could not be fetched. From the Hugging Face hub: cannot be reached. From file:///"),
+        ("wrong MD5", at_home(WHOLE), "its archive has MD5 …, not eb9058c3a382ffc7106e4002c42a8d85, and was thrown"),
+        ("nothing", at_home(b""), "its archive has MD5 …, and was thrown away"),
+        ("another is there", lambda: shutil.copytree("data", "new"), "There is another dataset in new already: CIFAR"),
+        ("a file is there", holds("new", "mine"), "new cannot be written (File exists)"),
+        ("a damaged one is there", holds("new/cifar-100-python.tar.gz", WHOLE[:-6]), "python.tar.gz is cut short"),
+    ),
+    Row("download: below a file", "data get --to photo.png/data", nothing, "photo.png/data cannot be written"),
+    Row("download: no address", "HF_ENDPOINT=nonsense data get --to new", nothing, "hub: cannot be reached"),
+    Row(
+        "download: to train",
+        "train",
+        lambda: shutil.rmtree("data"),
+        "could not be fetched. …Three ways on:\n  1. download …put it into data/\n  2. name it, …3. try things out",
+    ),
+]
+
+LONG = "x" * 300
+
+FOLDERS = [
+    *(
+        Row(f"data: {words}", words, nothing, said)
+        for words, said in [
+            ("train --data-dir missing", "--data-dir is missing, and there is no such folder or archive"),
+            ("CIFAR100_DATA_DIR=missing train", "$CIFAR100_DATA_DIR is missing, and there is no such folder"),
+            ("CIFAR100_DATA_DIR=home data check", "home holds no dataset that is understood"),
+            ("train --data-dir missing.tar.gz", "--data-dir is missing.tar.gz, and there is no such"),
+            ("train --data-dir ~nobody-of-this-name/data", "~nobody-of-this-name/data, and there is no such"),
+            (f"data check 'missing{ESCAPE}'", r"missing\x1b[31m\n\u202e, and there is no such"),
+            (f"data check {LONG}", f"{LONG}, and there is no such"),
+            ("data check photo.png/data", "photo.png/data, and there is no such"),
+            ("data check /dev/zero", "/dev/zero, and there is no such"),
+            ("data check photo.png", "photo.png is no .tar.gz archive, or a damaged one; name a folder"),
+            ("train --data-dir home", "home holds no dataset that is understood"),
+            ("data samples --data-dir home", "home holds no dataset that is understood"),
+        ]
+    ),
+    *(
+        Row(f"run folder: {folder[:9]}", f"train --data-dir data --run-dir {folder}", spoil, said)
+        for folder, spoil, said in [
+            ("photo.png", nothing, "photo.png cannot be written (File exists); choose another --run-dir"),
+            ("photo.png/run", nothing, "photo.png/run cannot be written (Not a directory); choose another --run-dir"),
+            ("/proc/run", nothing, "/proc/run cannot be written (…choose another --run-dir"),
+            (LONG, nothing, "cannot be written (File name too long); choose another --run-dir"),
+            (".", nothing, "--run-dir is the working directory; a run wants a folder of its own"),
+            ("mine", holds("mine/config.json", "{}"), "mine holds config.json, which is no run's; choose another"),
+        ]
+    ),
+    *(
+        Row(f"results: {words}", words, nothing, said, code)
+        for words, said, code in [
+            ("data samples photo.png --data-dir data --count 1", "photo.png cannot be written (File exists)", 2),
+            ("data preview --data-dir data --out missing/x.png", "missing/x.png could not be written (No such file", 1),
+            ("data preview --data-dir data --out home", "home could not be written (Is a directory)", 1),
+            ("evaluate good.pth --data-dir data --json missing/x", "--json missing/x: there is no folder missing", 2),
+            ("evaluate good.pth --data-dir data --json home", "--json home: it is a folder, not a file", 2),
+        ]
+    ),
+]
+
+FULL_DISK = [
+    Row(f"full disk: {words}", words, nothing, f"{path} could not be written (File too large)", 1)
+    for words, path in [
+        ("evaluate good.pth --data-dir data --json x.json", "x.json"),
+        ("data preview --data-dir data --out x.png", "x.png"),
+        ("data samples new --data-dir data --count 1", "new/worm_0.png"),
+    ]
+]
+
+
+# Settings
+
+SETTINGS = [
+    Row(f"setting: {words}", words, nothing, said)
+    for words, said in [
+        ("train --val-fraction 1.0", "--val-fraction is 1.0; it must be at least 0 and below 1"),
+        ("train --data-dir data --val-fraction 0.01", "--val-fraction 0.01 of classes of 1 to 1 train images leaves"),
+        ("train --crop-padding -1", "--crop-padding is -1; it must be 0 or more pixels"),
+        ("train --cutout-size -1", "--cutout-size is -1; it must be 0 or more pixels"),
+        ("train --data-dir data --cutout-size 40", "--cutout-size is 40, larger than the images, which are 32x32"),
+        ("train --flip-probability 1.5", "--flip-probability is 1.5; a probability lies in 0..1"),
+        ("train --cutout-probability nan", "--cutout-probability is nan; it must be a number"),
+        ("train --std 0.2 0 0.2", "--std is (0.2, 0.0, 0.2); each channel's must be above 0"),
+        ("train --mean nan 0 0", "--mean is (nan, 0.0, 0.0); it must be 3 numbers"),
+        ("train --epochs 0", "--epochs is 0; it must be 1 or more"),
+        ("train --batch-size 0", "--batch-size is 0; it must be 1 or more"),
+        ("train --lr 0", "--lr is 0.0; it must be above 0"),
+        ("train --image-size 15", "--image-size is 15"),
+        ("train --image-size 1025", "--image-size is 1025"),
+        ("train --data-dir data --image-size 48", "48x48…32x32…--image-size"),
+        ("train --test-fraction 0", "--test-fraction is 0.0"),
+        ("train --test-fraction 1", "--test-fraction is 1.0"),
+        ("train --split-seed -1", "--split-seed is -1"),
+        ("train --alternating-flip --pipeline albumentations", "--alternating-flip is of --pipeline batched"),
+        ("train --muon-lr 0", "--muon-lr is 0.0; it must be above 0"),
+        ("train --head-lr-factor -1", "--head-lr-factor is -1.0; it must be above 0"),
+        ("train --train-sizes 16 4", "--train-sizes is (16, 4); each must be 8 or more"),
+        ("train --lr inf", "--lr is inf; it must be a number"),
+        ("train --momentum 1", "--momentum is 1.0; it must be at least 0 and below 1"),
+        ("train --momentum 0", "--nesterov needs --momentum above 0; add --no-nesterov"),
+        ("train --weight-decay -1e-4", "--weight-decay is -0.0001; it must be 0 or more"),
+        ("train --warmup-epochs -1", "--warmup-epochs is -1.0; it must be 0 or more"),
+        ("train --label-smoothing 1", "--label-smoothing is 1.0; it must be in [0, 1)"),
+        ("train --seed -1", "--seed is -1; it must lie between 0 and 4294967295"),
+        ("train --num-workers -1", "--num-workers is -1; it must be 0 or more"),
+        ("train --eval-every 0", "--eval-every is 0; it must be 1 or more"),
+        ("train --checkpoint-every -1", "--checkpoint-every is -1; it must be 0 or more"),
+        ("train --save-seconds -1", "--save-seconds is -1.0; it must be 0 or more"),
+        ("train --stop-after -1", "--stop-after is -1; it must be 0 or more"),
+        ("train --device cpu --precision fp16", "--precision fp16 is for GPUs; on the CPU choose bf16 or fp32"),
+        ("data preview --batch-size 0", "--batch-size is 0; it must be 1 or more"),
+        ("data samples --data-dir data --count 0", "--count is 0; it must be from 1 to 1"),
+        ("data samples --data-dir data --count 2", "--count is 2; it must be from 1 to 1"),
+        ("model --num-classes 0", "--num-classes is 0; it must be 1 or more"),
+        ("model --image-size 0", "--image-size is 0; it must be 1 or more"),
+        ("predict", "Which image? Name one"),
+        ("predict photo.png --checkpoint good.pth --top-k 0", "top_k is 0; it must be a whole number from 1 to 100"),
+        ("evaluate good.pth --data-dir data --split val", "no split 'val' to evaluate this checkpoint on"),
+        ("fly", "There is no verb 'fly'; cifar100 --help lists them"),
+    ]
+]
+
+CONFIG, LAST, LOGS = "logs/cifar100/config.json", "logs/cifar100/last.pth", "logs/cifar100"
+
+
+def setting(name: str, value: object) -> Spoil:
+    """The run's config.json has this setting."""
+
+    def change(content: bytes) -> bytes:
+        saved = json.loads(content)
+        return json.dumps(saved | {"settings": saved["settings"] | {name: value}}).encode()
+
+    return changed(CONFIG, change)
+
+
+def last(field: str, change: Callable[[Any], Any]) -> Spoil:
+    """The run's last.pth says something else in this field."""
+
+    def spoil() -> None:
+        checkpoint = load_checkpoint(LAST)
+        setattr(checkpoint, field, change(getattr(checkpoint, field)))
+        checkpoint.save(Path(LAST))
+
+    return spoil
+
+
+def momentum(value: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda kept: kept | {"state": {number: {"momentum_buffer": value} for number in kept["state"]}}
+
+
+def no_more_run() -> None:
+    for path in Path(LOGS).glob("*.pth"):
+        path.write_bytes(path.read_bytes()[:1000])
+
+
+RESUME = rows(
+    "resume",
+    "train --resume --data-dir data",
+    *(
+        (f"config.json {name}", spoil, f"{CONFIG} cannot be used: …{said}…Mend it, or move it away")
+        for name, spoil, said in [
+            ("cut short", changed(CONFIG, cut(0.5)), "it is damaged"),
+            ("empty", holds(CONFIG, b""), "it is damaged"),
+            ("no text", holds(CONFIG, b"\xff\xfe\0"), "it is damaged"),
+            ("a list", holds(CONFIG, "[]"), "it is damaged"),
+            ("without settings", holds(CONFIG, "{}"), "it is damaged"),
+            ("nested without end", holds(CONFIG, "[" * 100_000), "it is damaged"),
+            ("a recipe of lists", holds(CONFIG, '{"settings": {}, "recipe": [[]]}'), "it is damaged"),
+            ("settings a list", holds(CONFIG, '{"recipe": "fast", "settings": [1]}'), "it is damaged"),
+            ("an unknown setting", setting("colour", "red"), "Unknown setting colour; "),
+            ("escape codes", setting(ESCAPE, 1), r"Unknown setting \x1b[31m\n\u202e; "),
+            ("out of range", setting("epochs", -1), "--epochs is -1; it must be 1 or more"),
+            ("text for a number", setting("epochs", "many"), "--epochs is 'many'; it must be a whole number"),
+            ("a list for a name", setting("model", ["resnet18"]), "it must be one of resnet18, resnet34"),
+            ("null for a number", setting("lr", None), "--lr is None; it must be a number"),
+            ("a number for a path", setting("run_dir", 5), "--run-dir is 5, not a path"),
+        ]
+    ),
+    ("other settings", setting("lr", 0.5), "--resume goes on with the same settings, but --lr was 0.1 and is now 0.5"),
+    ("no run", lambda: shutil.rmtree(LOGS), f"nothing to go on from in {LOGS}. There is no such folder"),
+    ("no checkpoint is whole", no_more_run, f"nothing to go on from in {LOGS}. …last.pth is damaged…best_model.pth is"),
+    ("weights only", lambda: shutil.copy("good.pth", LAST), f"{LAST} holds weights only, and nothing to go on from"),
+    ("other images", last("fingerprint", lambda _: "another"), "the training images are not those of the run"),
+    ("weights of others", last("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), f"{LAST}: …fc.bias is (3,) and"),
+    ("settings of others", last("config", lambda _: {"colour": "red"}), f"{LAST} has settings that this version does"),
+    *(
+        (f"a checkpoint of {name}", spoil, f"{LAST} is not what a run of this version leaves; move it away")
+        for name, spoil in [
+            ("another place", last("loop", lambda loop: loop | {"colour": 1})),
+            ("a place that is text", last("loop", lambda loop: loop | {"epoch": "one"})),
+            ("a place before the start", last("loop", lambda loop: loop | {"epoch": -3})),
+            ("steps without images", last("loop", lambda loop: loop | {"step": 5, "seen": 0})),
+            ("rows that are numbers", last("history", lambda _: [1, 2])),
+            ("rows of other columns", last("history", lambda _: [{"colour": 1}])),
+            ("weights not finite", last("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)})),
+        ]
+    ),
+    *(
+        (f"an optimizer of {name}", last("optimizer", change), "of the optimizer in …does not fit; move it away")
+        for name, change in [
+            ("another kind", lambda _: {"colour": 1}),
+            ("other groups", lambda _: {"state": {}, "param_groups": []}),
+            ("other shapes", momentum(torch.zeros(3))),
+            ("text", momentum("x")),
+        ]
+    ),
+)
+RESUME += rows(
+    "resume",
+    "train --resume --data-dir data",
+    (
+        "an unwritable log",
+        lambda: Path(f"{LOGS}/training_log_9.txt").mkdir(),
+        "training_log_9.txt could not be written",
+    ),
+    code=1,
+)
+
+
+# Checkpoints
+
+OURS = {"format": FORMAT, "version": VERSION}
+
+
+def small_network(name: str = "resnet18", classes: int = 100) -> nn.Module:
+    """A fiftieth of the work of resnet18."""
+    return ResNet((1, 1, 1, 1), classes, 8) if name == "resnet18" else build_model(name, classes)
+
+
+def with_torch(content: Any, **options: Any) -> Spoil:
+    return lambda: torch.save(content, "bad.pth", **options)
+
+
+def good_but(change: Callable[[bytes], bytes]) -> Spoil:
+    """The good checkpoint, damaged."""
+    return lambda: Path("bad.pth").write_bytes(change(Path("good.pth").read_bytes()))
+
+
+def with_weights(**changes: torch.Tensor | None) -> Spoil:
+    """A checkpoint with some tensors replaced, `None`: left out; a name's dots are underlines here."""
+
+    def spoil() -> None:
+        given = {name.replace("__", "."): tensor for name, tensor in changes.items()}
+        weights = {name: it for name, it in (small_network().state_dict() | given).items() if it is not None}
+        untrained(weights=weights).save(Path("bad.pth"))
+
+    return spoil
+
+
+def plain_and_more() -> None:
+    torch.save(small_network().state_dict() | {"extra": torch.zeros(1)}, "bad.pth")
+
+
+def with_fields(**changes: Any) -> Spoil:
+    """A checkpoint that says something else."""
+
+    def spoil() -> None:
+        honest = load_checkpoint("good.pth")
+        said = {item.name: getattr(honest, item.name) for item in fields(Checkpoint)}
+        torch.save(OURS | said | changes, "bad.pth")
+
+    return spoil
+
+
+def compressed() -> None:
+    """As small a file as one likes, of tensors as large as one likes."""
+    with zipfile.ZipFile("good.pth") as good, zipfile.ZipFile("bad.pth", "w", zipfile.ZIP_DEFLATED) as bad:
+        for part in good.infolist():
+            bad.writestr(part.filename, good.read(part))
+
+
+HOSTILE = bad_pickles.Calls(os.system, "touch pwned")
+
+CHECKPOINTS = [
+    *rows(
+        "checkpoint",
+        "predict photo.png --checkpoint bad.pth",
+        ("missing", nothing, "There is no checkpoint bad.pth."),
+        ("a folder", lambda: Path("bad.pth").mkdir(), "There is no checkpoint bad.pth. It is a folder."),
+        *(
+            (name, holds("bad.pth", content), "bad.pth is damaged, or not a checkpoint: it is no zip archive")
+            for name, content in [
+                ("empty", b""),
+                ("text", b"best_model\n"),
+                ("zeros", bytes(10_000)),
+                ("an error page", b"<!DOCTYPE html><title>404</title>"),
+                ("a pickle with code", pickle.dumps(HOSTILE)),
+            ]
+        ),
+        *(
+            (name, good_but(change), "bad.pth is damaged")
+            for name, change in [
+                ("cut after 1 %", cut(0.01)),
+                ("cut in half", cut(0.5)),
+                ("cut at the end", lambda content: content[:-10]),
+                ("without its start", lambda content: content[5000:]),
+                ("with a bit flipped", flip(0.5)),
+            ]
+        ),
+        ("compressed", compressed, "bad.pth is refused: its parts are compressed"),
+        ("code", with_torch(HOSTILE), "it names code to run, and is refused"),
+        ("code as once saved", with_torch(HOSTILE, _use_new_zipfile_serialization=False), "it is no zip archive"),
+        ("code for weights", with_torch(OURS | {"weights": HOSTILE}), "names code to run"),
+        ("a list", with_torch([1, 2, 3]), "bad.pth holds a list, not a checkpoint"),
+        ("a tensor", with_torch(torch.zeros(3)), "bad.pth holds a Tensor, not a checkpoint"),
+        ("None", with_torch(None), "bad.pth holds a NoneType, not a checkpoint"),
+        ("numbers", with_torch({"epoch": 3}), "neither a checkpoint of cifar100 nor a state dict"),
+        ("keys that are no text", with_torch({1: torch.zeros(3)}), "nor a state dict"),
+        ("a list for weights", with_torch({"state_dict": [1, 2]}), "nor a state dict"),
+        ("an empty dictionary", with_torch({}), "no fc.weight in it"),
+        ("another network", with_torch({"linear.weight": torch.zeros(3, 3)}), "no fc.weight in it"),
+        ("a head without axes", with_torch({"fc.weight": torch.tensor(1.0)}), "no fc.weight in it"),
+        ("only a head", with_torch({"fc.weight": torch.zeros(7, 512)}), "These are not the weights of a resnet18 of 7"),
+        ("too many classes", with_torch({"fc.weight": torch.zeros(1).expand(10**9, 1)}), "1,000,000,000 classes"),
+        ("only our mark", with_torch({"format": FORMAT}), "bad.pth is of version None; this cifar100 reads 1"),
+        ("our mark and version", with_torch(OURS), "its weights are no state dict"),
+        ("a later version", with_torch(OURS | {"version": 99}), "bad.pth is of version 99"),
+        ("an escaping version", with_torch(OURS | {"version": ESCAPE}), r"of version \x1b[31m\n\u202e;"),
+        ("a head too wide", with_weights(fc__weight=torch.zeros(100, 65)), "is (100, 65) and should be (100, 64)"),
+        ("a head of other classes", with_weights(fc__bias=torch.zeros(8)), "fc.bias is (8,) and should be (100,)"),
+        ("another kernel", with_weights(conv1__weight=torch.zeros(8, 3, 7, 7)), "conv1.weight is (8, 3, 7, 7) and"),
+        ("a tensor missing", with_weights(layer4__0__bn2__weight=None), "layer4.0.bn2.weight is missing and should be"),
+        ("a tensor too many", with_weights(extra=torch.zeros(1)), "extra is (1,) and should be absent"),
+        ("an escaping name", with_weights(**{f"a{ESCAPE}": torch.zeros(1)}), r"a\x1b[31m\n\u202e is (1,)"),
+        ("plain, wrong", plain_and_more, "bad.pth: …extra is (1,) and should be absent"),
+        ("weights a list", with_fields(weights=[1, 2]), "its weights are no state dict"),
+        ("weights no tensors", with_fields(weights={"fc.weight": 1}), "its weights are no state dict"),
+        ("weights by number", with_fields(weights={1: torch.zeros(1)}), "its weights are no state dict"),
+        ("an unknown network", with_fields(model=f"resnet50{ESCAPE}"), r"resnet50\x1b[31m\n\u202e"),
+        ("a network that is a list", with_fields(model=["resnet18"]), "it names no model"),
+        ("no classes", with_fields(classes=[]), "its classes are no list of names"),
+        ("classes a number", with_fields(classes=7), "its classes are no list of names"),
+        ("classes numbers", with_fields(classes=[1, 2, 3]), "its classes are no list of names"),
+        ("image size 0", with_fields(image_size=0), "its image_size is no size in pixels"),
+        ("image size text", with_fields(image_size="32"), "its image_size is no size in pixels"),
+        ("mean of two channels", with_fields(mean=[0.1, 0.2]), "its mean and std are not three numbers each"),
+        ("mean text", with_fields(mean=["a", "b", "c"]), "its mean and std are not three numbers each"),
+        ("std of zero", with_fields(std=[0.0, 0.0, 0.0]), "its std is not above 0"),
+        ("history a number", with_fields(history=5), "its history is a int"),
+    ),
+    Row("checkpoint: its name", f"evaluate 'bad{ESCAPE}.pth'", nothing, r"no checkpoint bad\x1b[31m\n\u202e.pth."),
+    Row("checkpoint: its name too long", f"evaluate {LONG}.pth", nothing, "There is no checkpoint xxx"),
+    Row(
+        "checkpoint: of other classes",
+        "evaluate bad.pth --data-dir data",
+        with_fields(classes=["cat", "dog"]),
+        "The checkpoint knows 2 classes and the dataset has 100",
+    ),
+]
+
+
+# Images
+
+
+def as_jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((300, 300), 50).save(file, "JPEG")
+    return file.getvalue()
+
+
+def as_png(width: int = 300, height: int = 300) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((width, height), 50).save(file, "PNG")
+    return file.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A small valid PNG file whose header names this size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+IMAGES = [
+    *rows(
+        "image",
+        "predict bad.png --checkpoint good.pth",
+        ("missing", nothing, "There is no image bad.png"),
+        ("a folder", lambda: Path("bad.png").mkdir(), "bad.png is a folder, not an image"),
+        ("empty", holds("bad.png", b""), "bad.png is not an image that can be read"),
+        ("text", holds("bad.png", b"not an image at all\n" * 20), "bad.png is not an image that can be read"),
+        ("JPEG cut short", holds("bad.png", cut(0.5)(as_jpeg())), "bad.png is damaged and cannot be decoded"),
+        ("JPEG without its start", holds("bad.png", as_jpeg()[50:]), "bad.png is not an image that can be read"),
+        ("PNG cut short", holds("bad.png", cut(0.5)(as_png())), "bad.png is damaged and cannot be decoded"),
+        ("PNG of only a header", holds("bad.png", as_png()[:40]), "bad.png"),
+        ("PNG without its pixels", holds("bad.png", png_that_claims(300, 300)), "bad.png is damaged and cannot be"),
+        ("a bomb", holds("bad.png", png_that_claims(20_000, 20_000)), "bad.png has more pixels than any photo needs"),
+        ("a smaller bomb", holds("bad.png", png_that_claims(10_000, 9_000)), "bad.png has more pixels than any photo"),
+        ("no pixels", holds("bad.png", png_that_claims(0, 5)), "bad.png"),
+        ("no pixels, PPM", holds("bad.png", b"P6 0 5 255\n"), "bad.png"),
+        ("too long and thin", holds("bad.png", as_png(1, 5000)), "bad.png: …1x5000: too long and thin"),
+        ("unreadable", lambda: unreadable(Path("bad.png")), "bad.png cannot be read (Input/output error)"),
+        code=1,
+    ),
+    Row("image: its name", f"predict 'bad{ESCAPE}.png' --checkpoint good.pth", nothing, r"\x1b[31m\n\u202e.png", 1),
+    Row(
+        "image: its name, of text",
+        f"predict 'bad{ESCAPE}.png' --checkpoint good.pth",
+        holds(f"bad{ESCAPE}.png", "text"),
+        r"bad\x1b[31m\n\u202e.png is not an image",
+        1,
+    ),
+    Row("image: its name too long", f"predict {LONG} --checkpoint good.pth", nothing, "cannot be read (File name", 1),
+]
+
+
+TABLE = [*PICKLES, *BINARY, *PARQUET, *ARCHIVES, *DOWNLOADS, *FOLDERS, *FULL_DISK, *SETTINGS, *RESUME]
+TABLE += [*CHECKPOINTS, *IMAGES]

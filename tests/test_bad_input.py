@@ -1,0 +1,290 @@
+"""Bad input gives one clear sentence and its exit code, and leaves nothing half-written: the table of `bad_input.py`.
+
+Beside it: small files that ask for much memory or for no end, and fuzzers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from tarfile import SYMTYPE
+from typing import Any
+
+import bad_pickles
+import numpy as np
+import pytest
+import torch
+from bad_input import (
+    BOMBS,
+    FULL_DISK,
+    HOSTILE,
+    LARGEST,
+    LOGS,
+    PICKLES,
+    TABLE,
+    WHOLE,
+    Row,
+    Spoil,
+    beside,
+    holds,
+    last,
+    nothing,
+    small_network,
+    with_fields,
+    with_torch,
+    zipped,
+)
+from conftest import assert_one_sentence, untrained
+from PIL import Image
+from test_dataset import as_python2, write_folder
+from test_formats import cifar10_parquet, cifar100_binary, some
+
+from cifar100.cli import main
+from cifar100.config import Config
+from cifar100.dataset import archive, read
+from cifar100.dataset import download as fetching
+from cifar100.errors import UserError
+from cifar100.train import train
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
+
+
+def use_small_networks(patch: pytest.MonkeyPatch) -> None:
+    for module in ("cifar100.train", "cifar100.checkpoint"):
+        patch.setattr(import_module(module), "build_model", small_network)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all is well."""
+    house = tmp_path_factory.mktemp("house")
+    write_folder(house / "data")
+    (house / "home").mkdir()
+    Image.new("RGB", (50, 40), "teal").save(house / "photo.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(house)
+        use_small_networks(patch)
+        untrained(weights=small_network().state_dict()).save(Path("good.pth"))
+        settings = {"epochs": 2, "batch_size": 2, "warmup_epochs": 1, "stop_after": 1, "device": "cpu"}
+        train(Config().replace(**settings, data_dir=Path("data"), run_dir=Path(LOGS)))
+    return house
+
+
+@pytest.fixture
+def workplace(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it as the working folder, on a machine without a network."""
+    shutil.copytree(house, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    use_small_networks(monkeypatch)
+    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
+    monkeypatch.setattr(fetching, "HOMES", (f"{(tmp_path / 'home').as_uri()}/",))
+    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
+    monkeypatch.setattr(archive, "LARGEST", LARGEST)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """All files but locks, each with its size and as much as matters of its content."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.name not in (".lock", ".fetch.lock"):
+            with path.open("rb") as file:
+                found[path] = path.stat().st_size, file.read(1 << 20)
+    return found
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can be written to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "code"),
+    [
+        (nothing, "data check data", 1),  # it is not the published set
+        (nothing, "predict photo.png --checkpoint good.pth", 0),
+        (with_fields(), "predict photo.png --checkpoint bad.pth", 0),
+        (nothing, "evaluate good.pth --data-dir data --json x.json", 0),
+        (nothing, "data preview --data-dir data --out x.png", 0),
+        (nothing, "train --resume --data-dir data", 0),
+        (last("dataset", str.upper), "train --resume --data-dir data", 0),
+        (holds("x.tar.gz", WHOLE), "data check x.tar.gz", 1),
+        (holds("x.tar.gz", beside(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
+    ],
+)
+def test_where_nothing_is_bad_all_goes_well(workplace: Path, capfd: Any, spoil: Spoil, words: str, code: int) -> None:
+    """So that a row of the table fails by what it spoils, and by nothing else."""
+    spoil()
+    assert main(words.split()) == code
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_bad_input_is_one_sentence(
+    row: Row,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    row.spoil()
+    words = shlex.split(row.words)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words.pop(0).split("="))
+    before = contents(workplace)
+    with full_disk() if row in FULL_DISK else nullcontext():
+        code = main(words)
+    told = capsys.readouterr().err
+    assert code == row.code
+    assert told.startswith("cifar100: ")
+    sentence, *ways_on = told.removeprefix("cifar100: ").splitlines()
+    assert_one_sentence(sentence)
+    assert len(ways_on) == (4 if "Three ways on" in row.said else 0)
+    for said in row.said.split("…"):
+        assert said in told
+    assert contents(workplace) == before, "something was written, changed or run"
+    shown = [warning for warning in recwarn.list if warning.category is not ResourceWarning]
+    assert not shown, "a warning beside the sentence"
+
+
+@pytest.mark.parametrize("name", bad_pickles.RUNS_CODE)
+def test_the_pickles_with_code_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    value = pickle.loads(bad_pickles.CODE[name])
+    if name == "functools.partial":
+        value[b"data"]()
+    assert (tmp_path / "pwned").exists()
+
+
+def test_the_checkpoint_with_code_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_torch(HOSTILE)()
+    torch.load("bad.pth", weights_only=False)
+    assert (tmp_path / "pwned").exists()
+
+
+GREEDY = [*(row for row in PICKLES if row.name.startswith("pickled greed")), *BOMBS]
+
+
+@pytest.mark.parametrize("row", GREEDY, ids=lambda row: row.name)
+def test_a_small_file_cannot_ask_for_much_memory(workplace: Path, row: Row) -> None:
+    row.spoil()
+    tracemalloc.start()
+    try:
+        assert main(row.words.split()) == 2
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize(("name", "forged"), bad_pickles.ENDLESS.values(), ids=bad_pickles.ENDLESS.keys())
+def test_a_tiny_file_cannot_crash_or_hang_the_reader(tmp_path: Path, name: str, forged: bytes) -> None:
+    folder = write_folder(tmp_path, {name: forged})
+    program = (
+        "import resource, sys; from pathlib import Path; from cifar100.dataset import read; "
+        "resource.setrlimit(resource.RLIMIT_CPU, (4, 4)); read(Path(sys.argv[1]))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1, f"ended by signal {-ran.returncode}"
+    assert ran.stderr.splitlines()[-1].startswith(f"cifar100.errors.UserError: {folder / name}")
+
+
+# Fuzzers
+
+
+def mutated(valid: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes:
+    """`valid` with one to three bytes at these places changed, removed or inserted, or with its end cut off."""
+    forged = bytearray(valid)
+    for place in sorted(rng.choice(places, rng.integers(1, 4), replace=False), reverse=True):
+        match rng.integers(0, 8):
+            case 0:
+                del forged[place]
+            case 1:
+                forged.insert(place, int(rng.integers(0, 256)))
+            case 2:
+                del forged[place:]
+            case _:
+                forged[place] = int(rng.integers(0, 256))
+    return bytes(forged)
+
+
+PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that can be told from the rest of a file
+
+
+def pickles_to_fuzz(folder: Path) -> Path:
+    content = {b"data": PLAIN[0].reshape(10, -1), b"fine_labels": [*range(10)], b"filenames": [b"a.png"] * 10}
+    return write_folder(folder, {"train": as_python2(content | {b"batch_label": b"made up"})}) / "train"
+
+
+def binary_to_fuzz(folder: Path) -> Path:
+    cifar100_binary(folder, PLAIN, PLAIN)
+    return folder / "train.bin"
+
+
+def parquet_to_fuzz(folder: Path) -> Path:
+    cifar10_parquet(folder, some(0, 6, 10), some(1, 3, 10))
+    return folder / "test-00000-of-00001.parquet"
+
+
+def archive_to_fuzz(folder: Path) -> Path:
+    path = folder / "cifar-100-binary.tar.gz"
+    path.write_bytes(WHOLE)
+    return path
+
+
+Bytes = Callable[[bytes], bytes]
+FUZZED: dict[str, tuple[Callable[[Path], Path], Bytes, Bytes]] = {
+    "pickles": (pickles_to_fuzz, bytes, bytes),
+    "binary": (binary_to_fuzz, bytes, bytes),
+    "parquet": (parquet_to_fuzz, bytes, bytes),
+    "archive": (archive_to_fuzz, bytes, bytes),
+    "archive, unpacked": (archive_to_fuzz, gzip.decompress, zipped),
+}
+
+
+@pytest.mark.parametrize(("make", "unpack", "pack"), FUZZED.values(), ids=FUZZED.keys())
+def test_a_damaged_file_is_read_or_refused_and_never_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], unpack: Bytes, pack: Bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = make(folder)
+    valid, rng, outcomes = unpack(path.read_bytes()), np.random.default_rng(0), {"read": 0, "refused": 0}
+    pixels = [np.arange(*run.span()) for run in re.finditer(b"x{3072}", valid)]
+    places = np.setdiff1d(np.arange(len(valid)), np.concatenate([[], *pixels]))
+    before = set(tmp_path.rglob("*"))
+    for number in range(200):
+        path.write_bytes(pack(mutated(valid, places, rng)))
+        try:
+            dataset = read(folder)
+        except UserError as error:
+            assert_one_sentence(str(error), folder)
+            outcomes["refused"] += 1
+        except Exception as error:
+            pytest.fail(f"mutation {number}: {error!r}")
+        else:
+            assert dataset.train.images.shape[1:] == (32, 32, 3)
+            outcomes["read"] += 1
+    assert outcomes["refused"] > 20, outcomes
+    assert outcomes["read"] > 0, outcomes
+    assert set(tmp_path.rglob("*")) == before
