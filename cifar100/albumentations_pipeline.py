@@ -13,11 +13,11 @@ import atexit
 import os
 import random
 import signal
-import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +34,9 @@ VERSION = "2.0.8"
 """The release that this is written for, the last under the MIT licence: others understand other parameters."""
 
 INSTALL = "pip install 'cifar100[albumentations]'"
+
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if os.name == "posix" else set()
+"""What stops a run; Windows has no such signals to block."""
 
 Task = tuple[int, list[int], np.ndarray]
 """An epoch, some rows of the split, and their images uint8 [B, S, S, 3]."""
@@ -133,15 +136,17 @@ class Workers:
         yield from batches
 
     def _begin_processes(self) -> Iterator[Tensor]:
-        """The first batches. Processes inherit what is ignored: Ctrl-C is for this one alone, also while they start."""
+        """The first batches. Processes inherit what is blocked: what stops a run is not for them, not even at first."""
         self._begun = True
-        if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
+        if not STOPS:
             return iter(self._loader)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         try:
+            resource_tracker.ensure_running()  # Python's helper of spawned processes; some of its versions unblock
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
             return iter(self._loader)
         finally:
-            signal.signal(signal.SIGINT, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """End the worker processes."""
@@ -161,10 +166,13 @@ class _Tasks:
 
 
 def _begin(_number: int) -> None:
-    """The first thing that a worker does: leave signals for the terminal's or the run's group to the run."""
+    """The first thing that a worker does: leave the signals of the terminal and of the run's group to the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setpgid"):  # Windows has no groups
+    if STOPS:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # forgets the group's, if one came while it was blocked
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the run's own
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     # As forked processes end. Python's own end aborts, now and then, on the thread that may still be sending a batch.
     atexit.register(os._exit, 0)
 

@@ -40,7 +40,8 @@ __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoader]:
     """The train loader (augmented, in a new order each epoch) and the test loader (normalised, in order).
 
-    Each yields images float32 [B, 3, S, S] and labels int64 [B], on the device that training would use.
+    Each yields images float32 [B, 3, S, S] and labels int64 [B], on the device that training would use. A script that
+    asks for worker processes needs `if __name__ == "__main__":`, for Python imports it again in each of them.
     Raises UserError where the dataset is not found, or damaged, or where albumentations is asked for and missing.
     """
     config = config or Config()
@@ -69,7 +70,7 @@ def preview(config: Config, picture: Path) -> str:
     device = choose_compute(config.run.device, config.run.precision).device
     loader = train_loader(dataset, config.replace(pipeline="batched"), device)
     images, labels = next(iter(loader))
-    missing = _why_missing()
+    missing = _why_missing(config)
     replace_file(picture, _as_png(draw_samples(dataset, config, albumentations=not missing)))
     theirs = albumentations_pipeline.describe(config.augment, dataset.image_size)
     steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in theirs]
@@ -93,10 +94,11 @@ def preview(config: Config, picture: Path) -> str:
     return "\n".join(lines)
 
 
-def _why_missing() -> str:
+def _why_missing(config: Config) -> str:
     """Why albumentations cannot be used, in a few words with the remedy; "" where it can."""
     try:
         albumentations_pipeline.load_albumentations()
+        config.replace(pipeline="albumentations")  # not every setting is one of both
     except UserError as error:
         return str(error).removeprefix("--pipeline albumentations: ")
     return ""

@@ -83,6 +83,7 @@ def test_utils_shows_the_augmentation_and_the_classes(house: House) -> None:
     for told in ("pad 4 px", "p = 0.5", "16x16", "(0.5071, 0.4867, 0.4408)", "(0.2675, 0.2565, 0.2761)"):
         assert told in house.utils
     assert re.search(r"gives [\d,]+ augmented images/s", house.utils)
+    assert re.search(r"albumentations gives [\d,]+ in this process, [\d,]+ with --num-workers 1", house.utils)
     assert "100 classes in 20 superclasses" in house.utils
     assert "aquatic_mammals" in house.utils
     assert "lawn_mower" in house.utils
