@@ -173,7 +173,7 @@ class RunConfig(_Section):
     precision or number of threads rounds differently; a run that goes on there says so.)"""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     run_dir: Path = Path("logs/cifar100")
     """Folder that the run's log, metrics and checkpoints go to. A run that is there already is moved to

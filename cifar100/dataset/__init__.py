@@ -1,7 +1,7 @@
 """Finding a dataset and reading it into memory.
 
-A source is one module with two functions: `find(folder)` says whether, where and what a folder holds of its format, or
-None, and `read(*found)` reads that. `READERS` lists them in the order they are asked.
+A source is one module with two functions: `find(path)` says whether, where and what a folder (or file) holds of its
+format, or None, and `read(*found)` reads that. `READERS` lists them in the order they are asked.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ class DataGet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """Say what a data folder holds, and whether it is the published CIFAR-100."""
+    """Say what a data folder or archive holds, and whether it is the published CIFAR-100."""
 
     data_dir: Positional[Path | None] = None
-    """The folder. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     def run(self) -> int:
         from cifar100.dataset import DEFAULT_FOLDER, find_folder, read
@@ -52,7 +52,7 @@ class DataPreview:
     """"synthetic" is the made-up set."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     batch_size: int = Config().optim.batch_size
     """Images a batch."""
@@ -84,7 +84,7 @@ class DataSamples:
     """"synthetic" is the made-up set."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
