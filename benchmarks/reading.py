@@ -17,9 +17,10 @@ from circumstances import RESULTS, circumstances
 READ = """
 import sys, time
 from pathlib import Path
+from cifar100.config import Config
 from cifar100.dataset import load_dataset
 start = time.perf_counter()
-dataset = load_dataset(data_dir=Path(sys.argv[1]))
+dataset = load_dataset(Config().replace(data_dir=Path(sys.argv[1])))
 print(time.perf_counter() - start)
 assert dataset.is_verified, dataset
 """

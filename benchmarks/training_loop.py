@@ -1,11 +1,11 @@
-"""The training loop against the bare step of its model; its memory; the wait before its first step.
+"""The training loop against the bare step of its model and a plain PyTorch loop; its memory; its start.
 
     python benchmarks/training_loop.py --data-dir DIR
 
 The loop is `cifar100.train.train` itself, on the synthetic set, the second epoch's own figure. The bare step is the
 same model, optimizer and precision on one batch that never changes: no data, no augmentation, no sums, no journal.
-The two take turns, so that the machine's moods fall on both; the ratio is taken pair by pair. Writes
-benchmarks/results/training_loop.json.
+The plain loop is plain_loop.py. The three take turns, so that the machine's moods fall on all; ratios are taken turn by
+turn. Writes benchmarks/results/training_loop.json.
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ def loop_images_per_second(folder: Path) -> float:
     return train(config).history[1]["images_per_second"]
 
 
+def plain_images_per_second() -> float:
+    """Training throughput of the plain loop, in a process of its own."""
+    script = Path(__file__).with_name("plain_loop.py")
+    return float(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout)
+
+
 SHORT_EPOCH = """
 import resource, sys, time
 from itertools import islice
@@ -99,21 +105,27 @@ def start_and_memory(data_dir: Path, folder: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5)
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
         starts = [start_and_memory(args.data_dir, Path(scratch) / "start") for _ in range(2)]
-        pairs = []
-        for number in range(args.pairs):
-            bare = bare_images_per_second(Config().optim.batch_size)
-            pairs.append((loop_images_per_second(Path(scratch) / f"run{number}"), bare))
-    ratios = [loop / bare for loop, bare in pairs]
+        turns = [
+            {
+                "loop": loop_images_per_second(Path(scratch) / f"run{number}"),
+                "bare_step": bare_images_per_second(Config().optim.batch_size),
+                "plain_loop": plain_images_per_second(),
+            }
+            for number in range(args.turns)
+        ]
+    over_bare = [turn["loop"] / turn["bare_step"] for turn in turns]
+    over_plain = [turn["loop"] / turn["plain_loop"] for turn in turns]
     result = {
-        "loop_images_per_second": [round(loop, 1) for loop, _ in pairs],
-        "bare_step_images_per_second": [round(bare, 1) for _, bare in pairs],
-        "ratio": [round(ratio, 3) for ratio in ratios],
-        "ratio_median": round(statistics.median(ratios), 3),
+        "images_per_second": {name: [round(turn[name], 1) for turn in turns] for name in turns[0]},
+        "loop_over_bare_step": [round(ratio, 3) for ratio in over_bare],
+        "loop_over_bare_step_median": round(statistics.median(over_bare), 3),
+        "loop_over_plain_loop": [round(ratio, 2) for ratio in over_plain],
+        "loop_over_plain_loop_median": round(statistics.median(over_plain), 2),
         "seconds_to_first_step": [round(seconds, 2) for seconds, _ in starts],
         "peak_memory_mib": [round(peak) for _, peak in starts],
         "circumstances": circumstances() | {"compute": str(choose_compute()), "batch_size": Config().optim.batch_size},

@@ -46,13 +46,17 @@ def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size
     def rng(transform: str) -> np.random.Generator:
         return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
 
-    crop, cutout = rng("crop"), rng("cutout")
+    order, crop, cutout = rng("order").permutation(count), rng("crop"), rng("cutout")
     last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
+    flipped = rng("flip").random(count) < config.flip_probability
+    if config.alternating_flip and config.flip_probability > 0:
+        flipped_first = np.random.default_rng((seed, zlib.crc32(b"flip"))).random(count) < 0.5  # by row of the split
+        flipped = flipped_first[order] ^ (epoch % 2 == 1)
     return Draws(
-        order=torch.from_numpy(rng("order").permutation(count)),
+        order=torch.from_numpy(order),
         crop_top=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
         crop_left=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
-        flipped=torch.from_numpy(rng("flip").random(count) < config.flip_probability),
+        flipped=torch.from_numpy(flipped),
         cut=torch.from_numpy((cutout.random(count) < config.cutout_probability) & (config.cutout_size > 0)),
         cut_top=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
         cut_left=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
@@ -104,12 +108,29 @@ def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) ->
     return torch.where(hole, 0, images)  # masked_fill would give up channels_last
 
 
-def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
-    """uint8 [B, S, S, 3] and their draws -> what the network is trained on, float32 [B, 3, S, S]."""
+def scale(images: Tensor, size: int) -> Tensor:
+    """[B, 3, S, S] -> [B, 3, size, size], bilinear, antialiased; as it is where it has that size."""
+    if images.shape[2] == size:
+        return images
+    return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def at_train_size(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
+    """[B, 3, S, S] -> [B, 3, size, size]: S, or what `train_sizes` says for the epoch."""
+    sizes = config.train_sizes
+    return scale(images, sizes[min(epoch, len(sizes) - 1)]) if sizes else images
+
+
+def augment(images: Tensor, draws: Draws, config: AugmentConfig, *, epoch: int = 0) -> Tensor:
+    """uint8 [B, S, S, 3] and their draws -> what the network is trained on, float32 [B, 3, size, size].
+
+    The size is S, or what `train_sizes` says for the epoch.
+    """
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
     normalized = normalize(images, config.mean, config.std)
-    return cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+    images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+    return at_train_size(images, config, epoch)
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:
@@ -117,7 +138,10 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
     padding, hole = config.crop_padding, config.cutout_size
     return [
         ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
-        ("Random horizontal flip", f"p = {config.flip_probability}"),
+        (
+            "Random horizontal flip",
+            "every other epoch" if config.alternating_flip else f"p = {config.flip_probability}",
+        ),
         ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
         ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
     ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +92,32 @@ def _run(words: list[str]) -> int:
         verb, rest = f"data {rest[0]}", rest[1:]
     if verb not in VERBS:
         raise UserError(f"There is no verb {printable(verb)!r}; cifar100 --help lists them.")
-    command = tyro.cli(
-        VERBS[verb],
-        prog=f"cifar100 {verb}",
-        args=rest,
-        default=Train.default(rest) if verb == "train" else tyro.MISSING_NONPROP,
-        config=(OmitArgPrefixes,),
-        registry=_paths(),
-    )
+    with _told_once():
+        command = tyro.cli(
+            VERBS[verb],
+            prog=f"cifar100 {verb}",
+            args=rest,
+            default=Train.default(rest) if verb == "train" else tyro.MISSING_NONPROP,
+            config=(OmitArgPrefixes,),
+            registry=_paths(),
+        )
     return command.run()
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """What is wrong with the words of a command is told by the first of the processes that torchrun started with them
+    on this machine; it ends the others when that one has ended, so they wait."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        yield
+        return
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    except (UserError, SystemExit) as error:
+        code = 2 if isinstance(error, UserError) else error.code
+        time.sleep(20 if code else 0)
+        raise SystemExit(code) from None
 
 
 def _paths() -> ConstructorRegistry:

@@ -17,6 +17,9 @@ DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+OptimizerName = Literal["sgd", "muon"]
+ScheduleName = Literal["cosine", "linear"]
+PipelineName = Literal["batched", "albumentations"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
@@ -46,6 +49,9 @@ class _Section:
                 _check(isinstance(value, int) and not isinstance(value, bool), f"{flag}; it must be a whole number.")
             elif kind is bool:
                 _check(isinstance(value, bool), f"{flag}; it must be True or False.")
+            elif get_origin(kind) is tuple and choices[-1] is Ellipsis:
+                whole = isinstance(value, tuple) and all(type(item) is choices[0] for item in value)
+                _check(whole, f"{flag}; it must be whole numbers.")
             elif get_origin(kind) is tuple:
                 whole = isinstance(value, tuple) and len(value) == len(choices) and all(map(_is_number, value))
                 _check(whole, f"{flag}; it must be {len(choices)} numbers.")
@@ -68,8 +74,17 @@ class DataConfig(_Section):
     """Which images are trained on."""
 
     dataset: DatasetName = "cifar100"
-    """"cifar100" stands for what the data folder holds, CIFAR-100 or CIFAR-10; "synthetic" is a small made-up set for
-    trying things out, and whatever is made from it says so."""
+    """"cifar100" stands for what the data folder holds, CIFAR-100, CIFAR-10 or class folders of your own images;
+    "synthetic" is a small made-up set for trying things out, and whatever is made from it says so."""
+
+    image_size: int = 32
+    """Side, in pixels, that your own images are resized and cropped to. Those of the published datasets have 32."""
+
+    test_fraction: float = 0.2
+    """Share of each class of your own images that is split off as the test images, where the folder has no test/."""
+
+    split_seed: int = 0
+    """Which ones those are. Runs of different `seed` share their test images."""
 
     val_fraction: float = 0.0
     """Share of the training images, the same of each class, held out to choose the best checkpoint on. 0: none, and
@@ -77,6 +92,9 @@ class DataConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check(16 <= self.image_size <= 1024, f"--image-size is {self.image_size}; it must lie between 16 and 1024.")
+        _check(0 < self.test_fraction < 1, f"--test-fraction is {self.test_fraction}; it must be above 0 and below 1.")
+        _check(0 <= self.split_seed < 2**32, f"--split-seed is {self.split_seed}; it must lie in 0..{2**32 - 1}.")
         _check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
 
 
@@ -90,11 +108,20 @@ class AugmentConfig(_Section):
     flip_probability: float = 0.5
     """Chance that an image is mirrored left to right."""
 
+    alternating_flip: bool = False
+    """Mirror each image in every other epoch, half of the images in the even ones, rather than at random: in two epochs
+    each is seen both ways (Jordan 2024, https://arxiv.org/abs/2404.00498). Of `flip_probability` only 0 then counts."""
+
     cutout_size: int = 16
     """Side, in pixels, of the square that cutout fills with the mean colour (DeVries & Taylor 2017). 0: no cutout."""
 
     cutout_probability: float = 0.5
     """Chance that an image gets such a hole."""
+
+    train_sizes: tuple[int, ...] = ()
+    """Side in pixels that the images of each epoch are scaled to before the network, the last one for all epochs after:
+    small ones first take less time (Tan & Le 2021, https://arxiv.org/abs/2104.00298). Not given: their own size, which
+    test images always keep."""
 
     mean: tuple[float, float, float] = (0.5071, 0.4867, 0.4408)
     """Mean of each colour channel over the training images, in 0..1, taken off before the network."""
@@ -102,13 +129,22 @@ class AugmentConfig(_Section):
     std: tuple[float, float, float] = (0.2675, 0.2565, 0.2761)
     """Standard deviation of each channel, in 0..1, divided by before the network."""
 
+    pipeline: PipelineName = "batched"
+    """What carries it out. "batched": our own transforms, a batch at a time, on the device. "albumentations": that
+    library, image by image on the CPU, in --num-workers processes (pip install 'cifar100[albumentations]')."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
         _check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
+        _check(
+            all(size >= 8 for size in self.train_sizes), f"--train-sizes is {self.train_sizes}; each must be 8 or more."
+        )
         for name in ("flip_probability", "cutout_probability"):
             value = getattr(self, name)
             _check(0 <= value <= 1, f"{_flag(name)} is {value}; a probability lies in 0..1.")
+        apart = self.alternating_flip and self.pipeline != "batched"
+        _check(not apart, "--alternating-flip is of --pipeline batched; leave one of the two out.")
         _check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
 
 
@@ -119,10 +155,24 @@ class ModelConfig(_Section):
     model: ModelName = "resnet18"
     """ResNet-18 (11.2M parameters), or the deeper ResNet-34 (21.3M): more accurate, about twice the time."""
 
+    identity_init: bool = False
+    """Start each 3x3 convolution as the identity on as many of its outputs as it has inputs (dirac initialisation); the
+    other outputs as ever."""
+
+    zero_init_residual: bool = False
+    """Start the last batch norm of each block at 0, so that each block starts as its shortcut (Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677)."""
+
+    sync_bn: bool = False
+    """With several processes on GPUs: batch norm over the images of all, and not each process's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(_Section):
     """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
+
+    optimizer: OptimizerName = "sgd"
+    """SGD with momentum; or "muon", which orthogonalises the updates of the convolutions (`cifar100.optim.Muon`)."""
 
     epochs: int = 100
     """Passes over the training images."""
@@ -133,8 +183,20 @@ class OptimConfig(_Section):
     lr: float = 0.1
     """Learning rate at the end of warmup, its highest."""
 
+    muon_lr: float = 0.1
+    """The same for the weights that Muon orthogonalises: the share of its length by which a row may turn in a step."""
+
+    norm_bias_lr_factor: float = 1.0
+    """The learning rate of batch-norm biases over `lr`."""
+
+    head_lr_factor: float = 1.0
+    """The learning rate of the last layer over `lr`."""
+
+    schedule: ScheduleName = "cosine"
+    """How the learning rate falls to 0 after warmup: by half a cosine, or in a straight line."""
+
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD and of Muon."""
 
     nesterov: bool = True
     """Nesterov's form of momentum."""
@@ -158,7 +220,8 @@ class OptimConfig(_Section):
         super().__post_init__()
         _check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
         _check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        _check(self.lr > 0, f"--lr is {self.lr}; it must be above 0.")
+        for name in ("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor"):
+            _check(getattr(self, name) > 0, f"{_flag(name)} is {getattr(self, name)}; it must be above 0.")
         _check(0 <= self.momentum < 1, f"--momentum is {self.momentum}; it must be at least 0 and below 1.")
         _check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
         _check(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}; it must be 0 or more.")
@@ -175,6 +238,9 @@ class RunConfig(_Section):
     data_dir: Path | None = None
     """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
+    strict: bool = False
+    """Refuse a folder of your own images that holds unreadable files, instead of leaving these out and listing them."""
+
     run_dir: Path = Path("logs/cifar100")
     """Folder that the run's log, metrics and checkpoints go to. A run that is there already is moved to
     its previous/ first."""
@@ -190,7 +256,8 @@ class RunConfig(_Section):
     """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
 
     num_workers: int = 0
-    """Worker processes for loading. Images are augmented in batches on the device, which needs none."""
+    """Processes that --pipeline albumentations augments in, beside this one; 0: in this one. --pipeline batched works
+    on the device, and needs none."""
 
     eval_every: int = 1
     """Epochs between evaluations. The last epoch is always evaluated."""
@@ -200,6 +267,9 @@ class RunConfig(_Section):
 
     save_seconds: float = 60
     """Seconds between the saves of last.pth, which --resume goes on from; it is also saved on Ctrl-C and at the end."""
+
+    peer_seconds: float = 120
+    """Seconds that the processes of one training wait for one another before they take one for lost."""
 
     stop_after: int = 0
     """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
@@ -211,6 +281,7 @@ class RunConfig(_Section):
         _check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
         _check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
         _check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
+        _check(self.peer_seconds > 0, f"--peer-seconds is {self.peer_seconds}; it must be above 0.")
         _check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
 
 
@@ -250,7 +321,7 @@ class Config:
         for name in ("data_dir", "run_dir"):
             if isinstance(restored.get(name), str):
                 restored[name] = Path(restored[name])
-        for name in ("mean", "std"):
+        for name in ("mean", "std", "train_sizes"):
             if isinstance(restored.get(name), list):
                 restored[name] = tuple(restored[name])
         return cls().replace(**restored)

@@ -1,7 +1,10 @@
-"""Which device a run uses and in which precision, and why: the one place that decides it."""
+"""Which device a run uses and in which precision, and why: the one place that decides it. (Several processes, each
+with a device of its own, are in `cifar100.processes`.)"""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -53,23 +56,37 @@ class Compute:
         return f"{self.device.type} ({name}), {self.precision}: {self.why}"
 
 
-def choose_compute(device: str = "auto", precision: str = "auto", *, use_mps: bool = USE_MPS) -> Compute:
+def choose_compute(
+    device: str = "auto", precision: str = "auto", *, use_mps: bool = USE_MPS, local_rank: int | None = None
+) -> Compute:
     """The device and precision for these wishes ("auto" or a name of each).
 
-    Raises UserError where a named device is not there, or cannot compute in the named precision.
+    `local_rank` is the number of this process on its machine where several train together: it gets the GPU of that
+    number. Raises UserError where a named device is not there, or cannot compute in the named precision.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if local_rank is not None and device == "mps":
+        raise UserError("--device mps is for one process: PyTorch connects none over Apple's GPUs. Try --device cpu.")
     if device == "auto":
+        use_mps = use_mps and local_rank is None
         device = next(name for name in available if available[name] and (name != "mps" or use_mps))
     elif not available.get(device, False):
         there = ", ".join(name for name in available if available[name])
         raise UserError(f"--device {device}: this machine has none that PyTorch can use; it has {there}.")
+    place = torch.device(device)
+    if local_rank is not None and device == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"Process {local_rank + 1} of this machine finds {torch.cuda.device_count()} GPUs; start at most one "
+                "process a GPU, or all with --device cpu."
+            )
+        place = torch.device(device, local_rank)
     best, why = _best_precision(device)
     if precision == "auto":
-        return Compute(torch.device(device), best, why)
+        return Compute(place, best, why)
     if precision == "fp16" and device == "cpu":
         raise UserError("--precision fp16 is for GPUs; on the CPU choose bf16 or fp32.")
-    return Compute(torch.device(device), precision, "as asked" if precision != best else f"as asked; {why}")
+    return Compute(place, precision, "as asked" if precision != best else f"as asked; {why}")
 
 
 def _best_precision(device: str) -> tuple[str, str]:
@@ -84,6 +101,19 @@ def _best_precision(device: str) -> tuple[str, str]:
     if torch.cpu._is_avx512_bf16_supported():
         return "bf16", "this CPU has AVX512-BF16"
     return "fp32", "this CPU has no fast bf16"
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what is freed for the next allocation, rather than give it back; whether it will.
+
+    Each step frees and takes gigabytes; glibc would return most of it to the system, which fills every page with zeros
+    before it is had again: a fifth of a step's time. The process stays as large as it once was.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    most_mmaps, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    return mallopt(most_mmaps, 0) == 1 and mallopt(trim_threshold, -1) == 1
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from torch import nn
 
 from cifar100 import metrics
 from cifar100.checkpoint import Checkpoint, load_checkpoint
-from cifar100.config import AugmentConfig, Config
+from cifar100.config import AugmentConfig, Config, DataConfig
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute
 from cifar100.errors import UserError
 from cifar100.loader import EvalLoader
+from cifar100.processes import Processes
 from cifar100.text import printable
 
 BATCH_SIZE = 500
@@ -48,6 +49,8 @@ class Evaluation:
     logits: np.ndarray = field(repr=False)
     """float32 [N, C], rows in the split's order."""
     labels: np.ndarray = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What to know about the images beside these figures, in lines for people."""
 
     @property
     def images_per_second(self) -> float:
@@ -81,12 +84,20 @@ def evaluate_model(
     config: AugmentConfig,
     compute: Compute,
     batch_size: int = BATCH_SIZE,
+    processes: Processes | None = None,
 ) -> Evaluation:
-    """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports."""
-    loader = EvalLoader(split, config, batch_size=batch_size, device=compute.device)
+    """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
+
+    Several processes, their models equal, evaluate a part of the images each; all get the whole result.
+    """
+    processes = processes or Processes()
+    mine = processes.part(0, len(split))
+    part = Split(split.images[mine], split.labels[mine], "")
+    loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
-    logits = forward_all(model, loader, compute)
+    parts = processes.gather(forward_all(model, loader, compute) if len(part) else None)
+    logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
 
     labels = split.labels
@@ -127,13 +138,18 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a checkpoint on "test", "train", or "val": what its training held out.
 
-    fp32 by default, for a figure that does not hang on the chip. Raises UserError where the checkpoint or the data
+    fp32 by default, for a figure that does not hang on the chip. Images of your own are resized and split as they
+    were for its training. Raises UserError where the checkpoint or the data
     cannot be read, their classes differ, or there is no such split.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
     compute = choose_compute(device, precision)
-    data = load_dataset(dataset, data_dir)
+    names = {setting.name for setting in fields(DataConfig)}
+    settings = {name: value for name, value in checkpoint.config.items() if name in names}
+    settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
+    config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
+    data = load_dataset(config)
     if list(data.classes) != list(checkpoint.classes):
         raise UserError(
             f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
@@ -144,28 +160,35 @@ def evaluate(
             f"The checkpoint was trained on other images ({printable(checkpoint.dataset)}), so this dataset's "
             f"{split} split is not its own; only --split test can be evaluated."
         )
-    trained_on, held_out = hold_out(data, checkpoint.config.get("val_fraction", 0.0))
+    trained_on, held_out = hold_out(data, config.data.val_fraction)
     splits = {"test": data.test, "train": trained_on, "val": held_out}
     chosen = splits.get(split)
     if chosen is None:
         why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
         raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
     model = compute.place(checkpoint.build())
-    config = Config().replace(mean=tuple(checkpoint.mean), std=tuple(checkpoint.std)).augment
-    return evaluate_model(model, chosen, name=split, dataset=data, config=config, compute=compute)
+    evaluation = evaluate_model(model, chosen, name=split, dataset=data, config=config.augment, compute=compute)
+    notes = data.notes
+    if checkpoint.fingerprint not in ("", data.train.fingerprint):
+        notes += ("the train images here are not those that it was trained on: it may know some of these",)
+    return replace(evaluation, notes=notes)
 
 
 def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
     """The figures as plain text: the headline, the superclasses, and the best and worst classes, or all of them."""
+    classes = evaluation.logits.shape[1]
     lines = [
         f"{'split':<14}{evaluation.split}, {evaluation.images:,} images",
         f"{'top-1':<14}{evaluation.top1:7.2%}",
-        f"{'top-5':<14}{evaluation.top5:7.2%}",
+        f"{'top-5':<14}{evaluation.top5:7.2%}" + (f"  (of {classes} classes: always)" if classes <= 5 else ""),
     ]
     if evaluation.superclass_top1 is not None:
         lines.append(f"{'superclass':<14}{evaluation.superclass_top1:7.2%}")
+    else:
+        lines.append(f"{'superclass':<14}left out: these classes have no superclasses")
     lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
     lines.append(f"{'throughput':<14}{evaluation.images_per_second:,.0f} images/s on {evaluation.compute}")
+    lines += [f"{'' if place else 'note':<14}{note}" for place, note in enumerate(evaluation.notes)]
     if evaluation.per_superclass:
         lines += ["", "Superclasses, best first", *_ranking(evaluation.per_superclass)]
     ranking = _ranking(evaluation.per_class)

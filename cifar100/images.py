@@ -30,14 +30,18 @@ def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps its exact pixels.
     Raises UserError, in one sentence, for anything else and for a file that is no image.
     """
-    rgb = to_rgb(image)
-    name = f"{printable(image)}: " if isinstance(image, str | Path) else ""
+    return to_square(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
+
+
+def to_square(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
+    """What `to_pixels` does to an upright RGB image of any size; `name` is for what it raises."""
     width, height = rgb.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         if max(wide, high) > 100 * size:
-            raise UserError(f"{name}The image is {width}x{height}: too long and thin to be cropped to a square.")
+            said = f"{printable(name)}: " if name else ""
+            raise UserError(f"{said}The image is {width}x{height}: too long and thin to be cropped to a square.")
         left, top = (wide - size) // 2, (high - size) // 2
         # Pillow's filters widen with the reduction, which is antialiasing
         rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))

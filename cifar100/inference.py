@@ -64,7 +64,8 @@ class Predictor:
         """The `top_k` likeliest classes of one image, the likeliest first.
 
         `image` is whatever `cifar100.images.to_pixels` takes: a path, a PIL image, an array, a tensor, of any size.
-        Raises UserError where it is no image, or `top_k` is not in 1..number of classes.
+        Raises UserError where it is no image, or `top_k` is not in 1..number of classes; up to 5 are taken, and all
+        classes given, where there are fewer.
         """
         return self.predict_batch([image], top_k)[0]
 
@@ -75,7 +76,8 @@ class Predictor:
     def predict_stream(self, images: Iterable[Any], top_k: int = 5) -> Iterator[list[Prediction]]:
         """`predict` for each image as it comes; a generator is drawn on a batch at a time, never held whole."""
         count = len(self.classes)
-        if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or not 1 <= top_k <= count:
+        whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
+        if not whole or not 1 <= top_k <= max(5, count):
             raise UserError(f"top_k is {top_k!r}; it must be a whole number from 1 to {count}, the number of classes.")
         return self._stream(images, int(top_k))
 

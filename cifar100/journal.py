@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from cifar100.errors import RunFailed
@@ -233,3 +235,30 @@ class Journal:
         writer.writeheader()
         writer.writerows(history)
         replace_file(self.folder.metrics_csv, table.getvalue())
+
+
+class NoJournal:
+    """Tells nothing and writes nothing: for the processes of a training beside the first."""
+
+    log_path = Path(os.devnull)
+
+    def __enter__(self) -> NoJournal:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def log_only(self, text: str) -> None:
+        pass
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
+        pass
+
+    def rewrite(self, history: list[dict[str, Any]]) -> None:
+        pass

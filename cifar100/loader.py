@@ -1,4 +1,7 @@
-"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws."""
+"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws.
+
+With `--pipeline albumentations` the images stay on the CPU, and only the order of an epoch comes from its draws.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cifar100.augment import augment, draw_epoch, normalize
+from cifar100.albumentations_pipeline import Pipeline, Workers, load_albumentations
+from cifar100.augment import at_train_size, augment, draw_epoch, normalize
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
+from cifar100.processes import Processes
 
 
 class TrainLoader:
@@ -19,16 +24,37 @@ class TrainLoader:
 
     `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller.
     Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
-    Raises UserError where the cutout square is larger than the images.
+    Of several processes each serves its part of every batch: `batch_size` is what all have together.
+    Raises UserError where the cutout square is larger than the images, albumentations is asked for and missing, or a
+    batch is smaller than the processes are many.
     """
 
     def __init__(
-        self, split: Split, config: AugmentConfig, *, batch_size: int, seed: int, device: torch.device
+        self,
+        split: Split,
+        config: AugmentConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        num_workers: int = 0,
+        processes: Processes | None = None,
     ) -> None:
         size = split.images.shape[1]
+        self.processes = processes or Processes()
+        if batch_size < self.processes.size:
+            raise UserError(
+                f"--batch-size is {batch_size}, and each of the {self.processes.size} processes needs an image of it: "
+                "start fewer processes, or give larger batches."
+            )
         if config.cutout_size > size:
             raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
-        self.images = torch.from_numpy(split.images).to(device)
+        self.workers = None
+        if config.pipeline == "albumentations":
+            load_albumentations()
+            pipeline = Pipeline(config, seed, size)
+            self.workers = Workers(pipeline, num_workers=num_workers, pinned=device.type == "cuda")
+        self.images = torch.from_numpy(split.images).to("cpu" if self.workers else device)
         self.labels = torch.from_numpy(split.labels).to(device)
         self.config = config
         self.batch_size = batch_size
@@ -45,10 +71,34 @@ class TrainLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
         count, size = len(self.labels), self.images.shape[1]
-        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size).to(self.images.device)
-        for start in range(first_step * self.batch_size, count, self.batch_size):
-            batch = draws.take(slice(start, start + self.batch_size))
-            yield augment(self.images[batch.order], batch, self.config), self.labels[batch.order]
+        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
+        starts = range(first_step * self.batch_size, count, self.batch_size)
+        places = [self.processes.part(start, min(start + self.batch_size, count)) for start in starts]
+        if self.workers is None:
+            draws = draws.to(self.images.device)
+            for place in places:
+                batch = draws.take(place)
+                yield augment(self.images[batch.order], batch, self.config, epoch=epoch), self.labels[batch.order]
+        else:
+            order, pixels = draws.order.numpy(), self.images.numpy()
+            tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
+            labels = self.labels[draws.order.to(self.labels.device)]
+            for place, images in zip(places, self.workers.batches(tasks), strict=True):
+                here = images.to(labels.device, non_blocking=True)
+                yield at_train_size(here, self.config, epoch), labels[place]
+
+    def close(self) -> None:
+        """End the worker processes, where there are any."""
+        if self.workers is not None:
+            self.workers.close()
+
+    def weight(self, number: int) -> float:
+        """What this process's mean over its images weighs in the mean of all processes' means, in a step counted over
+        the whole run, so that every image of the batch counts alike: 1 where all have as many."""
+        start = number % len(self) * self.batch_size
+        stop = min(start + self.batch_size, len(self.labels))
+        mine = self.processes.part(start, stop)
+        return self.processes.size * (mine.stop - mine.start) / (stop - start)
 
 
 class EvalLoader:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar100.config import ModelConfig
+from cifar100.convolution import Conv3x3
 from cifar100.errors import UserError
 
 
@@ -27,9 +29,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = Conv3x3(in_channels, out_channels, stride=stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = Conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
@@ -38,9 +40,9 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return F.relu(out + self.downsample(x), inplace=True)
+        return F.relu(out + self.downsample(x))
 
 
 class ResNet(nn.Module):
@@ -51,7 +53,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depths: tuple[int, int, int, int], num_classes: int, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.conv1 = Conv3x3(3, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _stage(depths[0], width, width, stride=1)
         self.layer2 = _stage(depths[1], width, 2 * width, stride=2)
@@ -63,7 +65,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, width, H, W]
+        x = F.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
         x = self.layer1(x)  # [B, width, H, W]
         x = self.layer2(x)  # [B, 2 width, H/2, W/2]
         x = self.layer3(x)  # [B, 4 width, H/4, W/4]
@@ -96,6 +98,15 @@ def build_model(name: str, num_classes: int) -> ResNet:
     return networks[name](num_classes)
 
 
+def initialize(model: ResNet, config: ModelConfig) -> None:
+    """Change how a fresh network starts, as `config` says; with the baseline's settings nothing is changed."""
+    for block in model.modules():
+        if config.identity_init and isinstance(block, Conv3x3):
+            nn.init.dirac_(block.weight.data[: block.in_channels])
+        if config.zero_init_residual and isinstance(block, BasicBlock):
+            nn.init.zeros_(block.bn2.weight)
+
+
 def count_parameters(model: nn.Module) -> int:
     """How many trainable numbers the model has."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -111,7 +122,7 @@ def layer_table(model: nn.Module, image_size: int = 32) -> list[tuple[str, str, 
             def note(layer: nn.Module, _inputs: object, output: Tensor, name: str = name) -> None:
                 kind = type(layer).__name__
                 if isinstance(layer, nn.Conv2d):
-                    kind += f" {layer.kernel_size[0]}x{layer.kernel_size[1]}/{layer.stride[0]}"
+                    kind = f"Conv2d {layer.kernel_size[0]}x{layer.kernel_size[1]}/{layer.stride[0]}"
                 rows.append((name, kind, tuple(output.shape[1:]), count_parameters(layer)))
 
             hooks.append(module.register_forward_hook(note))

@@ -1,36 +1,129 @@
-"""The optimizer, its parameter groups, and the learning rate of every step."""
+"""The optimizers, their parameter groups, and the learning rate of every step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar100.config import OptimConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """SGD with momentum. Without `decay_norms`, batch-norm scales and all biases are spared weight decay."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in parameters if config.decay_norms or parameter.ndim > 1]
-    spared = [parameter for parameter in parameters if not config.decay_norms and parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-    )
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, with a parameter group for each treatment.
+
+    A group's `lr_factor` is what its rate is to the step's (`set_rate`).
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        is_vector = parameter.ndim <= 1
+        by_muon = config.optimizer == "muon" and parameter.ndim == 4
+        decay = 0.0 if by_muon or (is_vector and not config.decay_norms) else config.weight_decay
+        factor = config.muon_lr / config.lr if by_muon else 1.0
+        if name.startswith("fc."):
+            factor = config.head_lr_factor
+        elif is_vector and name.endswith("bias"):
+            factor = config.norm_bias_lr_factor
+        groups.setdefault((decay, factor, by_muon), []).append(parameter)
+    keys = ("weight_decay", "lr_factor", "orthogonal")
+    settings: list[dict[str, Any]] = [
+        {"params": parameters} | dict(zip(keys, key, strict=True)) for key, parameters in groups.items()
+    ]
+    kind = Muon if config.optimizer == "muon" else torch.optim.SGD
+    return kind(settings, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give each parameter group its own rate, by the step's."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("lr_factor", 1.0)
+
+
+class Muon(torch.optim.Optimizer):
+    """SGD with momentum whose updates of the groups marked `orthogonal` are orthogonalised.
+
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/: of the momentum, as a matrix [out, in * 3 * 3], only
+    the directions are kept, and all get the same length. A batch norm follows each convolution, so the length of its
+    weights does nothing but set the pace; it is held at sqrt(out), as in the author's airbench94_muon, and needs no
+    weight decay. The other groups are updated as by torch.optim.SGD.
+    """
+
+    def __init__(self, params: Iterable[Any], *, lr: float, momentum: float, nesterov: bool) -> None:
+        defaults = {"momentum": momentum, "nesterov": nesterov, "weight_decay": 0.0, "orthogonal": False}
+        super().__init__(params, {"lr": lr} | defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update every parameter that has a gradient. A closure is not supported."""
+        if closure is not None:
+            raise ValueError("Muon takes no closure.")
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            updates = [self._update(parameter, parameter.grad, group) for parameter in parameters]
+            if group["orthogonal"]:
+                updates = _orthogonal(updates)
+                for parameter in parameters:
+                    parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp(min=1e-7))
+            for parameter, update in zip(parameters, updates, strict=True):
+                parameter.add_(update, alpha=-group["lr"])
+
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """What SGD would subtract, but for the rate: the gradient, with decay and momentum."""
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = gradient.clone()
+        else:
+            state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        momentum = state["momentum_buffer"]
+        return gradient.add(momentum, alpha=group["momentum"]) if group["nesterov"] else momentum
+
+
+def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
+    """Each [out, in, H, W], orthogonalised as the matrix [out, in * H * W]; those of one shape together, for speed."""
+    places: dict[torch.Size, list[int]] = {}
+    for place, update in enumerate(updates):
+        places.setdefault(update.shape, []).append(place)
+    results = list(updates)
+    for (rows, channels, height, width), same in places.items():
+        # weights lie in channels_last: in that order they are matrices already
+        matrices = torch.stack([updates[place].permute(0, 2, 3, 1).flatten(1) for place in same])
+        for place, matrix in zip(same, orthogonalize(matrices), strict=True):
+            results[place] = matrix.view(rows, height, width, channels).permute(0, 3, 1, 2)
+    return results
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """[N, rows, columns] -> about the nearest matrices whose singular values are all 1; float32, computed in bf16.
+
+    A quintic Newton-Schulz iteration with Jordan's coefficients (3.4445, -4.7750, 2.0315), which reach 0.7..1.2 in five
+    steps rather than 1 at last.
+    """
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if is_tall else matrices).bfloat16()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+        x = factor @ x
+    return (x.mT if is_tall else x).float()
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: OptimConfig) -> float:
-    """The rate of a step, counted from 0 over the whole run: linear warmup to `lr`, then half a cosine to 0.
+    """The rate of a step, counted from 0 over the whole run: linear warmup to `lr`, then down to 0.
 
-    The cosine is that of SGDR without restarts (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983).
+    Down by half a cosine, that of SGDR without restarts (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983),
+    or in a straight line.
     """
     warmup = config.warmup_epochs * steps_per_epoch
     total = config.epochs * steps_per_epoch
     if step < warmup:
         return config.lr * (step + 1) / max(1.0, math.ceil(warmup))
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    passed = (step - warmup) / (total - warmup)
+    return config.lr * (1 - passed if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * passed)))

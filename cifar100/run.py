@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from cifar100.dataset import Dataset, Split
 from cifar100.device import Compute
 from cifar100.errors import RunFailed, UserError
 from cifar100.evaluate import BATCH_SIZE, Evaluation, evaluate_model
-from cifar100.journal import COLUMNS, Journal, Progress
+from cifar100.journal import COLUMNS, Journal, NoJournal, Progress
 from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
 from cifar100.optim import learning_rate
+from cifar100.processes import Processes
 from cifar100.report.curves import draw_curves
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
@@ -45,7 +47,7 @@ class LoopState:
 
 @dataclass(kw_only=True)
 class Run:
-    """The parts of one training run."""
+    """The parts of one training run; one in each process, and of several processes the first one's writes."""
 
     config: Config
     recipe: str
@@ -57,17 +59,21 @@ class Run:
     step: TrainStep
     loader: TrainLoader
     folder: RunFolder
-    journal: Journal
+    journal: Journal | NoJournal
+    processes: Processes = field(default_factory=Processes)
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
     elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
 
     def read_sums(self) -> None:
-        """Bring the running sums from the device into the state. Raises RunFailed where a loss was not finite."""
-        self.state.loss_sum, self.state.correct = self.step.loss_sum.item(), int(self.step.correct.item())
-        self.state.seen = self.step.seen
-        bad = int(self.step.first_bad.item())
+        """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
+        was not finite."""
+        step, state = self.step, self.state
+        mine = (step.loss_sum.item(), int(step.correct.item()), step.seen, int(step.first_bad.item()))
+        loss_sums, corrects, seens, first_bads = zip(*self.processes.gather(mine), strict=True)
+        state.loss_sum, state.correct, state.seen = sum(loss_sums), sum(corrects), sum(seens)
+        bad = min((number for number in first_bads if number >= 0), default=-1)
         if bad >= 0:
             epoch, step = divmod(bad, len(self.loader))
             saved = self.folder.last.exists() or self.folder.best.exists()
@@ -129,7 +135,8 @@ class Run:
         return row
 
     def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
-        """The model as it is now, on a split."""
+        """The model as it is now, on a split; all processes take part."""
+        self.processes.equalise(self.model)
         return evaluate_model(
             self.model,
             split,
@@ -138,12 +145,15 @@ class Run:
             config=self.config.augment,
             compute=compute,
             batch_size=min(BATCH_SIZE, 2 * self.config.optim.batch_size),  # in no more memory than training takes
+            processes=self.processes,
         )
 
     def save(self, path: Path, chosen_on: str) -> None:
         """Write a checkpoint of this moment. Raises RunFailed, leaving what is there, where a weight is no number."""
         self.read_sums()
         self.read_clocks()
+        if not self.processes.leads:
+            return
         config, dataset = self.config, self.dataset
         checkpoint = Checkpoint(
             model=config.model.model,
@@ -174,7 +184,8 @@ class Run:
         """Put the run where the checkpoint, whose weights `load_state` loaded, left it; cut the metrics files back."""
         self.state = LoopState(**checkpoint.loop)
         self.history = list(checkpoint.history)
-        self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
+        if self.processes.leads:  # the sums so far count once
+            self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
         self.training, self.elapsed = Stopwatch(self.state.train_seconds), Stopwatch(self.state.elapsed_seconds)
         self.journal.rewrite(self.history)
         for complaint in complaints:
@@ -190,7 +201,8 @@ class Run:
 
     def _ground(self) -> str:
         """What the rounding of a run depends on, beside its settings and versions."""
-        return f"{self.compute}{', compiled' if self.config.run.compile else ''}"
+        together = f"{self.processes}, " if self.processes.size > 1 else ""
+        return f"{together}{self.compute}{', compiled' if self.config.run.compile else ''}"
 
     def introduce(self, moved: Path | None) -> None:
         """The first lines of a run: what, on which images, where and why there, with which settings."""
@@ -198,10 +210,17 @@ class Run:
         parameters = count_parameters(self.model)
         say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {self.recipe}")
         say(f"Data      {self.dataset}")
+        for note in self.dataset.notes:
+            say(f"          {note}")
+        if not self.dataset.superclasses:
+            say("          no superclasses: their accuracy is left out")
         if self.eval_name == "val":
             say(f"          {len(self.eval_split):,} train images held out to choose the best checkpoint on")
         say(f"Device    {self.compute}")
-        if config.run.num_workers:
+        if self.processes.size > 1:
+            norm = "over the images of all" if config.model.sync_bn else "over each process's own images"
+            say(f"          {self.processes}; each takes its part of every batch, batch norm {norm}")
+        if config.run.num_workers and config.augment.pipeline == "batched":
             say(f"          --num-workers {config.run.num_workers} has no effect: images are augmented on the device")
         differing = config.differences(Config())
         told = ", ".join(f"{name} {mine} ({baseline})" for name, (mine, baseline) in differing.items())
@@ -222,6 +241,8 @@ class Run:
         """The last lines of a run: the headline figure, in fp32, of the last epoch's weights on the test set."""
         compute = Compute(self.compute.device, "fp32", "for the headline figure")
         evaluation = self.evaluate(compute, self.dataset.test, "test")
+        if not self.processes.leads:
+            return
         circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
         circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
         self.folder.write_json(self.folder.evaluation, evaluation.to_json() | circumstances)
@@ -233,7 +254,9 @@ class Run:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
         say(draw_curves(self.history, folder.curves, title=title))
-        say(f"Next      cifar100 evaluate {folder.best}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
+        data_dir = self.config.run.data_dir
+        where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
+        say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
 
 
 def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar100.device import Compute
+from cifar100.optim import set_rate
 
 
 class TrainStep:
@@ -14,6 +17,9 @@ class TrainStep:
 
     `loss_sum` (of smoothed losses), `correct` and `seen` run over the images since `reset_sums`. `first_bad` is the
     number of the first step whose loss was not finite, -1 where there was none; reading any of them waits.
+
+    Where several processes train together, `model` is the wrapped one (`Processes.replicate`), which averages their
+    gradients in the backward pass; `weight`, of a step's number, is what the loss of this process's images counts.
     """
 
     def __init__(
@@ -24,11 +30,13 @@ class TrainStep:
         *,
         label_smoothing: float,
         compiled: bool = False,
+        weight: Callable[[int], float] = lambda _number: 1.0,
     ) -> None:
         self.forward = torch.compile(model, dynamic=False) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
         self.label_smoothing = label_smoothing
+        self.weight = weight
         # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self.first_bad = torch.tensor(-1, device=compute.device)
@@ -42,13 +50,15 @@ class TrainStep:
 
     def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         """Update the weights on images [B, 3, S, S] and labels [B]; `number` counts the run's steps from 0."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self.optimizer, learning_rate)
         with self.compute.autocast():
             logits = self.forward(images)  # [B, classes]
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+            if len(labels):
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+            else:  # a last batch of fewer images than processes: this one only joins in the averaging
+                loss = logits.float().sum()
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss * self.weight(number)).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

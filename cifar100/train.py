@@ -3,6 +3,7 @@
 python train.py                      the baseline recipe, 100 epochs
 python train.py --recipe fast        any flag of `cifar100 train` works; --help lists them
 python train.py --resume             go on with an interrupted run, exactly
+torchrun --nproc-per-node 2 train.py         the same training, by two processes
 """
 
 from __future__ import annotations
@@ -13,10 +14,7 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import os
-import signal
-import threading
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +22,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar100.albumentations_pipeline import worker_died
 from cifar100.config import Config
-from cifar100.dataset import hold_out, load_dataset
-from cifar100.device import choose_compute, is_out_of_memory
+from cifar100.dataset import Dataset, Split, hold_out, load_dataset
+from cifar100.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
 from cifar100.errors import RunFailed
-from cifar100.journal import Journal
+from cifar100.journal import Journal, NoJournal
 from cifar100.loader import TrainLoader
-from cifar100.model import build_model
+from cifar100.model import build_model, initialize
 from cifar100.optim import build_optimizer, learning_rate
+from cifar100.processes import Processes, join
 from cifar100.run import Run, load_state, refuse_changes
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
+from cifar100.stop_signals import StopSignals, name_of
 from cifar100.stopwatch import Stopwatch
 
 PROGRESS_SECONDS = 0.5
@@ -61,60 +62,104 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     anything is touched; RunFailed where the loss stops being a number, memory runs out, or the disk refuses: the last
     good checkpoint is then in place.
     """
-    config = config or Config()
-    compute = choose_compute(config.run.device, config.run.precision)
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
-    train_split, held_out = hold_out(dataset, config.data.val_fraction)
-    seed, batch_size = config.optim.seed, config.optim.batch_size
+    with join() as processes:  # one, unless torchrun started more
+        return _train(processes, *_common_settings(processes, config or Config(), recipe, resume))
 
-    torch.manual_seed(seed)
+
+def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Split | None, TrainLoader]:
+    """Where to compute, the dataset, what of its train split is held out, and the batches of the rest."""
+    with processes.together():
+        compute = choose_compute(
+            config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
+        )
+        if compute.device.type == "cpu":
+            keep_freed_memory()
+        say = print if processes.leads else _silently
+        downloads = processes.local_rank == 0  # what is missing; the others of its machine then find it
+        dataset = load_dataset(config, say=say) if downloads else None
+    with processes.together():
+        dataset = dataset or load_dataset(config, say=say)
+        train_split, held_out = hold_out(dataset, config.data.val_fraction)
+        loader = TrainLoader(
+            train_split,
+            config.augment,
+            batch_size=config.optim.batch_size,
+            seed=config.optim.seed,
+            device=compute.device,
+            num_workers=config.run.num_workers,
+            processes=processes,
+        )
+    images = (dataset.published.name, dataset.train.fingerprint, dataset.test.fingerprint)
+    processes.refuse_differences({"device": compute.device.type, "precision": compute.precision, "dataset": images})
+    processes.connect(compute.device, config.run.peer_seconds)
+    return compute, dataset, held_out, loader
+
+
+def _train(processes: Processes, config: Config, recipe: str, resume: bool) -> TrainResult:
+    compute, dataset, held_out, loader = _prepare(processes, config)
+
+    torch.manual_seed(config.optim.seed)
     model = build_model(config.model.model, len(dataset.classes))
+    initialize(model, config.model)
     model = compute.place(model)
+    replica = processes.replicate(model, sync_bn=config.model.sync_bn)
     optimizer = build_optimizer(model, config.optim)
     step = TrainStep(
-        model, optimizer, compute, label_smoothing=config.optim.label_smoothing, compiled=config.run.compile
+        replica,
+        optimizer,
+        compute,
+        label_smoothing=config.optim.label_smoothing,
+        compiled=config.run.compile,
+        weight=loader.weight,
     )
-    loader = TrainLoader(train_split, config.augment, batch_size=batch_size, seed=seed, device=compute.device)
 
     folder = RunFolder(config.run.run_dir)
-    resumed = folder.newest_checkpoint() if resume else None
+    resumed = processes.first(folder.newest_checkpoint) if resume else None
     if resumed is not None:
         path, checkpoint, _ = resumed
         refuse_changes(path, checkpoint, config, dataset)
         load_state(path, checkpoint, model, step)
         recipe = checkpoint.recipe
-    with folder:
-        moved = None if resume else folder.move_previous()
-        with Journal(folder, resume=resume) as journal, StopSignals() as stop:
-            run = Run(
-                config=config,
-                recipe=recipe,
-                compute=compute,
-                dataset=dataset,
-                eval_split=dataset.test if held_out is None else held_out,
-                eval_name="test" if held_out is None else "val",
-                model=model,
-                step=step,
-                loader=loader,
-                folder=folder,
-                journal=journal,
-            )
-            try:
+    with ExitStack() as held, StopSignals(quiet=processes.size > 1) as stop:
+        moved, journal = None, NoJournal()
+        held.enter_context(closing(loader))
+        with processes.together():
+            if processes.leads:  # the only one that writes
+                held.enter_context(folder)
+                moved = None if resume else folder.move_previous()
+                journal = held.enter_context(Journal(folder, resume=resume))
+        run = Run(
+            config=config,
+            recipe=recipe,
+            compute=compute,
+            dataset=dataset,
+            eval_split=dataset.test if held_out is None else held_out,
+            eval_name="test" if held_out is None else "val",
+            model=model,
+            step=step,
+            loader=loader,
+            folder=folder,
+            journal=journal,
+            processes=processes,
+        )
+        try:
+            if processes.leads:
                 run.introduce(moved)
-                if resumed is not None:
-                    run.restore(*resumed)
-                stopped_by = _loop(run, stop)
-                if not stopped_by:
-                    run.conclude()
-            except Exception as error:
-                failure = _out_of_memory(batch_size) if is_out_of_memory(error) else error
-                if isinstance(failure, RunFailed):  # the log of an overnight run must say how it ended
-                    with suppress(RunFailed):
-                        journal.log_only(str(failure))
-                if failure is error:
-                    raise
-                raise failure from error
-            return TrainResult(run.history, model.eval(), folder.path, stopped_by)
+            if resumed is not None:
+                run.restore(*resumed)
+            stopped_by = _loop(run, stop)
+            if not stopped_by:
+                run.conclude()
+        except Exception as error:
+            failure = _out_of_memory(config.optim.batch_size) if is_out_of_memory(error) else worker_died(error)
+            failure = failure or processes.explained(error)
+            if isinstance(failure, RunFailed):  # the log of an overnight run must say how it ended
+                with suppress(RunFailed):
+                    journal.log_only(str(failure))
+            if failure is error:
+                raise
+            raise failure from error
+        return TrainResult(run.history, model.eval(), folder.path, stopped_by)
 
 
 def _loop(run: Run, stop: StopSignals) -> str:
@@ -138,19 +183,24 @@ def _loop(run: Run, stop: StopSignals) -> str:
             state.step += 1
             steps_here += 1
 
-            if since_shown.seconds >= PROGRESS_SECONDS:
+            look, save, stopping = run.processes.agree(
+                since_shown.seconds >= PROGRESS_SECONDS, since_save.seconds >= config.run.save_seconds, stop.number
+            )
+            if look:
                 run.read_sums()
                 run.read_clocks()
                 journal.progress(run.progress(rate, timed=steps_here >= 20))
                 since_shown.restart()
-            if stop.name or since_save.seconds >= config.run.save_seconds:
+            if save or stopping:
                 run.save(folder.last, "the latest step")
                 since_save.restart()
-            if stop.name:
-                journal.say(f"Stopped by {stop.name} at epoch {epoch + 1}, step {state.step}. Saved; --resume goes on.")
-                return stop.name
+            if stopping:
+                name = name_of(stopping)
+                journal.say(f"Stopped by {name} at epoch {epoch + 1}, step {state.step}. Saved; --resume goes on.")
+                return name
 
-        if state.eval_seconds > SLOW_EVALUATION_SECONDS:  # who asks it to stop during that may not wait for its end
+        (is_slow,) = run.processes.agree(state.eval_seconds > SLOW_EVALUATION_SECONDS)
+        if is_slow:  # who asks it to stop during that may not wait for its end
             run.save(folder.last, "the latest step")
             since_save.restart()
         last = epoch + 1 == epochs
@@ -160,7 +210,8 @@ def _loop(run: Run, stop: StopSignals) -> str:
             run.save(folder.best, f"the best top-1 on {row['split']}")
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(folder.checkpoint(epoch + 1), f"every {config.run.checkpoint_every} epochs")
-        stopped_by = stop.name or ("--stop-after" if epoch + 1 == config.run.stop_after and not last else "")
+        (stopping,) = run.processes.agree(stop.number)
+        stopped_by = name_of(stopping) or ("--stop-after" if epoch + 1 == config.run.stop_after and not last else "")
         if stopped_by or last:
             run.save(folder.last, "the latest epoch")
         journal.epoch(run.history, epochs)
@@ -170,37 +221,23 @@ def _loop(run: Run, stop: StopSignals) -> str:
     return ""
 
 
+def _common_settings(processes: Processes, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:
+    """What process 0 was asked for, in every process; only where the data lies is each machine's own matter."""
+    first, recipe, resume = processes.first(lambda: (config, recipe, resume))
+    if not resume:  # of a run that goes on, process 0 alone need know the settings
+        processes.refuse_differences(config.replace(data_dir=None, run_dir=first.run.run_dir).flat())
+    return first.replace(data_dir=config.run.data_dir), recipe, resume
+
+
+def _silently(_text: str) -> None:
+    pass
+
+
 def _out_of_memory(batch_size: int) -> RunFailed:
     return RunFailed(
         f"Out of memory at {batch_size} images a step. Give --batch-size {max(1, batch_size // 2)} or less, or lower "
         "batch_size in config.py; lower --lr by the same factor."
     )
-
-
-class StopSignals:
-    """In this context the first SIGINT (Ctrl-C), SIGTERM or SIGHUP is only noted, in `name`; a second one acts."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopSignals:
-        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
-            for number in map(signal.Signals.__getitem__, names):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: object) -> None:
-        if self.name:
-            raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
-        with suppress(OSError):  # print is not safe here
-            os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
 
 
 if __name__ == "__main__":

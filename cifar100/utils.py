@@ -3,7 +3,7 @@
 train_loader, test_loader = get_data_loaders()
 for images, labels in train_loader: ...
 
-python utils.py       each augmentation with its parameters, its speed, a picture of its results; the classes
+python utils.py       each augmentation with its parameters, both pipelines' speed, a picture; the classes
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import io
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from cifar100 import augment
+from cifar100 import albumentations_pipeline, augment
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import Config
 from cifar100.dataset import Dataset, load_dataset
@@ -40,43 +41,80 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
     """The train loader (augmented, in a new order each epoch) and the test loader (normalised, in order).
 
     Each yields images float32 [B, 3, S, S] and labels int64 [B], on the device that training would use.
-    Raises UserError where the dataset is not found, or damaged.
+    Raises UserError where the dataset is not found, or damaged, or where albumentations is asked for and missing.
     """
     config = config or Config()
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
-    train_loader = TrainLoader(
-        dataset.train, config.augment, batch_size=config.optim.batch_size, seed=config.optim.seed, device=device
+    return train_loader(dataset, config, device), EvalLoader(
+        dataset.test, config.augment, batch_size=BATCH_SIZE, device=device
     )
-    return train_loader, EvalLoader(dataset.test, config.augment, batch_size=BATCH_SIZE, device=device)
+
+
+def train_loader(dataset: Dataset, config: Config, device: torch.device) -> TrainLoader:
+    """The train loader of these settings."""
+    return TrainLoader(
+        dataset.train,
+        config.augment,
+        batch_size=config.optim.batch_size,
+        seed=config.optim.seed,
+        device=device,
+        num_workers=config.run.num_workers,
+    )
 
 
 def preview(config: Config, picture: Path) -> str:
-    """Describe and time the training pipeline, and write a picture of it; the report as text."""
-    dataset = load_dataset(config.data.dataset, config.run.data_dir)
+    """Describe and time both training pipelines, and write a picture of them; the report as text."""
+    dataset = load_dataset(config)
     device = choose_compute(config.run.device, config.run.precision).device
-    batch_size = config.optim.batch_size
-    loader = TrainLoader(dataset.train, config.augment, batch_size=batch_size, seed=config.optim.seed, device=device)
+    loader = train_loader(dataset, config.replace(pipeline="batched"), device)
     images, labels = next(iter(loader))
-    replace_file(picture, _as_png(draw_samples(dataset, loader, config)))
+    missing = _why_missing()
+    replace_file(picture, _as_png(draw_samples(dataset, config, albumentations=not missing)))
+    theirs = albumentations_pipeline.describe(config.augment, dataset.image_size)
+    steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in theirs]
     lines = [
         str(dataset),
+        *(f"  {note}" for note in dataset.notes),
         "",
         "Augmentation of training images, in order; test images are only normalised",
         *(f"  {name:<24}{what}" for name, what in augment.describe(config.augment)),
+        f"The same with --pipeline albumentations{f': {missing}' if missing else ''}",
+        *(f"  {name:<24}{what}" for name, what in steps if not missing),
         "",
         f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
-        f"Originals, each beside five augmented versions: {picture}",
+        *([] if missing else [_speed_of_albumentations(dataset, config, device)]),
+        f"Originals, each beside augmented versions: {printable(picture)}",
         "",
         *class_list(dataset),
     ]
     return "\n".join(lines)
 
 
-def images_per_second(loader: TrainLoader, seconds: float = 2.0) -> float:
+def _why_missing() -> str:
+    """Why albumentations cannot be used, in a few words with the remedy; "" where it can."""
+    try:
+        albumentations_pipeline.load_albumentations()
+    except UserError as error:
+        return str(error).removeprefix("--pipeline albumentations: ")
+    return ""
+
+
+def _speed_of_albumentations(dataset: Dataset, config: Config, device: torch.device) -> str:
+    told = []
+    for num_workers in (0, 1, 2):
+        loader = train_loader(dataset, config.replace(pipeline="albumentations", num_workers=num_workers), device)
+        with closing(loader):
+            told.append(f"{images_per_second(loader):,.0f}")
+    return "albumentations gives {} in this process, {} with --num-workers 1, {} with 2".format(*told)
+
+
+def images_per_second(loader: TrainLoader, seconds: float = 1.0) -> float:
     """Augmented images a second that a loader gives on its own, measured over about so many seconds."""
+    for _ in range(2):  # worker processes start with the first epoch, and all are there when the second begins
+        next(loader.epoch(0))
     served, watch = 0, Stopwatch()
     while watch.seconds < seconds:
         for images, _ in loader:
@@ -90,7 +128,9 @@ def images_per_second(loader: TrainLoader, seconds: float = 2.0) -> float:
 def class_list(dataset: Dataset) -> list[str]:
     """The classes as lines: by superclass, each with its id, where there are superclasses."""
     if not dataset.superclasses:
-        return [f"{i:>3} {name}" for i, name in enumerate(dataset.classes)]
+        return [f"{len(dataset.classes)} classes, with their ids"] + [
+            f"  {i:>3} {printable(name)}" for i, name in enumerate(dataset.classes)
+        ]
     lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
     for group, title in enumerate(dataset.superclasses):
         members = [i for i, of in enumerate(dataset.superclass_of) if of == group]
@@ -99,33 +139,52 @@ def class_list(dataset: Dataset) -> list[str]:
 
 
 def draw_samples(
-    dataset: Dataset, loader: TrainLoader, config: Config, *, images: int = 8, epochs: int = 5
+    dataset: Dataset, config: Config, *, albumentations: bool = False, images: int = 8, epochs: int = 5
 ) -> Image.Image:
-    """A picture: a row an image, the original first and then what training sees of it in the first epochs."""
+    """A picture: a row an image, the original first and then what training sees of it in the first epochs.
+
+    `albumentations` adds what it would see of it through that pipeline.
+    """
     rng = np.random.default_rng(config.optim.seed)
     images = min(images, len(dataset.train))
-    rows = torch.from_numpy(rng.choice(len(dataset.train), images, replace=False)).to(loader.images.device)
-    columns = [loader.images[rows].cpu().numpy()]
+    rows = rng.choice(len(dataset.train), images, replace=False)
+    originals = dataset.train.images[rows]
+    columns = [("", "original", originals)]
     mean, std = np.array(config.augment.mean), np.array(config.augment.std)
-    count, size = len(dataset.train), dataset.image_size
+    count, size, seed = len(dataset.train), dataset.image_size, config.optim.seed
+
+    def visible(results: torch.Tensor) -> np.ndarray:
+        return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
+
     for epoch in range(epochs):
-        draws = augment.draw_epoch(config.augment, seed=config.optim.seed, epoch=epoch, count=count, size=size)
-        mine = draws.take(draws.order.argsort()[rows.cpu()]).to(rows.device)
-        result = augment.augment(loader.images[rows], mine, config.augment)
-        columns.append(((result.permute(0, 2, 3, 1).cpu().numpy() * std + mean) * 255).clip(0, 255).astype(np.uint8))
+        draws = augment.draw_epoch(config.augment, seed=seed, epoch=epoch, count=count, size=size)
+        mine = draws.take(draws.order.argsort()[rows])
+        results = augment.augment(torch.from_numpy(originals), mine, config.augment)
+        columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
+    if albumentations:
+        pipeline = albumentations_pipeline.Pipeline(config.augment, seed, size)
+        for epoch in range(epochs):
+            results = pipeline[epoch, rows.tolist(), originals]
+            columns.append(("albumentations", f"epoch {epoch + 1}", visible(results)))
 
     zoom, gap, margin, name_width = max(1, 96 // size), 8, 24, 130
-    cell = size * zoom + gap
-    sheet = Image.new("RGB", (name_width + cell * len(columns) + 2 * margin, cell * images + margin * 2), "white")
+    cell, top = size * zoom + gap, margin + 16
+    width = name_width + cell * len(columns) + gap * 2 + 2 * margin
+    sheet = Image.new("RGB", (width, cell * images + top + margin), "white")
     pen = ImageDraw.Draw(sheet)
-    for column, pixels in enumerate(columns):
-        left = margin + name_width + column * cell + (gap if column else 0)
-        pen.text((left, 6), "original" if column == 0 else f"epoch {column}", fill="black")
+    left, before = margin + name_width, ""
+    for group, title, pixels in columns:
+        if group != before:
+            left += gap
+            pen.text((left, 6), group, fill="black")
+            before = group
+        pen.text((left, 22), title, fill="black")
         for row, image in enumerate(pixels):
             tile = Image.fromarray(image).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
-            sheet.paste(tile, (left, margin + row * cell))
-    for row, label in enumerate(dataset.train.labels[rows.cpu().numpy()]):
-        pen.text((margin, margin + row * cell + cell // 2 - 8), dataset.classes[label], fill="black")
+            sheet.paste(tile, (left, top + row * cell))
+        left += cell
+    for row, label in enumerate(dataset.train.labels[rows]):
+        pen.text((margin, top + row * cell + cell // 2 - 8), printable(dataset.classes[label])[:20], fill="black")
     return sheet
 
 

@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,14 @@ def assert_one_sentence(message: str, *names: object) -> None:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 train and 100 test images in the official layout."""
     return write_official(tmp_path_factory.mktemp("tiny"), train_per_class=2, test_per_class=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images are kept in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

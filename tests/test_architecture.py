@@ -12,8 +12,20 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "text", "files", "stopwatch", "classes", "config", "device"},
-    {"dataset", "augment", "images", "model", "optim", "metrics", "checkpoint", "run_folder", "journal"},
+    {"errors", "text", "files", "stopwatch", "progress", "classes", "config", "device", "processes", "stop_signals"},
+    {
+        "dataset",
+        "augment",
+        "albumentations_pipeline",
+        "images",
+        "convolution",
+        "model",
+        "optim",
+        "metrics",
+        "checkpoint",
+        "run_folder",
+        "journal",
+    },
     {"loader", "step"},
     {"evaluate", "inference"},
     {"report"},
@@ -77,7 +89,7 @@ LIGHT = [
     ("cifar100", {"torch", "numpy", "PIL", "tyro", "rich", "matplotlib"}),
     ("cifar100.inference", {"torch", "tyro", "rich", "matplotlib"}),
     ("cifar100.cli", {"torch", "numpy", "PIL", "matplotlib"}),
-    ("cifar100.train", {"PIL", "tyro", "rich", "matplotlib"}),
+    ("cifar100.train", {"PIL", "tyro", "rich", "matplotlib", "albumentations", "cv2"}),
 ]
 
 

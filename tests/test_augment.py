@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cifar100.augment import Draws, augment, crop, cutout, describe, draw_epoch, flip, normalize
+from cifar100.augment import Draws, augment, crop, cutout, describe, draw_epoch, flip, normalize, scale
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
@@ -205,6 +205,37 @@ def test_about_the_asked_share_is_flipped_or_cut(setting: str, name: str, probab
     count = 20_000
     share = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
     assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
+
+
+def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
+    config = AugmentConfig(alternating_flip=True)
+    by_row = []
+    for epoch in range(4):
+        draws = some_draws(config, epoch=epoch, count=1000)
+        by_row.append(draws.flipped[draws.order.argsort()])
+    assert torch.equal(by_row[0], ~by_row[1])
+    assert torch.equal(by_row[0], by_row[2])
+    assert 0.4 < by_row[0].float().mean() < 0.6
+    assert not some_draws(AugmentConfig(alternating_flip=True, flip_probability=0)).flipped.any()
+
+
+@pytest.mark.parametrize(("epoch", "size"), [(0, 16), (1, 16), (2, 24), (3, 32), (9, 32)])
+def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
+    config = AugmentConfig(train_sizes=(16, 16, 24, 32))
+    images, draws = some_images(), some_draws(epoch=epoch)
+    result = augment(images, draws, config, epoch=epoch)
+    assert result.shape == (COUNT, 3, size, size)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    if size == SIZE:
+        assert torch.equal(result, augment(images, draws, AugmentConfig()))
+
+
+def test_scaling_is_pillows_antialiased_triangle() -> None:
+    """A uniform picture stays one, and a checkerboard, which sampling would alias, becomes grey."""
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
+    images = board.float().expand(2, 3, 32, 32)
+    assert (scale(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
+    torch.testing.assert_close(scale(torch.full((1, 3, 32, 32), 0.3), 20), torch.full((1, 3, 20, 20), 0.3))
 
 
 def test_cutout_of_size_zero_cuts_nothing() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -63,6 +66,27 @@ def test_precision_is_what_the_network_computes_in(hardware) -> None:
         with choose_compute("cpu", precision).autocast():
             assert layer(torch.zeros(1, 4)).dtype == dtype
     assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept() -> None:
+    """Memory that is freed and taken again needs no new pages from the system."""
+    code = """
+import resource, torch
+from cifar100.device import keep_freed_memory
+
+def pages_taken():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)  # 64 MiB, 16,384 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(min(pages_taken() for _ in range(6)), keep_freed_memory(), min(pages_taken() for _ in range(6)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, done, after = result.stdout.split()
+    assert int(before) > 1000
+    assert done == "True"
+    assert int(after) < 100
 
 
 @pytest.mark.parametrize(

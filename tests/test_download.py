@@ -17,6 +17,7 @@ import pytest
 from test_formats import cifar100_parquet, cifar100_pickles, some
 
 from cifar100.cli import main
+from cifar100.config import Config
 from cifar100.dataset import download as fetching
 from cifar100.dataset import load_dataset, read
 from cifar100.dataset.download import ARCHIVE, HUB_FILES, HUB_REPOSITORY, HUB_REVISION, fetch
@@ -265,7 +266,7 @@ def test_a_first_training_fetches_into_data(server: Server, tmp_path: Path, monk
 def test_a_named_folder_is_never_filled(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no dataset"):
-        load_dataset(data_dir=tmp_path / "empty")
+        load_dataset(Config().replace(data_dir=tmp_path / "empty"))
     monkeypatch.setenv("CIFAR100_DATA_DIR", str(tmp_path / "empty"))
     with pytest.raises(UserError, match="holds no dataset"):
         load_dataset()

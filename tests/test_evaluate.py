@@ -11,6 +11,7 @@ from conftest import untrained
 import cifar100.evaluate  # noqa: F401  the module, beside the function of the same name
 from cifar100.checkpoint import Checkpoint
 from cifar100.classes import CLASSES
+from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.errors import UserError
 from cifar100.evaluate import evaluate, table
@@ -26,7 +27,7 @@ def test_it_agrees_with_the_predictor_image_by_image(checkpoint: Checkpoint, tin
     checkpoint.save(tmp_path / "model.pth")
     evaluation = evaluate(tmp_path / "model.pth", data_dir=tiny_data, device="cpu")
     predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
-    test = load_dataset(data_dir=tiny_data).test
+    test = load_dataset(Config().replace(data_dir=tiny_data)).test
     named = [predictions[0].class_id for predictions in predictor.predict_batch(test.images, top_k=1)]
     assert evaluation.top1 == np.mean(np.array(named) == test.labels)
     assert evaluation.logits.argmax(axis=1).tolist() == named

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+from conftest import assert_one_sentence
 from PIL import Image
 from pyarrow import parquet
 
@@ -21,6 +22,7 @@ from cifar100.config import Config
 from cifar100.dataset import Dataset, find_folder, load_dataset, read, synthetic
 from cifar100.dataset.published import CIFAR10
 from cifar100.device import choose_compute
+from cifar100.errors import UserError
 from cifar100.loader import TrainLoader
 from cifar100.model import ResNet
 from cifar100.optim import build_optimizer
@@ -30,9 +32,9 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 def some(seed: int, count: int, classes: int) -> Rows:
-    """Random images uint8 [N, 32, 32, 3] and labels [N]."""
+    """Random images uint8 [N, 32, 32, 3] and labels [N], of every class where N allows."""
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, classes, count)
+    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.permutation(np.arange(count) % classes)
 
 
 def planes(images: np.ndarray) -> np.ndarray:
@@ -94,6 +96,22 @@ def cifar10_parquet(folder: Path, train: Rows, test: Rows) -> None:
         parquet.write_table(parquet_rows(*rows, "label"), folder / f"{name}-00000-of-00001.parquet")
 
 
+def class_folders(folder: Path, train: Rows, test: Rows, names: tuple[str, ...]) -> None:
+    for split, (images, labels) in (("train", train), ("test", test)):
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            target = folder / split / names[label]
+            target.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(target / f"{number}.png")
+
+
+def cifar100_folders(folder: Path, train: Rows, test: Rows) -> None:
+    class_folders(folder, train, test, CLASSES)
+
+
+def cifar10_folders(folder: Path, train: Rows, test: Rows) -> None:
+    class_folders(folder, train, test, CIFAR10.classes)
+
+
 Write = Callable[[Path, Rows, Rows], None]
 FORMATS: list[tuple[Write, int, str]] = [
     (cifar100_pickles, 100, "cifar-100-python"),
@@ -102,23 +120,25 @@ FORMATS: list[tuple[Write, int, str]] = [
     (cifar10_parquet, 10, "plain_text"),
     (cifar10_pickles, 10, "cifar-10-batches-py"),
     (cifar10_binary, 10, "cifar-10-batches-bin"),
+    (cifar100_folders, 100, ""),
+    (cifar10_folders, 10, ""),
 ]
 
 
 def written(tmp_path: Path, write: Write, classes: int, folder: str = "") -> Dataset:
     """Rows written in a format and read back; every format gets them in another order."""
-    images, labels = some(0, 60, classes)
-    order = np.random.default_rng(len(write.__name__)).permutation(60)
+    images, labels = some(0, 120, classes)
+    order = np.random.default_rng(len(write.__name__)).permutation(120)
     target = tmp_path / write.__name__ / folder
     target.mkdir(parents=True)
-    write(target, (images[order], labels[order]), some(1, 20, classes))
+    write(target, (images[order], labels[order]), some(1, 100, classes))
     return read(tmp_path / write.__name__)
 
 
 @pytest.mark.parametrize(("write", "classes", "folder"), FORMATS)
 def test_every_format_gives_back_what_was_written(tmp_path: Path, write: Write, classes: int, folder: str) -> None:
     dataset = written(tmp_path, write, classes, folder)
-    images, labels = some(0, 60, classes)
+    images, labels = some(0, 120, classes)
     expected = sorted((int(label), image.tobytes()) for image, label in zip(images, labels, strict=True))
     found = [
         (int(label), image.tobytes()) for image, label in zip(dataset.train.images, dataset.train.labels, strict=True)
@@ -180,13 +200,13 @@ def test_an_archive_is_found_where_a_folder_is(tmp_path: Path, monkeypatch: pyte
 def test_files_are_read_before_an_archive_of_them(tmp_path: Path) -> None:
     written(tmp_path, cifar100_pickles, 100)
     (tmp_path / "cifar100_pickles" / "cifar-100-python.tar.gz").write_text("not looked at")
-    assert len(read(tmp_path / "cifar100_pickles").train) == 60
+    assert len(read(tmp_path / "cifar100_pickles").train) == 120
 
 
 @pytest.mark.parametrize("classes", [100, 10])
 def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: int) -> None:
     datasets = [written(tmp_path, write, number) for write, number, _ in FORMATS if number == classes]
-    assert len(datasets) == 3
+    assert len(datasets) == 4
     assert len({dataset.train.fingerprint for dataset in datasets}) == 1
     weights = []
     for dataset in datasets:
@@ -200,6 +220,14 @@ def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: 
             step(images, labels, learning_rate=0.01, number=number)
         weights.append(model.state_dict())
     assert all(torch.equal(first, other[name]) for other in weights for name, first in weights[0].items())
+
+
+@pytest.mark.parametrize(("write", "classes", "folder"), FORMATS)
+def test_the_published_images_are_of_one_size(tmp_path: Path, write: Write, classes: int, folder: str) -> None:
+    written(tmp_path, write, classes, folder)
+    with pytest.raises(UserError) as error:
+        read(tmp_path / write.__name__, Config().replace(image_size=48))
+    assert_one_sentence(str(error.value), "48x48", "32x32", "--image-size")
 
 
 def test_made_up_images_are_never_verified() -> None:

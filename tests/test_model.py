@@ -1,17 +1,15 @@
-"""The network: its size, its layers, its start; the schedule that trains it."""
+"""The network: its size, its layers, its start."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 
 from cifar100.config import Config
 from cifar100.errors import UserError
-from cifar100.model import build_model, count_parameters, layer_table, resnet18, resnet34
-from cifar100.optim import learning_rate
+from cifar100.model import ResNet, build_model, count_parameters, initialize, layer_table, resnet18, resnet34
 
 
 def test_parameter_counts() -> None:
@@ -43,20 +41,29 @@ def test_an_unknown_model_is_named() -> None:
         build_model("resnet50", 10)
 
 
-def test_warmup_is_linear_and_the_cosine_ends_at_zero() -> None:
-    config, steps = Config().optim, 391
-    rates = [learning_rate(step, steps, config) for step in range(100 * steps)]
-    assert rates[0] == pytest.approx(0.1 / (5 * steps))
-    assert rates[5 * steps - 1] == pytest.approx(0.1)
-    assert all(b > a for a, b in pairwise(rates[: 5 * steps]))
-    middle = 5 * steps + 95 * steps // 2
-    assert rates[middle] == pytest.approx(0.05, rel=1e-3)
-    assert all(b <= a for a, b in pairwise(rates[5 * steps :]))
-    assert 0 < rates[-1] < 1e-6
+def test_the_baseline_starts_as_built() -> None:
+    torch.manual_seed(0)
+    network = ResNet((1, 1, 1, 1), 10, 8)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    initialize(network, Config().model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_no_warmup_and_a_warmup_of_half_an_epoch() -> None:
-    config = Config().replace(epochs=2, warmup_epochs=0).optim
-    assert learning_rate(0, 10, config) == pytest.approx(0.1)
-    config = Config().replace(epochs=2, warmup_epochs=0.5).optim
-    assert [learning_rate(step, 10, config) for step in (0, 4)] == pytest.approx([0.02, 0.1])
+def test_identity_init_passes_the_inputs_on_and_keeps_the_other_outputs() -> None:
+    torch.manual_seed(0)
+    network = ResNet((1, 1, 1, 1), 10, 8)
+    convolution = network.get_submodule("layer2.0.conv1")  # 8 -> 16 channels, stride 2
+    weight = convolution.get_parameter("weight")
+    rest = weight[8:].clone()
+    initialize(network, Config().replace(identity_init=True).model)
+    images = torch.randn(2, 8, 6, 6)
+    assert torch.equal(convolution(images)[:, :8], images[:, :, ::2, ::2])
+    assert torch.equal(weight[8:], rest)
+    assert weight.requires_grad
+
+
+def test_zero_init_residual_starts_each_block_as_its_shortcut() -> None:
+    network = ResNet((1, 1, 1, 1), 10, 8)
+    initialize(network, Config().replace(zero_init_residual=True).model)
+    images = torch.rand(2, 8, 6, 6)
+    assert torch.equal(network.get_submodule("layer1.0")(images), images)

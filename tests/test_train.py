@@ -363,15 +363,6 @@ def test_eval_every_skips_epochs_but_never_the_last(config: Config) -> None:
     assert [row["split"] for row in rows] == [None, "test", "test"]
 
 
-def test_no_decay_on_norms_is_a_setting() -> None:
-    from cifar100.model import resnet18
-    from cifar100.optim import build_optimizer
-
-    optimizer = build_optimizer(resnet18(), Config().replace(decay_norms=False).optim)
-    shapes = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in optimizer.param_groups}
-    assert shapes == {5e-4: {2, 4}, 0.0: {1}}
-
-
 def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> None:
     words = ["train", "--epochs", "50", "--batch-size", "32", "--data-dir", str(tiny_data)]
     process = subprocess.Popen(

@@ -1,7 +1,9 @@
 """Finding a dataset and reading it into memory.
 
 A source is one module with two functions: `find(path)` says whether, where and what a folder (or file) holds of its
-format, or None, and `read(*found)` reads that. `READERS` lists them in the order they are asked.
+format, or None, and `read(*found)` reads that. `READERS` lists them in the order they are asked. The published formats
+are taken as they are; the last, `folder`, reads images of your own, and is also told the settings and whom to tell how
+it goes.
 """
 
 from __future__ import annotations
@@ -9,35 +11,39 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cifar100.dataset import archive, binary, parquet, pickles, synthetic
+from cifar100.config import Config
+from cifar100.dataset import archive, binary, folder, parquet, pickles, synthetic
 from cifar100.dataset.base import Dataset, Split, hold_out
 from cifar100.dataset.download import ARCHIVE, HOMES, fetch
+from cifar100.dataset.published import refuse_another_size
 from cifar100.errors import UserError
 from cifar100.text import printable
 
 __all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"]
 
-READERS = (pickles, binary, parquet, archive)
+READERS = (pickles, binary, parquet, archive, folder)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
 DEFAULT_FOLDER = Path("data")
 """Relative to the working directory; the only folder that is filled without having been named."""
 
 
-def load_dataset(
-    name: str = "cifar100", data_dir: Path | None = None, *, say: Callable[[str], None] = print
-) -> Dataset:
-    """The dataset in memory: what the folder that `find_folder` names holds, or for "synthetic" the made-up set.
+def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = print) -> Dataset:
+    """The dataset that the settings name, in memory: what `find_folder`'s folder holds, or the made-up set.
 
-    Where no folder was named and ./data holds nothing, CIFAR-100 is downloaded into ./data, and `say` is told how it
-    goes. Raises UserError where that fails, or what is found is damaged or foreign.
+    Where no folder was named and ./data holds nothing, CIFAR-100 is downloaded into ./data; `say` is told how that, or
+    the decoding of many images, goes. Raises UserError where that fails, or what is found is damaged or foreign.
     """
-    if name == "synthetic":
+    config = config or Config()
+    if config.data.dataset == "synthetic":
+        refuse_another_size(config.data.image_size)
         return synthetic.make()
-    folder = find_folder(data_dir)
-    if folder is not None:
-        return read(folder)
+    place = find_folder(config.run.data_dir)
+    if place is not None:
+        return read(place, config, say=say)
+    refuse_another_size(config.data.image_size)
     try:
         return fetch(DEFAULT_FOLDER, say)
     except UserError as error:
@@ -58,27 +64,45 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
     for origin, value in (("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))):
         if value:
             try:
-                folder = Path(value).expanduser()
+                place = Path(value).expanduser()
             except RuntimeError:  # ~somebody who has no home here
-                folder = Path(value)
+                place = Path(value)
             # os.path's, unlike Path's, raise nothing for a name that is too long or a folder that is closed to us
-            if not (os.path.isdir(folder) or os.path.isfile(folder)):
-                raise UserError(f"{origin} is {printable(folder)}, and there is no such folder or archive.")
-            return folder
-    return DEFAULT_FOLDER if any(reader.find(DEFAULT_FOLDER) for reader in READERS) else None
+            if not (os.path.isdir(place) or os.path.isfile(place)):
+                raise UserError(f"{origin} is {printable(place)}, and there is no such folder or archive.")
+            return place
+    return DEFAULT_FOLDER if _find(DEFAULT_FOLDER) else None
 
 
-def read(folder: Path) -> Dataset:
+def read(place: Path, config: Config | None = None, *, say: Callable[[str], None] = print) -> Dataset:
     """The dataset that a folder or an archive holds, in whichever of the known formats.
 
     Raises UserError where it holds none.
     """
-    for reader in READERS:
-        found = reader.find(folder)
-        if found is not None:
-            return reader.read(*found)
-    folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
-    raise UserError(
-        f"{printable(folder)} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), "
-        "the files of one of these themselves, its .tar.gz, or train*.parquet and test*.parquet."
-    )
+    config = config or Config()
+    known = _find(place)
+    if known is None:
+        folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
+        raise UserError(
+            f"{printable(place)} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files "
+            "of one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each "
+            f"class.{folder.hint(place)}"
+        )
+    reader, found = known
+    if reader is folder:
+        return folder.read(*found, config=config, say=say)
+    refuse_another_size(config.data.image_size)
+    return reader.read(*found)
+
+
+def _find(place: Path) -> tuple[Any, Any] | None:
+    """The reader that knows what this folder holds, and what it found; None where none does."""
+    try:
+        for reader in READERS:
+            found = reader.find(place)
+            if found is not None:
+                return reader, found
+    except OSError as error:
+        name = printable(error.filename or place)
+        raise UserError(f"{name} cannot be read ({error.strerror or type(error).__name__}).") from None
+    return None

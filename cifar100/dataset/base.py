@@ -28,6 +28,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def class_range(self, num_classes: int) -> tuple[int, int]:
+        """How many images the smallest and the largest class have."""
+        counts = np.bincount(self.labels, minlength=num_classes)
+        return int(counts.min()), int(counts.max())
+
     def take(self, rows: np.ndarray) -> Split:
         """These rows (ids or a mask, kept in order) as a split without a fingerprint: it is no published set."""
         return Split(self.images[rows], self.labels[rows], "")
@@ -35,7 +40,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Published:
-    """A dataset that others made and many use: its names by class id, and what proves that it is the real one."""
+    """What a dataset is said to be: its name, its names by class id, and for one that others made and many use, what
+    proves that it is the real one."""
 
     name: str
     classes: tuple[str, ...]
@@ -43,6 +49,8 @@ class Published:
     superclass_of: tuple[int, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
     """`Split.fingerprint` of "train" and "test", from the real files; empty where nothing is to be proven."""
+    made_up: bool = False
+    """Whether its images show nothing, so that figures from them say nothing either."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,12 @@ class Dataset:
     train: Split
     test: Split
     source: str
+    originals: str = ""
+    """The sizes that images of your own had before they were resized, in words."""
+    notes: tuple[str, ...] = ()
+    """What else there is to know about how the files were read, in lines for people."""
+    unreadable: tuple[str, ...] = ()
+    """A sentence for each file that was left out because it is no readable image."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,7 +91,7 @@ class Dataset:
     @property
     def is_synthetic(self) -> bool:
         """Whether the images are made up, so that figures from them say nothing about a published set."""
-        return not self.published.fingerprints
+        return self.published.made_up
 
     @property
     def is_verified(self) -> bool:
@@ -87,8 +101,10 @@ class Dataset:
 
     def __str__(self) -> str:
         known = self.published.name
-        if not self.is_synthetic:
+        if self.published.fingerprints:
             known += " (verified)" if self.is_verified else " layout, but NOT the published images"
+        elif not self.is_synthetic:
+            known += f" ({len(self.classes):,} classes, {self.image_size}x{self.image_size})"
         return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {printable(self.source)}"
 
 
@@ -139,7 +155,7 @@ def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
 
 
 def _digest_rows(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images laid out contiguously, and the first 128 bits of each one's SHA-256 as uint64 [N, 2]."""
+    """The images, laid out contiguously, and the first 128 bits of each one's SHA-256 as uint64 [N, 2]."""
 
     def digest(block: np.ndarray) -> tuple[np.ndarray, bytes]:
         rows = np.ascontiguousarray(block)
@@ -147,7 +163,8 @@ def _digest_rows(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     with ThreadPoolExecutor() as pool:  # both copying and hashing let the other threads run
         blocks, digests = zip(*pool.map(digest, np.array_split(images, 16)), strict=True)
-    return np.concatenate(blocks), np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
+    laid_out = images if images.flags.c_contiguous else np.concatenate(blocks)
+    return laid_out, np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
 
 
 def hold_out(dataset: Dataset, fraction: float) -> tuple[Split, Split | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset.base import Published
+from cifar100.errors import UserError
 
 CIFAR100 = Published(
     name="CIFAR-100",
@@ -33,7 +34,20 @@ SYNTHETIC = Published(
     classes=CLASSES,
     superclasses=SUPERCLASSES,
     superclass_of=SUPERCLASS_OF,
+    made_up=True,
 )
+
+SIZE = 32
+"""Side in pixels of the images of all of these."""
+
+
+def refuse_another_size(image_size: int) -> None:
+    """Raise UserError where images of another size are asked for: the pixels of these are taken as they are."""
+    if image_size != SIZE:
+        raise UserError(
+            f"Images of {image_size}x{image_size} pixels are asked for (--image-size, or the checkpoint's), but those "
+            f"of this dataset are {SIZE}x{SIZE} and are taken as they are; only your own images are resized."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from cifar100.config import AugmentConfig, Config, DatasetName
+from cifar100.text import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +28,34 @@ class DataGet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """Say what a data folder or archive holds, and whether it is the published CIFAR-100."""
+    """Say what a data folder or archive holds: the published CIFAR-100, or your own images, and whether all are readable.
+
+    Exit code 0 where it is; 1 for other images in the layout of a published dataset, and for unreadable files.
+    """
 
     data_dir: Positional[Path | None] = None
     """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
+    image_size: int = Config().data.image_size
+    """Side, in pixels, that your own images are resized and cropped to."""
+
     def run(self) -> int:
         from cifar100.dataset import DEFAULT_FOLDER, find_folder, read
+        from cifar100.dataset.cache import describe
 
-        dataset = read(find_folder(self.data_dir) or DEFAULT_FOLDER)
+        config = Config().replace(image_size=self.image_size)
+        dataset = read(find_folder(self.data_dir) or DEFAULT_FOLDER, config)
         print(dataset)
         for name, split in (("train", dataset.train), ("test", dataset.test)):
-            print(f"  {name:<6}{len(split):>7,} images  fingerprint {split.fingerprint}")
-        return 0 if dataset.is_verified else 1
+            fewest, most = split.class_range(len(dataset.classes))
+            each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+            print(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
+        for note in dataset.notes:
+            print(f"  {note}")
+        if dataset.originals:
+            print(f"  sizes of the files: {dataset.originals}")
+            print(f"  cache: {describe()}")
+        return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +71,9 @@ class DataPreview:
     data_dir: Path | None = None
     """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
+    image_size: int = Config().data.image_size
+    """Side, in pixels, that your own images are resized and cropped to."""
+
     batch_size: int = Config().optim.batch_size
     """Images a batch."""
 
@@ -65,8 +85,14 @@ class DataPreview:
     def run(self) -> int:
         from cifar100.utils import preview
 
-        config = replace(Config(), augment=self.augment).replace(dataset=self.dataset, data_dir=self.data_dir)
-        print(preview(config.replace(batch_size=self.batch_size, seed=self.seed), self.out))
+        config = replace(Config(), augment=self.augment).replace(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        print(preview(config, self.out))
         return 0
 
 
@@ -86,10 +112,27 @@ class DataSamples:
     data_dir: Path | None = None
     """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
+    image_size: int = Config().data.image_size
+    """Side, in pixels, that your own images are resized and cropped to."""
+
+    test_fraction: float = Config().data.test_fraction
+    """Share of your own images that training split off as the test images."""
+
+    split_seed: int = Config().data.split_seed
+    """Which ones those were."""
+
     def run(self) -> int:
         from cifar100.dataset import load_dataset
         from cifar100.utils import write_samples
 
-        for path in write_samples(load_dataset(self.dataset, self.data_dir), self.out, self.count):
-            print(path)
+        config = Config().replace(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
+        )
+        dataset = load_dataset(config, say=lambda text: print(text, file=sys.stderr))  # stdout is for the paths
+        for path in write_samples(dataset, self.out, self.count):
+            print(printable(path))
         return 0

@@ -42,7 +42,7 @@ class Predict:
         from cifar100.inference import load_predictor
 
         predictor = load_predictor(self.checkpoint, device=self.device)
-        if "SYNTHETIC" in predictor.trained_on:
+        if predictor.trained_on.startswith("SYNTHETIC"):
             print("cifar100: this model was trained on made-up images; its answers mean nothing", file=sys.stderr)
         read: list[Path] = []
         failed = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,9 @@ from cifar100.config import Config
 from cifar100.errors import UserError
 from cifar100.recipes import RECIPES, recipe
 from cifar100.text import printable
+
+CHANGED = ", changed"
+"""What follows a recipe's name where flags changed a setting that counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,9 @@ class Train:
     def run(self) -> int:
         from cifar100.train import train
 
-        result = train(self.config, recipe=self.recipe, resume=self.resume)
+        named = recipe(self.recipe)
+        changed = replace(self.config, run=named.run) != named
+        result = train(self.config, recipe=self.recipe + CHANGED * changed, resume=self.resume)
         return 130 if result.stopped_by.startswith("SIG") else 0
 
     @staticmethod
@@ -52,9 +57,11 @@ class Train:
         if known.resume and saved.is_file():
             try:
                 values = json.loads(saved.read_text(encoding="utf-8"))
-                name = values["recipe"] if values["recipe"] in RECIPES else "baseline"
-                return Train(config=Config.from_flat(values["settings"]), recipe=name)
-            except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+                name = values["recipe"].removesuffix(CHANGED)
+                return Train(
+                    config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
+                )
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
                 why = printable(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 raise UserError(
                     f"{printable(saved)} cannot be used: {why} Mend it, or move it away and give the run's settings as "

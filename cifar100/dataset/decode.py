@@ -1,0 +1,164 @@
+"""Image files -> pixels: each distinct file once, by threads, and from then on out of the cache.
+
+Threads and not processes, because Pillow lets go of Python's lock while it decodes and resizes. That pays for photos;
+files of a few kilobytes take 0.2 ms each whatever the number of threads, and processes would take as long to start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from cifar100.dataset.cache import Block, amount, keep, key_of, load
+from cifar100.errors import UserError
+from cifar100.progress import progress
+from cifar100.text import printable
+
+VERSION = 1
+"""Of what happens between a file and its pixels: to be raised when `cifar100.images` changes what it gives."""
+
+LARGEST_FILE = 1 << 28  # bytes: more than 80 million pixels take, compressed in no way
+MOST_WORKERS = 16
+CHUNK = 32  # files that a thread takes at a time
+
+Say = Callable[[str], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Files as pixels. M are the distinct contents of the N files; copies share a row."""
+
+    rows: np.ndarray  # int64 [N]: where each file's image is in `pixels`; -1 for a file that is no readable image
+    pixels: np.ndarray  # uint8 [M, S, S, 3]
+    sizes: np.ndarray  # uint32 [M, 2]: width and height that each image had, 0 and 0 where it could not be decoded
+    digests: tuple[bytes, ...]  # [M]: SHA-256 of the files
+    complaints: tuple[str, ...]
+    """A sentence for each file that is no readable image, in the order of the files."""
+
+
+def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
+    """The images in these files, `size` x `size` pixels each; `say` is told how it goes.
+
+    Raises UserError, before anything is read, where they would not fit into memory.
+    """
+    _refuse_too_many(len(paths), size)
+    workers = min(MOST_WORKERS, _cores())
+    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow finds odd in a file that it decodes nevertheless
+        found = _in_chunks(pool, _digest, paths, "reading", say)  # a digest, or what is wrong
+        digests = tuple(sorted({item for item in found if isinstance(item, bytes)}))
+        row_of = {digest: row for row, digest in enumerate(digests)}
+        rows = np.array([row_of[item] if isinstance(item, bytes) else -1 for item in found], np.int64)
+        first = dict(zip(rows[::-1].tolist(), reversed(paths), strict=True))
+        key = key_of(digests, f"{VERSION}, Pillow {_pillow()}, {size}x{size}: ")
+        cached = load(key, len(digests), size)
+        block = cached or Block.empty(len(digests), size)
+
+        def decode_row(row: int) -> str:
+            return _decode_into(block, row, first[row], size)
+
+        # those that failed before are in the cache without pixels, and are tried again for their sentences
+        todo = np.flatnonzero(block.sizes[:, 0] == 0).tolist()
+        failed = dict(zip(todo, _in_chunks(pool, decode_row, todo, "decoding", say), strict=True))
+    if cached is None and digests:
+        why = keep(key, block)
+        if why:
+            say(f"The decoded images could not be kept in the cache ({why}): they will be decoded again next time.")
+    complaints = []
+    for place, path in enumerate(paths):
+        row, item = int(rows[place]), found[place]
+        if isinstance(item, str):
+            complaints.append(item)
+        elif failed.get(row):
+            complaints.append(failed[row].replace(printable(first[row]), printable(path)))
+            rows[place] = -1
+    return Decoded(rows, block.pixels, block.sizes, digests, tuple(complaints))
+
+
+def _in_chunks(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item], what: str, say: Say
+) -> list[Result]:
+    """`work` of each item, in order, by the threads of the pool."""
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    results: list[Result] = []
+    if chunks:
+        with progress(what, len(items), say) as tell:
+            for part in pool.map(lambda chunk: [work(item) for item in chunk], chunks):
+                results += part
+                tell(len(part))
+    return results
+
+
+def _digest(path: str) -> bytes | str:
+    """The SHA-256 of a file, or a sentence that says why there is none."""
+    name = printable(path)
+    try:
+        with open(path, "rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            if length == 0:
+                return f"{name} is empty."
+            if length > LARGEST_FILE:
+                return f"{name} has {amount(length)}, more than any photo needs."
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror or type(error).__name__})."
+
+
+def _decode_into(block: Block, row: int, path: str, size: int) -> str:
+    """Fill a row of the block from a file; a sentence that says what is wrong with it, or ""."""
+    from cifar100.images import to_rgb, to_square
+
+    try:
+        rgb = to_rgb(path)
+        block.pixels[row] = to_square(rgb, size, name=path)
+    except UserError as error:
+        return str(error)
+    block.sizes[row] = rgb.size
+    return ""
+
+
+def _refuse_too_many(count: int, size: int) -> None:
+    """Raise UserError where `count` images, twice while they are put in order, do not fit into memory."""
+    needed, available = 2 * 3 * count * size * size, available_memory()
+    if available is not None and needed > available:
+        largest = math.isqrt(available // (6 * count))
+        raise UserError(
+            f"{count:,} images of {size}x{size} pixels take {amount(needed // 2)} of memory, and twice that while they "
+            f"are put in order; {amount(available)} are available: choose an --image-size of at most {largest}, or "
+            "fewer images."
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take: of the machine, or of the container; None where nobody tells."""
+    known = []
+    with suppress(OSError, ValueError, IndexError):  # no Linux
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        known += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # no container, or "max": no limit
+        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    if not known and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # a Mac: all that it has
+        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(known, default=None)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pillow() -> str:
+    import PIL
+
+    return PIL.__version__

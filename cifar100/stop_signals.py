@@ -1,0 +1,45 @@
+"""A run that is asked to stop does so in order: saved, between two steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import Any
+
+
+class StopSignals:
+    """In this context the first SIGINT (Ctrl-C), SIGTERM or SIGHUP is only noted, in `number`; a second one acts.
+
+    `quiet` says nothing of it on the console: torchrun sends these also where another process failed.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.number = 0
+        self.quiet = quiet
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+            for number in map(signal.Signals.__getitem__, names):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+        if not self.quiet:
+            with suppress(OSError):  # print is not safe here
+                os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
+
+
+def name_of(number: int) -> str:
+    """The signal's name, "" for 0."""
+    return signal.Signals(number).name if number else ""
