@@ -28,7 +28,7 @@ class DataGet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """Say what a data folder or archive holds: the published CIFAR-100, or your own images, and whether all are readable.
+    """Say what a folder or archive holds: whether the published CIFAR-100, or your own images, all of them readable.
 
     Exit code 0 where it is; 1 for other images in the layout of a published dataset, and for unreadable files.
     """
