@@ -236,7 +236,7 @@ class RunConfig(_Section):
     precision or number of threads rounds differently; a run that goes on there says so.)"""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     strict: bool = False
     """Refuse a folder of your own images that holds unreadable files, instead of leaving these out and listing them."""

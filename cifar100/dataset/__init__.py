@@ -1,8 +1,9 @@
 """Finding a dataset and reading it into memory.
 
-A source is one module with two functions: `find(folder)` says whether, where and what a folder holds of its format, or
-None, and `read(*found)` reads that. `READERS` lists them in the order they are asked. The published formats are taken
-as they are; the last, `folder`, reads images of your own, and is also told the settings and whom to tell how it goes.
+A source is one module with two functions: `find(path)` says whether, where and what a folder (or file) holds of its
+format, or None, and `read(*found)` reads that. `READERS` lists them in the order they are asked. The published formats
+are taken as they are; the last, `folder`, reads images of your own, and is also told the settings and whom to tell how
+it goes.
 """
 
 from __future__ import annotations

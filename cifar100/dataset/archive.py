@@ -22,6 +22,8 @@ from cifar100.text import printable
 LARGEST = 1 << 29
 """Bytes that an archive may unpack to; the real ones have about a third of that."""
 
+CHUNK = 1 << 16
+
 _KNOWN = [(reader, layout) for reader in (pickles, binary) for layout in reader.LAYOUTS]
 
 
@@ -52,7 +54,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     but a plain file.
     """
     name, contents, left = printable(path), dict[str, bytes](), LARGEST
-    too_large = UserError(f"{name} unpacks to more than {LARGEST >> 20} MiB; no archive of the dataset is that large.")
+    too_large = UserError(f"{name} unpacks to more than any archive of the dataset, and is refused.")
     try:
         with gzip.open(io.BytesIO(read_file(path))) as file:
             while (block := file.read(BLOCKSIZE)) != bytes(BLOCKSIZE):  # zeros end a tar archive
@@ -63,7 +65,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
                 if member.size < 0:
                     raise TarError
                 padded = -(-member.size // BLOCKSIZE) * BLOCKSIZE
-                left -= BLOCKSIZE + padded
+                left -= CHUNK + padded  # so that there cannot be millions of empty members
                 if left < 0:
                     raise too_large
                 known = member.name.removeprefix("./")
@@ -76,8 +78,8 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
                     raise UserError(f"{name} has {known} twice.")
                 contents[known] = file.read(member.size)
                 file.seek(padded - member.size, os.SEEK_CUR)
-            while file.read(1 << 16):  # to the end, where the checksum is
-                left -= 1 << 16
+            while file.read(CHUNK):  # to the end, where the checksum is
+                left -= CHUNK
                 if left < 0:
                     raise too_large
     except EOFError:

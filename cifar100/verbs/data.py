@@ -28,13 +28,13 @@ class DataGet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """Say what a data folder holds, and whether it is the published CIFAR-100, or every file of it a readable image.
+    """Say what a folder or archive holds: whether the published CIFAR-100, or your own images, all of them readable.
 
     Exit code 0 where it is; 1 for other images in the layout of a published dataset, and for unreadable files.
     """
 
     data_dir: Positional[Path | None] = None
-    """The folder. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     image_size: int = Config().data.image_size
     """Side, in pixels, that your own images are resized and cropped to."""
@@ -69,7 +69,7 @@ class DataPreview:
     """"synthetic" is the made-up set."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     image_size: int = Config().data.image_size
     """Side, in pixels, that your own images are resized and cropped to."""
@@ -110,7 +110,7 @@ class DataSamples:
     """"synthetic" is the made-up set."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     image_size: int = Config().data.image_size
     """Side, in pixels, that your own images are resized and cropped to."""

@@ -28,7 +28,7 @@ class Evaluate:
     """"synthetic" is the made-up set of `train --dataset synthetic`."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
 
     device: DeviceName = "auto"
     """Where to compute."""
