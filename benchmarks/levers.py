@@ -3,7 +3,7 @@
     python benchmarks/levers.py --data-dir DIR NAME setting=value …
 
 Four epochs of the real train images, scaled to 16 px, of which a tenth is held out and judged on: the test set has no
-say. Appends a line to benchmarks/results/levers.jsonl. Noise is 0.7 points (a binomial standard deviation of 5,000 images).
+say. Appends a line to benchmarks/results/levers.jsonl. Noise is 0.7 points (a binomial standard deviation of 5,000).
 """
 
 from __future__ import annotations
