@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def main() -> None:
         key, _, value = word.partition("=")
         settings[key] = json.loads(value) if value[0] in "0123456789-tf[" else value
 
-    module = import_module("cifar100.train")
+    module: Any = import_module("cifar100.train")
     load = module.load_dataset
 
     def load_halved(*words: object, **options: object) -> Dataset:

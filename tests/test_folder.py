@@ -484,6 +484,16 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path: Path, kept: Path, opene
     assert sorted(path.suffix for path in kept.iterdir()) == [".pixels"] * 3
 
 
+@pytest.mark.parametrize("make", [an_empty_class, only_text, an_empty_class_in_test])
+def test_an_empty_class_is_told_before_anything_is_decoded(
+    tmp_path: Path, opened: list[str], make: Callable[[Path], None]
+) -> None:
+    make(tmp_path)
+    with pytest.raises(UserError, match="no readable image"):
+        read(tmp_path, settings(), say=SILENT)
+    assert opened == []
+
+
 def test_an_interrupted_decoding_goes_on_where_it_was(
     tmp_path: Path, kept: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
