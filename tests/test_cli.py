@@ -164,7 +164,7 @@ def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch:
     [
         ([], "baseline"),
         (["--recipe", "fast", "--device", "cpu", "--run-dir", "elsewhere"], "fast"),
-        (["--recipe", "fast", "--lr", "0.3"], "fast, changed"),
+        (["--recipe", "fast", "--lr", "0.7"], "fast, changed"),
         (["--dataset", "synthetic"], "baseline, changed"),
     ],
 )
