@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "text", "files", "stopwatch", "classes", "config", "device"},
+    {"errors", "text", "files", "stopwatch", "stop_signals", "classes", "config", "device", "processes"},
     {"dataset", "augment", "images", "model", "optim", "metrics", "checkpoint", "run_folder", "journal"},
     {"loader", "step"},
     {"evaluate", "inference"},

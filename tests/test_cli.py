@@ -16,11 +16,11 @@ from cifar100.cli import VERBS, main
 from cifar100.config import Config
 
 RUN = ["--data-dir", "--run-dir", "--device", "--precision", "--compile", "--num-workers", "--eval-every"]
-RUN += ["--checkpoint-every", "--save-seconds", "--stop-after"]
+RUN += ["--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--cutout-size", "--cutout-probability", "--mean", "--std"]
 OPTIM = ["--epochs", "--batch-size", "--lr", "--momentum", "--nesterov", "--weight-decay", "--decay-norms"]
 OPTIM += ["--warmup-epochs", "--label-smoothing", "--seed"]
-SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, "--model", *OPTIM, *RUN]
+SETTINGS = ["--dataset", "--val-fraction", *AUGMENT, "--model", "--sync-bn", *OPTIM, *RUN]
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
