@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def _run(words: list[str]) -> int:
         verb, rest = f"data {rest[0]}", rest[1:]
     if verb not in VERBS:
         raise UserError(f"There is no verb {printable(verb)!r}; cifar100 --help lists them.")
-    with _told_once():
+    with _told_once() if verb == "train" else nullcontext():
         command = tyro.cli(
             VERBS[verb],
             prog=f"cifar100 {verb}",

@@ -6,27 +6,30 @@ process, whose part is everything, which asks nobody and uses nothing of torch.d
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import itertools
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
 
@@ -100,10 +103,13 @@ class Processes:
         known = inspect.signature(DistributedDataParallel).parameters
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
         options: dict[str, Any] = {"process_group": self._gradients, name: False}
-        # after its first step DDP would lay the gradients out anew, and three or more of them then sum up in another
-        # order: a run that goes on would not have the bits of one left alone. This option keeps the first layout.
-        options["find_unused_parameters"] = self.backend == "gloo"
-        return DistributedDataParallel(model, **options)
+        replica = DistributedDataParallel(model, **options)
+        if self.backend == "gloo":
+            # after its first backward pass it lays the gradients out anew, and three or more then sum up in another
+            # order: without this rehearsal a run that goes on would not have the bits of one left alone
+            replica.eval()(torch.zeros(1, 3, 32, 32)).sum().backward()
+            replica.train().zero_grad()
+        return replica
 
     def equalise(self, model: nn.Module) -> None:
         """Give every process's model process 0's buffers: the running statistics that are saved and evaluated."""
@@ -214,8 +220,8 @@ class Processes:
 def join() -> Iterator[Processes]:
     """The processes that train together, for as long as the block lasts: torchrun's, or this one alone.
 
-    An error for the user that ends the block leaves it in one process a machine; the others exit without a word, with
-    the code that it has on the command line.
+    An error that ends the block is the end of all. One for the user is told once a machine: it leaves the block in one
+    process there, and the others exit without a word, with the code that it has on the command line.
     """
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         yield Processes()
@@ -223,28 +229,37 @@ def join() -> Iterator[Processes]:
     processes = _join()
     try:
         yield processes
-    except Exception as error:
-        failure = processes.explained(error)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = processes.explained(error) if isinstance(error, Exception) else error
         tells = processes._leave(failure)
-        if not isinstance(failure, UserError | RunFailed) or (tells and failure is error):
+        code = 2 if isinstance(failure, UserError) else 130 if isinstance(failure, KeyboardInterrupt) else 1
+        atexit.register(_exit_at_once, code)
+        if not tells and isinstance(failure, UserError | RunFailed | KeyboardInterrupt):
+            raise SystemExit(code) from None
+        if failure is error:
             raise
-        if tells:
-            raise failure from error
-        raise SystemExit(2 if isinstance(failure, UserError) else 1) from None
-    except KeyboardInterrupt as interrupt:
-        if processes._leave(interrupt):
-            raise
-        raise SystemExit(130) from None
+        raise failure from error
     dist.destroy_process_group()
+
+
+def _exit_at_once(code: int) -> None:
+    """At exit torch would wait for what is still under way with the processes that are gone, until it times out."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def _join() -> Processes:
     _use_the_cores()
     try:
+        from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
+        from torch.distributed.rendezvous import rendezvous
+
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         store = PrefixStore(f"cifar100 {next(_joined)}", store)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, ImportError) as error:
         raise RunFailed(
             f"The processes did not find one another ({_first_sentence(error)}). Start them with torchrun; between "
             "machines, name the network interface of each: export GLOO_SOCKET_IFNAME=eth0."

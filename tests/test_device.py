@@ -50,6 +50,27 @@ def test_use_mps_false_leaves_the_apple_gpu_alone(hardware) -> None:
     assert choose_compute("mps", use_mps=False).device.type == "mps", "asked for by name it is used"
 
 
+def test_each_of_several_processes_has_a_gpu_of_its_own(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware(cuda=True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_compute().device == torch.device("cuda")
+    assert [choose_compute(local_rank=rank).device for rank in (0, 1)] == [
+        torch.device("cuda", 0),
+        torch.device("cuda", 1),
+    ]
+    assert choose_compute("cuda", "fp32", local_rank=1).device == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="Process 3 of this machine finds 2 GPUs; start at most one process a GPU"):
+        choose_compute(local_rank=2)
+    assert choose_compute("cpu", "fp32", local_rank=2).device.type == "cpu"
+
+
+def test_an_apple_gpu_is_for_one_process(hardware) -> None:
+    hardware(mps=True)
+    assert choose_compute(local_rank=0).device.type == "cpu"
+    with pytest.raises(UserError, match="--device mps is for one process"):
+        choose_compute("mps", local_rank=0)
+
+
 def test_wishes_are_kept_or_refused_in_a_sentence(hardware) -> None:
     hardware(amx=True)
     assert choose_compute("cpu", "fp32").precision == "fp32"

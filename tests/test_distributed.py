@@ -81,6 +81,12 @@ SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "precisi
 GENTLE = {"epochs": 1, "lr": 0.002}
 """Rounding grows fast through so small a batch norm: in an epoch at 0.02, fp32 comes 10 % of its way off float64."""
 
+WARNING_OF_TORCHRUN = (
+    "*****************************************Setting OMP_NUM_THREADS environment variable for each process to be 1 in "
+    "default, to avoid your system being overloaded, please further tune the variable for optimal performance in your "
+    "application as needed. *****************************************"
+)
+
 
 class Torchrun:
     """Starts trainings in a folder, on the tiny data."""
@@ -215,7 +221,7 @@ def test_two_processes_train_as_one_that_averages_their_gradients(torchrun: Torc
     """The quick one: three steps of 64 images and one of 8, one voice, whole sums, one set of files."""
     result = torchrun(2, run_dir="run", **GENTLE)
     assert result.returncode == 0, result.stderr
-    assert our_lines(result.stderr) == []
+    assert result.stderr.replace("\n", "") in ("", WARNING_OF_TORCHRUN)
     assert result.stdout.count("Epoch   1/1") == 1
     assert "2 processes on 1 host, gloo" in result.stdout
     assert len(list((tmp_path / "run").glob("training_log_*.txt"))) == 1
@@ -418,6 +424,18 @@ def test_sixteen_cores_are_shared_unless_the_user_said_how(torchrun: Torchrun) -
     for env, threads in (({}, 8), ({"OMP_NUM_THREADS": "1"}, 1)):
         out = torchrun(2, run_dir="run", epochs=1, warmup_epochs=0, happens="cores:0:0", env=env).stdout
         assert f"cpu (threads: {threads})" in out
+
+
+@pytest.mark.slow
+def test_two_hosts(tmp_path: Path) -> None:
+    """Two network namespaces where there may be, else two addresses: equal to one host; each killed; the cable cut."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "two_hosts.py"), "--out", str(tmp_path / "report.md")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(script, env=env, capture_output=True, text=True, timeout=3000, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = (tmp_path / "report.md").read_text()
+    assert report.count("Lost contact with another process") >= 2
+    assert "It goes on, though not bit for bit" in report
 
 
 @pytest.mark.slow
