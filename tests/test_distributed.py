@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,15 @@ def our_lines(errors: str) -> list[str]:
 def first_exit_code(errors: str) -> str:
     """The exit code of the process that torchrun saw fail first."""
     return errors.rpartition("Root Cause")[2].partition("exitcode  : ")[2].split()[0]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As torchrun gives each process on two cores; with two, torch crashes in the backward pass of a single image."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def fresh_model() -> nn.Module:
