@@ -1,7 +1,7 @@
 """Image files -> pixels: each distinct file once, by threads, and from then on out of the cache.
 
-Threads and not processes: Pillow lets go of Python's lock while it decodes and resizes. Small files, of 0.2 ms each, gain
-nothing by them; processes would save a second once, and ask of a user's script that it may be imported again.
+Threads and not processes: Pillow lets go of Python's lock while it decodes and resizes. Small files, of 0.2 ms each,
+gain nothing by them; processes would save a second once, and ask of a user's script that it may be imported again.
 """
 
 from __future__ import annotations
