@@ -139,8 +139,8 @@ def evaluate(
     """Evaluate a checkpoint on "test", "train", or "val": what its training held out.
 
     fp32 by default, for a figure that does not hang on the chip. Images of your own are resized and split as they
-    were for its training. Raises UserError where the checkpoint or the data
-    cannot be read, their classes differ, or there is no such split.
+    were for its training. Raises UserError where the checkpoint or the data cannot be read, their classes differ, or
+    there is no such split.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -428,20 +429,23 @@ def mutated(valid: bytes, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF"])
 def test_damaged_images_are_read_or_left_out_and_never_anything_else(
-    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bounded, seeded fuzzer: 250 files a round, each damaged in its own way."""
     photos(tmp_path, {"cat": 2, "dog": 2})
     rng, valid = np.random.default_rng(0), encoded(7, kind)
     for number in range(250):
         (tmp_path / "cat" / f"mutated_{number}.img").write_bytes(mutated(valid, rng))
-    dataset = read(tmp_path, settings(), say=SILENT)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        dataset = read(tmp_path, settings(), say=SILENT)
+    assert not warned
     read_too = len(dataset.train) + len(dataset.test) - 4
     assert read_too + len(dataset.unreadable) == 250
     assert len(dataset.unreadable) > 20
     for text in dataset.unreadable:
         assert_one_sentence(text, tmp_path / "cat" / "mutated_")
-    assert capfd.readouterr().err == ""
+    assert (capfd.readouterr().err, caplog.text) == ("", "")
 
 
 # The cache

@@ -1,18 +1,19 @@
 """Image files -> pixels: each distinct file once, by threads, and from then on out of the cache.
 
-Threads and not processes, because Pillow lets go of Python's lock while it decodes and resizes. That pays for photos;
-files of a few kilobytes take 0.2 ms each whatever the number of threads, and processes would take as long to start.
+Threads and not processes: Pillow lets go of Python's lock while it decodes and resizes. Small files, of 0.2 ms each,
+gain nothing by them; processes would save a second once, and ask of a user's script that it may be imported again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -66,8 +67,7 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
     # also those that could not be decoded before, for their sentences
     missing = np.flatnonzero(block.sizes[:, 0] == 0).tolist()
     try:
-        with _workers() as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow finds odd in a file that it decodes nevertheless
+        with _quiet(), _workers() as pool:
             reasons = _in_chunks(pool, lambda row: _decode_into(block, row, first[row]), missing, "decoding", say)
     finally:  # of an interrupted decoding too
         why = keep(key, block) if block.sizes[missing].any() else ""
@@ -83,6 +83,20 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
             complaints.append(failed[row].replace(printable(first[row]), printable(path)))
             rows[place] = -1
     return Decoded(rows, block.pixels, block.sizes, digests, tuple(complaints))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Pillow warns of and logs beside the errors that it raises."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _in_chunks(
