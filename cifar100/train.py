@@ -3,7 +3,7 @@
 python train.py                      the baseline recipe, 100 epochs
 python train.py --recipe fast        any flag of `cifar100 train` works; --help lists them
 python train.py --resume             go on with an interrupted run, exactly
-torchrun --nproc-per-node 2 train.py         the same training, by two processes
+torchrun --nproc-per-node 2 train.py the same training, by two processes
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
 
     `recipe` only names the settings in what is printed and saved. Raises UserError for what the user can mend, before
     anything is touched; RunFailed where the loss stops being a number, memory runs out, or the disk refuses: the last
-    good checkpoint is then in place.
+    good checkpoint is then in place. Of several processes, which all call this alike, the first writes the run's files.
     """
     with join() as processes:  # one, unless torchrun started more
         return _train(processes, *_common_settings(processes, config or Config(), recipe, resume))
@@ -102,7 +102,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool) -> T
     if resumed is not None:
         refuse_changes(resumed[1], config, dataset)
         recipe = resumed[1].recipe
-    with ExitStack() as held, StopSignals(quiet=processes.size > 1) as stop:
+    with ExitStack() as held, StopSignals(forwarded=processes.size > 1) as stop:
         moved, journal = None, NoJournal()
         with processes.together():
             if processes.leads:  # the only one that writes
