@@ -229,6 +229,8 @@ def join() -> Iterator[Processes]:
     processes = _join()
     try:
         yield processes
+        with suppress(RuntimeError):
+            dist.barrier(processes._talk)  # torchrun ends all when one has ended, and the first may still be writing
     except (Exception, KeyboardInterrupt) as error:
         failure = processes.explained(error) if isinstance(error, Exception) else error
         tells = processes._leave(failure)

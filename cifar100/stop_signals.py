@@ -12,12 +12,13 @@ from typing import Any
 class StopSignals:
     """In this context the first SIGINT (Ctrl-C), SIGTERM or SIGHUP is only noted, in `number`; a second one acts.
 
-    `quiet` says nothing of it on the console: torchrun sends these also where another process failed.
+    Under torchrun (`forwarded`) a second one changes nothing, and none is spoken of: the first may come twice, directly
+    and passed on; torchrun sends one also where another process failed; and it ends who does not end in 30 seconds.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, forwarded: bool = False) -> None:
         self.number = 0
-        self.quiet = quiet
+        self.forwarded = forwarded
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -32,10 +33,10 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: object) -> None:
-        if self.number:
+        if self.number and not self.forwarded:
             raise KeyboardInterrupt
-        self.number = number
-        if not self.quiet:
+        self.number = self.number or number
+        if not self.forwarded:
             with suppress(OSError):  # print is not safe here
                 os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
 

@@ -120,7 +120,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool) -> T
         refuse_changes(path, checkpoint, config, dataset)
         load_state(path, checkpoint, model, step)
         recipe = checkpoint.recipe
-    with ExitStack() as held, StopSignals(quiet=processes.size > 1) as stop:
+    with ExitStack() as held, StopSignals(forwarded=processes.size > 1) as stop:
         moved, journal = None, NoJournal()
         held.enter_context(closing(loader))
         with processes.together():

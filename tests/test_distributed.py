@@ -48,16 +48,21 @@ train, checkpoint = import_module("cifar100.train"), import_module("cifar100.che
 train.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
 what, rank, at = os.environ.get("HAPPENS", "nothing:0:-1").split(":")
 call, load = TrainStep.__call__, train.load_dataset
+if what == "SIGTERM, slow disk":
+    save = checkpoint.Checkpoint.save
+    checkpoint.Checkpoint.save = lambda *words: (time.sleep(3), save(*words))
 if what == "cores":
     os.sched_getaffinity = lambda _: range(16)
 
 def step(self, images, labels, *, learning_rate, number):
     if number == int(at) and os.environ.get("RANK", "0") == rank:
         if what == "SIGKILL": os.kill(os.getpid(), signal.SIGKILL)
-        if what == "SIGTERM": os.kill(os.getpid(), signal.SIGTERM)
+        if what in ("SIGTERM", "SIGTERM, slow disk"): os.kill(os.getpid(), signal.SIGTERM)
         if what == "nan": images = images * float("nan")
         if what == "memory": raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        if what == "silence": time.sleep(600)
+        if what == "silence":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(600)
     call(self, images, labels, learning_rate=learning_rate, number=number)
 
 def load_dataset(config, **options):
@@ -315,6 +320,14 @@ def test_stopped_in_mid_epoch_it_goes_on_with_the_same_bits(torchrun: Torchrun, 
 
 
 @pytest.mark.slow
+def test_the_first_may_take_its_time_to_save(torchrun: Torchrun, tmp_path: Path) -> None:
+    """torchrun ends all processes a moment after one of them ended."""
+    stopped = torchrun(2, run_dir="run", happens="SIGTERM, slow disk:1:2")
+    assert stopped.stdout.count("Stopped by SIGTERM at epoch 1, step 3. Saved") == 1
+    assert last(tmp_path / "run").loop["step"] == 3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 2), (2, 3)])
 def test_another_number_of_processes_goes_on_and_says_so(
     torchrun: Torchrun, tmp_path: Path, before: int, after: int
@@ -333,11 +346,14 @@ def test_another_number_of_processes_goes_on_and_says_so(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: Path, number: signal.Signals) -> None:
+    """Also where each process gets it twice, as it does when a whole job is asked to stop."""
     process = torchrun.start(2, run_dir="run", epochs=500)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Epoch   2/500"):
             break
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), number)
     process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert out.count(f"Stopped by {number.name}") == 1, errors
