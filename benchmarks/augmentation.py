@@ -2,17 +2,17 @@
 
     python benchmarks/augmentation.py --data-dir DIR
 
-Once alone, as images a second that a loader gives to one who only asks for more; and once under the training loop, on
-the synthetic set, the second epoch's own figure. The variants take turns, so that the machine's moods fall on all.
-Writes benchmarks/results/augmentation.json.
+Once alone, as images a second that a loader gives to one who only asks for more; and once before the training step of
+the baseline. The variants take turns, so that the machine's moods fall on all. Writes
+benchmarks/results/augmentation.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
-import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,15 @@ from circumstances import RESULTS, circumstances
 
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.device import choose_compute
-from cifar100.train import train
+from cifar100.device import Compute, choose_compute
+from cifar100.loader import TrainLoader
+from cifar100.model import resnet18
+from cifar100.optim import build_optimizer
+from cifar100.step import TrainStep
+from cifar100.stopwatch import Stopwatch
 from cifar100.utils import images_per_second, train_loader
+
+STEPS = 10
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "batched": {"pipeline": "batched"},
@@ -41,29 +47,24 @@ def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
     return {name: {"median": statistics.median(values), "rounds": values} for name, values in figures.items()}
 
 
-def alone(data_dir: Path, rounds: int) -> dict[str, Any]:
-    """Images a second of the loaders of the real training images."""
-    dataset, device = load_dataset(Config().replace(data_dir=data_dir)), choose_compute().device
-    assert dataset.is_verified, dataset
-    with ExitStack() as stack:
-        loaders = {}
-        for name, settings in VARIANTS.items():
-            loaders[name] = train_loader(dataset, Config().replace(**settings), device)
-            stack.enter_context(closing(loaders[name]))
-        return summary(
-            [{name: images_per_second(loader, 3) for name, loader in loaders.items()} for _ in range(rounds)]
-        )
+def training_step(compute: Compute) -> TrainStep:
+    """The baseline's, at its start."""
+    config = Config()
+    model = compute.place(resnet18())
+    return TrainStep(model, build_optimizer(model, config.optim), compute, label_smoothing=config.optim.label_smoothing)
 
 
-def under_training(rounds: int) -> dict[str, Any]:
-    """Images a second of the second epoch of a run on the synthetic set."""
-
-    def speed(settings: dict[str, Any]) -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            config = Config().replace(dataset="synthetic", epochs=2, eval_every=2, run_dir=Path(scratch) / "run")
-            return train(config.replace(**settings)).history[1]["images_per_second"]
-
-    return summary([{name: speed(settings) for name, settings in VARIANTS.items()} for _ in range(rounds)])
+def trained_per_second(loader: TrainLoader, step: TrainStep, epoch: int) -> float:
+    """Images a second of STEPS steps in the midst of an epoch."""
+    batches = loader.epoch(epoch)
+    for number in range(2):
+        step(*next(batches), learning_rate=1e-3, number=number)
+    step.loss_sum.item()  # waits for the device
+    watch = Stopwatch()
+    for number in range(STEPS):
+        step(*next(batches), learning_rate=1e-3, number=number)
+    step.loss_sum.item()
+    return STEPS * loader.batch_size / watch.seconds
 
 
 def main() -> None:
@@ -72,11 +73,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
 
+    others = round(os.getloadavg()[0], 1)
+    dataset, compute = load_dataset(Config().replace(data_dir=args.data_dir)), choose_compute()
+    assert dataset.is_verified, dataset
+    with ExitStack() as stack:
+        loaders = {}
+        for name, settings in VARIANTS.items():
+            loaders[name] = train_loader(dataset, Config().replace(**settings), compute.device)
+            stack.enter_context(closing(loaders[name]))
+        step = training_step(compute)
+        alone, training = [], []
+        for number in range(args.rounds):
+            alone.append({name: images_per_second(loader, 3) for name, loader in loaders.items()})
+            training.append({name: trained_per_second(loader, step, number) for name, loader in loaders.items()})
+            print(alone[-1], training[-1], flush=True)
+
     libraries = {"albumentations": albumentations.__version__, "opencv": cv2.__version__}
-    settings = {"compute": str(choose_compute()), "batch_size": Config().optim.batch_size}
+    settings = {"compute": str(compute), "batch_size": Config().optim.batch_size, "load_before": others}
     result = {
-        "images_per_second": alone(args.data_dir, args.rounds),
-        "training_images_per_second": under_training(args.rounds),
+        "images_per_second": summary(alone),
+        "training_images_per_second": summary(training),
         "circumstances": circumstances() | libraries | settings,
     }
     (RESULTS / "augmentation.json").write_text(json.dumps(result, indent=2) + "\n")
