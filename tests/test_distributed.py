@@ -371,7 +371,7 @@ def test_a_killed_process_ends_all_with_a_sentence(torchrun: Torchrun, tmp_path:
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - began < 20
     (told,) = our_lines(errors)
-    assert_one_sentence(told, "Lost contact with another process", "Connection closed by peer", "--resume")
+    assert_one_sentence(told, "Lost contact with another process", "by peer", "--resume")
     assert rank == 0 or "Lost contact with another process" in log_of(tmp_path / "run")
     assert torchrun(2, "--resume", "--run-dir=run", "--stop-after=2").returncode == 0
 
