@@ -27,7 +27,7 @@ FLOORS = [
         "journal",
     },
     {"loader", "step"},
-    {"evaluate", "inference"},
+    {"evaluate", "inference", "explain"},
     {"report"},
     {"run", "train"},
     {"recipes", "utils"},
