@@ -92,7 +92,7 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     weights = torch.from_numpy(np.ascontiguousarray(heat, dtype=np.float32))[None, None]
     smooth = F.interpolate(weights, size=large.shape[:2], mode="bilinear")[0, 0].numpy()
     grey = large @ np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
-    laid = 0.5 * grey[:, :, None] + 0.5 * heat_colours(smooth)
+    laid = 16 + 0.28 * grey[:, :, None] + 0.6 * heat_colours(smooth)  # little contrast for the picture's lights
     return laid.round().clip(0, 255).astype(np.uint8)
 
 

@@ -105,11 +105,11 @@ def test_overlay_shows_the_picture_and_the_map() -> None:
     flat = overlay(pixels, np.zeros((4, 4), np.float32))
     assert flat.shape == (256, 256, 3)
     assert flat.dtype == np.uint8
-    assert (flat[:, 128:].astype(int) - flat[:, :128]).min() >= 126, "the picture is seen where the map is empty"
+    assert (flat[:, 128:].astype(int) - flat[:, :128]).min() >= 70, "the picture is seen where the map is empty"
     heat = np.zeros((4, 4), np.float32)
     heat[0, 3] = 1
     hot = overlay(pixels, heat)
-    assert hot[10, 245].tolist() == [254, 255, 210], "half white, half the map's brightest colour"
+    assert hot[10, 245].tolist() == [239, 240, 186], "white, under the map's brightest colour"
     assert np.array_equal(hot[130:], flat[130:]), "and nowhere else"
     assert overlay(np.zeros((300, 300, 3), np.uint8), heat).shape == (300, 300, 3)
 
