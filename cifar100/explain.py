@@ -30,14 +30,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar100.augment import normalize
-from cifar100.checkpoint import Checkpoint, load_checkpoint
+from cifar100.checkpoint import Checkpoint
 from cifar100.device import Compute, choose_compute
 from cifar100.errors import UserError
 from cifar100.images import to_pixels
 from cifar100.inference import Prediction
 from cifar100.metrics import softmax
-from cifar100.model import ResNet
+from cifar100.model import ResNet, fold_batch_norms
 from cifar100.text import printable
+from cifar100.weights import load_weights
 
 BATCH_SIZE = 128
 """Images that are explained at once."""
@@ -138,7 +139,7 @@ class Explainer:
     """What a Predictor says, and why. Made by `load_explainer`; loads nothing more when it is called."""
 
     def __init__(self, checkpoint: Checkpoint, compute: Compute) -> None:
-        self.model = compute.place(checkpoint.build()).eval()
+        self.model = compute.place(fold_batch_norms(checkpoint.build())).to(compute.dtype)
         self.compute = compute
         self.classes = tuple(checkpoint.classes)
         self.image_size = checkpoint.image_size
@@ -163,13 +164,13 @@ class Explainer:
                 yield Explanation(predictions, order[0] if class_id is None else class_id, pixels, heat)
 
 
-def load_explainer(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Explainer:
-    """An Explainer from a checkpoint file, with its own class names, image size and normalisation.
+def load_explainer(path: str | Path = "pretrained", *, device: str = "auto", precision: str = "auto") -> Explainer:
+    """An Explainer from a file of weights: a checkpoint (.pth), a .safetensors with its .json, or "pretrained".
 
     Its answers are those of `load_predictor` with the same arguments. Raises UserError as that does.
     """
     compute = choose_compute(device, precision)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_weights(path)
     try:
         return Explainer(checkpoint, compute)
     except UserError as error:
