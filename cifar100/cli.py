@@ -18,7 +18,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from cifar100 import __version__
 from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
-from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataSamples
+from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataReport, DataSamples
 from cifar100.verbs.evaluate import Evaluate
 from cifar100.verbs.model import Model
 from cifar100.verbs.predict import Predict
@@ -45,6 +45,7 @@ VERBS: dict[str, Any] = {
     "predict": Predict,
     "data get": DataGet,
     "data check": DataCheck,
+    "data report": DataReport,
     "data preview": DataPreview,
     "data samples": DataSamples,
     "model": Model,
