@@ -96,7 +96,7 @@ def exact_duplicates(images: np.ndarray) -> list[Pair]:
     firsts: dict[bytes, int] = {}
     pairs = []
     for row, image in enumerate(images):
-        first = firsts.setdefault(hashlib.sha256(np.ascontiguousarray(image)).digest(), row)
+        first = firsts.setdefault(hashlib.sha256(image.tobytes()).digest(), row)
         if first != row:
             pairs.append(Pair(first, row, 1.0, exact=True))
     return pairs

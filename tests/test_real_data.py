@@ -13,6 +13,7 @@ import pytest
 
 from cifar100.checkpoint import load_checkpoint
 from cifar100.dataset import load_dataset
+from cifar100.duplicates import Rows, exact_duplicates, rows_in_train
 from cifar100.inference import load_predictor
 
 pytestmark = [
@@ -53,3 +54,11 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     predictions = load_predictor(folder / "last.pth").predict_batch(test.images[::100], top_k=100)
     assert len(predictions) == 100
     assert all(sum(item.probability for item in ranked) == pytest.approx(1, abs=1e-6) for ranked in predictions)
+
+
+def test_ten_test_images_occur_in_train() -> None:
+    rows = Rows(load_dataset())
+    pairs = exact_duplicates(rows.images)
+    across = [pair for pair in pairs if rows.place(pair) == "across"]
+    assert len(across) == len(rows_in_train(pairs, rows)) == 10
+    assert sum(rows.conflicts(pair) for pair in across) == 6
