@@ -97,11 +97,14 @@ class Predictor:
 
 
 def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Predictor:
-    """A Predictor from a checkpoint file, with its own class names, image size and normalisation.
+    """A Predictor from a checkpoint file, with its own class names, image size and normalisation; from an ONNX file that
+    `cifar100 export` wrote, without PyTorch.
 
     `device` is "auto", "cpu", "cuda" or "mps". Raises UserError where the file is no checkpoint, or there is no such
     device.
     """
+    if Path(path).suffix.lower() == ".onnx":
+        return _onnx_predictor(path, device, precision)
     import torch
 
     from cifar100.augment import normalize
@@ -123,6 +126,18 @@ def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "
 
     return Predictor(
         forward, checkpoint.classes, checkpoint.image_size, source=str(path), trained_on=checkpoint.dataset
+    )
+
+
+def _onnx_predictor(path: str | Path, device: str, precision: str) -> Predictor:
+    """A Predictor from an exported file; its `forward` also has `with_maps`. Raises UserError as `open_onnx` does."""
+    from cifar100.onnx_forward import open_onnx
+
+    if device not in ("auto", "cpu") or precision != "auto":
+        raise UserError(f"{printable(path)} runs on the CPU, in the precision that it was exported in.")
+    forward, facts = open_onnx(path)
+    return Predictor(
+        forward, facts["classes"], facts["image_size"], source=str(path), trained_on=facts.get("dataset", "")
     )
 
 

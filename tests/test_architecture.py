@@ -23,11 +23,15 @@ FLOORS = [
         "optim",
         "metrics",
         "checkpoint",
+        "foreign_names",
+        "onnx_file",
+        "onnx_forward",
         "run_folder",
         "journal",
     },
     {"loader", "step"},
     {"evaluate", "inference"},
+    {"export"},
     {"report"},
     {"run", "train"},
     {"recipes", "utils"},
@@ -88,6 +92,7 @@ def test_no_module_shadows_another_library() -> None:
 LIGHT = [
     ("cifar100", {"torch", "numpy", "PIL", "tyro", "rich", "matplotlib"}),
     ("cifar100.inference", {"torch", "tyro", "rich", "matplotlib"}),
+    ("cifar100.onnx_forward", {"torch", "tyro", "rich", "matplotlib", "onnx"}),
     ("cifar100.cli", {"torch", "numpy", "PIL", "matplotlib"}),
     ("cifar100.train", {"PIL", "tyro", "rich", "matplotlib", "albumentations", "cv2"}),
 ]
