@@ -68,7 +68,9 @@ def open_onnx(path: str | Path) -> tuple[OnnxForward, dict[str, Any]]:
             logits, maps = forward.with_maps(np.zeros((2, size, size, 3), np.uint8))
             fits = logits.shape == (2, classes) and maps.ndim == 4 and maps.shape[:2] == (2, classes)
     except Exception as error:  # onnxruntime raises many kinds for a file that is damaged
-        raise UserError(f"{printable(path)} is damaged: onnxruntime does not run it ({type(error).__name__}).") from None
+        raise UserError(
+            f"{printable(path)} is damaged: onnxruntime does not run it ({type(error).__name__})."
+        ) from None
     if not fits:
         raise UserError(
             f"{printable(path)} does not go from images to the logits and maps of its {classes:,} classes: it is no "

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from cifar100.checkpoint import Checkpoint, load_checkpoint, versions
+from cifar100.checkpoint import Checkpoint, versions
 from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, find_folder, hold_out, load_dataset
 from cifar100.errors import RunFailed, UserError
@@ -27,6 +27,7 @@ from cifar100.inference import Forward, load_predictor
 from cifar100.onnx_file import FORMAT, KEY, VERSION
 from cifar100.onnx_forward import model_input, open_onnx
 from cifar100.text import printable
+from cifar100.weights import PRETRAINED, load_weights, save_weights
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
@@ -47,7 +48,7 @@ def export(
     images: int = 1000,
     say: Say = print,
 ) -> Check:
-    """Write the checkpoint at `path` to `out`, by default beside it, and check the file on `images` test images.
+    """Write the weights at `path` ("pretrained": those of the package) to `out`, by default beside them, and check the file on `images` test images.
 
     Images are looked for as training does, but never downloaded; where there are none, random pixels serve, except
     for int8, which needs train images. Raises UserError for what cannot be read, found or written, RunFailed where the
@@ -56,7 +57,7 @@ def export(
     out = _place(path, format, out)
     if images < 1:
         raise UserError(f"--images is {images}; it must be 1 or more.")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_weights(path)
     train, test = _own_images(checkpoint, data_dir, say)
     yardstick = Yardstick(checkpoint, test, images)
     try:
@@ -86,8 +87,6 @@ def write(
     """Write the checkpoint to `path`, unchecked. Raises UserError where int8 has no train images, or a library that
     writes the format is missing."""
     if format == "safetensors":
-        from cifar100.weights import save_weights
-
         save_weights(checkpoint, path)
         return
     graph, facts = Graph(checkpoint, takes), metadata(checkpoint, takes)
@@ -120,7 +119,9 @@ def write(
 def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
     """What belongs to the weights, as the one entry of an exported file's metadata: JSON under the key "cifar100"."""
     size = checkpoint.image_size
-    layout = f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
+    layout = (
+        f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
+    )
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -135,9 +136,11 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
         "normalisation is inside the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
-        "dataset": checkpoint.dataset,
+        "dataset": checkpoint.dataset.partition(" from ")[0],  # where it lay is nobody else's matter
         "recipe": checkpoint.recipe,
         "chosen_on": checkpoint.chosen_on,
+        "evaluation": checkpoint.evaluation,
+        "calibration": checkpoint.calibration,
         "versions": checkpoint.versions,
     }
     return {KEY: json.dumps(facts)}
@@ -162,6 +165,8 @@ def open_forward(path: Path, takes: str) -> Forward:
 
 def _place(path: Path, format: str, out: Path | None) -> Path:
     suffix = SUFFIXES[format]
+    if out is None and str(path) == "pretrained":
+        out = Path(PRETRAINED.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out is None:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out.suffix != suffix:
@@ -188,5 +193,7 @@ def _own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tupl
     if list(data.classes) == list(checkpoint.classes):
         return hold_out(data, config.data.val_fraction)[0], data.test
     if data_dir is not None:
-        raise UserError(f"The dataset in {printable(data_dir)} has other classes than the checkpoint: it checks nothing.")
+        raise UserError(
+            f"The dataset in {printable(data_dir)} has other classes than the checkpoint: it checks nothing."
+        )
     return None, None

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cifar100.checkpoint import Checkpoint
-from cifar100.model import BasicBlock, ResNet
+from cifar100.model import fold_batch_norms
 
 EXAMPLE_BATCH = 2
 """Images that the graph is traced with: one would freeze the batch dimension."""
@@ -39,7 +38,7 @@ class Graph(nn.Module):
         super().__init__()
         self.takes = takes
         self.image_size = checkpoint.image_size
-        network = folded(checkpoint.build().eval())
+        network = fold_batch_norms(checkpoint.build())
         self.stem = network.conv1
         self.stages = nn.Sequential(network.layer1, network.layer2, network.layer3, network.layer4)
         self.to_maps = nn.Conv2d(network.fc.in_features, network.fc.out_features, 1, bias=False)
@@ -63,24 +62,6 @@ class Graph(nn.Module):
         if self.takes == "uint8":
             return torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
         return torch.zeros(EXAMPLE_BATCH, 3, size, size)
-
-
-def folded(model: ResNet) -> ResNet:
-    """The network, changed in place, with each batch norm folded into the convolution before it; equal but for
-    rounding, in evaluation mode only."""
-
-    def fold(owner: nn.Module, conv: str, norm: str) -> None:
-        setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
-        setattr(owner, norm, nn.Identity())
-
-    fold(model, "conv1", "bn1")
-    for block in model.modules():
-        if isinstance(block, BasicBlock):
-            fold(block, "conv1", "bn1")
-            fold(block, "conv2", "bn2")
-            if isinstance(block.downsample, nn.Sequential):
-                fold(block.downsample, "0", "1")
-    return model
 
 
 def save_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:

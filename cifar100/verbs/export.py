@@ -17,7 +17,7 @@ class Export:
     """
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, or weights that others published."""
+    """A .pth file that training wrote, .safetensors, weights that others published, or "pretrained"."""
 
     format: Literal["safetensors", "onnx", "onnx-int8", "pt2"]
     """safetensors: the weights, to share. onnx: a graph for onnxruntime, fp32. onnx-int8: the same in 8 bits, for CPUs.
@@ -40,8 +40,6 @@ class Export:
         from cifar100.export import export
 
         print(
-            export(
-                self.checkpoint, self.format, self.out, takes=self.takes, data_dir=self.data_dir, images=self.images
-            )
+            export(self.checkpoint, self.format, self.out, takes=self.takes, data_dir=self.data_dir, images=self.images)
         )
         return 0
