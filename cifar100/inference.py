@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cifar100.errors import UserError
+from cifar100.hub import is_hub_address, pull
 from cifar100.images import to_pixels
 from cifar100.metrics import softmax
 from cifar100.text import printable
@@ -111,11 +112,14 @@ def load_predictor(
 ) -> Predictor:
     """A Predictor from a file of weights, with its own class names, image size and normalisation.
 
-    `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file that `cifar100 export` wrote, for
-    which PyTorch is not needed; "pretrained" stands for the weights that come with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the logits by the temperature
-    that was measured for these weights. Raises UserError where the file cannot be used, there is no such device, or no
-    temperature.
+    `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file of `cifar100 export`, for which
+    PyTorch is not needed; "hf://user/model" stands for what `cifar100 push` put on the Hugging Face hub, "pretrained"
+    for the weights that come with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the
+    logits by the temperature that was measured for these weights. Raises UserError where the file cannot be used, there
+    is no such device, or no temperature.
     """
+    if is_hub_address(path):
+        path = pull(path)
     if Path(path).suffix.lower() == ".onnx":
         return _onnx_predictor(path, device, precision, calibrated)
     from cifar100.device import choose_compute

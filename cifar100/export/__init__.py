@@ -23,6 +23,7 @@ from cifar100.export.check import Check, Yardstick, check
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
 from cifar100.files import replace_file
+from cifar100.hub import is_hub_address
 from cifar100.inference import Forward, load_predictor
 from cifar100.onnx_file import FORMAT, KEY, VERSION
 from cifar100.onnx_forward import model_input, open_onnx
@@ -46,13 +47,15 @@ def export(
     takes: Literal["uint8", "float"] = "uint8",
     data_dir: Path | None = None,
     images: int = 1000,
+    seconds: float = 1.0,
     say: Say = print,
 ) -> Check:
-    """Write the weights at `path` ("pretrained": those of the package) to `out`, by default beside them, and check the file on `images` test images.
+    """Write the weights at `path` to `out`, by default beside them, and check the file on `images` test images.
 
-    Images are looked for as training does, but never downloaded; where there are none, random pixels serve, except
-    for int8, which needs train images. Raises UserError for what cannot be read, found or written, RunFailed where the
-    file does not do what the checkpoint does; whatever was at `out` is then as it was.
+    `path` is whatever `load_weights` takes. Images are looked for as training does, but never downloaded; where there
+    are none, random pixels serve, except for int8, which needs train images. `seconds` is how long each speed is
+    measured. Raises UserError for what cannot be read, found or written, RunFailed where the file does not do what the
+    weights do; whatever was at `out` is then as it was.
     """
     out = _place(path, format, out)
     if images < 1:
@@ -64,7 +67,7 @@ def export(
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, takes=takes, train=train, say=say)
-            result = check(open_forward(made, takes), yardstick, format=format, file=made)
+            result = check(open_forward(made, takes), yardstick, format=format, file=made, seconds=seconds)
             result.demand_parity()
             for part in sorted(Path(folder).iterdir()):  # safetensors come with a JSON file
                 part.replace(out.parent / part.name)
@@ -165,7 +168,7 @@ def open_forward(path: Path, takes: str) -> Forward:
 
 def _place(path: Path, format: str, out: Path | None) -> Path:
     suffix = SUFFIXES[format]
-    if out is None and str(path) == "pretrained":
+    if out is None and (str(path) == "pretrained" or is_hub_address(path)):
         out = Path(PRETRAINED.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out is None:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)

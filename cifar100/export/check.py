@@ -31,7 +31,7 @@ LEAST_AGREEMENT = 0.9
 
 
 class Yardstick:
-    """The checkpoint itself, in eager PyTorch, fp32, batch norms as they are; and the images to ask it and a file about.
+    """The checkpoint itself, in eager PyTorch, fp32, batch norms as they are; and the images to ask it and a file of.
 
     `test` None: random pixels. Of more images than `count`, so many are taken, spread evenly over the classes.
     """

@@ -29,7 +29,7 @@ class _Batches:
 
 
 def quantize(source: Path, target: Path, images: np.ndarray, metadata: Mapping[str, str]) -> None:
-    """Write the graph in `source` to `target` with int8 weights and activations (QuantizeLinear/DequantizeLinear pairs).
+    """Write the graph in `source` to `target` with int8 weights and activations, as pairs of (De)QuantizeLinear.
 
     `images` are those of calibration, as the graph takes them.
     """
