@@ -24,6 +24,8 @@ FLOORS = [
         "metrics",
         "checkpoint",
         "foreign_names",
+        "hub",
+        "model_card",
         "onnx_file",
         "onnx_forward",
         "weights",

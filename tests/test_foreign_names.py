@@ -85,12 +85,10 @@ def test_a_naming(tmp_path: Path, model: str, naming: str) -> None:
 
 
 def test_half_precision_becomes_fp32(tmp_path: Path) -> None:
-    torch.save(
-        {n: t.half() if t.is_floating_point() else t for n, t in build_model("resnet18", 10).state_dict().items()},
-        tmp_path / "weights.pth",
-    )
-    checkpoint = load_checkpoint(tmp_path / "weights.pth")
-    assert {t.dtype for t in checkpoint.weights.values()} == {torch.float32, torch.int64}
+    weights = build_model("resnet18", 10).state_dict()
+    torch.save({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "w.pth")
+    weights = load_checkpoint(tmp_path / "w.pth").build().state_dict()
+    assert {tensor.dtype for name, tensor in weights.items() if "num_batches" not in name} == {torch.float32}
 
 
 def test_the_stem_of_imagenet_is_another_network(tmp_path: Path) -> None:
