@@ -22,6 +22,7 @@ FLOORS = [
         "model",
         "optim",
         "metrics",
+        "calibration",
         "checkpoint",
         "run_folder",
         "journal",
