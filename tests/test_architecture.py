@@ -25,6 +25,7 @@ FLOORS = [
         "calibration",
         "checkpoint",
         "run_folder",
+        "board",
         "journal",
     },
     {"loader", "step"},

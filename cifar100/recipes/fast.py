@@ -25,4 +25,5 @@ def config() -> Config:
         warmup_epochs=2,
         decay_norms=False,
         label_smoothing=0.2,
+        report=False,
     )
