@@ -1,4 +1,4 @@
-"""What a run leaves for TensorBoard: metrics, settings and pictures, each step once however often the run was resumed."""
+"""What a run leaves for TensorBoard: metrics, settings and pictures; each step once, however often it was resumed."""
 
 from __future__ import annotations
 

@@ -279,8 +279,8 @@ class RunConfig(_Section):
     report` does. The fast recipe leaves it out."""
 
     tensorboard: bool = False
-    """Also write the metrics, the settings, sample predictions and the confusion matrix for TensorBoard, to tensorboard/
-    in the run's folder (pip install 'cifar100[tensorboard]')."""
+    """Also write the metrics, the settings, sample predictions and the confusion matrix for TensorBoard, to
+    tensorboard/ in the run's folder (pip install 'cifar100[tensorboard]')."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

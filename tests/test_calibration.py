@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_bin_holds_its_upper_edge() -> None:
 @each_case
 def test_the_temperature_is_the_one_of_lowest_loss(case: Case) -> None:
     logits, labels = case()
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         lambda power: cross_entropy(logits / np.exp(power), labels),
         bounds=np.log([LOWEST, HIGHEST]),
         method="bounded",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -113,8 +114,8 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     )
     rows = [
         ("evaluated on", f"{evaluation.images:,} {evaluation.split} images, single view, {size}×{size} pixels"),
-        ("dataset", str(subject.dataset)),
-        ("trained on", checkpoint.dataset),
+        ("dataset", placeless(str(subject.dataset))),
+        ("trained on", placeless(checkpoint.dataset)),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:
@@ -138,16 +139,32 @@ def training(checkpoint: Checkpoint) -> str:
     if len(epochs):
         planned = checkpoint.config.get("epochs")
         words.append(f"{epochs[-1]:.0f} epochs" + (f" of {planned}" if planned not in (None, int(epochs[-1])) else ""))
-        words.append(f"{duration(seconds[-1])} (h:)min:s, evaluation and saving in it")
+        words.append(f"{long(seconds[-1])}, evaluation and saving in it")
     seed = checkpoint.config.get("seed")
     words += [f"seed {seed}"] if seed is not None else []
     return "; ".join([*words, *([checkpoint.compute] if checkpoint.compute else [])])
 
 
+def long(seconds: float) -> str:
+    """A time as people say it."""
+    return (
+        f"{seconds:.0f} seconds"
+        if seconds < 120
+        else f"{seconds / 60:.0f} minutes"
+        if seconds < 7200
+        else (f"{seconds / 3600:.1f} hours")
+    )
+
+
+def placeless(dataset: str) -> str:
+    """The words for a dataset without the folder that it was read from: a page is passed on, folders are not."""
+    return re.sub(r"( test images) from .*", r"\1", dataset, flags=re.DOTALL)
+
+
 def differing(checkpoint: Checkpoint) -> str:
     """The settings by which it was trained that are not the baseline's, those that say where and how left out."""
     baseline = Config().flat()
-    where = {name for name in vars(Config().run)}
+    where = set(vars(Config().run))
     changed = [
         f"{name} {value} ({baseline[name]})"
         for name, value in checkpoint.config.items()

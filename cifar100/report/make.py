@@ -13,8 +13,8 @@ import numpy as np
 from cifar100 import metrics
 from cifar100.calibration import Calibration, calibrate, cross_fit, fit_temperature, reliability, selective
 from cifar100.checkpoint import Checkpoint, load_checkpoint, versions
-from cifar100.device import choose_compute
 from cifar100.dataset import Dataset
+from cifar100.device import choose_compute
 from cifar100.errors import RunFailed, UserError
 from cifar100.evaluate import Evaluation, evaluate_split, open_split
 from cifar100.files import replace_file
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
-GALLERY, PAIRS, EXAMPLES = 24, 8, 6
+GALLERY, PAIRS, EXAMPLES = 24, 8, 4
 """Images of a gallery, pairs of classes, images of a pair."""
 
 
@@ -74,7 +74,7 @@ def report(
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
     others = _names([Path(path) for path in checkpoints])
     runs = dict(zip(others, histories, strict=True)) if len(checkpoints) > 1 else {}
-    return write_report(subject, out, runs=runs, temperature=temperature, beside=first.parent)
+    return write_report(subject, out, runs=runs, temperature=temperature)
 
 
 def write_report(
@@ -83,7 +83,6 @@ def write_report(
     *,
     runs: Mapping[str, History] | None = None,
     temperature: tuple[float, str] | None = None,
-    beside: Path | None = None,
 ) -> Path:
     """Write the report on an evaluation that was made; the page's path.
 
@@ -261,7 +260,9 @@ def _columns(names: int) -> int:
 def _names(paths: Sequence[Path]) -> list[str]:
     """What tells these files apart: their folders where these do, the files' names where not, numbered where needed."""
     folders = [path.resolve().parent.name for path in paths]
-    names = folders if len(set(folders)) == len(paths) else [f"{path.resolve().parent.name}/{path.name}" for path in paths]
+    names = (
+        folders if len(set(folders)) == len(paths) else [f"{path.resolve().parent.name}/{path.name}" for path in paths]
+    )
     return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
 
 

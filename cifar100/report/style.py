@@ -27,12 +27,12 @@ _DARK = {INK: "#e4e7eb", FAINT: "#3b414a", PAPER: "#15181d", BLUE: "#4aa8e0", OR
 _FONT = "DejaVu Sans,Verdana,sans-serif"  # of one width, so that texts keep to the places they were given
 
 
-def new_figure(width: float, height: float, **options: Any) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, drawn without a display and without touching the user's matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor="none", **{"layout": "constrained"} | options)
+    figure = Figure(figsize=(width, height), facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -75,7 +75,9 @@ def to_svg(figure: Figure) -> str:
     for number, (colour, at_night) in enumerate(_DARK.items()):
         svg = svg.replace(colour, f"var(--c{number})")
         light, dark = f"{light}--c{number}:{colour};", f"{dark}--c{number}:{at_night};"
-    style = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}text{{font-family:{_FONT}}}"
+    style = (
+        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}text{{font-family:{_FONT}}}"
+    )
     opening, _, rest = svg.partition(">")
     return f"{opening}><style>{style}</style>{rest}"
 
