@@ -56,15 +56,15 @@ class Board:
             self._row(row)
         self.writer.flush()
 
-    def picture(self, name: str, make: Callable[[], bytes], epoch: int) -> None:
-        """A picture, PNG."""
+    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
+        """Pictures, PNG by name."""
         import numpy as np
         from PIL import Image
 
-        if self.writer is not None:
+        for name, make in pictures.items():
             pixels = np.asarray(Image.open(io.BytesIO(make())).convert("RGB"))
             self.writer.add_image(name, pixels, epoch, dataformats="HWC")
-            self.writer.flush()
+        self.writer.flush()
 
     def close(self) -> None:
         """Write what is not yet written."""
@@ -91,7 +91,7 @@ class NoBoard:
     def rewrite(self, history: list[dict[str, Any]]) -> None:
         pass
 
-    def picture(self, name: str, make: Callable[[], bytes], epoch: int) -> None:
+    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
         pass
 
     def close(self) -> None:

@@ -236,9 +236,9 @@ class Journal:
         self._write_metrics(history)
         self.board.rewrite(history)
 
-    def picture(self, name: str, make: Callable[[], bytes], epoch: int) -> None:
-        """A picture, PNG, for the board; it is made only where there is one."""
-        self.board.picture(name, make, epoch)
+    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
+        """Pictures, PNG by name, for the board; they are made only where there is one."""
+        self.board.pictures(pictures, epoch)
 
     def _write_metrics(self, history: list[dict[str, Any]]) -> None:
         """The metrics files with exactly these rows, atomically; a few hundred cost nothing."""
@@ -276,5 +276,5 @@ class NoJournal:
     def rewrite(self, history: list[dict[str, Any]]) -> None:
         pass
 
-    def picture(self, name: str, make: Callable[[], bytes], epoch: int) -> None:
+    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
         pass

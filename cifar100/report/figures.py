@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,13 +142,18 @@ def coverage_figure(before: Selective, after: Selective | None = None) -> Figure
     return figure
 
 
-def confusion_png(evaluation: Evaluation, dataset: Dataset) -> bytes:
-    """The confusion matrix of an evaluation, ordered by superclass, as PNG."""
-    return to_png(class_confusion_figure(metrics.confusion_matrix(evaluation.logits, evaluation.labels), dataset))
+def pictures(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[], bytes]]:
+    """What makes the pictures of an evaluation on the test set, as PNG: the confusion matrix, and some images."""
+
+    def confusion() -> bytes:
+        matrix = metrics.confusion_matrix(evaluation.logits, evaluation.labels)
+        return to_png(class_confusion_figure(matrix, dataset), dpi=100)
+
+    return {"confusion": confusion, "samples": lambda: _samples(evaluation, dataset.classes, dataset.test.images)}
 
 
-def samples_png(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray, count: int = 24) -> bytes:
-    """Some images, uint8 [N, S, S, 3], spread evenly over the split, with what each was called, as PNG."""
+def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray, count: int = 24) -> bytes:
+    """Some images, uint8 [N, S, S, 3], spread evenly over the split, with what each was called."""
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
     rows = -(-len(chosen) // 6)
     figure = new_figure(10, 2.1 * rows)

@@ -13,7 +13,7 @@ import numpy as np
 
 def superclass_order(superclass_of: Sequence[int], classes: int) -> np.ndarray:
     """The class ids int64 [C] with each superclass's classes side by side; as they are where there are none."""
-    return np.lexsort((np.arange(classes), superclass_of)) if superclass_of else np.arange(classes)
+    return np.argsort(superclass_of, kind="stable") if superclass_of else np.arange(classes)
 
 
 @dataclass(frozen=True)

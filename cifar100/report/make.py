@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifar100 import metrics
-from cifar100.calibration import Calibration, calibrate, cross_fit, fit_temperature, reliability, selective
-from cifar100.checkpoint import Checkpoint, load_checkpoint, versions
+from cifar100.calibration import (
+    HIGHEST,
+    LOWEST,
+    Calibration,
+    calibrate,
+    cross_fit,
+    fit_temperature,
+    reliability,
+    selective,
+)
+from cifar100.checkpoint import Checkpoint, versions
 from cifar100.dataset import Dataset
 from cifar100.device import choose_compute
 from cifar100.errors import RunFailed, UserError
@@ -26,6 +35,7 @@ from cifar100.report.page import MARK, render
 from cifar100.report.style import data_uri, to_png, to_svg
 from cifar100.run_folder import RunFolder
 from cifar100.text import printable
+from cifar100.weights import load_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,12 +57,13 @@ def report(
 ) -> Path:
     """Evaluate the first checkpoint and write its report to `out`, or to report/ beside it; the page's path.
 
-    The learning curves of all of them are laid over one another. The temperature comes from the images that its
-    training held out, where it held any out, and else from `calibration.cross_fit`. Raises UserError where a checkpoint
+    They are whatever `load_weights` takes. The learning curves of all are laid over one another. The temperature is
+    the one that the weights carry, else one fitted on the images that their training held out, else
+    `calibration.cross_fit`'s. Raises UserError where a checkpoint
     or the data cannot be read, `out` cannot be written, or the model's outputs are no numbers.
     """
     first = Path(checkpoints[0])
-    loaded = [load_checkpoint(path) for path in checkpoints]
+    loaded = [load_weights(path) for path in checkpoints]
     histories = [_history(Path(path), checkpoint) for path, checkpoint in zip(checkpoints, loaded, strict=True)]
     out = _folder(out or first.parent / "report")
     compute = choose_compute(device, precision)
@@ -68,8 +79,13 @@ def report(
         evaluation=evaluation,
         history=histories[0],
     )
-    temperature = None
-    if split == "test" and config.data.val_fraction and checkpoint.fingerprint in ("", data.train.fingerprint):
+    temperature = _known_temperature(checkpoint)
+    if (
+        not temperature
+        and split == "test"
+        and config.data.val_fraction
+        and checkpoint.fingerprint in ("", data.train.fingerprint)
+    ):
         _, held_out, _ = open_split(checkpoint, split="val", **where)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
     others = _names([Path(path) for path in checkpoints])
@@ -176,6 +192,14 @@ def report_line(
     except ImportError as error:
         return f"Report    not made: {error.name} is not installed"
     return f"Report    {page}"
+
+
+def _known_temperature(checkpoint: Checkpoint) -> tuple[float, str] | None:
+    """The temperature that weights to share carry, and where it is from; None where they carry none."""
+    temperature = checkpoint.calibration.get("temperature")
+    if not isinstance(temperature, int | float) or not LOWEST <= temperature <= HIGHEST:
+        return None
+    return float(temperature), f"the weights' own, {checkpoint.calibration.get('origin') or 'of unknown origin'}"
 
 
 def _fitted_on(held_out: Evaluation) -> tuple[float, str]:

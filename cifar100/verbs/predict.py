@@ -23,8 +23,8 @@ class Predict:
     images: Positional[tuple[Path, ...]]
     """Image files of any kind that Pillow reads, of any size."""
 
-    checkpoint: Path = Path("logs/cifar100/best_model.pth")
-    """The trained model."""
+    checkpoint: Path = Path("pretrained")
+    """The trained model, logs/cifar100/best_model.pth say; "pretrained": the weights that come with cifar100."""
 
     top_k: int = 5
     """How many classes to name."""
