@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar100 import metrics
 from cifar100.checkpoint import Checkpoint
@@ -66,7 +66,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def forward_all(model: nn.Module, loader: EvalLoader, compute: Compute) -> np.ndarray:
+def forward_all(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
     """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
     was_training = model.training
     model.eval()

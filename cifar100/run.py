@@ -21,9 +21,7 @@ from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
 from cifar100.optim import learning_rate
 from cifar100.processes import Processes
-from cifar100.report.curves import draw_curves
-from cifar100.report.figures import pictures
-from cifar100.report.make import report_line
+from cifar100.report import curves, figures, make
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stopwatch import Stopwatch
@@ -266,10 +264,11 @@ class Run:
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
-        say(draw_curves(self.history, folder.curves, title=title))
-        self.journal.pictures(pictures(evaluation, self.dataset), self.state.epoch)
+        say(curves.draw_curves(self.history, folder.curves, title=title))
+        self.journal.pictures(figures.pictures(evaluation, self.dataset), self.state.epoch)
         if self.config.run.report:
-            say(report_line(self._checkpoint("the latest epoch"), self.dataset, evaluation, held_out, folder))
+            last = self._checkpoint("the latest epoch")
+            say(make.report_line(last, self.dataset, evaluation, held_out=held_out, compute=compute, folder=folder))
         data_dir = self.config.run.data_dir
         where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
         say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from cifar100 import metrics
 from cifar100.calibration import Calibration, Selective
 from cifar100.checkpoint import Checkpoint, versions
 from cifar100.config import Config
 from cifar100.dataset import Dataset
+from cifar100.device import Compute
 from cifar100.evaluate import Evaluation
 from cifar100.journal import duration
 from cifar100.report.curves import History, column
 from cifar100.report.findings import interval
-from cifar100.report.style import thumbnail
+from cifar100.report.style import pretty, thumbnail
+from cifar100.robustness import Robustness
 
 TERMS = {
     "top-1, top-5": "The share of images whose class is the likeliest answer, or among the five likeliest.",
@@ -49,7 +50,11 @@ class Subject:
     images: np.ndarray
     """Those that were evaluated, uint8 [N, S, S, 3]."""
     evaluation: Evaluation
+    compute: Compute
+    """What explains single images: device and precision."""
     history: History
+    robustness: Robustness | None = None
+    """What is known of its error on corrupted images."""
 
     @property
     def title(self) -> str:
@@ -240,6 +245,19 @@ def calibration_about(before: float, calibration: Calibration | None) -> str:
     )
 
 
+def robustness_about(known: Robustness) -> str:
+    """What was evaluated on corrupted images, and the mean over them."""
+    errors, images = known.errors, int(known.identity["images"])
+    done = errors[~np.isnan(errors)]
+    so_far = "" if len(done) == errors.size else f" over the {len(done)} of {errors.size} cells that are known so far"
+    mean = f"The mean error is {percent(float(done.mean()))}{so_far}" if len(done) else "No cell is known yet"
+    made = "the files of CIFAR-100-C" if known.identity["source"] == "published" else "spoiled by cifar100"
+    return (
+        f"{mean}, {percent(1 - known.clean['top1'])} on the same images unspoiled: {images:,} test images, {made}, "
+        "fifteen kinds of corruption at five severities (Hendrycks & Dietterich 2019). Numbers are errors in per cent."
+    )
+
+
 def coverage_rows(curve: Selective) -> list[dict[str, float]]:
     """The accuracy at some shares of the images; a share that equally sure images keep from being met is met once."""
     points = dict.fromkeys(curve.answering(share) for share in (1, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3))
@@ -248,7 +266,7 @@ def coverage_rows(curve: Selective) -> list[dict[str, float]]:
 
 def pair_about(one: str, other: str, there: int, back: int) -> str:
     """How often two classes are taken for one another."""
-    one, other = one.replace("_", " "), other.replace("_", " ")
+    one, other = pretty(one), pretty(other)
     other_way = f"; {back:,} of {other} were called {one}" if back else ""
     return f"{there:,} of {one} were called {other}{other_way}."
 
@@ -278,8 +296,3 @@ def cards(
 def made() -> str:
     """When and by what."""
     return f"Made by cifar100 {versions()['cifar100']} on {datetime.now():%Y-%m-%d at %H:%M}."
-
-
-def probabilities_of(evaluation: Evaluation) -> np.ndarray:
-    """What the model says of every image, float64 [N, C]."""
-    return metrics.softmax(evaluation.logits)

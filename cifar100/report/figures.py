@@ -9,10 +9,12 @@ import numpy as np
 
 from cifar100 import metrics
 from cifar100.calibration import Reliability, Selective
+from cifar100.corruptions import KINDS, SEVERITIES
 from cifar100.dataset import Dataset
 from cifar100.evaluate import Evaluation
 from cifar100.report.findings import superclass_order
-from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, to_png
+from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, pretty, to_png
+from cifar100.robustness import Robustness
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
     figure = new_figure(side, side)
     axes = figure.subplots()
     axes.imshow(_cells(confusion), interpolation="none", aspect="equal")
-    labels = [plain(name.replace("_", " ")) for name in names] if count <= MOST_LABELS else []
+    labels = [plain(pretty(name)) for name in names] if count <= MOST_LABELS else []
     size = 5.5 if many else 8
     for axis, turned in ((axes.xaxis, 90), (axes.yaxis, 0)):
         axis.set_ticks(range(len(labels)), labels, rotation=turned, fontsize=size)
@@ -86,7 +88,7 @@ def accuracy_figure(accuracies: Mapping[str, float], *, columns: int = 1) -> Fig
         part = slice(number * rows, (number + 1) * rows)
         places = np.arange(len(values[part]))
         axes.barh(places, values[part], color=BLUE, height=0.7)
-        axes.set_yticks(places, [plain(name.replace("_", " ")) for name in names[part]])
+        axes.set_yticks(places, [plain(pretty(name)) for name in names[part]])
         for place, value in zip(places, values[part], strict=True):
             axes.text(value + 0.01, place, f"{value:.0%}", va="center", fontsize=7.5, color=INK)
         axes.set_ylim(rows - 0.4, -0.6)
@@ -142,6 +144,27 @@ def coverage_figure(before: Selective, after: Selective | None = None) -> Figure
     return figure
 
 
+def corruption_figure(known: Robustness) -> Figure:
+    """The error for each kind of corruption and severity, in per cent, the more orange the more."""
+    from matplotlib.colors import to_rgb
+
+    errors = known.errors
+    figure = new_figure(6.4, 5.2)
+    axes = figure.subplots()
+    cells = np.zeros((*errors.shape, 4))
+    cells[..., :3] = to_rgb(ORANGE)
+    cells[..., 3] = np.nan_to_num(0.75 * errors)
+    axes.imshow(cells, interpolation="none", aspect="auto")
+    axes.set_xticks(range(len(SEVERITIES)), [f"severity {level}" for level in SEVERITIES])
+    axes.set_yticks(range(len(KINDS)), [pretty(kind) for kind in KINDS])
+    for row, column in np.argwhere(~np.isnan(errors)).tolist():
+        text = f"{100 * errors[row, column]:.0f}"
+        axes.text(column, row, text, ha="center", va="center_baseline", fontsize=8.5, color=INK)
+    finish(axes, grid=False)
+    axes.tick_params(length=0)
+    return figure
+
+
 def pictures(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[], bytes]]:
     """What makes the pictures of an evaluation on the test set, as PNG: the confusion matrix, and some images."""
 
@@ -163,8 +186,8 @@ def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray,
     for axes, row, likely in zip(grid.flat, chosen, metrics.softmax(evaluation.logits[chosen]), strict=False):
         best, label = int(likely.argmax()), int(evaluation.labels[row])
         axes.imshow(images[row])
-        said = f"{plain(classes[best])} {likely[best]:.0%}"
+        said = f"{plain(pretty(classes[best]))} {likely[best]:.0%}"
         is_right = best == label
-        text = said if is_right else f"{said}\nis {plain(classes[label])}"
+        text = said if is_right else f"{said}\nis {plain(pretty(classes[label]))}"
         axes.set_title(text, fontsize=8, color=BLUE if is_right else ORANGE)
     return to_png(figure, dpi=100)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
+from cifar100.report.style import pretty
+
 MARK = '<meta name="generator" content="cifar100 report">'
 """What tells a page of ours from another."""
 
@@ -18,5 +20,6 @@ def render(content: dict[str, Any]) -> str:
     here = files("cifar100.report")
     css = Markup(here.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  ours
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["pretty"] = pretty
     template = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(content, css=css)

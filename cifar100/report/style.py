@@ -55,6 +55,11 @@ def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool 
             text.set_color(INK)
 
 
+def pretty(name: object) -> str:
+    """A name from data as people write it; control characters in it are shown, not followed."""
+    return printable(name).replace("_", " ")
+
+
 def plain(name: object) -> str:
     """A name from data as text for a figure: no formula begins at its dollar, and nothing in it breaks an XML file."""
     return printable(name).replace("$", r"\$")
