@@ -21,7 +21,7 @@ from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
 from cifar100.optim import learning_rate
 from cifar100.processes import Processes
-from cifar100.report import curves, figures, make
+from cifar100.report import curves, figures
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stopwatch import Stopwatch
@@ -267,6 +267,8 @@ class Run:
         say(curves.draw_curves(self.history, folder.curves, title=title))
         self.journal.pictures(figures.pictures(evaluation, self.dataset), self.state.epoch)
         if self.config.run.report:
+            from cifar100.report import make  # with it comes Pillow
+
             last = self._checkpoint("the latest epoch")
             say(make.report_line(last, self.dataset, evaluation, held_out=held_out, compute=compute, folder=folder))
         data_dir = self.config.run.data_dir

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from cifar100.journal import duration
 from cifar100.report.curves import History, column
 from cifar100.report.findings import interval
 from cifar100.report.style import pretty, thumbnail
-from cifar100.robustness import Robustness
+
+if TYPE_CHECKING:
+    from cifar100.robustness import Robustness
 
 TERMS = {
     "top-1, top-5": "The share of images whose class is the likeliest answer, or among the five likeliest.",

@@ -9,15 +9,15 @@ import numpy as np
 
 from cifar100 import metrics
 from cifar100.calibration import Reliability, Selective
-from cifar100.corruptions import KINDS, SEVERITIES
 from cifar100.dataset import Dataset
 from cifar100.evaluate import Evaluation
 from cifar100.report.findings import superclass_order
 from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, pretty, to_png
-from cifar100.robustness import Robustness
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from cifar100.robustness import Robustness
 
 FEW = 40
 """Classes of a matrix whose numbers can be read without enlarging it."""
@@ -147,6 +147,8 @@ def coverage_figure(before: Selective, after: Selective | None = None) -> Figure
 def corruption_figure(known: Robustness) -> Figure:
     """The error for each kind of corruption and severity, in per cent, the more orange the more."""
     from matplotlib.colors import to_rgb
+
+    from cifar100.corruptions import KINDS, SEVERITIES
 
     errors = known.errors
     figure = new_figure(6.4, 5.2)
