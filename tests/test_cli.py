@@ -33,7 +33,9 @@ SURFACE = {
     "evaluate": [
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json")
     ],
-    "predict": ["--checkpoint", "--top-k", "--device", "--json"],
+    "predict": [
+        *("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")
+    ],
     "data get": ["--to"],
     "data check": ["--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],

@@ -10,7 +10,6 @@ from typing import Literal
 from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
-from cifar100.errors import UserError
 from cifar100.text import printable
 
 
@@ -48,12 +47,10 @@ class Evaluate:
     def run(self) -> int:
         from cifar100.checkpoint import load_checkpoint, versions
         from cifar100.evaluate import evaluate, sample_lines, table
-        from cifar100.files import replace_file
+        from cifar100.files import refuse_target, replace_file
 
-        if self.json is not None and not self.json.parent.is_dir():
-            raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
-        if self.json is not None and self.json.is_dir():
-            raise UserError(f"--json {printable(self.json)}: it is a folder, not a file.")
+        if self.json is not None:
+            refuse_target("--json", self.json)
         checkpoint = load_checkpoint(self.checkpoint)
         evaluation = evaluate(
             checkpoint,
