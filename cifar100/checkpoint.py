@@ -71,6 +71,11 @@ class Checkpoint:
     """Where the run stands, `cifar100.run.LoopState`; empty where there is nothing to go on from."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """A row of metrics for each epoch so far."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """Of weights to share: their figures on the test set, as `Evaluation.to_json` gives them."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """"temperature", which the logits are divided by where calibrated probabilities are asked for, and where it came
+    from; empty where it was never measured."""
     versions: dict[str, str] = field(default_factory=versions)
 
     def save(self, path: Path) -> None:
@@ -82,23 +87,33 @@ class Checkpoint:
         replace_file(path, buffer.getbuffer())
 
     def build(self) -> ResNet:
-        """The network with these weights. Raises UserError where they do not fit it."""
-        model = build_model(self.model, len(self.classes))
-        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
-        if expected != found:
-            names = expected.keys() | found.keys()
-            wrong = min(name for name in names if expected.get(name) != found.get(name))
-            raise UserError(
-                f"These are not the weights of a {self.model} of {len(self.classes)} classes: "
-                f"{printable(wrong)} is {found.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
-            )
-        model.load_state_dict(self.weights)
+        """The network with a copy of these weights, in fp32. Raises UserError where they do not fit it."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
+        model = fitting_model(self.model, len(self.classes), shapes)
+        kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        copies = {name: tensor.to(kinds[name], copy=True) for name, tensor in self.weights.items()}
+        model.load_state_dict(copies, assign=True)
         return model
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.weights.values())
+
+
+def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
+    """The network that `name` names, on the meta device (no memory is taken), if its weights have these names and
+    shapes. Raises UserError where they have not."""
+    with torch.device("meta"):
+        model = build_model(name, num_classes)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if expected != shapes:
+        names = expected.keys() | shapes.keys()
+        wrong = min(name for name in names if expected.get(name) != shapes.get(name))
+        raise UserError(
+            f"These are not the weights of a {name} of {num_classes} classes: "
+            f"{printable(wrong)} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
+        )
+    return model
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -114,9 +129,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(
                 f"{printable(path)} is of version {printable(version)}; this cifar100 reads {VERSION}: update it."
             )
-        problem = _problem(content)
-        if problem:
-            raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {problem}.")
+        why = problem(content)
+        if why:
+            raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.")
         known = {item.name for item in fields(Checkpoint)}
         checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
         checkpoint.weights = strip_prefixes(checkpoint.weights)
@@ -130,7 +145,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise UserError(f"{printable(path)}: {error}") from None
 
 
-def _problem(content: dict[str, Any]) -> str | None:
+def problem(content: dict[str, Any]) -> str | None:
     """What is wrong with its fields, None where nothing is."""
 
     def is_list(name: str, kind: type | tuple[type, ...]) -> bool:
@@ -147,6 +162,7 @@ def _problem(content: dict[str, Any]) -> str | None:
     if min(content["std"]) <= 0:
         return "its std is not above 0"
     kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
+    kinds |= {"evaluation": dict, "calibration": dict}
     kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
     kinds |= dict.fromkeys(("dataset", "fingerprint", "chosen_on", "recipe", "compute"), str)
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)

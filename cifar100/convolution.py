@@ -24,7 +24,8 @@ WIDEST_WEIGHT_GRADIENT, FEWEST_CHANNELS_OF_WEIGHT_GRADIENT = 8, 256
 
 
 class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d` of 3x3, padding 1, without bias: [B, in, H, W] -> [B, out, H/stride, W/stride], rounded up.
+    """`nn.Conv2d` of 3x3, padding 1: [B, in, H, W] -> [B, out, H/stride, W/stride], rounded up. It has a bias only once
+    a batch norm was folded into it.
 
     In bf16 autocast on a CPU with AMX it computes small maps by matrix products; elsewhere it is `nn.Conv2d`.
     """
@@ -38,7 +39,8 @@ class Conv3x3(nn.Conv2d):
         small = width <= WIDEST_WEIGHT_GRADIENT and self.out_channels >= FEWEST_CHANNELS_OF_WEIGHT_GRADIENT
         if small and input.device.type == "cpu" and _autocast_bf16() and torch.cpu._is_amx_tile_supported():
             rows = input.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-            return _SmallMaps.apply(rows, self.weight.to(torch.bfloat16), stride)
+            result = _SmallMaps.apply(rows, self.weight.to(torch.bfloat16), stride)
+            return result if self.bias is None else result + self.bias[:, None, None]
         return super().forward(input)
 
 

@@ -28,6 +28,11 @@ class Compute:
     precision: str
     why: str
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights that are only read; those that are trained stay fp32."""
+        return _DTYPES[self.precision]
+
     def place(self, model: Model) -> Model:
         """The model, moved here, its weights in the layout that convolutions are fastest in."""
         return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), torch.channels_last)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cifar100 import metrics
-from cifar100.checkpoint import Checkpoint, load_checkpoint
+from cifar100.checkpoint import Checkpoint
 from cifar100.config import AugmentConfig, Config, DataConfig
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute
@@ -21,6 +21,7 @@ from cifar100.errors import UserError
 from cifar100.loader import EvalLoader
 from cifar100.processes import Processes
 from cifar100.text import printable
+from cifar100.weights import load_weights
 
 BATCH_SIZE = 500
 """Images a forward pass of evaluation, at most. It does not change the result beyond rounding."""
@@ -143,7 +144,7 @@ def evaluate(
     there is no such split.
     """
     if not isinstance(checkpoint, Checkpoint):
-        checkpoint = load_checkpoint(checkpoint)
+        checkpoint = load_weights(checkpoint)
     compute = choose_compute(device, precision)
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}

@@ -1,6 +1,6 @@
 """A trained model, ready to name what is in images.
 
-predictor = load_predictor("logs/cifar100/best_model.pth")
+predictor = load_predictor()             # the weights that come with the package; or load_predictor("best_model.pth")
 for class_name, class_id, probability in predictor.predict("photo.jpg"):
     print(f"{class_name}: {probability:.2%}")
 
@@ -45,16 +45,26 @@ class Prediction(NamedTuple):
 
 class Predictor:
     """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes;
-    `source` and `trained_on` say in words where it and its training images came from."""
+    `source` and `trained_on` say in words where it and its training images came from. Logits are divided by
+    `temperature`: above 1, probabilities are less sure of themselves (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    """
 
     def __init__(
-        self, forward: Forward, classes: Sequence[str], image_size: int, *, source: str = "", trained_on: str = ""
+        self,
+        forward: Forward,
+        classes: Sequence[str],
+        image_size: int,
+        *,
+        source: str = "",
+        trained_on: str = "",
+        temperature: float = 1.0,
     ) -> None:
         self.forward = forward
         self.classes = tuple(classes)
         self.image_size = image_size
         self.source = source
         self.trained_on = trained_on
+        self.temperature = temperature
 
     def __repr__(self) -> str:
         size = self.image_size
@@ -95,36 +105,39 @@ class Predictor:
             raise UserError("A batch is a list or another iterable of images; for one image use predict.")
         remaining = iter(images)
         while batch := [to_pixels(image, self.image_size) for image in islice(remaining, batch_size)]:
-            yield from softmax(self.forward(np.stack(batch)))
+            yield from softmax(self.forward(np.stack(batch)) / self.temperature)
 
 
-def load_predictor(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Predictor:
-    """A Predictor from a checkpoint file, with its own class names, image size and normalisation.
+def load_predictor(
+    path: str | Path = "pretrained", *, device: str = "auto", precision: str = "auto", calibrated: bool = False
+) -> Predictor:
+    """A Predictor from a file of weights, with its own class names, image size and normalisation.
 
-    `device` is "auto", "cpu", "cuda" or "mps". Raises UserError where the file is no checkpoint, or there is no such
-    device.
+    `path` is a checkpoint (.pth) or a .safetensors file with its .json; "pretrained" stands for the weights that come
+    with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the logits by the temperature
+    that was measured for these weights. Raises UserError where the file cannot be used, there is no such device, or no
+    temperature.
     """
-    import torch
-
-    from cifar100.augment import normalize
-    from cifar100.checkpoint import load_checkpoint
     from cifar100.device import choose_compute
+    from cifar100.torch_forward import torch_forward
+    from cifar100.weights import load_weights
 
     compute = choose_compute(device, precision)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_weights(path)
+    temperature = checkpoint.calibration.get("temperature") if calibrated else 1.0
+    if temperature is None:
+        raise UserError(f"{printable(path)}: no temperature was measured for these weights; leave calibrated out.")
     try:
-        model = compute.place(checkpoint.build()).eval()
+        forward = torch_forward(checkpoint, compute)
     except UserError as error:
         raise UserError(f"{printable(path)}: {error}") from None
-    mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
-
-    def forward(pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), compute.autocast():
-            images = normalize(torch.from_numpy(pixels).to(compute.device), mean, std)
-            return model(images).float().cpu().numpy()
-
     return Predictor(
-        forward, checkpoint.classes, checkpoint.image_size, source=str(path), trained_on=checkpoint.dataset
+        forward,
+        checkpoint.classes,
+        checkpoint.image_size,
+        source=str(path),
+        trained_on=checkpoint.dataset,
+        temperature=temperature,
     )
 
 

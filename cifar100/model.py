@@ -15,9 +15,12 @@ if __name__ == "__main__":  # run as a file: the package is one folder up, and i
 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cifar100.config import ModelConfig
 from cifar100.convolution import Conv3x3
@@ -105,6 +108,18 @@ def initialize(model: ResNet, config: ModelConfig) -> None:
             nn.init.dirac_(block.weight.data[: block.in_channels])
         if config.zero_init_residual and isinstance(block, BasicBlock):
             nn.init.zeros_(block.bn2.weight)
+
+
+def fold_batch_norms(model: ResNet) -> ResNet:
+    """The same function of images as `model` in evaluation mode, to predict with: each batch norm, which is then only a
+    scale and a shift, multiplied into the convolution before it. `model` is left as it is."""
+    folded = deepcopy(model).eval()
+    for module in folded.modules():
+        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):  # the last of a downsample
+            if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+                setattr(module, norm, nn.Identity())
+    return folded.requires_grad_(False)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -16,7 +16,7 @@ from cifar100.dataset import Dataset, Split
 from cifar100.device import Compute
 from cifar100.errors import RunFailed, UserError
 from cifar100.evaluate import BATCH_SIZE, Evaluation, evaluate_model
-from cifar100.journal import COLUMNS, Journal, NoJournal, Progress
+from cifar100.journal import COLUMNS, Journal, NoJournal, Progress, duration
 from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
 from cifar100.optim import learning_rate
@@ -65,6 +65,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
     elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
+    ready_seconds: float = 0.0  # from the call of train() to the first step: reading the data, building the model
 
     def read_sums(self) -> None:
         """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
@@ -245,11 +246,15 @@ class Run:
             return
         circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
         circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
+        steps_seconds = sum(row["train_seconds"] for row in self.history)
+        circumstances |= {"clock": {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}}
         self.folder.write_json(self.folder.evaluation, evaluation.to_json() | circumstances)
         say, folder = self.journal.say, self.folder
         say(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
         label = "the test set itself, so it flatters" if self.eval_name == "test" else "images held out of train"
         say(f"          best epoch {self.state.best_top1:.2%} on {self.eval_name}: {folder.best} (chosen on {label})")
+        clock = duration(self.ready_seconds + steps_seconds)
+        say(f"Clock     {clock} from the files on disk to the last step; evaluation and saving are not counted")
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"

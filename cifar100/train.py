@@ -62,8 +62,9 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
     anything is touched; RunFailed where the loss stops being a number, memory runs out, or the disk refuses: the last
     good checkpoint is then in place. Of several processes, which all call this alike, the first writes the run's files.
     """
+    began = Stopwatch()
     with join() as processes:  # one, unless torchrun started more
-        return _train(processes, *_common_settings(processes, config or Config(), recipe, resume))
+        return _train(processes, *_common_settings(processes, config or Config(), recipe, resume), began)
 
 
 def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Split | None, TrainLoader]:
@@ -95,7 +96,7 @@ def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Sp
     return compute, dataset, held_out, loader
 
 
-def _train(processes: Processes, config: Config, recipe: str, resume: bool) -> TrainResult:
+def _train(processes: Processes, config: Config, recipe: str, resume: bool, began: Stopwatch) -> TrainResult:
     compute, dataset, held_out, loader = _prepare(processes, config)
 
     torch.manual_seed(config.optim.seed)
@@ -147,6 +148,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool) -> T
                 run.introduce(moved)
             if resumed is not None:
                 run.restore(*resumed)
+            run.ready_seconds = began.seconds
             stopped_by = _loop(run, stop)
             if not stopped_by:
                 run.conclude()

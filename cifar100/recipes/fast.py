@@ -13,9 +13,9 @@ from cifar100.config import Config
 def config() -> Config:
     """The baseline with these differences."""
     return Config().replace(
-        epochs=14,
+        epochs=9,
         batch_size=512,
-        train_sizes=(*[16] * 5, *[24] * 5, *[32] * 4),
+        train_sizes=(*[16] * 4, *[24] * 3, *[32] * 2),
         cutout_size=0,
         alternating_flip=True,
         optimizer="muon",

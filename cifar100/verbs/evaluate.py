@@ -18,7 +18,8 @@ class Evaluate:
     """Accuracy of a checkpoint: top-1, top-5, the 20 superclasses, the classes; loss and speed."""
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, or a state dict under torchvision's names."""
+    """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
+    "pretrained": the weights that come with cifar100."""
 
     split: Literal["test", "val", "train"] = "test"
     """Which images; "val" is what the checkpoint's training held out."""
@@ -45,13 +46,14 @@ class Evaluate:
     """Also write all figures to this file."""
 
     def run(self) -> int:
-        from cifar100.checkpoint import load_checkpoint, versions
+        from cifar100.checkpoint import versions
         from cifar100.evaluate import evaluate, sample_lines, table
         from cifar100.files import refuse_target, replace_file
+        from cifar100.weights import load_weights
 
         if self.json is not None:
             refuse_target("--json", self.json)
-        checkpoint = load_checkpoint(self.checkpoint)
+        checkpoint = load_weights(self.checkpoint)
         evaluation = evaluate(
             checkpoint,
             split=self.split,

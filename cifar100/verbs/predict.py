@@ -35,8 +35,8 @@ class Predict:
     """Image files of any kind and size; folders, with all in them; patterns such as 'photos/**/*.jpg'; http and https
     addresses; "-" for standard input."""
 
-    checkpoint: Path = Path("logs/cifar100/best_model.pth")
-    """The trained model."""
+    checkpoint: Path = Path("pretrained")
+    """The trained model, logs/cifar100/best_model.pth say; "pretrained": the weights that come with cifar100."""
 
     top_k: int = 5
     """How many classes to name."""
