@@ -29,7 +29,7 @@ FLOORS = [
         "journal",
     },
     {"loader", "step", "sources", "torch_forward"},
-    {"evaluate", "inference"},
+    {"evaluate", "inference", "explain"},
     {"report"},
     {"run", "train"},
     {"recipes", "utils"},
