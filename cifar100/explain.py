@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar100.augment import normalize
-from cifar100.checkpoint import Checkpoint, load_checkpoint
+from cifar100.checkpoint import Checkpoint
 from cifar100.device import Compute, choose_compute
 from cifar100.errors import UserError
 from cifar100.images import to_pixels
@@ -38,6 +38,7 @@ from cifar100.inference import Prediction
 from cifar100.metrics import softmax
 from cifar100.model import ResNet
 from cifar100.text import printable
+from cifar100.weights import load_weights
 
 BATCH_SIZE = 128
 """Images that are explained at once."""
@@ -169,7 +170,7 @@ def load_explainer(path: str | Path, *, device: str = "auto", precision: str = "
     Its answers are those of `load_predictor` with the same arguments. Raises UserError as that does.
     """
     compute = choose_compute(device, precision)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_weights(path)
     try:
         return Explainer(checkpoint, compute)
     except UserError as error:

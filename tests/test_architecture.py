@@ -23,6 +23,7 @@ FLOORS = [
         "model",
         "optim",
         "metrics",
+        "calibration",
         "checkpoint",
         "weights",
         "run_folder",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cifar100.inference import Prediction, Predictor
     from cifar100.sources import Loaded, Source
 
+OWN = Path("logs/cifar100/best_model.pth")
 MOST_LISTED = 20
 
 
@@ -35,8 +36,9 @@ class Predict:
     """Image files of any kind and size; folders, with all in them; patterns such as 'photos/**/*.jpg'; http and https
     addresses; "-" for standard input."""
 
-    checkpoint: Path = Path("pretrained")
-    """The trained model, logs/cifar100/best_model.pth say; "pretrained": the weights that come with cifar100."""
+    checkpoint: Path | None = None
+    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth where
+    there is one, else "pretrained"."""
 
     top_k: int = 5
     """How many classes to name."""
@@ -75,7 +77,8 @@ class Predict:
         for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
             if path is not None:
                 refuse_target(flag, path)
-        predictor = load_predictor(self.checkpoint, device=self.device)
+        checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
+        predictor = load_predictor(checkpoint, device=self.device)
         if predictor.trained_on.startswith("SYNTHETIC"):
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images)
@@ -93,7 +96,7 @@ class Predict:
                     if image.picture is not None:
                         shown.append((image, predictions[0]))
                 done(1)
-        self._draw(shown, len(sources) - len(problems))
+        self._draw(checkpoint, shown, len(sources) - len(problems))
         for problem in problems[:MOST_LISTED]:
             _tell(problem)
         if len(problems) > MOST_LISTED:
@@ -125,7 +128,7 @@ class Predict:
         while waiting:
             yield waiting.popleft(), None
 
-    def _draw(self, shown: list[tuple[Loaded, Prediction]], count: int) -> None:
+    def _draw(self, checkpoint: Path, shown: list[tuple[Loaded, Prediction]], count: int) -> None:
         """The sheets that were asked for, of these images out of `count`."""
         from cifar100.files import replace_file
         from cifar100.report.montage import Entry, contact_sheet
@@ -144,7 +147,7 @@ class Predict:
         if self.explain is not None:
             from cifar100.explain import load_explainer
 
-            explanations = load_explainer(self.checkpoint, device=self.device)([image.pixels for image, _ in shown])
+            explanations = load_explainer(checkpoint, device=self.device)([image.pixels for image, _ in shown])
             entries = [
                 entry._replace(pictures=(*entry.pictures, explanation.overlay))
                 for entry, explanation in zip(entries, explanations, strict=True)
