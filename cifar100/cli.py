@@ -18,6 +18,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from cifar100 import __version__
 from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
+from cifar100.verbs.app import App
 from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataSamples
 from cifar100.verbs.evaluate import Evaluate
 from cifar100.verbs.model import Model
@@ -32,6 +33,7 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   train      train from scratch, or go on with an interrupted run
   evaluate   accuracy of a checkpoint: top-1, top-5, superclasses, classes
   predict    name what is in images
+  app        a web page that names what is in pictures
   data       download it, check it, see what augmentation does to it
   model      the layers of the network, their shapes and parameters
 
@@ -43,6 +45,7 @@ VERBS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "app": App,
     "data get": DataGet,
     "data check": DataCheck,
     "data preview": DataPreview,

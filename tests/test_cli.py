@@ -36,6 +36,7 @@ SURFACE = {
     "predict": [
         *("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")
     ],
+    "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "data get": ["--to"],
     "data check": ["--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
