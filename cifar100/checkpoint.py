@@ -25,6 +25,7 @@ from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import AugmentConfig
 from cifar100.errors import UserError
 from cifar100.files import replace_file
+from cifar100.foreign_names import our_names, unwrap
 from cifar100.model import ResNet, build_model
 from cifar100.text import printable
 
@@ -117,7 +118,7 @@ def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file: one of ours, or a bare state dict of a resnet18 or resnet34 under torchvision's names.
+    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `foreign_names`).
 
     Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
     """
@@ -136,11 +137,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
         checkpoint.weights = strip_prefixes(checkpoint.weights)
         return checkpoint
-    weights = content.get("state_dict", content.get("model", content))
+    weights = unwrap(content)
     if not _is_state_dict(weights):
         raise UserError(f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
     try:
-        return _from_state_dict(strip_prefixes(weights))
+        return _from_state_dict(our_names(weights))
     except UserError as error:
         raise UserError(f"{printable(path)}: {error}") from None
 

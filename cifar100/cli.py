@@ -21,8 +21,10 @@ from cifar100.text import printable
 from cifar100.verbs.app import App
 from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataSamples
 from cifar100.verbs.evaluate import Evaluate
+from cifar100.verbs.export import Export
 from cifar100.verbs.model import Model
 from cifar100.verbs.predict import Predict
+from cifar100.verbs.push import Push
 from cifar100.verbs.train import Train
 
 USAGE = """\
@@ -34,6 +36,8 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   evaluate   accuracy of a checkpoint: top-1, top-5, superclasses, classes
   predict    name what is in images
   app        a web page that names what is in pictures
+  export     write it for elsewhere: safetensors, ONNX, int8, pt2
+  push       share it on the Hugging Face hub
   data       download it, check it, see what augmentation does to it
   model      the layers of the network, their shapes and parameters
 
@@ -46,6 +50,8 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "app": App,
+    "export": Export,
+    "push": Push,
     "data get": DataGet,
     "data check": DataCheck,
     "data preview": DataPreview,

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cifar100.errors import UserError
+from cifar100.hub import is_hub_address, pull
 from cifar100.images import to_pixels
 from cifar100.metrics import softmax
 from cifar100.text import printable
@@ -113,20 +114,23 @@ def load_predictor(
 ) -> Predictor:
     """A Predictor from a file of weights, with its own class names, image size and normalisation.
 
-    `path` is a checkpoint (.pth) or a .safetensors file with its .json; "pretrained" stands for the weights that come
-    with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the logits by the temperature
-    that was measured for these weights. Raises UserError where the file cannot be used, there is no such device, or no
-    temperature.
+    `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file of `cifar100 export`, for which
+    PyTorch is not needed; "hf://user/model" stands for what `cifar100 push` put on the Hugging Face hub, "pretrained"
+    for the weights that come with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the
+    logits by the temperature that was measured for these weights. Raises UserError where the file cannot be used, there
+    is no such device, or no temperature.
     """
+    if is_hub_address(path):
+        path = pull(path)
+    if Path(path).suffix.lower() == ".onnx":
+        return _onnx_predictor(path, device, precision, calibrated)
     from cifar100.device import choose_compute
     from cifar100.torch_forward import torch_forward
     from cifar100.weights import load_weights
 
     compute = choose_compute(device, precision)
     checkpoint = load_weights(path)
-    temperature = checkpoint.calibration.get("temperature") if calibrated else 1.0
-    if temperature is None:
-        raise UserError(f"{printable(path)}: no temperature was measured for these weights; leave calibrated out.")
+    temperature = _temperature(path, checkpoint.calibration, calibrated)
     try:
         forward = torch_forward(checkpoint, compute)
     except UserError as error:
@@ -139,6 +143,29 @@ def load_predictor(
         trained_on=checkpoint.dataset,
         temperature=temperature,
     )
+
+
+def _onnx_predictor(path: str | Path, device: str, precision: str, calibrated: bool) -> Predictor:
+    """A Predictor from an exported file; its `forward` also has `with_maps`. Raises UserError as `open_onnx` does."""
+    from cifar100.onnx_forward import open_onnx
+
+    if device not in ("auto", "cpu") or precision != "auto":
+        raise UserError(f"{printable(path)} runs on the CPU, in the precision that it was exported in.")
+    forward, facts = open_onnx(path)
+    return Predictor(
+        forward,
+        facts["classes"],
+        facts["image_size"],
+        source=str(path),
+        trained_on=facts["dataset"],
+        temperature=_temperature(path, facts["calibration"], calibrated),
+    )
+
+
+def _temperature(path: str | Path, calibration: dict[str, Any], calibrated: bool) -> float:
+    if calibrated and "temperature" not in calibration:
+        raise UserError(f"{printable(path)}: no temperature was measured for these weights; leave calibrated out.")
+    return calibration["temperature"] if calibrated else 1.0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from cifar100.checkpoint import Checkpoint, fitting_model, load_checkpoint, prob
 from cifar100.config import RunConfig
 from cifar100.errors import UserError
 from cifar100.files import replace_file
+from cifar100.hub import is_hub_address, pull
 from cifar100.text import printable
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "resnet18.safetensors"
@@ -39,11 +40,13 @@ OF_TRAINING = {"weights", "optimizer", "scaler", "loop", "history"}
 def load_weights(path: str | Path) -> Checkpoint:
     """The checkpoint in a file of weights: .safetensors with its .json beside it, or what `load_checkpoint` reads.
 
-    "pretrained" stands for the weights that come with the package. Raises UserError, in one sentence, where there is
-    no such file, or it is damaged, foreign or hostile.
+    "pretrained" stands for the weights that come with the package, "hf://user/model" for some on the Hugging Face hub.
+    Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
     """
     if str(path) == "pretrained":
         path = PRETRAINED
+    if is_hub_address(path):
+        path = pull(path)
     path = Path(path)
     return _read(path) if path.suffix == ".safetensors" else load_checkpoint(path)
 
