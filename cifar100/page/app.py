@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cifar100.errors import UserError
 from cifar100.page import markup
 from cifar100.page.examples import example_files
-from cifar100.page.recognizer import MOST_BYTES, MOST_PICTURES, MOST_PIXELS, Answer, Model, Recognizer, Refusal
+from cifar100.page.recognizer import MOST_BYTES, MOST_PICTURES, MOST_PIXELS, Answer, Recognizer, Refusal
+from cifar100.see import Model
 
 LONGEST_QUEUE = 64
 """Visitors that may wait; a further one is told that the page is busy."""

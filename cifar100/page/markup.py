@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cifar100.inference import Prediction
-from cifar100.page.recognizer import Answer, Model, Refusal
+from cifar100.page.recognizer import Answer, Refusal
+from cifar100.see import Model
 from cifar100.text import printable
 
 WORST = 10

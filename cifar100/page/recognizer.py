@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from cifar100.images import to_rgb, to_square
 from cifar100.inference import Prediction
 from cifar100.metrics import softmax
 from cifar100.overlay import overlay
+from cifar100.see import Model
 from cifar100.unsure import doubt
 
 MOST_BYTES = 10_000_000
@@ -24,10 +23,6 @@ MOST_PICTURES = 24
 """At once."""
 
 THUMBNAIL = 96
-
-See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class of each was seen, float32 [B, h, w] in 0..1."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,23 +50,6 @@ class Refusal:
 
     name: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network that is ready, and what is to be told of it."""
-
-    see: See
-    classes: tuple[str, ...]
-    superclass_of: dict[str, str]
-    """The superclass of each class; empty where there are none."""
-    image_size: int
-    temperature: float
-    """Logits are divided by it for the probabilities that are shown; 1 where none was measured."""
-    evaluation: dict[str, Any]
-    """`Evaluation.to_json` on the test set; empty where it was never measured."""
-    about: dict[str, str]
-    """What it is, in words: name -> value."""
 
 
 class Recognizer:
@@ -118,41 +96,3 @@ class Recognizer:
     def _see(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._turn:
             return self.model.see(pixels)
-
-
-def open_model(weights: str | Path = "pretrained", *, device: str = "auto") -> Model:
-    """The network in this file, for `Recognizer`. Raises UserError as `load_predictor` does."""
-    import torch
-
-    from cifar100.augment import normalize
-    from cifar100.device import choose_compute
-    from cifar100.explain import grad_cam
-    from cifar100.weights import load_weights
-
-    compute = choose_compute(device)
-    checkpoint = load_weights(weights)
-    network = compute.place(checkpoint.build()).eval()
-    mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
-
-    def see(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with compute.autocast():
-            images = normalize(torch.from_numpy(pixels).to(compute.device), mean, std)
-            logits, maps = grad_cam(network, images)
-        return logits.cpu().numpy(), maps.cpu().numpy()
-
-    names = checkpoint.superclasses
-    superclass_of = [names[place] for place in checkpoint.superclass_of] if names else []
-    return Model(
-        see,
-        tuple(checkpoint.classes),
-        dict(zip(checkpoint.classes, superclass_of, strict=bool(superclass_of))),
-        checkpoint.image_size,
-        checkpoint.calibration.get("temperature", 1.0),
-        checkpoint.evaluation,
-        {
-            "network": f"{checkpoint.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
-            "trained on": checkpoint.dataset or "images that the file does not name",
-            "kept as": checkpoint.chosen_on or "it was given",
-            "computes on": str(compute),
-        },
-    )

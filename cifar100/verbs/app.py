@@ -35,7 +35,7 @@ class App:
             from cifar100.page.app import serve
         except ModuleNotFoundError as error:
             raise UserError(f"The page needs {error.name}: pip install 'cifar100[app]'.") from None
-        from cifar100.page.recognizer import open_model
+        from cifar100.see import open_model
 
         serve(open_model(self.checkpoint, device=self.device), host=self.host, port=self.port, open_browser=self.open)
         return 0

@@ -145,12 +145,13 @@ class Predict:
         if self.montage is not None:
             replace_file(self.montage, contact_sheet(entries))
         if self.explain is not None:
-            from cifar100.explain import load_explainer
+            from cifar100.overlay import overlay
+            from cifar100.see import open_model
 
-            explanations = load_explainer(checkpoint, device=self.device)([image.pixels for image, _ in shown])
+            see = open_model(checkpoint, device=self.device).see
+            overlays = [overlay(image.pixels, see(image.pixels[None])[1][0]) for image, _ in shown]
             entries = [
-                entry._replace(pictures=(*entry.pictures, explanation.overlay))
-                for entry, explanation in zip(entries, explanations, strict=True)
+                entry._replace(pictures=(*entry.pictures, laid)) for entry, laid in zip(entries, overlays, strict=True)
             ]
             replace_file(self.explain, contact_sheet(entries))
         for path in wanted:
