@@ -36,7 +36,7 @@ from cifar100.errors import UserError
 from cifar100.images import to_pixels
 from cifar100.inference import Prediction
 from cifar100.metrics import softmax
-from cifar100.model import ResNet
+from cifar100.model import ResNet, fold_batch_norms
 from cifar100.overlay import overlay
 from cifar100.text import printable
 from cifar100.weights import load_weights
@@ -103,7 +103,7 @@ class Explainer:
     """What a Predictor says, and why. Made by `load_explainer`; loads nothing more when it is called."""
 
     def __init__(self, checkpoint: Checkpoint, compute: Compute) -> None:
-        self.model = compute.place(checkpoint.build()).eval()
+        self.model = compute.place(fold_batch_norms(checkpoint.build())).to(compute.dtype)
         self.compute = compute
         self.classes = tuple(checkpoint.classes)
         self.image_size = checkpoint.image_size
@@ -128,8 +128,8 @@ class Explainer:
                 yield Explanation(predictions, order[0] if class_id is None else class_id, pixels, heat)
 
 
-def load_explainer(path: str | Path, *, device: str = "auto", precision: str = "auto") -> Explainer:
-    """An Explainer from a checkpoint file, with its own class names, image size and normalisation.
+def load_explainer(path: str | Path = "pretrained", *, device: str = "auto", precision: str = "auto") -> Explainer:
+    """An Explainer from a file of weights: a checkpoint (.pth), a .safetensors with its .json, or "pretrained".
 
     Its answers are those of `load_predictor` with the same arguments. Raises UserError as that does.
     """

@@ -31,7 +31,8 @@ SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
-        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json")
+        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
+        *("--corruptions", "--corruptions-dir", "--limit"),
     ],
     "predict": [
         *("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")
