@@ -75,13 +75,6 @@ def untrained(**fields: Any) -> Checkpoint:
     return Checkpoint(**(said | fields))
 
 
-def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    """Two state dicts, bit for bit."""
-    assert a.keys() == b.keys()
-    different = [name for name in a if not torch.equal(a[name], b[name])]
-    assert not different
-
-
 def narrow_network(name: str, num_classes: int) -> ResNet:
     """The network of that name, an eighth as wide."""
     return ResNet((2, 2, 2, 2) if name == "resnet18" else (3, 4, 6, 3), num_classes, width=8)
@@ -103,6 +96,13 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
         "dataset": "SYNTHETIC images, not CIFAR-100 from nowhere",
     }
     return untrained(**({"weights": model.state_dict()} | said | fields))
+
+
+def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """Two state dicts, bit for bit."""
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
 
 
 def assert_one_sentence(message: str, *names: object) -> None:

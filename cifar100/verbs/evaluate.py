@@ -10,7 +10,6 @@ from typing import Literal
 from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
-from cifar100.errors import UserError
 from cifar100.text import printable
 
 
@@ -63,13 +62,11 @@ class Evaluate:
             raise UserError("--corruptions-dir and --limit go with --corruptions.")
         from cifar100.checkpoint import versions
         from cifar100.evaluate import evaluate, sample_lines, table
-        from cifar100.files import replace_file
+        from cifar100.files import refuse_target, replace_file
         from cifar100.weights import load_weights
 
-        if self.json is not None and not self.json.parent.is_dir():
-            raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
-        if self.json is not None and self.json.is_dir():
-            raise UserError(f"--json {printable(self.json)}: it is a folder, not a file.")
+        if self.json is not None:
+            refuse_target("--json", self.json)
         checkpoint = load_weights(self.checkpoint)
         evaluation = evaluate(
             checkpoint,
