@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from cifar100.albumentations_pipeline import worker_died
+from cifar100.board import board_for, require_tensorboard
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
@@ -37,6 +38,7 @@ from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stop_signals import StopSignals, name_of
 from cifar100.stopwatch import Stopwatch
+from cifar100.weights import start_from
 
 PROGRESS_SECONDS = 0.5
 """Between two looks at the running sums: each makes the CPU wait for the device."""
@@ -70,6 +72,7 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
 def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Split | None, TrainLoader]:
     """Where to compute, the dataset, what of its train split is held out, and the batches of the rest."""
     with processes.together():
+        require_tensorboard(config)
         compute = choose_compute(
             config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
         )
@@ -102,6 +105,11 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
     torch.manual_seed(config.optim.seed)
     model = build_model(config.model.model, len(dataset.classes))
     initialize(model, config.model)
+    with processes.together():
+        given = None if resume else config.model.init_from
+        origin = "" if given is None else start_from(given, model, dataset.classes)
+    if config.model.freeze_stem:
+        model.freeze_stem()
     model = compute.place(model)
     replica = processes.replicate(model, sync_bn=config.model.sync_bn)
     optimizer = build_optimizer(model, config.optim)
@@ -128,7 +136,8 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
             if processes.leads:  # the only one that writes
                 held.enter_context(folder)
                 moved = None if resume else folder.move_previous()
-                journal = held.enter_context(Journal(folder, resume=resume))
+                board = board_for(folder.tensorboard, config)
+                journal = held.enter_context(Journal(folder, resume=resume, board=board))
         run = Run(
             config=config,
             recipe=recipe,
@@ -142,6 +151,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
             folder=folder,
             journal=journal,
             processes=processes,
+            origin=origin,
         )
         try:
             if processes.leads:

@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifar100.checkpoint import load_checkpoint
+from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.duplicates import Rows, exact_duplicates, rows_in_train
 from cifar100.inference import load_predictor
+from cifar100.weights import load_weights
 
 pytestmark = [
     pytest.mark.real_data,
@@ -62,3 +65,13 @@ def test_ten_test_images_occur_in_train() -> None:
     across = [pair for pair in pairs if rows.place(pair) == "across"]
     assert len(across) == len(rows_in_train(pairs, rows)) == 10
     assert sum(rows.conflicts(pair) for pair in across) == 6
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> None:
+    """Through the Predictor: batch norms folded, and in the precision that it chooses."""
+    predictor = load_predictor(precision=precision)
+    test = load_dataset(Config().replace(data_dir=Path(os.environ["CIFAR100_DATA_DIR"]))).test
+    batches = (test.images[start : start + 250] for start in range(0, len(test), 250))
+    likeliest = np.concatenate([predictor.forward(images).argmax(axis=1) for images in batches])
+    assert np.mean(likeliest == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)

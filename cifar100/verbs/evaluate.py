@@ -71,13 +71,11 @@ class Evaluate:
         from cifar100.checkpoint import versions
         from cifar100.device import choose_compute
         from cifar100.evaluate import evaluate_split, open_split, sample_lines, table
-        from cifar100.files import replace_file
+        from cifar100.files import refuse_target, replace_file
         from cifar100.weights import load_weights
 
-        if self.json is not None and not self.json.parent.is_dir():
-            raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
-        if self.json is not None and self.json.is_dir():
-            raise UserError(f"--json {printable(self.json)}: it is a folder, not a file.")
+        if self.json is not None:
+            refuse_target("--json", self.json)
         if self.without_duplicates and self.split != "test":
             raise UserError("--without-duplicates is for the test images; leave --split out.")
         checkpoint, compute = load_weights(self.checkpoint), choose_compute(self.device, self.precision)
