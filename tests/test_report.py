@@ -169,7 +169,7 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert figures["calibration"]["ece_before"] == figures["ece"]
     assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
     for name, accuracy in figures["per_class"].items():
-        assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.text.replace("\xa0", " ")
+        assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.words
 
 
 def test_pictures_follow_the_colour_scheme(page: Page) -> None:
