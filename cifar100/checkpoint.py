@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.config import AugmentConfig
 from cifar100.errors import UserError
 from cifar100.files import replace_file
+from cifar100.foreign_names import our_names, unwrap
 from cifar100.model import ResNet, build_model
 from cifar100.text import printable
 
@@ -117,7 +119,7 @@ def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file: one of ours, or a bare state dict of a resnet18 or resnet34 under torchvision's names.
+    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `foreign_names`).
 
     Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
     """
@@ -136,11 +138,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
         checkpoint.weights = strip_prefixes(checkpoint.weights)
         return checkpoint
-    weights = content.get("state_dict", content.get("model", content))
+    weights = unwrap(content)
     if not _is_state_dict(weights):
         raise UserError(f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
     try:
-        return _from_state_dict(strip_prefixes(weights))
+        return _from_state_dict(our_names(weights))
     except UserError as error:
         raise UserError(f"{printable(path)}: {error}") from None
 
@@ -168,6 +170,9 @@ def problem(content: dict[str, Any]) -> str | None:
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
     if wrong is not None:
         return f"its {wrong} is a {type(content[wrong]).__name__}"
+    temperature = content.get("calibration", {}).get("temperature", 1.0)
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        return "its temperature is no number above 0"
     size = content.get("image_size", 32)
     return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
 

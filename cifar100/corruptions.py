@@ -155,8 +155,7 @@ def snow(  # noqa: PLR0917
 
 def frost(x: Tensor, draws: Draws, keep: float, amount: float) -> Tensor:
     """Ice over the picture: veins on a cloudy ground, a little blue."""
-    size = x.shape[2]
-    ground, veins = plasma(draws.uniform, size, 2.0), plasma(draws.uniform, size, 1.5)
+    ground, veins = plasma(x, draws.uniform, 2.0), plasma(x, draws.uniform, 1.5)
     veins = 1 - 2 * (veins - veins.mean(dim=(2, 3), keepdim=True)).abs()  # brightest along a level line
     ice = (0.25 + 0.35 * ground + 0.5 * veins.clamp(0, 1) ** 6).clamp(0, 1)
     tint = torch.tensor([0.92, 0.98, 1.0], device=x.device)[:, None, None]
@@ -166,7 +165,7 @@ def frost(x: Tensor, draws: Draws, keep: float, amount: float) -> Tensor:
 def fog(x: Tensor, draws: Draws, amount: float, decay: float) -> Tensor:
     """Clouds between, made by the diamond-square algorithm, and the contrast that they take."""
     brightest = x.amax(dim=(1, 2, 3), keepdim=True)
-    return (x + amount * plasma(draws.uniform, x.shape[2], decay)) * brightest / (brightest + amount)
+    return (x + amount * plasma(x, draws.uniform, decay)) * brightest / (brightest + amount)
 
 
 def brightness(x: Tensor, _draws: Draws, amount: float) -> Tensor:
@@ -208,8 +207,10 @@ def pixelate(x: Tensor, _draws: Draws, factor: float) -> Tensor:
     """Made smaller, and large again, by box filters."""
     size = x.shape[2]
     down, up = box_rows(size, int(size * factor)).to(x.device), box_rows(int(size * factor), size).to(x.device)
-    small = torch.round((down @ x @ down.T) * 255) / 255
-    return torch.round((up @ small @ up.T) * 255) / 255
+    for rows in (down, up):  # to whole levels after each direction, as Pillow does
+        x = torch.floor(x @ rows.T * 255 + 0.5) / 255
+        x = torch.floor(rows @ x * 255 + 0.5) / 255
+    return x
 
 
 def jpeg_compression(x: Tensor, _draws: Draws, quality: int) -> Tensor:

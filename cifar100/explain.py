@@ -37,14 +37,12 @@ from cifar100.images import to_pixels
 from cifar100.inference import Prediction
 from cifar100.metrics import softmax
 from cifar100.model import ResNet, fold_batch_norms
+from cifar100.overlay import overlay
 from cifar100.text import printable
 from cifar100.weights import load_weights
 
 BATCH_SIZE = 128
 """Images that are explained at once."""
-
-OVERLAY_SIZE = 256
-"""Pixels that the shorter side of an overlay has at least, where its image is smaller."""
 
 
 def grad_cam(model: ResNet, images: Tensor, classes: Sequence[int] | Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -80,40 +78,6 @@ def grad_cam(model: ResNet, images: Tensor, classes: Sequence[int] | Tensor | No
     maps = F.relu((weights * features).sum(dim=1))
     highest = maps.amax(dim=(1, 2), keepdim=True)
     return logits.detach(), torch.where(highest > 0, maps / highest, 0)
-
-
-def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A picture uint8 [S, S, 3], enlarged, with a map in 0..1 [h, w] laid over it: uint8 [S', S', 3].
-
-    S' is the least multiple of S that is at least 256. The picture's pixels stay visible as squares, in grey; colour is
-    the map's alone, `heat_colours`.
-    """
-    zoom = -(-OVERLAY_SIZE // min(pixels.shape[:2]))
-    large = np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1).astype(np.float32)
-    weights = torch.from_numpy(np.ascontiguousarray(heat, dtype=np.float32))[None, None]
-    smooth = F.interpolate(weights, size=large.shape[:2], mode="bilinear")[0, 0].numpy()
-    grey = large @ np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
-    laid = 16 + 0.28 * grey[:, :, None] + 0.6 * heat_colours(smooth)  # little contrast for the picture's lights
-    return laid.round().clip(0, 255).astype(np.uint8)
-
-
-def heat_colours(values: np.ndarray) -> np.ndarray:
-    """Numbers in 0..1, of any shape [...] -> RGB float32 [..., 3] in 0..255, dark violet to bright yellow.
-
-    The colours are those of matplotlib's "inferno", whose lightness rises evenly: it reads in grey and by eyes that
-    confuse colours.
-    """
-    places = np.linspace(0, 1, len(_INFERNO))
-    return np.stack([np.interp(values, places, channel) for channel in _INFERNO.T], axis=-1).astype(np.float32)
-
-
-_INFERNO = np.array(  # every eighth of its range
-    [
-        *((0, 0, 4), (32, 12, 74), (88, 15, 109), (136, 34, 106), (187, 55, 84)),
-        *((227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)),
-    ],
-    np.float64,
-)
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,14 @@ def smear(x: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
     return result.permute(0, 3, 1, 2)
 
 
-def plasma(uniform: Callable[..., Tensor], size: int, decay: float) -> Tensor:
-    """Clouds [B, 1, S, S] from 0 to 1 by the diamond-square algorithm on a torus, its steps shrinking by `decay`.
+def plasma(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> Tensor:
+    """Clouds [B, 1, S, S] from 0 to 1, for pictures [B, C, S, S], by the diamond-square algorithm on a torus.
 
-    `uniform(low, high, *shape)` draws float32 [B, *shape].
+    `uniform(low, high, *shape)` draws float32 [B, *shape]; what it adds shrinks by `decay` from step to step.
     """
+    size = x.shape[2]
     side = 1 << (size - 1).bit_length()
-    clouds = torch.zeros_like(uniform(0, 1, side, side))
+    clouds = x.new_zeros(len(x), side, side)
     step, wobble = side, 100.0
 
     def middles(corners: Tensor) -> Tensor:

@@ -179,9 +179,8 @@ class PublishedFiles:
             )
         labels = _load(folder / "labels.npy")
         if labels.shape != (5 * PUBLISHED_IMAGES,) or not np.issubdtype(labels.dtype, np.integer):
-            raise UserError(
-                f"{printable(folder / 'labels.npy')} is {labels.dtype} {list(labels.shape)}, not 50,000 ids."
-            )
+            found = f"{labels.dtype} {list(labels.shape)}"
+            raise UserError(f"{printable(folder / 'labels.npy')} is {found}, not {5 * PUBLISHED_IMAGES:,} ids.")
         if labels.min() < 0 or labels.max() >= classes:
             raise UserError(f"{printable(folder / 'labels.npy')} holds ids outside 0..{classes - 1}.")
         return PublishedFiles(folder, kinds, np.asarray(labels).astype(np.int64))
@@ -215,23 +214,23 @@ def evaluate_corruptions(
     compute: Compute,
     *,
     limit: int | None = None,
-    folder: Path | None = None,
+    corruptions_dir: Path | None = None,
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Robustness:
     """Evaluate a checkpoint, read from the file `weights`, on its test images in all cells that are not known yet.
 
-    `limit` takes so many images, spread evenly over the split; `folder` holds the files of CIFAR-100-C, used in place
-    of images that are spoiled here. Each cell is kept as soon as it is known; `say` is told what is done and how long
-    it will take. Raises UserError where the folder or the results so far cannot be used, RunFailed where the disk
-    refuses.
+    `limit` takes so many images, spread evenly over the split; `corruptions_dir` holds the files of CIFAR-100-C, used
+    in place of images that are spoiled here. Each cell is kept as soon as it is known; `say` is told what is done and
+    how long it will take. Raises UserError where the folder or the results so far cannot be used, RunFailed where the
+    disk refuses.
     """
     test = dataset.test
     if limit is not None and limit < 1:
         raise UserError(f"--limit is {limit}; at least one image is needed.")
-    if folder is not None and (dataset.image_size != 32 or len(test) != PUBLISHED_IMAGES):
+    if corruptions_dir is not None and (dataset.image_size != 32 or len(test) != PUBLISHED_IMAGES):
         raise UserError("--corruptions-dir holds CIFAR-100-C; it is for weights and data of CIFAR-100, of 32 pixels.")
-    published = None if folder is None else PublishedFiles.find(folder, len(dataset.classes))
+    published = None if corruptions_dir is None else PublishedFiles.find(corruptions_dir, len(dataset.classes))
     count = min(limit or len(test), len(test))
     rows = np.linspace(0, len(test) - 1, count).round().astype(int)
     identity: Identity = {
@@ -273,7 +272,7 @@ def evaluate_corruptions(
     )
     if len(kinds) < len(KINDS):
         absent = ", ".join(kind for kind in KINDS if kind not in kinds)
-        say(f"Left out, for there are no files of them in {printable(folder)}: {absent}")
+        say(f"Left out, for there are no files of them in {printable(corruptions_dir)}: {absent}")
     keep()  # a disk that refuses should do so now
     for kind, severity in missing:
         if published is None:

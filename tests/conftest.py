@@ -7,17 +7,20 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from cifar100.checkpoint import Checkpoint
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
-from cifar100.model import resnet18
+from cifar100.model import ResNet, resnet18
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,6 +75,36 @@ def untrained(**fields: Any) -> Checkpoint:
     return Checkpoint(**(said | fields))
 
 
+def narrow_network(name: str, num_classes: int) -> ResNet:
+    """The network of that name, an eighth as wide."""
+    return ResNet((2, 2, 2, 2) if name == "resnet18" else (3, 4, 6, 3), num_classes, width=8)
+
+
+def random_checkpoint(**fields: Any) -> Checkpoint:
+    """A narrow network whose batch norms do something and whose logits are far apart, "trained" on made-up images."""
+    torch.manual_seed(0)
+    model = narrow_network("resnet18", 100)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.2)
+            module.running_mean = torch.randn(module.num_features) * 0.2
+            module.running_var = torch.rand(module.num_features) + 0.5
+    torch.nn.init.normal_(model.fc.weight, std=0.5)
+    said: dict[str, Any] = {
+        "config": {"dataset": "synthetic"},
+        "dataset": "SYNTHETIC images, not CIFAR-100 from nowhere",
+    }
+    return untrained(**({"weights": model.state_dict()} | said | fields))
+
+
+def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """Two state dicts, bit for bit."""
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
 def assert_one_sentence(message: str, *names: object) -> None:
     """A message for users: one line, nothing that a terminal would act on, and these names in it."""
     assert message.endswith(".")
@@ -87,12 +120,36 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_official(tmp_path_factory.mktemp("tiny"), train_per_class=2, test_per_class=1)
 
 
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow network's best.pth, and each of its exports: .onnx, .int8.onnx, .pt2, .safetensors."""
+    from cifar100.export import export
+
+    folder = tmp_path_factory.mktemp("exports")
+    random_checkpoint(calibration={"temperature": 1.5}).save(folder / "best.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cifar100.checkpoint.build_model", narrow_network)
+        patch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
+        for format in ("onnx", "onnx-int8", "pt2", "safetensors"):
+            export(folder / "best.pth", format, images=200, seconds=0.02, say=lambda _: None)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Decoded images are kept in a folder of the tests' own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in this test are of a network with a fiftieth of the work of resnet18."""
+    for module in ("cifar100.train", "cifar100.checkpoint"):
+        monkeypatch.setattr(
+            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+        )
 
 
 @pytest.fixture

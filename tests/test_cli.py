@@ -23,7 +23,7 @@ RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds"
 RUN += ["--report", "--tensorboard"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
 AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
-MODEL = ["--model", "--identity-init", "--zero-init-residual", "--sync-bn"]
+MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
 OPTIM += ["--label-smoothing", "--seed"]
@@ -32,9 +32,11 @@ SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
-        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json")
+        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
+        *("--corruptions", "--corruptions-dir", "--limit"),
     ],
-    "predict": ["--checkpoint", "--top-k", "--device", "--json"],
+    "predict": [*("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")],
+    "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
     "compare": ["--plot"],
     "data get": ["--to"],

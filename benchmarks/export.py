@@ -1,0 +1,72 @@
+"""What each export does to accuracy, size and speed.
+
+    python benchmarks/export.py CHECKPOINT --data-dir DIR
+
+All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes. Writes benchmarks/results/export.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import onnxruntime
+from circumstances import RESULTS, circumstances
+
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.device import choose_compute
+from cifar100.export import SUFFIXES, open_forward, write
+from cifar100.export.check import Yardstick, _speeds, check
+from cifar100.torch_forward import torch_forward
+from cifar100.weights import load_weights
+
+SPEED_BATCHES = (1, 64, 256)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    asked = parser.parse_args()
+    checkpoint = load_weights(asked.checkpoint)
+    data = load_dataset(Config().replace(data_dir=asked.data_dir))
+    yardstick = Yardstick(checkpoint, data.test, asked.images)
+    fewer = Yardstick(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
+    checks, forwards = {}, {"eager fp32": yardstick.forward}
+    for precision in ("fp32", "bf16"):
+        forwards[f"eager {precision}, folded"] = torch_forward(checkpoint, choose_compute("cpu", precision))
+    with tempfile.TemporaryDirectory() as folder:
+        for format, suffix in SUFFIXES.items():
+            path = Path(folder) / f"{format}{suffix}"
+            write(checkpoint, format, path, train=data.train)  # pyright: ignore[reportArgumentType]
+            forward = open_forward(path, "uint8")
+            on = yardstick if "onnx" in format else fewer
+            found = check(forward, on, format=format, file=path, seconds=0.5)
+            print(found, flush=True)
+            kept = found.to_json()
+            checks[format] = {name: kept[name] for name in kept if "per_second" not in name and name != "file"}
+            if format != "safetensors":  # it is the eager network
+                forwards[format] = forward
+        speeds = {}
+        for size in SPEED_BATCHES:
+            values = _speeds(list(forwards.values()), yardstick.images[:size], asked.seconds)
+            speeds[size] = dict(zip(forwards, values, strict=True))
+            print(size, speeds[size], flush=True)
+    result = {
+        "images_per_second": speeds,
+        "int8_over_fp32_onnx": {size: round(of["onnx-int8"] / of["onnx"], 2) for size, of in speeds.items()},
+        "int8_over_eager": {size: round(of["onnx-int8"] / of["eager fp32"], 2) for size, of in speeds.items()},
+        "checks": checks,
+        "onnxruntime": onnxruntime.__version__,
+        "circumstances": circumstances(),
+    }
+    (RESULTS / "export.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

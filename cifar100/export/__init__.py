@@ -1,0 +1,202 @@
+"""A checkpoint -> a file that runs elsewhere: safetensors, ONNX in fp32 or int8, or PyTorch's own .pt2.
+
+A file is written beside its place, held against the checkpoint on real test images, and put into place only then;
+what was found is kept beside it, as FILE.check.json.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cifar100.checkpoint import Checkpoint, versions
+from cifar100.config import Config, DataConfig
+from cifar100.dataset import Split, find_folder, hold_out, load_dataset
+from cifar100.errors import RunFailed, UserError
+from cifar100.export.check import Check, Yardstick, check
+from cifar100.export.graph import Graph, save_onnx, save_pt2
+from cifar100.export.int8 import quantize
+from cifar100.files import replace_file
+from cifar100.hub import is_hub_address
+from cifar100.inference import Forward, load_predictor
+from cifar100.onnx_file import FORMAT, KEY, VERSION
+from cifar100.onnx_forward import model_input, open_onnx
+from cifar100.text import printable
+from cifar100.weights import PRETRAINED, load_weights, save_weights
+
+Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
+SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
+
+CALIBRATION_IMAGES = 512
+"""Train images, spread evenly over the classes, from which int8 takes the ranges of the activations."""
+
+Say = Callable[[str], None]
+
+
+def export(
+    path: Path,
+    format: Format,
+    out: Path | None = None,
+    *,
+    takes: Literal["uint8", "float"] = "uint8",
+    data_dir: Path | None = None,
+    images: int = 1000,
+    seconds: float = 1.0,
+    say: Say = print,
+) -> Check:
+    """Write the weights at `path` to `out`, by default beside them, and check the file on `images` test images.
+
+    `path` is whatever `load_weights` takes. Images are looked for as training does, but never downloaded; where there
+    are none, random pixels serve, except for int8, which needs train images. `seconds` is how long each speed is
+    measured. Raises UserError for what cannot be read, found or written, RunFailed where the file does not do what the
+    weights do; whatever was at `out` is then as it was.
+    """
+    out = _place(path, format, out)
+    if images < 1:
+        raise UserError(f"--images is {images}; it must be 1 or more.")
+    checkpoint = load_weights(path)
+    train, test = _own_images(checkpoint, data_dir, say)
+    yardstick = Yardstick(checkpoint, test, images)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+            made = Path(folder) / out.name
+            write(checkpoint, format, made, takes=takes, train=train, say=say)
+            result = check(open_forward(made, takes), yardstick, format=format, file=made, seconds=seconds)
+            result.demand_parity()
+            for part in sorted(Path(folder).iterdir()):  # safetensors come with a JSON file
+                part.replace(out.parent / part.name)
+    except OSError as error:
+        raise RunFailed(f"{printable(out)} could not be written ({error.strerror or error}).") from None
+    kept = result.to_json() | {"checkpoint": path.name, "versions": versions()}
+    replace_file(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
+    return result
+
+
+def write(
+    checkpoint: Checkpoint,
+    format: Format,
+    path: Path,
+    *,
+    takes: Literal["uint8", "float"] = "uint8",
+    train: Split | None = None,
+    say: Say = print,
+) -> None:
+    """Write the checkpoint to `path`, unchecked. Raises UserError where int8 has no train images, or a library that
+    writes the format is missing."""
+    if format == "safetensors":
+        save_weights(checkpoint, path)
+        return
+    graph, facts = Graph(checkpoint, takes), metadata(checkpoint, takes)
+    if format == "pt2":
+        save_pt2(graph, path, facts)
+        return
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise UserError(f"To write ONNX, {error.name} is needed: pip install 'cifar100[onnx]'.") from None
+    del onnx, onnxruntime, onnxscript
+    if format == "onnx":
+        save_onnx(graph, path, facts)
+        return
+    if train is None:
+        raise UserError(
+            "int8 is calibrated on train images of the checkpoint's own dataset, and there are none here: name their "
+            "folder with --data-dir."
+        )
+    rows = np.unique(np.linspace(0, len(train) - 1, CALIBRATION_IMAGES).round().astype(int))
+    say(f"Calibrating on {len(rows):,} train images")
+    with tempfile.TemporaryDirectory() as folder:
+        exact = Path(folder) / "fp32.onnx"
+        save_onnx(graph, exact, facts)
+        quantize(exact, path, model_input(train.images[rows], takes), facts)
+
+
+def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
+    """What belongs to the weights, as the one entry of an exported file's metadata: JSON under the key "cifar100"."""
+    size = checkpoint.image_size
+    layout = (
+        f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
+    )
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": checkpoint.model,
+        "classes": checkpoint.classes,
+        "superclasses": checkpoint.superclasses,
+        "superclass_of": checkpoint.superclass_of,
+        "image_size": size,
+        "takes": takes,
+        "mean": list(checkpoint.mean),
+        "std": list(checkpoint.std),
+        "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
+        "normalisation is inside the graph",
+        "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
+        "dataset": checkpoint.dataset.partition(" from ")[0],  # where it lay is nobody else's matter
+        "recipe": checkpoint.recipe,
+        "chosen_on": checkpoint.chosen_on,
+        "evaluation": checkpoint.evaluation,
+        "calibration": checkpoint.calibration,
+        "versions": checkpoint.versions,
+    }
+    return {KEY: json.dumps(facts)}
+
+
+def open_forward(path: Path, takes: str) -> Forward:
+    """The forward pass of an exported file, on the CPU: uint8 [B, S, S, 3] -> logits [B, C]."""
+    if path.suffix == ".onnx":
+        return open_onnx(path)[0]
+    if path.suffix != ".pt2":
+        return load_predictor(path, device="cpu", precision="fp32").forward
+    import torch
+
+    module = torch.export.load(path).module()
+
+    def forward(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(model_input(pixels, takes)))[0].numpy()
+
+    return forward
+
+
+def _place(path: Path, format: str, out: Path | None) -> Path:
+    suffix = SUFFIXES[format]
+    if out is None and (str(path) == "pretrained" or is_hub_address(path)):
+        out = Path(PRETRAINED.stem + (".int8" if format == "onnx-int8" else "") + suffix)
+    if out is None:
+        out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
+    if out.suffix != suffix:
+        raise UserError(f"--out {printable(out)}: the name of a file of this format ends in {suffix}.")
+    if out.is_dir():
+        raise UserError(f"--out {printable(out)}: it is a folder, not a file.")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {printable(out)}: there is no folder {printable(out.parent)}.")
+    if out.resolve() == path.resolve():
+        raise UserError(f"--out {printable(out)}: that is the checkpoint itself.")
+    return out
+
+
+def _own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
+    """The images that the checkpoint was trained on, and its test images; None each where they are not here."""
+    names = {setting.name for setting in fields(DataConfig)}
+    settings = {name: value for name, value in checkpoint.config.items() if name in names}
+    config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
+    if config.data.dataset != "synthetic" and find_folder(data_dir) is None:
+        return None, None
+    if config.data.dataset != "synthetic" and data_dir is None:
+        config = config.replace(data_dir=find_folder())
+    data = load_dataset(config, say=say)
+    if list(data.classes) == list(checkpoint.classes):
+        return hold_out(data, config.data.val_fraction)[0], data.test
+    if data_dir is not None:
+        raise UserError(
+            f"The dataset in {printable(data_dir)} has other classes than the checkpoint: it checks nothing."
+        )
+    return None, None

@@ -1,0 +1,112 @@
+"""The network as it is exported: pixels in, normalisation inside, batch norms folded, class activation maps beside the
+logits."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar100.checkpoint import Checkpoint
+from cifar100.model import fold_batch_norms
+
+EXAMPLE_BATCH = 2
+"""Images that the graph is traced with: one would freeze the batch dimension."""
+
+
+class Graph(nn.Module):
+    """Images -> (logits [B, C], class activation maps [B, C, h, w]); fp32, for inference only.
+
+    `takes` is "uint8", images [B, S, S, 3] as files hold them, or "float", [B, 3, S, S] in 0..1 as PyTorch's tools lay
+    them out. The map of a class says how much each place speaks for it (Zhou et al. 2016,
+    https://arxiv.org/abs/1512.04150): its mean, plus the bias, is the class's logit. For a network that ends in global
+    pooling and one linear layer this is Grad-CAM before its ReLU, times the number of places (Selvaraju et al. 2017,
+    https://arxiv.org/abs/1610.02391).
+    """
+
+    mean: Tensor
+    std: Tensor
+    bias: Tensor
+
+    def __init__(self, checkpoint: Checkpoint, takes: str) -> None:
+        super().__init__()
+        self.takes = takes
+        self.image_size = checkpoint.image_size
+        network = fold_batch_norms(checkpoint.build())
+        self.stem = network.conv1
+        self.stages = nn.Sequential(network.layer1, network.layer2, network.layer3, network.layer4)
+        self.to_maps = nn.Conv2d(network.fc.in_features, network.fc.out_features, 1, bias=False)
+        self.to_maps.weight = nn.Parameter(network.fc.weight[:, :, None, None])
+        top = 255.0 if takes == "uint8" else 1.0
+        self.register_buffer("mean", torch.tensor(checkpoint.mean)[:, None, None] * top)
+        self.register_buffer("std", torch.tensor(checkpoint.std)[:, None, None] * top)
+        self.register_buffer("bias", network.fc.bias.detach())
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if self.takes == "uint8":
+            images = images.permute(0, 3, 1, 2).float()
+        features = self.stages(F.relu(self.stem((images - self.mean) / self.std)))  # [B, 512, S/8, S/8]
+        maps = self.to_maps(features)
+        return maps.mean(dim=(2, 3)) + self.bias, maps
+
+    def example(self) -> Tensor:
+        """Black images, as many as it is traced with."""
+        size = self.image_size
+        if self.takes == "uint8":
+            return torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
+        return torch.zeros(EXAMPLE_BATCH, 3, size, size)
+
+
+def save_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the graph as one ONNX file, its weights inside; input "images", outputs "logits" and "maps"."""
+    import onnx
+
+    with quiet():
+        program = torch.onnx.export(
+            graph,
+            (graph.example(),),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits", "maps"],
+            dynamic_shapes=_dynamic_batch(),
+        )
+    assert program is not None
+    model = program.model_proto
+    parts = (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info)
+    for part in parts:  # the exporter's notes name the files of the machine that it ran on
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)
+
+
+def save_pt2(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the graph for `torch.export.load(path).module()`; the metadata are extra files in it."""
+    with quiet():
+        program = torch.export.export(graph, (graph.example(),), dynamic_shapes=_dynamic_batch())
+        torch.export.save(program, path, extra_files=dict(metadata))
+
+
+def _dynamic_batch() -> dict[str, dict[int, torch.export.Dim]]:
+    return {"images": {0: torch.export.Dim("batch", min=1)}}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporters say on the side: about torchvision, which is not needed, and the like."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,54 @@
+"""fp32 ONNX -> int8: static quantisation, one scale a channel of the weights, ranges of the activations from images.
+
+Jacob et al. 2018, https://arxiv.org/abs/1712.05877. Activations are unsigned and weights signed, which the dot products
+of x86 (VNNI, AMX) take; the ranges are the least and the largest value seen. The head, a 1x1 convolution to the class
+activation maps, stays in fp32: it is a thousandth of the work and decides the ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cifar100.export.graph import quiet
+
+BATCH_SIZE = 64
+
+
+class _Batches:
+    """The images of calibration, a batch at a time, as onnxruntime asks for them."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.batches = iter(np.array_split(images, -(-len(images) // BATCH_SIZE)))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {"images": batch}
+
+
+def quantize(source: Path, target: Path, images: np.ndarray, metadata: Mapping[str, str]) -> None:
+    """Write the graph in `source` to `target` with int8 weights and activations, as pairs of (De)QuantizeLinear.
+
+    `images` are those of calibration, as the graph takes them.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    nodes = onnx.load(source).graph.node
+    with quiet():
+        quantize_static(
+            source,
+            target,
+            _Batches(images),  # pyright: ignore[reportArgumentType] - it has the one method that is asked for
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Relu"],
+            nodes_to_exclude=[node.name for node in nodes if node.output[0] in ("maps", "logits")],
+        )
+    model = onnx.load(target)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save_model(model, target)
