@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import platform
 import re
@@ -169,6 +170,9 @@ def problem(content: dict[str, Any]) -> str | None:
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
     if wrong is not None:
         return f"its {wrong} is a {type(content[wrong]).__name__}"
+    temperature = content.get("calibration", {}).get("temperature", 1.0)
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        return "its temperature is no number above 0"
     size = content.get("image_size", 32)
     return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
 

@@ -6,12 +6,11 @@ Each class below is one concern; each field is a flag of `cifar100 train` by the
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from cifar100.errors import UserError
+from cifar100.settings import Section, check, flag, plain
 
 DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
@@ -25,52 +24,8 @@ USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
 
 
-def _check(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise UserError(sentence)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-class _Section:
-    """What all concerns share: each value is of its field's type, and one of its choices."""
-
-    def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            value, choices = getattr(self, name), get_args(kind)
-            flag = f"{_flag(name)} is {value!r}"
-            if get_origin(kind) is Literal:
-                _check(value in choices, f"{flag}; it must be one of {', '.join(choices)}.")
-            elif kind is float:
-                _check(_is_number(value), f"{flag}; it must be a number.")
-            elif kind is int:
-                _check(isinstance(value, int) and not isinstance(value, bool), f"{flag}; it must be a whole number.")
-            elif kind is bool:
-                _check(isinstance(value, bool), f"{flag}; it must be True or False.")
-            elif get_origin(kind) is tuple and choices[-1] is Ellipsis:
-                whole = isinstance(value, tuple) and all(type(item) is choices[0] for item in value)
-                _check(whole, f"{flag}; it must be whole numbers.")
-            elif get_origin(kind) is tuple:
-                whole = isinstance(value, tuple) and len(value) == len(choices) and all(map(_is_number, value))
-                _check(whole, f"{flag}; it must be {len(choices)} numbers.")
-            else:
-                _check(isinstance(value, Path) or (value is None and None.__class__ in choices), f"{flag}, not a path.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images are trained on."""
 
     dataset: DatasetName = "cifar100"
@@ -92,14 +47,14 @@ class DataConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(16 <= self.image_size <= 1024, f"--image-size is {self.image_size}; it must lie between 16 and 1024.")
-        _check(0 < self.test_fraction < 1, f"--test-fraction is {self.test_fraction}; it must be above 0 and below 1.")
-        _check(0 <= self.split_seed < 2**32, f"--split-seed is {self.split_seed}; it must lie in 0..{2**32 - 1}.")
-        _check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
+        check(16 <= self.image_size <= 1024, f"--image-size is {self.image_size}; it must lie between 16 and 1024.")
+        check(0 < self.test_fraction < 1, f"--test-fraction is {self.test_fraction}; it must be above 0 and below 1.")
+        check(0 <= self.split_seed < 2**32, f"--split-seed is {self.split_seed}; it must lie in 0..{2**32 - 1}.")
+        check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """What happens to a training image before the network sees it. Test images are only normalised."""
 
     crop_padding: int = 4
@@ -135,21 +90,21 @@ class AugmentConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
-        _check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
-        _check(
+        check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
+        check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
+        check(
             all(size >= 8 for size in self.train_sizes), f"--train-sizes is {self.train_sizes}; each must be 8 or more."
         )
         for name in ("flip_probability", "cutout_probability"):
             value = getattr(self, name)
-            _check(0 <= value <= 1, f"{_flag(name)} is {value}; a probability lies in 0..1.")
+            check(0 <= value <= 1, f"{flag(name)} is {value}; a probability lies in 0..1.")
         apart = self.alternating_flip and self.pipeline != "batched"
-        _check(not apart, "--alternating-flip is of --pipeline batched; leave one of the two out.")
-        _check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
+        check(not apart, "--alternating-flip is of --pipeline batched; leave one of the two out.")
+        check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network."""
 
     model: ModelName = "resnet18"
@@ -163,12 +118,19 @@ class ModelConfig(_Section):
     """Start the last batch norm of each block at 0, so that each block starts as its shortcut (Goyal et al. 2017,
     https://arxiv.org/abs/1706.02677)."""
 
+    init_from: Path | None = None
+    """File of weights to start from, a .pth or a .safetensors, or "pretrained" for those that come with cifar100: all
+    that fits is taken over; where the classes differ, the last layer starts afresh. Not given: from scratch."""
+
+    freeze_stem: bool = False
+    """Leave the first convolution and its batch norm as they start. For --init-from."""
+
     sync_bn: bool = False
     """With several processes on GPUs: batch norm over the images of all, and not each process's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig(_Section):
+class OptimConfig(Section):
     """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
 
     optimizer: OptimizerName = "sgd"
@@ -218,20 +180,20 @@ class OptimConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
-        _check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
+        check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
         for name in ("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor"):
-            _check(getattr(self, name) > 0, f"{_flag(name)} is {getattr(self, name)}; it must be above 0.")
-        _check(0 <= self.momentum < 1, f"--momentum is {self.momentum}; it must be at least 0 and below 1.")
-        _check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
-        _check(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}; it must be 0 or more.")
-        _check(self.warmup_epochs >= 0, f"--warmup-epochs is {self.warmup_epochs}; it must be 0 or more.")
-        _check(0 <= self.label_smoothing < 1, f"--label-smoothing is {self.label_smoothing}; it must be in [0, 1).")
-        _check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
+            check(getattr(self, name) > 0, f"{flag(name)} is {getattr(self, name)}; it must be above 0.")
+        check(0 <= self.momentum < 1, f"--momentum is {self.momentum}; it must be at least 0 and below 1.")
+        check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
+        check(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}; it must be 0 or more.")
+        check(self.warmup_epochs >= 0, f"--warmup-epochs is {self.warmup_epochs}; it must be 0 or more.")
+        check(0 <= self.label_smoothing < 1, f"--label-smoothing is {self.label_smoothing}; it must be in [0, 1).")
+        check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(_Section):
+class RunConfig(Section):
     """Where and how a run happens, and what it keeps: all of it may differ when a run is resumed. (Another device,
     precision or number of threads rounds differently; a run that goes on there says so.)"""
 
@@ -276,13 +238,13 @@ class RunConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(str(self.run_dir) != ".", "--run-dir is the working directory; a run wants a folder of its own.")
-        _check(self.num_workers >= 0, f"--num-workers is {self.num_workers}; it must be 0 or more.")
-        _check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
-        _check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
-        _check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
-        _check(self.peer_seconds > 0, f"--peer-seconds is {self.peer_seconds}; it must be above 0.")
-        _check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
+        check(str(self.run_dir) != ".", "--run-dir is the working directory; a run wants a folder of its own.")
+        check(self.num_workers >= 0, f"--num-workers is {self.num_workers}; it must be 0 or more.")
+        check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
+        check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
+        check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
+        check(self.peer_seconds > 0, f"--peer-seconds is {self.peer_seconds}; it must be above 0.")
+        check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +266,7 @@ class Config:
         sections = {section.name: getattr(self, section.name) for section in fields(self)}
         section_of = {setting.name: name for name, section in sections.items() for setting in fields(section)}
         unknown = sorted(set(settings) - set(section_of))
-        _check(not unknown, f"Unknown setting {', '.join(unknown)}; cifar100 train --help lists the settings.")
+        check(not unknown, f"Unknown setting {', '.join(unknown)}; cifar100 train --help lists the settings.")
         changes: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             changes.setdefault(section_of[name], {})[name] = value
@@ -312,13 +274,13 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """{setting: value} over all concerns, of JSON types only."""
-        return {name: _plain(value) for section in asdict(self).values() for name, value in section.items()}
+        return {name: plain(value) for section in asdict(self).values() for name, value in section.items()}
 
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> Config:
         """The inverse of `flat`. Raises UserError where a name is unknown or a value out of range."""
         restored = dict(values)
-        for name in ("data_dir", "run_dir"):
+        for name in ("data_dir", "run_dir", "init_from"):
             if isinstance(restored.get(name), str):
                 restored[name] = Path(restored[name])
         for name in ("mean", "std", "train_sizes"):

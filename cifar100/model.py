@@ -67,6 +67,18 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):  # He et al. 2015, https://arxiv.org/abs/1502.01852
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def freeze_stem(self) -> None:
+        """Train the first convolution and its batch norm no further; its statistics stay as they are too."""
+        for module in (self.conv1, self.bn1):
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ResNet:
+        """As of every module; a frozen stem stays in evaluation mode."""
+        super().train(mode)
+        if not self.conv1.weight.requires_grad:
+            self.bn1.eval()
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
         x = self.layer1(x)  # [B, width, H, W]

@@ -65,6 +65,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
     elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
+    origin: str = ""  # which weights it started from, in words; "" from scratch
     ready_seconds: float = 0.0  # from the call of train() to the first step: reading the data, building the model
 
     def read_sums(self) -> None:
@@ -223,6 +224,8 @@ class Run:
             say(f"          {self.processes}; each takes its part of every batch, batch norm {norm}")
         if config.run.num_workers and config.augment.pipeline == "batched":
             say(f"          --num-workers {config.run.num_workers} has no effect: images are augmented on the device")
+        if self.origin:
+            say(f"Start     from {self.origin}")
         differing = config.differences(Config())
         told = ", ".join(f"{name} {mine} ({baseline})" for name, (mine, baseline) in differing.items())
         say(f"Settings  differing from the baseline: {told or 'none'}")

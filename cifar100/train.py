@@ -37,6 +37,7 @@ from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stop_signals import StopSignals, name_of
 from cifar100.stopwatch import Stopwatch
+from cifar100.weights import start_from
 
 PROGRESS_SECONDS = 0.5
 """Between two looks at the running sums: each makes the CPU wait for the device."""
@@ -102,6 +103,11 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
     torch.manual_seed(config.optim.seed)
     model = build_model(config.model.model, len(dataset.classes))
     initialize(model, config.model)
+    with processes.together():
+        given = None if resume else config.model.init_from
+        origin = "" if given is None else start_from(given, model, dataset.classes)
+    if config.model.freeze_stem:
+        model.freeze_stem()
     model = compute.place(model)
     replica = processes.replicate(model, sync_bn=config.model.sync_bn)
     optimizer = build_optimizer(model, config.optim)
@@ -142,6 +148,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
             folder=folder,
             journal=journal,
             processes=processes,
+            origin=origin,
         )
         try:
             if processes.leads:

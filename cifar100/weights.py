@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from cifar100.checkpoint import Checkpoint, fitting_model, load_checkpoint, problem
 from cifar100.config import RunConfig
@@ -75,6 +77,26 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     replace_file(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
 
 
+def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
+    """Take over all weights in a file that fit `model`, which is to know `classes`; what was taken, in words.
+
+    The last layer, "fc", is taken over only where the classes are the same. Raises UserError where the file cannot be
+    used, or nothing fits.
+    """
+    checkpoint, own = load_weights(path), model.state_dict()
+    same_head = list(classes) == checkpoint.classes
+    fitting = {
+        name: tensor
+        for name, tensor in checkpoint.weights.items()
+        if name in own and tensor.shape == own[name].shape and (same_head or not name.startswith("fc."))
+    }
+    if not any(name.startswith("layer") and tensor.ndim > 0 for name, tensor in fitting.items()):
+        raise UserError(f"--init-from {printable(path)}: none of its layers fits this network.")
+    model.load_state_dict(fitting, strict=False)
+    left = "" if same_head else "; a fresh last layer, for other classes"
+    return f"{printable(path)}: {len(fitting)} of {len(own)} tensors taken over{left}"
+
+
 def _read(path: Path) -> Checkpoint:
     said = _read_json(path)
     model, classes = said["model"], said["classes"]
@@ -89,7 +111,7 @@ def _read(path: Path) -> Checkpoint:
             if wrong is not None:
                 raise UserError(f"its {printable(wrong)} is of type {kinds[wrong]}, which no weight of ours is.")
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if digest != said["sha256"]:
+            if digest != said.get("sha256"):
                 raise UserError(f"it is not the file that {printable(path.with_suffix('.json').name)} speaks of.")
             weights = {
                 name: file.get_tensor(name).to(DTYPES["fp32"] if kinds[name] != "I64" else torch.int64)

@@ -7,12 +7,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cifar100.checkpoint import Checkpoint
 from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
@@ -96,6 +98,13 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
     return untrained(**({"weights": model.state_dict()} | said | fields))
 
 
+def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """Two state dicts, bit for bit."""
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
 def assert_one_sentence(message: str, *names: object) -> None:
     """A message for users: one line, nothing that a terminal would act on, and these names in it."""
     assert message.endswith(".")
@@ -132,6 +141,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in this test are of a network with a fiftieth of the work of resnet18."""
+    for module in ("cifar100.train", "cifar100.checkpoint"):
+        monkeypatch.setattr(
+            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+        )
 
 
 @pytest.fixture

@@ -12,7 +12,19 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"errors", "text", "files", "stopwatch", "progress", "classes", "config", "device", "processes", "stop_signals"},
+    {
+        "errors",
+        "settings",
+        "text",
+        "files",
+        "stopwatch",
+        "progress",
+        "classes",
+        "config",
+        "device",
+        "processes",
+        "stop_signals",
+    },
     {
         "dataset",
         "augment",

@@ -9,7 +9,16 @@ import torch
 
 from cifar100.config import Config
 from cifar100.errors import UserError
-from cifar100.model import ResNet, build_model, count_parameters, initialize, layer_table, resnet18, resnet34
+from cifar100.model import (
+    ResNet,
+    build_model,
+    count_parameters,
+    fold_batch_norms,
+    initialize,
+    layer_table,
+    resnet18,
+    resnet34,
+)
 
 
 def test_parameter_counts() -> None:
@@ -67,3 +76,20 @@ def test_zero_init_residual_starts_each_block_as_its_shortcut() -> None:
     initialize(network, Config().replace(zero_init_residual=True).model)
     images = torch.rand(2, 8, 6, 6)
     assert torch.equal(network.get_submodule("layer1.0")(images), images)
+
+
+def test_folded_batch_norms_are_the_same_function() -> None:
+    torch.manual_seed(0)
+    model = resnet18(10)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                assert tensor is not None
+                tensor.data.uniform_(0.5, 1.5)
+    images, before = torch.randn(4, 3, 32, 32), {name: t.clone() for name, t in model.state_dict().items()}
+    folded = fold_batch_norms(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-4, atol=1e-4)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"{name} of the model itself was changed"

@@ -9,11 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifar100.checkpoint import load_checkpoint
+from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.inference import load_predictor
+from cifar100.weights import load_weights
 
 pytestmark = [
     pytest.mark.real_data,
@@ -53,3 +56,13 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     predictions = load_predictor(folder / "last.pth").predict_batch(test.images[::100], top_k=100)
     assert len(predictions) == 100
     assert all(sum(item.probability for item in ranked) == pytest.approx(1, abs=1e-6) for ranked in predictions)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> None:
+    """Through the Predictor: batch norms folded, and in the precision that it chooses."""
+    predictor = load_predictor(precision=precision)
+    test = load_dataset(Config().replace(data_dir=Path(os.environ["CIFAR100_DATA_DIR"]))).test
+    batches = (test.images[start : start + 250] for start in range(0, len(test), 250))
+    likeliest = np.concatenate([predictor.forward(images).argmax(axis=1) for images in batches])
+    assert np.mean(likeliest == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)

@@ -9,20 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, Command
+from conftest import ROOT, Command, assert_identical
 from torch import Tensor
 
 from cifar100.checkpoint import Checkpoint, load_checkpoint
 from cifar100.config import Config
 from cifar100.errors import RunFailed, UserError
 from cifar100.journal import COLUMNS
-from cifar100.model import ResNet
 from cifar100.run import Run
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
@@ -32,23 +30,13 @@ SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02}
 
 
 @pytest.fixture
-def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
     """A run of 2 epochs of 4 steps, of a network with a fiftieth of the work of resnet18."""
-    for module in ("cifar100.train", "cifar100.checkpoint"):
-        monkeypatch.setattr(
-            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
-        )
     return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_checkpoint(folder / "last.pth").weights
-
-
-def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    assert a.keys() == b.keys()
-    different = [name for name in a if not torch.equal(a[name], b[name])]
-    assert not different
 
 
 def figures(folder: Path) -> list[dict[str, object]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cifar100.config import Config
-from cifar100.recipes import baseline, fast
+from cifar100.recipes import baseline, fast, finetune
 
-RECIPES = {"baseline": baseline.config, "fast": fast.config}
+RECIPES = {"baseline": baseline.config, "fast": fast.config, "finetune": finetune.config}
 
 
 def recipe(name: str) -> Config:

@@ -1,0 +1,81 @@
+"""What starting from the shipped weights is worth: 50 images a class of CIFAR-10, against a start from scratch.
+
+    python benchmarks/finetune.py --data-dir DIR            (a folder that holds CIFAR-10)
+
+The images are written as class folders, as a user's own would be. Each start takes the same steps on the same images,
+so the same time; from scratch at three rates, so that none is picked to look bad. The test images are CIFAR-10's, seen
+once, after the last step. Writes benchmarks/results/finetune.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from circumstances import RESULTS, circumstances
+from PIL import Image
+
+from cifar100.config import Config
+from cifar100.dataset import Split, load_dataset
+from cifar100.recipes import recipe
+from cifar100.train import train
+
+PER_CLASS = 50
+STARTS: dict[str, dict[str, Any]] = {
+    "finetune": {},
+    "finetune, stem frozen": {"freeze_stem": True},
+    "scratch, lr 0.01": {"init_from": None},
+    "scratch, lr 0.03": {"init_from": None, "lr": 0.03},
+    "scratch, lr 0.1": {"init_from": None, "lr": 0.1},
+}
+
+
+def write_folders(split: Split, names: tuple[str, ...], rows: np.ndarray, folder: Path) -> None:
+    """These rows as PNG files, a folder a class."""
+    for row in rows:
+        place = folder / names[split.labels[row]]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(split.images[row]).save(place / f"{row}.png", compress_level=1)
+
+
+def main() -> None:
+    """Train each start over the seeds; print and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test-images", type=int, default=10_000)
+    words = parser.parse_args()
+    dataset = load_dataset(Config().replace(data_dir=words.data_dir))
+    assert dataset.published.name == "CIFAR-10", dataset
+
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in STARTS}
+    for seed in range(words.seeds):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, draw = Path(scratch) / "images", np.random.default_rng(seed)
+            few = [draw.permutation(np.flatnonzero(dataset.train.labels == label))[:PER_CLASS] for label in range(10)]
+            test = draw.permutation(len(dataset.test))[: words.test_images]
+            write_folders(dataset.train, dataset.classes, np.concatenate(few), folder / "train")
+            write_folders(dataset.test, dataset.classes, test, folder / "test")
+            for name, settings in STARTS.items():
+                config = recipe("finetune").replace(
+                    data_dir=folder, run_dir=Path(scratch) / "run", seed=seed, eval_every=10_000, checkpoint_every=0
+                )
+                run = train(config.replace(**settings), recipe="finetune")
+                seconds = sum(row["train_seconds"] for row in run.history)
+                results[name].append({"seed": seed, "top1": run.history[-1]["top1"], "train_seconds": seconds})
+
+    for name, runs in results.items():
+        top1 = [run["top1"] for run in runs]
+        spread = f" ± {stdev(top1):.2%}" if len(top1) > 1 else ""
+        print(f"{name:<24}{mean(top1):.2%}{spread}   {mean(run['train_seconds'] for run in runs):.0f} s of steps")
+    result = {"images_per_class": PER_CLASS, "test_images": words.test_images, "runs": results} | circumstances()
+    (RESULTS / "finetune.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
