@@ -21,6 +21,7 @@ from cifar100.dataset import load_dataset
 from cifar100.device import choose_compute
 from cifar100.export import SUFFIXES, open_forward, write
 from cifar100.export.check import Yardstick, _speeds, check
+from cifar100.inference import Forward
 from cifar100.torch_forward import torch_forward
 from cifar100.weights import load_weights
 
@@ -38,7 +39,8 @@ def main() -> None:
     data = load_dataset(Config().replace(data_dir=asked.data_dir))
     yardstick = Yardstick(checkpoint, data.test, asked.images)
     fewer = Yardstick(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
-    checks, forwards = {}, {"eager fp32": yardstick.forward}
+    checks: dict[str, dict[str, object]] = {}
+    forwards: dict[str, Forward] = {"eager fp32": yardstick.forward}
     for precision in ("fp32", "bf16"):
         forwards[f"eager {precision}, folded"] = torch_forward(checkpoint, choose_compute("cpu", precision))
     with tempfile.TemporaryDirectory() as folder:

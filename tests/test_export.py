@@ -112,7 +112,7 @@ def test_the_maps_are_grad_cam(exports: Path) -> None:
     """The gradient's way (Selvaraju et al. 2017), from the last stage of the unfolded network."""
     checkpoint = load_checkpoint(exports / "best.pth")
     model = checkpoint.build().eval()
-    features: list[torch.Tensor] = []
+    features: list[Any] = []
     model.layer4.register_forward_hook(lambda _m, _i, output: features.append(output))
     logits = model(normalize(torch.from_numpy(PIXELS[:1]), tuple(checkpoint.mean), tuple(checkpoint.std)))
     top = int(logits.argmax())
@@ -174,7 +174,7 @@ def test_random_pixels_where_there_are_no_images(
 
 def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
     checkpoint = load_checkpoint(exports / "best.pth")
-    yardstick = Yardstick(checkpoint, synthetic.make().test, 100)
+    yardstick = Yardstick(checkpoint, synthetic.make().test, 64)
 
     def wrong(pixels: np.ndarray) -> np.ndarray:
         return np.roll(yardstick.forward(pixels), 1, axis=1)  # the classes in another order

@@ -229,7 +229,7 @@ def test_the_front_matter_of_a_card() -> None:
     said = yaml.safe_load(card.split("---\n")[1])
     assert said["datasets"] == ["uoft-cs/cifar100"]
     assert said["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.7598}]
-    assert huggingface_hub.ModelCard(card).data.license == "mit"
+    assert huggingface_hub.ModelCard(card).data.to_dict()["license"] == "mit"
     for unproven in ("CIFAR-100 layout, but NOT the published images", "my images"):
         assert "datasets" not in yaml.safe_load(
             model_card(random_checkpoint(dataset=unproven), "me/m").split("---\n")[1]
