@@ -46,7 +46,7 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         "",
         "## Classes",
         "",
-        ", ".join(_text(name) for name in checkpoint.classes),
+        f"{count:,}: " + ", ".join(_text(name) for name in checkpoint.classes),
         "",
     ]
     return "\n".join(lines)
@@ -116,4 +116,4 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
 
 def _text(name: object) -> str:
     """Names from data as text of Markdown, whatever is in them."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(printable(name), quote=False))
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(printable(name), quote=False))

@@ -34,6 +34,8 @@ SURFACE = {
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json")
     ],
     "predict": ["--checkpoint", "--top-k", "--device", "--json"],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "push": ["--checkpoint", "--private", "--folder"],
     "data get": ["--to"],
     "data check": ["--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
