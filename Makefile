@@ -5,13 +5,14 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help train test test-all demo lint types format bench
+.PHONY: help train test test-all demo lint types format bench space
 
 help:
 	@echo "make train      train on CIFAR-100 with the fast recipe (data: \$$CIFAR100_DATA_DIR or ./data)"
 	@echo "make demo       train, evaluate and predict on made-up images, in under three minutes"
 	@echo "make test       the fast tests, in under three minutes"
 	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
+	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs \$$CIFAR100_DATA_DIR: int8 is calibrated)"
 	@echo "make lint       ruff        make types   pyright        make format   ruff, rewriting"
 	@echo "make bench      the figures under benchmarks/results/ (needs \$$CIFAR100_DATA_DIR)"
 
@@ -45,6 +46,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/reading.py here="$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/augmentation.py --data-dir "$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/export.py pretrained --data-dir "$${CIFAR100_DATA_DIR}"
+
+space: $(READY)
+	$(BIN)/python gradio_app/build.py space $(ARGS)
 
 demo: $(READY)
 	@rm -rf demo

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar100 import metrics
 from cifar100.checkpoint import Checkpoint
@@ -66,7 +66,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def forward_all(model: nn.Module, loader: EvalLoader, compute: Compute) -> np.ndarray:
+def forward_all(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
     """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
     was_training = model.training
     model.eval()
@@ -146,6 +146,26 @@ def evaluate(
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_weights(checkpoint)
     compute = choose_compute(device, precision)
+    data, chosen, config = open_split(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
+    return evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split)
+
+
+def evaluate_split(
+    checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str
+) -> Evaluation:
+    """Evaluate a checkpoint on images that `open_split` found for it."""
+    model = compute.place(checkpoint.build())
+    evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
+    notes = data.notes
+    if checkpoint.fingerprint not in ("", data.train.fingerprint):
+        notes += ("the train images here are not those that it was trained on: it may know some of these",)
+    return replace(evaluation, notes=notes)
+
+
+def open_split(
+    checkpoint: Checkpoint, *, split: str = "test", dataset: str = "cifar100", data_dir: Path | None = None
+) -> tuple[Dataset, Split, Config]:
+    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
@@ -167,12 +187,7 @@ def evaluate(
     if chosen is None:
         why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
         raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
-    model = compute.place(checkpoint.build())
-    evaluation = evaluate_model(model, chosen, name=split, dataset=data, config=config.augment, compute=compute)
-    notes = data.notes
-    if checkpoint.fingerprint not in ("", data.train.fingerprint):
-        notes += ("the train images here are not those that it was trained on: it may know some of these",)
-    return replace(evaluation, notes=notes)
+    return data, chosen, config
 
 
 def table(evaluation: Evaluation, *, per_class: bool = False) -> str:

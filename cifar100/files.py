@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cifar100.errors import RunFailed
+from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
+
+
+def refuse_target(flag: str, path: Path) -> None:
+    """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {printable(path)}: there is no folder {printable(path.parent)}.")
+    if path.is_dir():
+        raise UserError(f"{flag} {printable(path)}: it is a folder, not a file.")
 
 
 def replace_file(path: Path, content: bytes | memoryview | str) -> None:

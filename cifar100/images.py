@@ -5,6 +5,7 @@ Only numpy and Pillow are needed; a PyTorch tensor is taken without importing to
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AV
 def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
 
-    `image` is a path; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on white; of an animation
+    `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on white; of an animation
     the first frame is taken); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8, uint16 or float in 0..1; or
     a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps its exact pixels.
     Raises UserError, in one sentence, for anything else and for a file that is no image.
@@ -48,10 +49,15 @@ def to_square(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarr
     return np.asarray(rgb)
 
 
-def to_rgb(image: Any) -> Image.Image:
-    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_pixels` does."""
+def to_rgb(image: Any, *, name: str | Path = "the image", most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_pixels` does.
+
+    `name` is what bytes are called in what it raises; a file of more than `most_pixels` is refused undecoded.
+    """
     if isinstance(image, str | Path):
-        return _from_file(Path(image))
+        return _from_file(Path(image), image, most_pixels)
+    if isinstance(image, bytes):
+        return _from_file(io.BytesIO(image), name, most_pixels)
     if isinstance(image, Image.Image):
         try:
             return _from_pil(image)
@@ -67,16 +73,16 @@ def to_rgb(image: Any) -> Image.Image:
         return _from_array(array)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise UserError(f"An image is a path, a PIL image, an array or a tensor; this is a {type(image).__name__}.")
+    raise UserError(f"An image is a path, bytes, a PIL image, an array or a tensor; this is a {type(image).__name__}.")
 
 
-def _from_file(path: Path) -> Image.Image:
-    name = printable(path)
+def _from_file(file: Path | io.BytesIO, name: str | Path, most_pixels: int) -> Image.Image:
+    name = printable(name)
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            opened = Image.open(path, formats=FORMATS)
+            opened = Image.open(file, formats=FORMATS)
         with opened as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > most_pixels:
                 raise Image.DecompressionBombError
             return _from_pil(image)
     except FileNotFoundError:

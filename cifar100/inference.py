@@ -29,7 +29,7 @@ from cifar100.metrics import softmax
 from cifar100.text import printable
 
 BATCH_SIZE = 128
-"""Images a forward pass, and so the most that are held at once."""
+"""Images a forward pass, and so the most that are held at once, unless told otherwise."""
 
 Forward = Callable[[np.ndarray], np.ndarray]
 """uint8 [B, S, S, 3] -> logits float32 [B, C]: all that a Predictor needs of a model."""
@@ -84,26 +84,28 @@ class Predictor:
         """`predict` for each of many images; see `predict_stream` for more than fit in memory as results."""
         return list(self.predict_stream(images, top_k))
 
-    def predict_stream(self, images: Iterable[Any], top_k: int = 5) -> Iterator[list[Prediction]]:
+    def predict_stream(
+        self, images: Iterable[Any], top_k: int = 5, batch_size: int = BATCH_SIZE
+    ) -> Iterator[list[Prediction]]:
         """`predict` for each image as it comes; a generator is drawn on a batch at a time, never held whole."""
         count = len(self.classes)
         whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
         if not whole or not 1 <= top_k <= max(5, count):
             raise UserError(f"top_k is {top_k!r}; it must be a whole number from 1 to {count}, the number of classes.")
-        return self._stream(images, int(top_k))
+        return self._stream(images, int(top_k), batch_size)
 
-    def _stream(self, images: Iterable[Any], top_k: int) -> Iterator[list[Prediction]]:
-        for probabilities in self.probabilities(images):
+    def _stream(self, images: Iterable[Any], top_k: int, batch_size: int) -> Iterator[list[Prediction]]:
+        for probabilities in self.probabilities(images, batch_size):
             order = np.argsort(-probabilities, kind="stable")[:top_k]
             yield [Prediction(self.classes[i], int(i), float(probabilities[i])) for i in order]
 
-    def probabilities(self, images: Iterable[Any]) -> Iterator[np.ndarray]:
+    def probabilities(self, images: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[np.ndarray]:
         """The probabilities of all classes, float64 [C], for each image as it comes."""
         one_image = isinstance(images, str | Path) or not isinstance(images, Iterable)
         if one_image or getattr(images, "ndim", 4) < 4:  # an array or tensor of fewer axes is one image
             raise UserError("A batch is a list or another iterable of images; for one image use predict.")
         remaining = iter(images)
-        while batch := [to_pixels(image, self.image_size) for image in islice(remaining, BATCH_SIZE)]:
+        while batch := [to_pixels(image, self.image_size) for image in islice(remaining, batch_size)]:
             yield from softmax(self.forward(np.stack(batch)) / self.temperature)
 
 

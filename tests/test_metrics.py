@@ -1,4 +1,4 @@
-"""cifar100/metrics.py against scikit-learn and slow references."""
+"""cifar100/metrics.py against scikit-learn, torchmetrics and slow references."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as sklearn_metrics
+from torchmetrics.functional import classification as torch_metrics
 
 from cifar100 import metrics
 from cifar100.classes import SUPERCLASS_OF
@@ -43,6 +45,12 @@ def all_right() -> tuple[np.ndarray, np.ndarray]:
 def one_image() -> tuple[np.ndarray, np.ndarray]:
     logits, labels = random_case()
     return logits[:1], labels[:1]
+
+
+def tied() -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers for logits, so that most rows have several largest."""
+    rng = np.random.default_rng(3)
+    return rng.integers(0, 4, (400, CLASSES)).astype(np.float32), rng.integers(0, CLASSES, 400)
 
 
 CASES = [random_case, a_class_missing, all_wrong, all_right, one_image]
@@ -95,6 +103,27 @@ def test_per_class_accuracy_agrees_with_sklearn(case: Case) -> None:
     expected = sklearn_metrics.recall_score(labels, logits.argmax(axis=1), **options)
     result = metrics.per_class_accuracy(metrics.confusion_matrix(logits, labels))
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("case", [*CASES, tied], ids=lambda case: case.__name__)
+def test_everything_agrees_with_torchmetrics(case: Case) -> None:
+    logits, labels = case()
+    given = torch.from_numpy(logits), torch.from_numpy(labels)
+    confusion = metrics.confusion_matrix(logits, labels)
+    expected = torch_metrics.multiclass_confusion_matrix(*given, num_classes=CLASSES)
+    np.testing.assert_array_equal(confusion, expected.numpy())
+    top1 = torch_metrics.multiclass_accuracy(*given, num_classes=CLASSES, average="micro")
+    assert metrics.top_k_accuracy(logits, labels, 1) == pytest.approx(float(top1), abs=1e-6)
+    if case is not tied:  # which of those tied for the fifth place it takes is its own choice
+        top5 = torch_metrics.multiclass_accuracy(*given, num_classes=CLASSES, average="micro", top_k=5)
+        assert metrics.top_k_accuracy(logits, labels, 5) == pytest.approx(float(top5), abs=1e-6)
+    recall = torch_metrics.multiclass_recall(*given, num_classes=CLASSES, average=None)
+    ours = metrics.per_class_accuracy(confusion)
+    there = ~np.isnan(ours)
+    np.testing.assert_allclose(ours[there], recall.numpy()[there], atol=1e-6)
+    coarse = torch.from_numpy(COARSE)
+    folded = torch_metrics.multiclass_confusion_matrix(coarse[given[0].argmax(1)], coarse[given[1]], num_classes=20)
+    np.testing.assert_array_equal(metrics.fold(confusion, SUPERCLASS_OF), folded.numpy())
 
 
 def test_a_class_without_images_has_no_accuracy() -> None:

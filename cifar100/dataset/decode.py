@@ -67,7 +67,7 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
     # also those that could not be decoded before, for their sentences
     missing = np.flatnonzero(block.sizes[:, 0] == 0).tolist()
     try:
-        with _quiet(), _workers() as pool:
+        with quiet(), _workers() as pool:
             reasons = _in_chunks(pool, lambda row: _decode_into(block, row, first[row]), missing, "decoding", say)
     finally:  # of an interrupted decoding too
         why = keep(key, block) if block.sizes[missing].any() else ""
@@ -86,7 +86,7 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what Pillow warns of and logs beside the errors that it raises."""
     logger = logging.getLogger("PIL")
     level = logger.level
@@ -167,8 +167,12 @@ def available_memory() -> int | None:
 
 
 def _workers() -> ThreadPoolExecutor:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(min(MOST_WORKERS, cores))
+    return ThreadPoolExecutor(min(MOST_WORKERS, usable_cores()))
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pillow() -> str:

@@ -55,14 +55,14 @@ def find(place: Path) -> tuple[Path, Path, Path | None] | None:
     test = next((inside[name] for name in TESTS if name in inside), None)
     if train is None or test is None or not _folders(train):
         train, test = place, None
-    holds_images = any(_is_image(path) for folder in _folders(train) for path in _walk(folder))
+    holds_images = any(is_image(path) for folder in _folders(train) for path in _walk(folder))
     return (place, train, test) if holds_images else None
 
 
 def hint(place: Path) -> str:
     """What to do about images that are in no class folder, as a further sentence; "" where there are none."""
     try:
-        straight = sum(map(_is_image, place.iterdir()))
+        straight = sum(map(is_image, place.iterdir()))
     except OSError:
         straight = 0
     if not straight:
@@ -78,7 +78,7 @@ def read(place: Path, train: Path, test: Path | None, *, config: Config, say: Ca
     trees = [_tree(folder) for folder in ((train,) if test is None else (train, test))]
     names = _class_names(place, trees)
     for tree in trees:  # before anything is decoded
-        _refuse_empty(tree, [sum(map(_is_image, tree.files[name])) for name in names], names)
+        _refuse_empty(tree, [sum(map(is_image, tree.files[name])) for name in names], names)
     files = [
         (part, label, path)
         for part, tree in enumerate(trees)
@@ -146,7 +146,7 @@ def _folders(place: Path) -> list[Path]:
     """The folders in a folder, by name; none in what is no folder."""
     if not place.is_dir():
         return []
-    return sorted(path for path in place.iterdir() if not _is_hidden(path.name) and path.is_dir())
+    return sorted(path for path in place.iterdir() if not is_hidden(path.name) and path.is_dir())
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -155,7 +155,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                if _is_hidden(entry.name):
+                if is_hidden(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
@@ -163,11 +163,12 @@ def _walk(folder: Path) -> Iterator[Path]:
                     yield Path(entry.path)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is the system's rather than the user's."""
     return name.startswith(".") or name.casefold() in NO_DATA
 
 
-def _is_image(path: str | Path) -> bool:
+def is_image(path: str | Path) -> bool:
     """Whether a file is called as images are."""
     return IMAGE_NAME.search(str(path)) is not None
 
@@ -190,10 +191,10 @@ def _class_names(place: Path, trees: list[Tree]) -> list[str]:
             )
     if len(first.files) == 1:
         raise UserError(f"{printable(first.place)} holds one class, {_named(first.files)}; at least two are needed.")
-    return sorted(first.files, key=_natural)
+    return sorted(first.files, key=natural)
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def natural(name: str) -> tuple[list[str | int], str]:
     """Sorts names as people do, numbers in them by value: 2 before 10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
@@ -243,7 +244,7 @@ def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> Publis
 def _unused(place: Path, parts: Collection[Path]) -> list[str]:
     """A line that names what there is beside the class folders of these parts, if anything is."""
     others = [] if place in parts else [path.name for path in _folders(place) if path not in parts]
-    straight = sum(_is_image(path) for folder in {place, *parts} for path in folder.iterdir() if path.is_file())
+    straight = sum(is_image(path) for folder in {place, *parts} for path in folder.iterdir() if path.is_file())
     unused = [_named(others)] if others else []
     unused += [f"{_count(straight, 'image')} in no class folder"] if straight else []
     return [f"not used: {' and '.join(unused)}"] if unused else []
@@ -273,6 +274,6 @@ def _count(number: int, what: str) -> str:
 
 def _named(names: Collection[str]) -> str:
     """Some of these names, and how many more there are."""
-    ordered = sorted(names, key=_natural)
+    ordered = sorted(names, key=natural)
     more = f" and {len(ordered) - MOST_LISTED:,} more" if len(ordered) > MOST_LISTED else ""
     return ", ".join(printable(name) for name in ordered[:MOST_LISTED]) + more

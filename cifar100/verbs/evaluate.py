@@ -10,7 +10,6 @@ from typing import Literal
 from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
-from cifar100.errors import UserError
 from cifar100.text import printable
 
 
@@ -46,16 +45,28 @@ class Evaluate:
     json: Path | None = None
     """Also write all figures to this file."""
 
+    corruptions: bool = False
+    """Instead: the error on test images spoiled in fifteen ways, five severities each; how long it takes is said first.
+    Kept in corruptions.json beside the weights, and gone on with there when started again."""
+
+    corruptions_dir: Path | None = None
+    """For --corruptions: the folder that holds the files of CIFAR-100-C, to take these in place of our own."""
+
+    limit: int | None = None
+    """For --corruptions: so many images, spread evenly over the split."""
+
     def run(self) -> int:
+        if self.corruptions:
+            return self._run_corruptions()
+        if self.corruptions_dir is not None or self.limit is not None:
+            raise UserError("--corruptions-dir and --limit go with --corruptions.")
         from cifar100.checkpoint import versions
         from cifar100.evaluate import evaluate, sample_lines, table
-        from cifar100.files import replace_file
+        from cifar100.files import refuse_target, replace_file
         from cifar100.weights import load_weights
 
-        if self.json is not None and not self.json.parent.is_dir():
-            raise UserError(f"--json {printable(self.json)}: there is no folder {printable(self.json.parent)}.")
-        if self.json is not None and self.json.is_dir():
-            raise UserError(f"--json {printable(self.json)}: it is a folder, not a file.")
+        if self.json is not None:
+            refuse_target("--json", self.json)
         checkpoint = load_weights(self.checkpoint)
         evaluation = evaluate(
             checkpoint,
@@ -74,4 +85,21 @@ class Evaluate:
         if self.json is not None:
             figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
             replace_file(self.json, json.dumps(figures, indent=2) + "\n")
+        return 0
+
+    def _run_corruptions(self) -> int:
+        from cifar100.device import choose_compute
+        from cifar100.evaluate import open_split
+        from cifar100.robustness import evaluate_corruptions, results_path
+        from cifar100.weights import PRETRAINED, load_weights
+
+        if self.split != "test":
+            raise UserError("--corruptions is for the test images; leave --split out.")
+        compute = choose_compute(self.device, self.precision)
+        checkpoint = load_weights(self.checkpoint)
+        path = PRETRAINED if str(self.checkpoint) == "pretrained" else self.checkpoint
+        dataset, _, config = open_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
+        where = {"limit": self.limit, "corruptions_dir": self.corruptions_dir}
+        result = evaluate_corruptions(path, checkpoint, dataset, config.augment, compute, **where)
+        print(f"\n{result}\n\nKept in {printable(results_path(path))}")
         return 0

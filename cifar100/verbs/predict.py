@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
@@ -15,57 +15,147 @@ from cifar100.config import DeviceName
 from cifar100.errors import UserError
 from cifar100.text import printable
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cifar100.inference import Prediction, Predictor
+    from cifar100.sources import Loaded, Source
+
+OWN = Path("logs/cifar100/best_model.pth")
+MOST_LISTED = 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Name what is in images: the likeliest classes, each with its probability."""
+    """Name what is in images: the likeliest classes, each with its probability.
 
-    images: Positional[tuple[Path, ...]]
-    """Image files of any kind that Pillow reads, of any size."""
+    Exit code 0 where all could be read, 1 where some could not; these are listed at the end and stop nothing.
+    """
 
-    checkpoint: Path = Path("pretrained")
-    """The trained model, logs/cifar100/best_model.pth say; "pretrained": the weights that come with cifar100."""
+    images: Positional[tuple[str, ...]]
+    """Image files of any kind and size; folders, with all in them; patterns such as 'photos/**/*.jpg'; http and https
+    addresses; "-" for standard input."""
+
+    checkpoint: Path | None = None
+    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth where
+    there is one, else "pretrained"."""
 
     top_k: int = 5
     """How many classes to name."""
+
+    batch_size: int = 128
+    """Images in one pass through the network, and so held at once."""
 
     device: DeviceName = "auto"
     """Where to compute."""
 
     json: bool = False
-    """Print a JSON object a line for each image instead."""
+    """Print a JSON object a line for each image instead of a table."""
+
+    csv: bool = False
+    """Print CSV instead of a table: a row for each image and class."""
+
+    montage: Path | None = None
+    """Also draw the pictures, each with its class, on this PNG file."""
+
+    explain: Path | None = None
+    """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
 
     def run(self) -> int:
         if not self.images:
             raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
-        from cifar100.images import to_pixels
+        if self.json and self.csv:
+            raise UserError("--json and --csv: choose one of them.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        from cifar100.files import refuse_target
         from cifar100.inference import load_predictor
+        from cifar100.progress import progress
+        from cifar100.report.listing import Csv, JsonLines, Table
+        from cifar100.sources import find
 
-        predictor = load_predictor(self.checkpoint, device=self.device)
+        for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
+            if path is not None:
+                refuse_target(flag, path)
+        checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
+        predictor = load_predictor(checkpoint, device=self.device)
         if predictor.trained_on.startswith("SYNTHETIC"):
-            print("cifar100: this model was trained on made-up images; its answers mean nothing", file=sys.stderr)
-        read: list[Path] = []
-        failed = 0
-
-        def pixels() -> Iterator[Any]:
-            nonlocal failed
-            for path in self.images:
-                try:
-                    image = to_pixels(path, predictor.image_size)
-                except UserError as error:
-                    print(f"cifar100: {error}", file=sys.stderr)
-                    failed += 1
+            _tell("this model was trained on made-up images; its answers mean nothing")
+        sources = find(self.images)
+        listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
+        shown: list[tuple[Loaded, Prediction]] = []
+        problems: list[str] = []
+        print(listing.head(), end="")
+        with progress("images", len(sources), _tell, stream=sys.stderr) as done:
+            for image, predictions in self._named(predictor, sources):
+                if predictions is None:
+                    problems.append(image.problem)
+                    print(listing.failed(image.name, image.problem), end="")
                 else:
-                    read.append(path)
-                    yield image
+                    print(listing.named(image.name, predictions), end="")
+                    if image.picture is not None:
+                        shown.append((image, predictions[0]))
+                done(1)
+        self._draw(checkpoint, shown, len(sources) - len(problems))
+        for problem in problems[:MOST_LISTED]:
+            _tell(problem)
+        if len(problems) > MOST_LISTED:
+            _tell(f"and {len(problems) - MOST_LISTED:,} more")
+        if problems and len(sources) > 1:
+            _tell(f"{len(problems):,} of {len(sources):,} images could not be read.")
+        return 1 if problems else 0
 
-        for number, predictions in enumerate(predictor.predict_stream(pixels(), self.top_k)):
-            path = read[number]
-            if self.json:
-                print(json.dumps({"image": str(path), "predictions": [item._asdict() for item in predictions]}))
-            else:
-                print(printable(path))
-                for name, class_id, probability in predictions:
-                    bar = "#" * round(30 * probability)
-                    print(f"  {probability:7.2%}  {printable(name):<20} {class_id:>3}  {bar}")
-        return 1 if failed else 0
+    def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
+        """The images in their order, each with what is in it; None for those that could not be read."""
+        from cifar100.report.montage import MOST, SIDE
+        from cifar100.sources import load
+
+        waiting: deque[Loaded] = deque()  # read, and not told of yet
+
+        def pixels() -> Iterator[np.ndarray]:
+            wanted = MOST if self.montage or self.explain else 0
+            for image in load(sources, predictor.image_size, pictures=wanted, picture_size=SIDE):
+                waiting.append(image)
+                if image.pixels is not None:
+                    yield image.pixels
+
+        for predictions in predictor.predict_stream(pixels(), self.top_k, self.batch_size):
+            while waiting[0].problem:
+                yield waiting.popleft(), None
+            yield waiting.popleft(), predictions
+        while waiting:
+            yield waiting.popleft(), None
+
+    def _draw(self, checkpoint: Path, shown: list[tuple[Loaded, Prediction]], count: int) -> None:
+        """The sheets that were asked for, of these images out of `count`."""
+        from cifar100.files import replace_file
+        from cifar100.report.montage import Entry, contact_sheet
+
+        wanted = [path for path in (self.montage, self.explain) if path is not None]
+        if wanted and not shown:
+            _tell("no picture could be read, so none was drawn")
+            return
+        entries = [
+            Entry((image.picture,), image.name, best.class_name, best.probability)
+            for image, best in shown
+            if image.picture is not None
+        ]
+        if self.montage is not None:
+            replace_file(self.montage, contact_sheet(entries))
+        if self.explain is not None:
+            from cifar100.overlay import overlay
+            from cifar100.see import open_model
+
+            see = open_model(checkpoint, device=self.device).see
+            overlays = [overlay(image.pixels, see(image.pixels[None])[1][0]) for image, _ in shown]
+            entries = [
+                entry._replace(pictures=(*entry.pictures, laid)) for entry, laid in zip(entries, overlays, strict=True)
+            ]
+            replace_file(self.explain, contact_sheet(entries))
+        for path in wanted:
+            of_all = f" of {count:,}" if count > len(entries) else ""
+            _tell(f"drew {len(entries):,}{of_all} pictures on {printable(path)}")
+
+
+def _tell(what: str) -> None:
+    print(f"cifar100: {what}", file=sys.stderr)

@@ -1,0 +1,106 @@
+"""`cifar100 predict` on 10,000 small PNG files, against its two limits: the predictor alone, the decoder alone.
+
+    python benchmarks/predicting.py WEIGHTS [--count 10000] [--pairs 2]
+
+The files hold made-up pictures of 32x32 pixels. Each measurement has a process of its own. The predictor alone gets
+arrays that are in memory; the decoder alone gives its images to nobody; the verb does all that the command does but
+start Python and import torch, and its table goes to a file. Writes benchmarks/results/predicting.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from circumstances import RESULTS, circumstances
+from PIL import Image
+
+START = """
+import contextlib, json, resource, sys, time
+from pathlib import Path
+import numpy as np
+weights, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+from cifar100.inference import load_predictor
+from cifar100.sources import find, load
+from cifar100.verbs.predict import Predict
+images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+"""
+END = """
+print(json.dumps([count / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+WORK = {
+    "predictor": """
+predictor = load_predictor(weights)
+predictor.predict_batch(images[:256])
+start = time.perf_counter()
+for _ in predictor.predict_stream(images):
+    pass
+seconds = time.perf_counter() - start
+""",
+    "decoder": """
+start = time.perf_counter()
+assert sum(image.pixels is not None for image in load(find([str(folder)])[:count], 32)) == count
+seconds = time.perf_counter() - start
+""",
+    "verb": """
+load_predictor(weights).predict_batch(images[:256])
+words = sorted(map(str, folder.iterdir()))[:count]
+with open(folder.parent / "out.txt", "w") as out, contextlib.redirect_stdout(out):
+    start = time.perf_counter()
+    assert Predict(images=tuple(words), checkpoint=Path(weights)).run() == 0
+    seconds = time.perf_counter() - start
+""",
+}
+
+
+def measure(what: str, weights: str, folder: Path, count: int) -> tuple[float, float]:
+    """Images/s, and the MiB that the process took at most."""
+    command = [sys.executable, "-c", START + WORK[what] + END, weights, str(folder), str(count)]
+    rate, memory = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    print(f"{what:<10} {count:>6,} images: {rate:8.1f} images/s, {memory:6.0f} MiB", flush=True)
+    return rate, memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("weights")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--pairs", type=int, default=2)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "images")
+        folder.mkdir()
+        pictures = np.random.default_rng(0)
+        for number in range(asked.count):
+            small = pictures.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{number:05}.png")
+        decoder = [measure("decoder", asked.weights, folder, asked.count) for _ in range(asked.pairs)]
+        pairs = [
+            [measure(what, asked.weights, folder, asked.count) for what in ("predictor", "verb")]
+            for _ in range(asked.pairs)
+        ]
+        few = measure("verb", asked.weights, folder, asked.count // 10)
+    limits = [min(alone[0], statistics.median(rate for rate, _ in decoder)) for alone, _ in pairs]
+    result = {
+        "images": asked.count,
+        "predictor alone, images/s": [round(alone[0], 1) for alone, _ in pairs],
+        "decoder alone, images/s": [round(rate, 1) for rate, _ in decoder],
+        "predict, images/s": [round(verb[0], 1) for _, verb in pairs],
+        "predict over the lower limit": [
+            round(verb[0] / limit, 3) for (_, verb), limit in zip(pairs, limits, strict=True)
+        ],
+        "peak memory, MiB": {"all": round(max(verb[1] for _, verb in pairs)), "a tenth": round(few[1])},
+        "circumstances": circumstances(),
+    }
+    (RESULTS / "predicting.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""How well an 'unsure' answer is told from others: which score, which threshold, what it finds, what it costs.
+
+    python benchmarks/unsure.py WEIGHTS --cifar100 DIR --cifar10 DIR [--logits DIR]
+
+Known are CIFAR-100's test images, of which one half chooses the threshold and the other is judged by it; unknown are
+CIFAR-10's test images, pixel noise, blurred noise and pictures of one colour. Some classes of CIFAR-10 are near ones of
+CIFAR-100 (truck and pickup_truck), so nothing can tell all of them. `--logits` names a folder with cifar100_test.npz and
+cifar10_test.npz, "logits" in canonical order, to save the forward passes. Writes benchmarks/results/unsure.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from circumstances import RESULTS, circumstances
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from cifar100.dataset import read
+from cifar100.inference import Predictor, load_predictor
+from cifar100.metrics import softmax
+from cifar100.unsure import LOWEST_CONTRAST, LOWEST_CORRELATION, LOWEST_PROBABILITY, contrast, correlation
+
+FALSE_ALARMS = 0.1
+"""The share of known images that the score may call unknown."""
+
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "maximum probability": lambda logits: softmax(logits).max(axis=1),
+    "energy": lambda logits: np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1),
+    "maximum logit": lambda logits: logits.max(axis=1),
+}
+
+
+def made_up(count: int) -> dict[str, np.ndarray]:
+    """Pictures that show nothing, uint8 [N, 32, 32, 3] each."""
+    draws = np.random.default_rng(0)
+    blurred = [Image.fromarray(draws.integers(0, 256, (5, 5, 3), np.uint8)) for _ in range(count)]
+    return {
+        "noise": draws.integers(0, 256, (count, 32, 32, 3), np.uint8),
+        "one colour": np.repeat(draws.integers(0, 256, (count, 1, 3), np.uint8), 1024, 1).reshape(-1, 32, 32, 3),
+        "blurred noise": np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)) for image in blurred]),
+    }
+
+
+def logits_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
+    parts = [predictor.forward(images[start : start + 128]) for start in range(0, len(images), 128)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def without_structure(images: np.ndarray) -> np.ndarray:
+    """Which of the images have no contrast, or neighbours that have nothing in common: bool [N]."""
+    return np.array([contrast(i) < LOWEST_CONTRAST or correlation(i) < LOWEST_CORRELATION for i in images])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("weights")
+    for name in ("cifar100", "cifar10"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--logits", type=Path)
+    asked = parser.parse_args()
+    predictor = load_predictor(asked.weights, precision="fp32")
+
+    images, logits, labels = made_up(1000), {}, np.array([])
+    for name in ("cifar100", "cifar10"):
+        dataset = read(getattr(asked, name))
+        assert dataset.is_verified, dataset
+        test = dataset.test
+        images[name] = np.asarray(test.images)
+        if name == "cifar100":
+            labels = np.asarray(test.labels)
+        if asked.logits is not None:
+            logits[name] = np.load(asked.logits / f"{name}_test.npz")["logits"].astype(np.float64)
+    logits |= {name: logits_of(predictor, of) for name, of in images.items() if name not in logits}
+
+    half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0  # chooses; the rest is judged
+    known = logits["cifar100"]
+    unknown = [name for name in images if name != "cifar100"]
+    auroc = {
+        score: {
+            name: float(
+                roc_auc_score(
+                    np.repeat([1, 0], [half.sum(), len(logits[name])]), np.r_[of(known[half]), of(logits[name])]
+                )
+            )
+            for name in unknown
+        }
+        for score, of in SCORES.items()
+    }
+    chosen = max(SCORES, key=lambda score: auroc[score]["cifar10"])
+    threshold = float(np.quantile(SCORES[chosen](known[half]), FALSE_ALARMS))
+    used = SCORES["maximum probability"]
+    low = {name: used(of) < LOWEST_PROBABILITY for name, of in logits.items()}
+    bare = {name: without_structure(of) for name, of in images.items()}
+    right = known.argmax(axis=1) == labels
+    judged = ~half
+    unsure = (low["cifar100"] | bare["cifar100"])[judged]
+    result = {
+        "AUROC against half of CIFAR-100's test images": {
+            s: {n: round(v, 4) for n, v in of.items()} for s, of in auroc.items()
+        },
+        "chosen by AUROC against CIFAR-10": chosen,
+        f"threshold of {FALSE_ALARMS:.0%} false alarms on that half": round(threshold, 4),
+        "used": {
+            "maximum probability": LOWEST_PROBABILITY,
+            "contrast": LOWEST_CONTRAST,
+            "correlation": LOWEST_CORRELATION,
+        },
+        "on the other half of CIFAR-100": {
+            "called unsure (false alarms)": round(float(unsure.mean()), 4),
+            "of these for want of structure": round(float(bare["cifar100"][judged].mean()), 4),
+            "accuracy of all": round(float(right[judged].mean()), 4),
+            "accuracy where unsure": round(float(right[judged][unsure].mean()), 4),
+            "accuracy where not": round(float(right[judged][~unsure].mean()), 4),
+        },
+        "found, of": {name: round(float((low[name] | bare[name]).mean()), 4) for name in unknown},
+        "found by the score alone, of": {name: round(float(low[name].mean()), 4) for name in unknown},
+        "circumstances": circumstances(),
+    }
+    (RESULTS / "unsure.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What `predict` is given -> pixels: files, folders, patterns, addresses, standard input.
+
+`find` says what is meant, `load` reads it: in order, by threads, a bounded number of images ahead of whoever takes them.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cifar100.dataset.decode import quiet, usable_cores
+from cifar100.dataset.folder import is_hidden, is_image, natural
+from cifar100.errors import UserError
+from cifar100.images import to_rgb, to_square
+from cifar100.text import printable
+from cifar100.web_image import fetch, is_address
+
+STANDARD_INPUT = "-"
+
+AHEAD = 512
+"""Images that may be decoded and not taken yet: some batches."""
+
+MOST_WORKERS = 16
+WORKERS_FOR_ADDRESSES = 8
+"""At least, where there are any: they wait for others' machines, not for this one's cores."""
+
+MOST_BYTES = 1 << 28
+"""Of standard input."""
+
+
+class Source(NamedTuple):
+    """Where one image is to be had."""
+
+    name: str
+    """A path, an address, or "-" for standard input."""
+    problem: str = ""
+    """A sentence that says why nothing is to be had there; "" where it may be tried."""
+
+
+class Loaded(NamedTuple):
+    """An image that was read, or a sentence that says why it was not."""
+
+    name: str
+    pixels: np.ndarray | None
+    """uint8 [S, S, 3]: model input; None where there is a problem."""
+    problem: str = ""
+    picture: np.ndarray | None = None
+    """uint8 [L, L, 3]: the same square, larger, to be looked at; None where it was not asked for."""
+
+
+def find(words: Iterable[str | Path]) -> list[Source]:
+    """What these words mean, in their order: each folder's images (those of its folders too, hidden ones not) and each
+    pattern's matches sorted by name, numbers by value. A word that names an existing file is that file, whatever is in it.
+    """
+    sources: list[Source] = []
+    for word in map(str, words):
+        if word == STANDARD_INPUT or is_address(word) or os.path.isfile(word):
+            repeated = word == STANDARD_INPUT and any(source.name == word for source in sources)
+            sources.append(Source(word, "Standard input can be read only once." if repeated else ""))
+        elif os.path.isdir(word):
+            sources += _in_folder(word)
+        elif glob.has_magic(word) and not os.path.lexists(word):
+            sources += _matches(word)
+        else:
+            sources.append(Source(word))  # reading it finds the words for what is wrong
+    return sources
+
+
+def _in_folder(folder: str) -> list[Source]:
+    found: list[Source] = []
+
+    def cannot_be_read(error: OSError) -> None:
+        name = str(error.filename)
+        found.append(Source(name, f"{printable(name)} cannot be read ({error.strerror})."))
+
+    for place, folders, files in os.walk(folder, onerror=cannot_be_read):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        paths = [os.path.join(place, name) for name in files if is_image(name) and not is_hidden(name)]
+        found += [Source(path) for path in paths if os.path.isfile(path)]  # and no pipe, which one would wait for
+    if not found:
+        return [Source(folder, f"{printable(folder)} is a folder, not an image, and there are no images in it.")]
+    return sorted(found, key=lambda source: natural(source.name))
+
+
+def _matches(pattern: str) -> list[Source]:
+    """By pathlib, which goes through `**` without following links to folders."""
+    path = Path(pattern)
+    if path.name == "**":
+        return find([path.parent])
+    try:
+        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    except ValueError:  # "**" beside other letters
+        found = []
+    if not any(part.startswith(".") and part.strip(".") for part in path.parts):
+        found = [match for match in found if not any(map(is_hidden, match.relative_to(path.anchor).parts))]
+    found = sorted(map(str, found), key=natural)
+    sources = [Source(match) for match in found if os.path.isfile(match)]
+    if "**" not in path.parts:  # which names what is in the folders itself
+        sources += [source for match in found if os.path.isdir(match) for source in _in_folder(match)]
+    return sources or [Source(pattern, f"No image is called {printable(pattern)}.")]
+
+
+def load(sources: Sequence[Source], size: int, *, pictures: int = 0, picture_size: int = 0) -> Iterator[Loaded]:
+    """The images, `size` x `size` pixels each, in order; of the first `pictures` also a larger square to be looked at."""
+    addresses = any(is_address(source.name) for source in sources)
+    workers = min(MOST_WORKERS, max(usable_cores(), WORKERS_FOR_ADDRESSES if addresses else 1))
+    pool = ThreadPoolExecutor(workers)
+    under_way: deque[Future[Loaded]] = deque()
+    try:
+        with quiet():
+            for number, source in enumerate(sources):
+                # in this thread, which can be interrupted while it waits for who writes
+                content = _standard_input() if source == Source(STANDARD_INPUT) else b""
+                larger = picture_size if number < pictures else 0
+                under_way.append(pool.submit(_load, source, content, size, larger))
+                if len(under_way) == AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _load(source: Source, content: bytes, size: int, larger: int) -> Loaded:
+    name = source.name
+    if source.problem:
+        return Loaded(name, None, source.problem)
+    try:
+        if name == STANDARD_INPUT:
+            rgb = to_rgb(content, name="standard input")
+        elif is_address(name):
+            rgb = to_rgb(fetch(name), name=name)
+        else:
+            rgb = to_rgb(name)
+        pixels = to_square(rgb, size, name=name)
+        return Loaded(name, pixels, picture=to_square(rgb, larger, name=name) if larger else None)
+    except UserError as error:
+        return Loaded(name, None, str(error))
+
+
+def _standard_input() -> bytes:
+    return sys.stdin.buffer.read(MOST_BYTES)
