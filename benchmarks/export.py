@@ -25,14 +25,13 @@ from cifar100.inference import Forward
 from cifar100.torch_forward import torch_forward
 from cifar100.weights import load_weights
 
-SPEED_BATCHES = (1, 64, 256)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
     parser.add_argument("--seconds", type=float, default=6.0)
     asked = parser.parse_args()
     checkpoint = load_weights(asked.checkpoint)
@@ -56,7 +55,7 @@ def main() -> None:
             if format != "safetensors":  # it is the eager network
                 forwards[format] = forward
         speeds = {}
-        for size in SPEED_BATCHES:
+        for size in asked.batches:
             values = _speeds(list(forwards.values()), yardstick.images[:size], asked.seconds)
             speeds[size] = dict(zip(forwards, values, strict=True))
             print(size, speeds[size], flush=True)
