@@ -36,6 +36,8 @@ SURFACE = {
         *("--corruptions", "--corruptions-dir", "--limit"),
     ],
     "predict": [*("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
     "compare": ["--plot"],
