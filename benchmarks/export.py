@@ -2,7 +2,8 @@
 
     python benchmarks/export.py CHECKPOINT --data-dir DIR
 
-All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes. Writes benchmarks/results/export.json.
+All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes. Writes
+benchmarks/results/export.json.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint, dataset)]),
         "",
-        f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not for "
-        "decisions about people, or anything that matters if wrong.",
+        f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not "
+        "for decisions about people, or anything that matters if wrong.",
         "",
         "## Classes",
         "",

@@ -781,5 +781,24 @@ IMAGES = [
 ]
 
 
+MODELS = [
+    *rows(
+        "ONNX",
+        "predict photo.png --checkpoint bad.onnx",
+        ("missing", nothing, "There is no model bad.onnx."),
+        ("empty", holds("bad.onnx", b""), "bad.onnx is not opened: it is empty."),
+        ("text", holds("bad.onnx", b"best_model\n"), "bad.onnx is not opened: it is damaged, or no ONNX file"),
+        ("zeros", holds("bad.onnx", bytes(10_000)), "bad.onnx is not opened: it is damaged, or no ONNX file"),
+    ),
+    Row(
+        "hub: no address", "predict photo.png --checkpoint hf://someone", nothing, "hf:/someone is no model on the hub"
+    ),
+    Row("hub: no place", "push model --checkpoint good.pth", nothing, "model is no place on the hub"),
+    Row("export: missing", "export bad.pth --format onnx", nothing, "There is no checkpoint bad.pth."),
+    Row("export: suffix", "export good.pth --format onnx --out a.pt", nothing, "--out a.pt: …ends in .onnx"),
+    Row("export: no folder", "export good.pth --format pt2 --out a/b.pt2", nothing, "there is no folder a"),
+    Row("export: no images", "export good.pth --format pt2 --images 0", nothing, "--images is 0; it must be 1 or more"),
+]
+
 TABLE = [*PICKLES, *BINARY, *PARQUET, *ARCHIVES, *DOWNLOADS, *FOLDERS, *FULL_DISK, *SETTINGS, *RESUME]
-TABLE += [*CHECKPOINTS, *IMAGES]
+TABLE += [*CHECKPOINTS, *IMAGES, *MODELS]
