@@ -4,8 +4,8 @@
 
 Known are CIFAR-100's test images, of which one half chooses the threshold and the other is judged by it; unknown are
 CIFAR-10's test images, pixel noise, blurred noise and pictures of one colour. Some classes of CIFAR-10 are near ones of
-CIFAR-100 (truck and pickup_truck), so nothing can tell all of them. `--logits` names a folder with cifar100_test.npz and
-cifar10_test.npz, "logits" in canonical order, to save the forward passes. Writes benchmarks/results/unsure.json.
+CIFAR-100 (truck and pickup_truck), so nothing can tell all of them. `--logits` names a folder with cifar100_test.npz
+and cifar10_test.npz, "logits" in canonical order, to save the forward passes. Writes benchmarks/results/unsure.json.
 """
 
 from __future__ import annotations
@@ -82,7 +82,11 @@ def main() -> None:
     unknown = [name for name in images if name != "cifar100"]
     auroc = {
         score: {
-            name: float(roc_auc_score(np.repeat([1, 0], [half.sum(), len(logits[name])]), np.r_[of(known[half]), of(logits[name])]))
+            name: float(
+                roc_auc_score(
+                    np.repeat([1, 0], [half.sum(), len(logits[name])]), np.r_[of(known[half]), of(logits[name])]
+                )
+            )
             for name in unknown
         }
         for score, of in SCORES.items()
@@ -96,10 +100,16 @@ def main() -> None:
     judged = ~half
     unsure = (low["cifar100"] | bare["cifar100"])[judged]
     result = {
-        "AUROC against half of CIFAR-100's test images": {s: {n: round(v, 4) for n, v in of.items()} for s, of in auroc.items()},
+        "AUROC against half of CIFAR-100's test images": {
+            s: {n: round(v, 4) for n, v in of.items()} for s, of in auroc.items()
+        },
         "chosen by AUROC against CIFAR-10": chosen,
         f"threshold of {FALSE_ALARMS:.0%} false alarms on that half": round(threshold, 4),
-        "used": {"maximum probability": LOWEST_PROBABILITY, "contrast": LOWEST_CONTRAST, "correlation": LOWEST_CORRELATION},
+        "used": {
+            "maximum probability": LOWEST_PROBABILITY,
+            "contrast": LOWEST_CONTRAST,
+            "correlation": LOWEST_CORRELATION,
+        },
         "on the other half of CIFAR-100": {
             "called unsure (false alarms)": round(float(unsure.mean()), 4),
             "of these for want of structure": round(float(bare["cifar100"][judged].mean()), 4),

@@ -17,7 +17,7 @@ from cifar100.errors import UserError
 from cifar100.text import printable
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class of each was seen, float32 [B, h, w] in 0..1."""
+"""uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
 
 
 @dataclass(frozen=True)

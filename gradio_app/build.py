@@ -1,6 +1,6 @@
 """Makes the folder that is uploaded as a Space: the files beside this one, the package, and one model.
 
-    python gradio_app/build.py FOLDER [--weights pretrained] [--format onnx-int8] [--data-dir DIR]
+python gradio_app/build.py FOLDER [--weights pretrained] [--format onnx-int8] [--data-dir DIR]
 """
 
 from __future__ import annotations

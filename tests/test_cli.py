@@ -34,9 +34,9 @@ SURFACE = {
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
         *("--corruptions", "--corruptions-dir", "--limit"),
     ],
-    "predict": [
-        *("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")
-    ],
+    "predict": [*("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "data get": ["--to"],
     "data check": ["--image-size"],

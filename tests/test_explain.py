@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from cifar100.errors import UserError
 from cifar100.explain import draw_explanations, grad_cam, load_explainer
 from cifar100.inference import load_predictor
-from cifar100.overlay import heat_colours, overlay
 from cifar100.model import ResNet
+from cifar100.overlay import heat_colours, overlay
 
 
 @pytest.fixture(scope="module")

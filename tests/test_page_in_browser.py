@@ -94,7 +94,8 @@ def test_upload_bars_overlay_error_several(page: Page, photos: Path) -> None:
         page.locator("#answer img").nth(1).get_attribute("alt"),
     ]
     assert all(
-        image.evaluate("image => image.complete && image.naturalWidth > 0") for image in page.locator("#answer img").all()
+        image.evaluate("image => image.complete && image.naturalWidth > 0")
+        for image in page.locator("#answer img").all()
     )
     expect(page.locator("#answer")).to_contain_text("ms, from the file to the answer")
 
@@ -182,7 +183,9 @@ def test_the_api_answers_and_refuses(address: str, photos: Path) -> None:
     client = Client(address, verbose=False, analytics_enabled=False)
     answer = client.predict(handle_file(str(photos / "photo.png")), 3, api_name="/predict")
     assert set(answer) == {"predictions", "unsure", "reason", "milliseconds"}
-    assert [set(item) for item in answer["predictions"]] == [{"class_name", "class_id", "probability", "superclass"}] * 3
+    assert [set(item) for item in answer["predictions"]] == [
+        {"class_name", "class_id", "probability", "superclass"}
+    ] * 3
     with pytest.raises(AppError, match=r"text\.png is not an image that can be read"):
         client.predict(handle_file(str(photos / "text.png")), 3, api_name="/predict")
     with pytest.raises(AppError, match="a top_k from 1 to 100"):
@@ -225,7 +228,7 @@ def test_it_listens_here_alone(address: str) -> None:
 
 def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
     sure_checkpoint().save(tmp_path / "model.pth")
-    before = os.environ["GRADIO_TEMP_DIR"] if "GRADIO_TEMP_DIR" in os.environ else ""
+    before = os.environ.get("GRADIO_TEMP_DIR", "")
     with contextlib.ExitStack() as stack:
         stack.enter_context(serving(open_model(tmp_path / "model.pth", device="cpu")))
         folder = Path(os.environ["GRADIO_TEMP_DIR"])

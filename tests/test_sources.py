@@ -1,4 +1,4 @@
-"""cifar100/sources.py and web_image.py: what the words of `predict` mean, and what is read, in which order and bounds."""
+"""cifar100/sources.py and web_image.py: what the words of `predict` mean; what is read, in which order and bounds."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> No
 def test_larger_pictures_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(4)]
     loaded = list(load(find(paths), 32, pictures=2, picture_size=64))
-    assert [None if image.picture is None else image.picture.shape for image in loaded] == [(64, 64, 3)] * 2 + [None] * 2
+    assert [None if image.picture is None else image.picture.shape for image in loaded] == [(64, 64, 3)] * 2 + [
+        None
+    ] * 2
 
 
 def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

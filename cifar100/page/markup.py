@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: each part a function. Names are escaped; pictures travel inside, so that none is a file."""
+"""What the page shows, as HTML, each part a function. Names are escaped; pictures travel inside, none is a file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def several(answers: Sequence[Answer | Refusal], model: Model) -> str:
     head = "<tr><th>#</th><th>picture</th><th>file</th><th>likeliest</th><th>then</th></tr>"
     bad = sum(isinstance(of, Refusal) for of in answers)
     told = f"{len(answers) - bad} of {len(answers)} pictures answered" if bad else f"{len(answers)} pictures"
-    return f'<section aria-label="Answers"><p class="hint">{told}</p><div class="wide"><table>{head}{"".join(rows)}</table></div></section>'
+    table = f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+    return f'<section aria-label="Answers"><p class="hint">{told}</p>{table}</section>'
 
 
 def about_model(model: Model) -> str:
@@ -89,13 +90,13 @@ def about_model(model: Model) -> str:
     text += f"""<h2>How good it is</h2>
 <p>On {figures["images"]:,} test images of CIFAR-100 that it was not trained on:
 <b>{figures["top1"]:.1%}</b> of its first answers are right, {figures["top5"]:.1%} of its first five hold the right one,
-{figures["superclass_top1"]:.1%} are of the right superclass. So a quarter of its answers are wrong.</p>"""
+{figures["superclass_top1"]:.1%} are of the right superclass. {1 - figures["top1"]:.0%} of its answers are wrong.</p>"""
     ranked = sorted(figures["per_class"].items(), key=lambda item: item[1])
     for title, some in (("Its worst classes", ranked[:WORST]), ("Its best", ranked[: -WORST - 1 : -1])):
         bars = "".join(_share(words(name), "", share) for name, share in some)
         text += f"<h3>{title}</h3><ol class='bars'>{bars}</ol>"
     return f"""{text}<h2>What it is not for</h2>
-<p>It names one of its {len(model.classes)} classes whatever it is shown; <i>unsure</i> is a warning, and misses two of
+<p>It names one of its {len(model.classes)} classes whatever it is shown; <i>unsure</i> is a warning that misses two of
 three strange pictures. It sees {model.image_size}×{model.image_size} pixels. Nothing that matters should hang on it, and
 nothing about people at all.</p>"""
 
@@ -105,10 +106,10 @@ def classes(model: Model) -> str:
     families: dict[str, list[str]] = {}
     for name in model.classes:
         families.setdefault(model.superclass_of.get(name, "classes"), []).append(name)
-    cards = "".join(
-        f"<div class='card'><h3>{words(family)}</h3><ul>{''.join(f'<li>{words(name)}</li>' for name in names)}</ul></div>"
-        for family, names in sorted(families.items())
-    )
+    cards = ""
+    for family, names in sorted(families.items()):
+        items = "".join(f"<li>{words(name)}</li>" for name in names)
+        cards += f"<div class='card'><h3>{words(family)}</h3><ul>{items}</ul></div>"
     return f"<p>The {len(model.classes)} classes, in {len(families)} groups.</p><div class='cards'>{cards}</div>"
 
 
@@ -117,16 +118,16 @@ def picture(pixels: np.ndarray, text: str, *, side: int, classes: str = "") -> s
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()
-    return (
-        f'<img class="{classes}" alt="{escaped(text)}" width="{side}" height="{side}" src="data:image/png;base64,{data}">'
-    )
+    size = f'width="{side}" height="{side}"'
+    return f'<img class="{classes}" alt="{escaped(text)}" {size} src="data:image/png;base64,{data}">'
 
 
 def _verdict(of: Answer, model: Model) -> str:
     best = of.predictions[0]
     guess = f"<b>{words(best.class_name)}</b>, {best.probability:.0%}"
     if of.doubt:
-        return f'<p class="verdict unsure"><span class="badge">Unsure</span> {escaped(of.doubt)} The nearest is {guess}.</p>'
+        said = f'<span class="badge">Unsure</span> {escaped(of.doubt)} The nearest is {guess}.'
+        return f'<p class="verdict unsure">{said}</p>'
     family = model.superclass_of.get(best.class_name, "")
     return f'<p class="verdict">{guess} <small>{words(family)}</small></p>'
 

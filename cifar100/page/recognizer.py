@@ -24,6 +24,7 @@ MOST_PICTURES = 24
 
 THUMBNAIL = 96
 
+
 @dataclass(frozen=True)
 class Answer:
     """What was seen in a picture."""

@@ -10,6 +10,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
+from cifar100.errors import UserError
 from cifar100.text import printable
 
 

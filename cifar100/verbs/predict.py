@@ -37,8 +37,8 @@ class Predict:
     addresses; "-" for standard input."""
 
     checkpoint: Path | None = None
-    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth where
-    there is one, else "pretrained"."""
+    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth
+    where there is one, else "pretrained"."""
 
     top_k: int = 5
     """How many classes to name."""
@@ -62,21 +62,12 @@ class Predict:
     """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
 
     def run(self) -> int:
-        if not self.images:
-            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
-        if self.json and self.csv:
-            raise UserError("--json and --csv: choose one of them.")
-        if self.batch_size < 1:
-            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        from cifar100.files import refuse_target
+        self._check()
         from cifar100.inference import load_predictor
         from cifar100.progress import progress
         from cifar100.report.listing import Csv, JsonLines, Table
         from cifar100.sources import find
 
-        for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
-            if path is not None:
-                refuse_target(flag, path)
         checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
         predictor = load_predictor(checkpoint, device=self.device)
         if predictor.trained_on.startswith("SYNTHETIC"):
@@ -105,9 +96,20 @@ class Predict:
             _tell(f"{len(problems):,} of {len(sources):,} images could not be read.")
         return 1 if problems else 0
 
-    def _named(
-        self, predictor: Predictor, sources: list[Source]
-    ) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
+    def _check(self) -> None:
+        from cifar100.files import refuse_target
+
+        if not self.images:
+            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
+        if self.json and self.csv:
+            raise UserError("--json and --csv: choose one of them.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
+            if path is not None:
+                refuse_target(flag, path)
+
+    def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
         """The images in their order, each with what is in it; None for those that could not be read."""
         from cifar100.report.montage import MOST, SIDE
         from cifar100.sources import load
