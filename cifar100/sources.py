@@ -140,7 +140,7 @@ def _load(source: Source, content: bytes, size: int, larger: int) -> Loaded:
             rgb = to_rgb(fetch(name), name=name)
         else:
             rgb = to_rgb(name)
-        pixels = to_square(rgb, size, name=name)
+        pixels = np.array(to_square(rgb, size, name=name))  # of its own, to be written to: PyTorch warns otherwise
         return Loaded(name, pixels, picture=to_square(rgb, larger, name=name) if larger else None)
     except UserError as error:
         return Loaded(name, None, str(error))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # before gradio looks
 
 import gradio as gr
+from gradio.themes import Base
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -179,7 +180,7 @@ def serving(
                 pwa=False,
                 mcp_server=False,
                 footer_links=[],
-                theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+                theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
                 css=markup.STYLE,
                 head=markup.HEAD,
                 app_kwargs={"middleware": [Middleware(_Policy)]},

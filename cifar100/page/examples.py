@@ -59,7 +59,7 @@ def _sea(pen: Draw) -> None:
     _shade(pen, (30, 90, 140), (15, 60, 110), (250, 512))
     draws = np.random.default_rng(1)
     for _ in range(260):
-        x, y = draws.integers(0, 512), draws.integers(255, 512)
+        x, y = int(draws.integers(0, 512)), int(draws.integers(255, 512))
         length = 10 + (y - 250) // 4
         pen.line((x, y, x + length, y), fill=(60 + y // 6, 125 + y // 8, 175), width=2 + y // 170)
 

@@ -97,8 +97,8 @@ def about_model(model: Model) -> str:
         text += f"<h3>{title}</h3><ol class='bars'>{bars}</ol>"
     return f"""{text}<h2>What it is not for</h2>
 <p>It names one of its {len(model.classes)} classes whatever it is shown; <i>unsure</i> is a warning that misses two of
-three strange pictures. It sees {model.image_size}×{model.image_size} pixels. Nothing that matters should hang on it, and
-nothing about people at all.</p>"""
+three strange pictures. It sees {model.image_size}×{model.image_size} pixels. Nothing that matters should hang on it,
+and nothing about people at all.</p>"""
 
 
 def classes(model: Model) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cifar100.inference import Prediction, Predictor
+    from cifar100.report.montage import Entry
     from cifar100.sources import Loaded, Source
 
 OWN = Path("logs/cifar100/best_model.pth")
@@ -66,6 +67,7 @@ class Predict:
         from cifar100.inference import load_predictor
         from cifar100.progress import progress
         from cifar100.report.listing import Csv, JsonLines, Table
+        from cifar100.report.montage import Entry
         from cifar100.sources import find
 
         checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
@@ -74,7 +76,7 @@ class Predict:
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images)
         listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
-        shown: list[tuple[Loaded, Prediction]] = []
+        shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
         print(listing.head(), end="")
         with progress("images", len(sources), _tell, stream=sys.stderr) as done:
@@ -84,8 +86,10 @@ class Predict:
                     print(listing.failed(image.name, image.problem), end="")
                 else:
                     print(listing.named(image.name, predictions), end="")
-                    if image.picture is not None:
-                        shown.append((image, predictions[0]))
+                    if image.picture is not None and image.pixels is not None:
+                        best = predictions[0]
+                        entry = Entry((image.picture,), image.name, best.class_name, best.probability)
+                        shown.append((entry, image.pixels))
                 done(1)
         self._draw(checkpoint, shown, len(sources) - len(problems))
         for problem in problems[:MOST_LISTED]:
@@ -130,20 +134,16 @@ class Predict:
         while waiting:
             yield waiting.popleft(), None
 
-    def _draw(self, checkpoint: Path, shown: list[tuple[Loaded, Prediction]], count: int) -> None:
+    def _draw(self, checkpoint: Path, shown: list[tuple[Entry, np.ndarray]], count: int) -> None:
         """The sheets that were asked for, of these images out of `count`."""
         from cifar100.files import replace_file
-        from cifar100.report.montage import Entry, contact_sheet
+        from cifar100.report.montage import contact_sheet
 
         wanted = [path for path in (self.montage, self.explain) if path is not None]
         if wanted and not shown:
             _tell("no picture could be read, so none was drawn")
             return
-        entries = [
-            Entry((image.picture,), image.name, best.class_name, best.probability)
-            for image, best in shown
-            if image.picture is not None
-        ]
+        entries = [entry for entry, _ in shown]
         if self.montage is not None:
             replace_file(self.montage, contact_sheet(entries))
         if self.explain is not None:
@@ -151,9 +151,9 @@ class Predict:
             from cifar100.see import open_model
 
             see = open_model(checkpoint, device=self.device).see
-            overlays = [overlay(image.pixels, see(image.pixels[None])[1][0]) for image, _ in shown]
             entries = [
-                entry._replace(pictures=(*entry.pictures, laid)) for entry, laid in zip(entries, overlays, strict=True)
+                entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
+                for entry, pixels in shown
             ]
             replace_file(self.explain, contact_sheet(entries))
         for path in wanted:
