@@ -7,6 +7,7 @@ probability, its answer that class, the lowest id where several share it. Functi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -142,6 +143,16 @@ def _judge(
     return calibration, after
 
 
+class Point(NamedTuple):
+    """One way of keeping silent: answer where the confidence is at least `threshold`."""
+
+    coverage: float
+    """The share of the images that is answered."""
+    accuracy: float
+    """The share of these that is right."""
+    threshold: float
+
+
 @dataclass(frozen=True)
 class Selective:
     """What accuracy a model has on the images that it is surest of, for every share of them (risk and coverage,
@@ -155,16 +166,17 @@ class Selective:
     threshold: np.ndarray
     """float64 [M]: the lowest confidence among these."""
 
-    def answering(self, share: float) -> tuple[float, float]:
-        """(accuracy, threshold) where at least this share, above 0 and up to 1, of the images is answered."""
-        row = min(int(np.searchsorted(self.coverage, share - 1e-9)), len(self.coverage) - 1)
-        return float(self.accuracy[row]), float(self.threshold[row])
+    def answering(self, share: float) -> Point:
+        """The least coverage that is at least this share of the images, which lies above 0 and up to 1."""
+        return self._point(min(int(np.searchsorted(self.coverage, share - 1e-9)), len(self.coverage) - 1))
 
-    def reaching(self, accuracy: float) -> tuple[float, float] | None:
-        """(coverage, threshold) of the most images that can be answered with at least this accuracy; None where none
-        can."""
+    def reaching(self, accuracy: float) -> Point | None:
+        """The most coverage whose accuracy is at least this; None where there is none."""
         rows = np.flatnonzero(self.accuracy >= accuracy)
-        return (float(self.coverage[rows[-1]]), float(self.threshold[rows[-1]])) if len(rows) else None
+        return self._point(int(rows[-1])) if len(rows) else None
+
+    def _point(self, row: int) -> Point:
+        return Point(float(self.coverage[row]), float(self.accuracy[row]), float(self.threshold[row]))
 
 
 def selective(logits: np.ndarray, labels: np.ndarray) -> Selective:

@@ -19,12 +19,14 @@ from cifar100 import __version__
 from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
 from cifar100.verbs.app import App
+from cifar100.verbs.compare import Compare
 from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataSamples
 from cifar100.verbs.evaluate import Evaluate
 from cifar100.verbs.export import Export
 from cifar100.verbs.model import Model
 from cifar100.verbs.predict import Predict
 from cifar100.verbs.push import Push
+from cifar100.verbs.report import Report
 from cifar100.verbs.train import Train
 
 USAGE = """\
@@ -38,6 +40,8 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   app        a web page that names what is in pictures
   export     write it for elsewhere: safetensors, ONNX, int8, pt2
   push       share it on the Hugging Face hub
+  report     a page about a checkpoint: what it knows, what it confuses, when to believe it
+  compare    runs side by side: settings, accuracy, time
   data       download it, check it, see what augmentation does to it
   model      the layers of the network, their shapes and parameters
 
@@ -52,6 +56,8 @@ VERBS: dict[str, Any] = {
     "app": App,
     "export": Export,
     "push": Push,
+    "report": Report,
+    "compare": Compare,
     "data get": DataGet,
     "data check": DataCheck,
     "data preview": DataPreview,

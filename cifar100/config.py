@@ -236,6 +236,14 @@ class RunConfig(Section):
     stop_after: int = 0
     """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
 
+    report: bool = True
+    """When training has ended, write a page about what came out, report/index.html in the run's folder, as `cifar100
+    report` does. The fast recipe leaves it out."""
+
+    tensorboard: bool = False
+    """Also write the metrics, the settings, sample predictions and the confusion matrix for TensorBoard, to
+    tensorboard/ in the run's folder (pip install 'cifar100[tensorboard]')."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check(str(self.run_dir) != ".", "--run-dir is the working directory; a run wants a folder of its own.")

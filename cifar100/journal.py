@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from cifar100.board import Board, NoBoard
 from cifar100.errors import RunFailed
 from cifar100.files import replace_file
 from cifar100.run_folder import RunFolder
@@ -177,10 +178,11 @@ def _display() -> Display:
 
 
 class Journal:
-    """Tells a run to the console, its text log and its metrics files. Use as a context."""
+    """Tells a run to the console, its text log, its metrics files and `board`. Use as a context."""
 
-    def __init__(self, folder: RunFolder, *, resume: bool) -> None:
+    def __init__(self, folder: RunFolder, *, resume: bool, board: Board | NoBoard | None = None) -> None:
         self.folder = folder
+        self.board = board or NoBoard()
         self.display = _display()
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
@@ -194,6 +196,7 @@ class Journal:
 
     def __exit__(self, *_exception: object) -> None:
         self._console(lambda display: display.close())
+        self.board.close()
         with suppress(OSError):  # what a full disk did not take has been reported
             self.log.close()
 
@@ -225,10 +228,20 @@ class Journal:
     def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         """The last row of the history, everywhere."""
         self.say(epoch_line(history[-1], epochs))
-        self.rewrite(history)
+        self._write_metrics(history)
+        self.board.epoch(history)
 
     def rewrite(self, history: list[dict[str, Any]]) -> None:
-        """Make the metrics files hold exactly these rows, atomically; a few hundred rows cost nothing."""
+        """Make all that is kept of the metrics hold exactly these rows: where a run goes on from an earlier moment."""
+        self._write_metrics(history)
+        self.board.rewrite(history)
+
+    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
+        """Pictures, PNG by name, for the board; they are made only where there is one."""
+        self.board.pictures(pictures, epoch)
+
+    def _write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """The metrics files with exactly these rows, atomically; a few hundred cost nothing."""
         replace_file(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(COLUMNS))
@@ -261,4 +274,7 @@ class NoJournal:
         pass
 
     def rewrite(self, history: list[dict[str, Any]]) -> None:
+        pass
+
+    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
         pass

@@ -21,7 +21,7 @@ from cifar100.loader import TrainLoader
 from cifar100.model import count_parameters
 from cifar100.optim import learning_rate
 from cifar100.processes import Processes
-from cifar100.report.curves import draw_curves
+from cifar100.report import curves, figures
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stopwatch import Stopwatch
@@ -156,8 +156,15 @@ class Run:
         self.read_clocks()
         if not self.processes.leads:
             return
+        checkpoint = self._checkpoint(chosen_on)
+        if not checkpoint.is_finite():
+            raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
+        checkpoint.save(path)
+
+    def _checkpoint(self, chosen_on: str) -> Checkpoint:
+        """This moment, whole."""
         config, dataset = self.config, self.dataset
-        checkpoint = Checkpoint(
+        return Checkpoint(
             model=config.model.model,
             weights=self.model.state_dict(),
             classes=list(dataset.classes),
@@ -178,9 +185,6 @@ class Run:
             history=self.history,
             compute=self._ground(),
         )
-        if not checkpoint.is_finite():
-            raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
-        checkpoint.save(path)
 
     def restore(self, path: Path, checkpoint: Checkpoint, complaints: list[str]) -> None:
         """Put the run where the checkpoint, whose weights `load_state` loaded, left it; cut the metrics files back."""
@@ -245,6 +249,8 @@ class Run:
         """The last lines of a run: the headline figure, in fp32, of the last epoch's weights on the test set."""
         compute = Compute(self.compute.device, "fp32", "for the headline figure")
         evaluation = self.evaluate(compute, self.dataset.test, "test")
+        fits = self.config.run.report and self.eval_name == "val"
+        held_out = self.evaluate(compute, self.eval_split, "val") if fits else None
         if not self.processes.leads:
             return
         circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
@@ -261,7 +267,13 @@ class Run:
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
-        say(draw_curves(self.history, folder.curves, title=title))
+        say(curves.draw_curves(self.history, folder.curves, title=title))
+        self.journal.pictures(figures.pictures(evaluation, self.dataset), self.state.epoch)
+        if self.config.run.report:
+            from cifar100.report import make  # with it comes Pillow
+
+            last = self._checkpoint("the latest epoch")
+            say(make.report_line(last, self.dataset, evaluation, held_out=held_out, compute=compute, folder=folder))
         data_dir = self.config.run.data_dir
         where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
         say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")

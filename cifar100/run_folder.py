@@ -30,6 +30,8 @@ class RunFolder:
         self.metrics_csv = path / "metrics.csv"
         self.evaluation = path / "evaluation.json"
         self.curves = path / "curves.png"
+        self.report = path / "report"
+        self.tensorboard = path / "tensorboard"
         self._lock = FileLock(path / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -120,7 +122,8 @@ class RunFolder:
 
     def _figures(self) -> list[Path]:
         """The run's files other than checkpoints, those that there may be."""
-        return [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves, *self.logs()]
+        named = [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
+        return [*named, self.report, self.tensorboard, *self.logs()]
 
     def _checkpoints(self) -> list[Path]:
         """The run's checkpoints, those that there may be, last.pth the last."""

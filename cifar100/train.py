@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from cifar100.albumentations_pipeline import worker_died
+from cifar100.board import board_for, require_tensorboard
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
@@ -71,6 +72,7 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
 def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Split | None, TrainLoader]:
     """Where to compute, the dataset, what of its train split is held out, and the batches of the rest."""
     with processes.together():
+        require_tensorboard(config)
         compute = choose_compute(
             config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
         )
@@ -134,7 +136,8 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
             if processes.leads:  # the only one that writes
                 held.enter_context(folder)
                 moved = None if resume else folder.move_previous()
-                journal = held.enter_context(Journal(folder, resume=resume))
+                board = board_for(folder.tensorboard, config)
+                journal = held.enter_context(Journal(folder, resume=resume, board=board))
         run = Run(
             config=config,
             recipe=recipe,

@@ -246,7 +246,14 @@ def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(
             import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
         )
-    settings = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "pipeline": "albumentations"}
+    settings = {
+        "epochs": 2,
+        "batch_size": 64,
+        "warmup_epochs": 1,
+        "lr": 0.02,
+        "pipeline": "albumentations",
+        "report": False,
+    }
     return Config().replace(**settings, data_dir=tiny_data, run_dir=tmp_path / "run")
 
 
@@ -326,6 +333,7 @@ class Command:
             "1",
             "--save-seconds",
             "0",
+            "--no-report",
         ]
         place = ["--data-dir", str(tiny_data), "--run-dir", str(folder), "--pipeline", "albumentations"]
         self.process = subprocess.Popen(

@@ -47,6 +47,7 @@ FLOORS = [
         "onnx_forward",
         "weights",
         "run_folder",
+        "board",
         "journal",
     },
     {"loader", "step", "sources", "torch_forward"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_bin_holds_its_upper_edge() -> None:
 @each_case
 def test_the_temperature_is_the_one_of_lowest_loss(case: Case) -> None:
     logits, labels = case()
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         lambda power: cross_entropy(logits / np.exp(power), labels),
         bounds=np.log([LOWEST, HIGHEST]),
         method="bounded",
@@ -169,11 +170,11 @@ def test_accuracy_against_coverage_equals_the_slow_reference(case: Case) -> None
 def test_what_is_gained_by_keeping_silent() -> None:
     logits = np.log(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]))
     curve = selective(logits, np.array([0, 0, 1, 0]))
-    assert curve.answering(0.5) == pytest.approx((1.0, 0.8))
-    assert curve.answering(0.6) == pytest.approx((2 / 3, 0.7)), "at least so many"
-    assert curve.answering(1) == pytest.approx((0.75, 0.6))
-    assert curve.reaching(0.75) == pytest.approx((1.0, 0.6))
-    assert curve.reaching(0.9) == pytest.approx((0.5, 0.8))
+    assert curve.answering(0.5) == pytest.approx((0.5, 1.0, 0.8))
+    assert curve.answering(0.6) == pytest.approx((0.75, 2 / 3, 0.7)), "at least so many"
+    assert curve.answering(1) == pytest.approx((1, 0.75, 0.6))
+    assert curve.reaching(0.75) == pytest.approx((1.0, 0.75, 0.6))
+    assert curve.reaching(0.9) == pytest.approx((0.5, 1.0, 0.8))
     assert selective(logits, np.array([1, 1, 1, 1])).reaching(0.5) is None
 
 

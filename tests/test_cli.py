@@ -24,6 +24,7 @@ from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
 RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
+RUN += ["--report", "--tensorboard"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
 AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
 MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
@@ -42,6 +43,8 @@ SURFACE = {
     "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
+    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
+    "compare": ["--plot"],
     "data get": ["--to"],
     "data check": ["--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],

@@ -107,7 +107,7 @@ class Torchrun:
     ) -> subprocess.Popen[str]:
         """`count` processes under torchrun, or without it where that is 0."""
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in (SHORT | settings).items()]
-        flags = [] if "--resume" in words else flags
+        flags = [] if "--resume" in words else [*flags, "--no-report"]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count else []
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "CIFAR100_DATA_DIR": str(self.data)}
         environment |= {"HAPPENS": happens} if happens else {}

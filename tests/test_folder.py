@@ -60,7 +60,7 @@ def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:
 
 
 def settings(**values: Any) -> Config:
-    return Config().replace(image_size=24, **values)
+    return Config().replace(image_size=24, report=False, **values)
 
 
 def as_set(*splits: Split) -> set[tuple[int, bytes]]:
@@ -652,7 +652,7 @@ def small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-SHORT = ["--epochs", "2", "--warmup-epochs", "0", "--batch-size", "8", "--lr", "0.01", "--device", "cpu"]
+SHORT = ["--epochs", "2", "--warmup-epochs", "0", "--batch-size", "8", "--lr", "0.01", "--device", "cpu", "--no-report"]
 BEST = "logs/cifar100/best_model.pth"
 
 

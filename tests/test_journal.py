@@ -45,7 +45,7 @@ def test_time_left_is_told_only_once_it_is_known() -> None:
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     """The bar carries loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
     ours, theirs = pty.openpty()
-    words = ["train", "--epochs", "1", "--batch-size", "8", "--lr", "0.01", "--warmup-epochs", "0"]
+    words = ["train", "--epochs", "1", "--batch-size", "8", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
     process = subprocess.Popen(
         [
             sys.executable,

@@ -26,7 +26,7 @@ from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.train import train
 
-SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02}
+SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
 
 
 @pytest.fixture
@@ -129,7 +129,19 @@ def test_stop_after_ends_a_long_schedule_early_and_resume_goes_on(config: Config
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to save: what goes on is the latest save, wherever in an epoch that was."""
     rng = random.Random(os.environ.get("CIFAR100_TEST_SEED", "7"))
-    words = ["--epochs", "4", "--batch-size", "32", "--lr", "0.02", "--warmup-epochs", "1", "--save-seconds", "0"]
+    words = [
+        "--epochs",
+        "4",
+        "--batch-size",
+        "32",
+        "--lr",
+        "0.02",
+        "--warmup-epochs",
+        "1",
+        "--save-seconds",
+        "0",
+        "--no-report",
+    ]
     whole = tmp_path / "whole"
     command = [sys.executable, "-m", "cifar100.cli", "train", "--data-dir", str(tiny_data), *words]
     subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=200)
@@ -290,7 +302,7 @@ def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
 def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
-    words = f"train --epochs 1 --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
+    words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
     pipe = f"{sys.executable} -m cifar100.cli {words} | {reader}"
     subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=120, check=False)
     assert (tmp_path / "run" / "evaluation.json").exists()
@@ -378,8 +390,26 @@ def test_the_checkpoint_is_whole(config: Config) -> None:
 
 
 def test_plain_lines_off_a_terminal(cifar100: Command) -> None:
-    result = cifar100("train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01")
+    result = cifar100("train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01", "--no-report")
     assert result.returncode == 0, result.stderr
     assert "\x1b" not in result.stdout
     assert "Epoch   1/1 | train loss" in result.stdout
     assert str(ROOT) not in result.stdout
+
+
+@pytest.mark.slow
+def test_training_ends_with_a_report(config: Config) -> None:
+    folder = train(config.replace(report=True, val_fraction=0.5)).folder
+    page = " ".join((folder / "report" / "index.html").read_text(encoding="utf-8").split())
+    assert "the 100 train images that its training held out" in page, "where its temperature is from"
+    assert "kept as the latest epoch" in page
+    figures = json.loads((folder / "report" / "report.json").read_text())
+    assert figures["top1"] == json.loads((folder / "evaluation.json").read_text())["top1"]
+    (log,) = folder.glob("training_log_*.txt")
+    assert f"Report    {folder / 'report' / 'index.html'}" in log.read_text()
+    (folder / "report" / "index.html").write_text("not ours")
+    assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by == ""
+    assert "Report    not made: " in log.read_text(), "which does not end a run"
+    train(config)
+    assert not (folder / "report").exists(), "it has moved with its run"
+    assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()

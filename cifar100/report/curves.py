@@ -1,62 +1,101 @@
-"""Learning curves of a run: loss, accuracy, learning rate and speed by epoch."""
+"""Learning curves: loss, accuracy, learning rate and speed by epoch, of one run or of several laid over one another."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cifar100.errors import RunFailed
 from cifar100.files import replace_file
+from cifar100.report.style import BLUE, FAINT, INK, LINES, SERIES, finish, new_figure, plain, to_png
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"  # of the Okabe-Ito palette: told apart by colour-blind readers
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+History = list[dict[str, Any]]
+"""Rows of `cifar100.journal.COLUMNS`; what one lacks is left out of the picture."""
+
+PANELS = {
+    "loss": "loss (train: augmented, smoothed)",
+    "top1": "top-1 accuracy",
+    "learning_rate": "learning rate at the epoch's end",
+    "images_per_second": "training images a second",
+}
+"""What is drawn, and what it is called."""
 
 
-def draw_curves(history: list[dict[str, Any]], path: Path, *, title: str = "") -> str:
-    """Write a PNG of these rows (`cifar100.journal.COLUMNS`); a line that says where it is, or why there is none."""
+def draw_curves(history: History, path: Path, *, title: str = "") -> str:
+    """Write a PNG of these rows; a line that says where it is, or why there is none."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator, PercentFormatter
+        picture = to_png(curves_figure({"": history}, title=title), dpi=120)
+        replace_file(path, picture)
     except ImportError:
         return "Curves    not drawn: matplotlib is not installed"
-
-    epochs = [row["epoch"] for row in history]
-    evaluated = [row for row in history if row["split"]]
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    (loss, accuracy), (rate, speed) = figure.subplots(2, 2, sharex=True)
-    figure.suptitle(title)
-    mark = "o" if len(history) < 30 else ""
-
-    for axes, column in ((loss, "loss"), (accuracy, "top1")):
-        axes.plot(epochs, [row[f"train_{column}"] for row in history], color=GREY, marker=mark, ms=3, label="train")
-        if evaluated:
-            xs, ys = [row["epoch"] for row in evaluated], [row[column] for row in evaluated]
-            axes.plot(xs, ys, color=BLUE, marker=mark, ms=3, label=evaluated[-1]["split"])
-        axes.legend(frameon=False)
-    if evaluated:
-        last = evaluated[-1]
-        text = f"{last['top1']:.2%}"
-        accuracy.annotate(text, (last["epoch"], last["top1"]), xytext=(-4, 8), textcoords="offset points", ha="right")
-    loss.set_title("loss (train: augmented, smoothed)", fontsize=10)
-    accuracy.set_title("top-1 accuracy", fontsize=10)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    rate.plot(epochs, [row["learning_rate"] for row in history], color=ORANGE, marker=mark, ms=3)
-    rate.set_title("learning rate at the epoch's end", fontsize=10)
-    speed.plot(epochs, [row["images_per_second"] for row in history], color=ORANGE, marker=mark, ms=3)
-    speed.set_title("training images a second", fontsize=10)
-    speed.set_ylim(bottom=0)
-    for axes in (loss, accuracy, rate, speed):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rate.set_xlabel("epoch")
-    speed.set_xlabel("epoch")
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
-    try:
-        replace_file(path, picture.getvalue())
     except RunFailed as error:  # a picture is not worth ending a run over
         return f"Curves    not drawn: {error}"
     return f"Curves    {path}"
+
+
+def curves_figure(runs: Mapping[str, History], *, title: str = "") -> Figure:
+    """The four panels in one figure."""
+    figure = new_figure(9, 6)
+    for axes, panel in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
+        _draw(axes, panel, runs)
+        axes.set_xlabel("epoch" if panel in ("learning_rate", "images_per_second") else "")
+    figure.suptitle(plain(title), fontsize=11, color=INK)
+    return figure
+
+
+def curve_panel(panel: str, runs: Mapping[str, History]) -> Figure:
+    """One of PANELS alone, in the size of a phone's screen."""
+    figure = new_figure(4.4, 3.0)
+    _draw(figure.subplots(), panel, runs)
+    return figure
+
+
+def column(history: History, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The epochs that have a number in this column, and these numbers: float64 [E] each."""
+    known = [(row["epoch"], row[name]) for row in history if _is_number(row.get("epoch")) and _is_number(row.get(name))]
+    return np.array([epoch for epoch, _ in known], float), np.array([value for _, value in known], float)
+
+
+def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    alone = len(runs) == 1
+    for number, (name, history) in enumerate(runs.items()):
+        colour, line = SERIES[number % len(SERIES)], LINES[number % len(LINES)]
+        style: dict[str, Any] = {"color": colour, "linestyle": line, "linewidth": 1.6}
+        style |= {"marker": "o" if len(history) < 30 else "", "markersize": 3}
+        if panel in ("loss", "top1"):
+            split = next((row["split"] for row in reversed(history) if row.get("split")), "")
+            pale: dict[str, Any] = style | ({"color": INK, "alpha": 0.55} if alone else {"alpha": 0.35})
+            axes.plot(*column(history, f"train_{panel}"), label="train" if alone else None, **pale)
+            epochs, values = column(history, panel)
+            if len(epochs):
+                axes.plot(epochs, values, **style, label=plain(split if alone else name))
+            elif not alone:
+                axes.plot([], [], **style, label=f"{plain(name)} (train)")
+            if panel == "top1" and alone and len(values):
+                place = {"xytext": (0, -8), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
+                axes.annotate(f"{values[-1]:.2%}", (epochs[-1], values[-1]), color=BLUE, **place)
+        else:
+            axes.plot(*column(history, panel), **style, label=None if alone else plain(name))
+    if panel == "top1":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if panel == "images_per_second":
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(frameon=False, fontsize=8, edgecolor=FAINT)
+    title = PANELS[panel] if alone or panel not in ("loss", "top1") else f"{PANELS[panel]}; pale: train"
+    finish(axes, title=title if panel != "loss" or alone else "loss; pale: train (augmented, smoothed)", x="epoch")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,156 @@
+"""Runs side by side: what differs in their settings, what came out, how long it took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar100.config import Config
+from cifar100.errors import UserError
+from cifar100.files import replace_file
+from cifar100.journal import duration
+from cifar100.report.curves import History, column, curves_figure
+from cifar100.report.style import to_png
+from cifar100.text import printable
+
+WHERE = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
+"""Settings that say where a run's files lie and which it leaves: they tell nothing about its figures."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run left in its folder."""
+
+    name: str
+    recipe: str
+    settings: dict[str, Any]
+    versions: dict[str, Any]
+    history: History
+    final: dict[str, Any]
+    """`Evaluation.to_json` of the last epoch; empty where the run did not come to its end."""
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """The runs in these folders; a checkpoint stands for the folder that it lies in. Raises UserError where one holds
+    no run, or its files are damaged."""
+    folders = [path.parent if path.is_file() else path for path in paths]
+    names = [_shortest(folder, folders) for folder in folders]
+    return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
+
+
+def _read(folder: Path, name: str) -> RunRecord:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{printable(folder)} holds no run: there is no config.json in it.")
+    config = _json(folder / "config.json")
+    final = _json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
+    settings, versions = config.get("settings"), config.get("versions")
+    if not isinstance(settings, dict) or not isinstance(versions, dict):
+        raise UserError(f"{printable(folder / 'config.json')} is damaged: it holds no settings.")
+    return RunRecord(name, str(config.get("recipe", "")), settings, versions, _rows(folder / "metrics.jsonl"), final)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{printable(path)} cannot be read ({type(error).__name__}).") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{printable(path)} is damaged: it holds a {type(content).__name__}.")
+    return content
+
+
+def _rows(path: Path) -> History:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        rows = [json.loads(line) for line in lines]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{printable(path)} cannot be read ({type(error).__name__}).") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{printable(path)} is damaged: a line of it is no row of metrics.")
+    return rows
+
+
+def _shortest(folder: Path, folders: Sequence[Path]) -> str:
+    """As much of the folder's path, from its end, as tells it apart from the others."""
+    parts = folder.resolve().parts
+    for length in range(1, len(parts) + 1):
+        name = "/".join(parts[-length:])
+        if sum(other.resolve().parts[-length:] == parts[-length:] for other in folders) == 1:
+            return name
+    return str(folder)
+
+
+def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
+    """A table in plain text, a column a run; those that the terminal's width does not hold follow below."""
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    rows = [("", [printable(run.name) for run in runs]), *_settings(runs), *_figures(runs)]
+    first = max(len(name) for name, _ in rows) + 2
+    widths = [max(len(cells[place]) for _, cells in rows) + 2 for place in range(len(runs))]
+    blocks, shown = [], 0
+    while shown < len(runs):
+        until = shown + 1
+        while until < len(runs) and first + sum(widths[shown : until + 1]) <= width:
+            until += 1
+        lines = [
+            f"{name:<{first}}" + "".join(f"{cells[place]:<{widths[place]}}" for place in range(shown, until))
+            for name, cells in rows
+        ]
+        blocks.append("\n".join(line.rstrip() for line in lines))
+        shown = until
+    return "\n\n".join(blocks)
+
+
+def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """The recipe, and each setting or version that is not the same in all of them."""
+    rows = [("recipe", [printable(run.recipe) for run in runs])]
+    for kind in ("settings", "versions"):
+        tables = [getattr(run, kind) for run in runs]
+        names = dict.fromkeys(name for table in tables for name in table if name not in WHERE)
+        for name in names:
+            values = [_short(table.get(name, "–")) for table in tables]
+            if len(set(values)) > 1:
+                rows.append((printable(name), values))
+    return rows
+
+
+def _short(value: Any) -> str:
+    text = printable(value)
+    return text if len(text) <= 28 else f"{text[:27]}…"
+
+
+def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        epochs, top1 = column(run.history, "top1")
+        _, seconds = column(run.history, "elapsed_seconds")
+        _, speed = column(run.history, "images_per_second")
+        split = next((row["split"] for row in reversed(run.history) if row.get("split")), "")
+        best = f"{top1.max():.2%} of {printable(split)}, epoch {epochs[top1.argmax()]:.0f}" if len(top1) else "–"
+        last = f"{top1[-1]:.2%} of {printable(split)}" if len(top1) else "–"
+        final = {name: run.final.get(name) for name in ("top1", "top5", "loss")}
+        cells = {
+            "epochs": f"{len(run.history)} of {printable(run.settings.get('epochs', '?'))}",
+            "best top-1": best,
+            "last top-1": last,
+            "test top-1": _share(final["top1"]),
+            "test top-5": _share(final["top5"]),
+            "test loss": f"{final['loss']:.4f}" if isinstance(final["loss"], float) else "–",
+            "time": duration(seconds[-1]) if len(seconds) else "–",
+            "images/s": f"{speed.mean():,.0f}" if len(speed) else "–",
+        }
+        for name, cell in cells.items():
+            rows.setdefault(name, []).append(cell)
+    return list(rows.items())
+
+
+def _share(value: Any) -> str:
+    return f"{value:.2%}" if isinstance(value, int | float) else "–"
+
+
+def draw_comparison(runs: Sequence[RunRecord], path: Path) -> None:
+    """Write the learning curves of the runs, over one another, as a PNG. Raises RunFailed where the disk refuses."""
+    replace_file(path, to_png(curves_figure({run.name: run.history for run in runs})))

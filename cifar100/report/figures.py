@@ -1,0 +1,195 @@
+"""The figures of an evaluation: confusion, accuracies, reliability, coverage, corruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cifar100 import metrics
+from cifar100.calibration import Reliability, Selective
+from cifar100.dataset import Dataset
+from cifar100.evaluate import Evaluation
+from cifar100.report.findings import superclass_order
+from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, pretty, to_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cifar100.robustness import Robustness
+
+FEW = 40
+"""Classes of a matrix whose numbers can be read without enlarging it."""
+
+MOST_LABELS, MOST_NUMBERS = 300, 8000
+"""Classes that are named, and cells that are numbered, at most: for more the picture would take megabytes."""
+
+
+def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequence[int] = ()) -> Figure:
+    """A confusion matrix int [C, C], classes already in the order to be shown: hits blue, mistakes orange, the count in
+    each cell that has one. `groups` [C], ascending, draws a line where one ends."""
+    count = len(names)
+    many = count > FEW
+    cell = 0.17 if many else 0.34
+    side = max(3.2, count * cell + 1.6)
+    figure = new_figure(side, side)
+    axes = figure.subplots()
+    axes.imshow(_cells(confusion), interpolation="none", aspect="equal")
+    labels = [plain(pretty(name)) for name in names] if count <= MOST_LABELS else []
+    size = 5.5 if many else 8
+    for axis, turned in ((axes.xaxis, 90), (axes.yaxis, 0)):
+        axis.set_ticks(range(len(labels)), labels, rotation=turned, fontsize=size)
+    finish(axes, x="what it was called", y="what it is", grid=False)
+    axes.tick_params(labelsize=size, length=0, pad=2)
+    axes.spines[:].set_visible(True)
+    for edge in np.flatnonzero(np.diff(np.asarray(groups))) + 0.5 if len(groups) else ():
+        axes.axhline(edge, color=FAINT, linewidth=0.6)
+        axes.axvline(edge, color=FAINT, linewidth=0.6)
+    filled = np.argwhere(confusion > 0)
+    if len(filled) <= MOST_NUMBERS:
+        digits = len(str(confusion.max()))
+        small = min(7.5, 72 * cell * 1.15 / max(2, digits))
+        for row, column in filled.tolist():
+            text = f"{confusion[row, column]:d}"
+            label = axes.text(column, row, text, ha="center", va="center_baseline", fontsize=small, color=INK)
+            label.set_in_layout(False)  # thousands of them, each inside its cell
+    return figure
+
+
+def class_confusion_figure(confusion: np.ndarray, dataset: Dataset) -> Figure:
+    """The matrix int [C, C] of a dataset's classes, those of a superclass side by side."""
+    order = superclass_order(dataset.superclass_of, len(dataset.classes))
+    groups = [dataset.superclass_of[i] for i in order] if dataset.superclass_of else []
+    return confusion_figure(confusion[np.ix_(order, order)], [dataset.classes[i] for i in order], groups)
+
+
+def _cells(confusion: np.ndarray) -> np.ndarray:
+    """Colours float [C, C, 4] by the share of a row: blue on the diagonal, orange off it, more of it the more images;
+    see-through, so that it stands on light and on dark, and never so thick that the count on it could not be read."""
+    from matplotlib.colors import to_rgb
+
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    cells = np.zeros((*confusion.shape, 4))
+    cells[..., :3] = to_rgb(ORANGE)
+    off = ~np.eye(len(confusion), dtype=bool)
+    cells[..., 3] = np.where(share > 0, 0.12 + 0.63 * np.sqrt(np.minimum(share / 0.3, 1)), 0)
+    cells[~off, :3] = to_rgb(BLUE)
+    cells[~off, 3] = np.where(share[~off] > 0, 0.12 + 0.63 * share[~off], 0)
+    return cells
+
+
+def accuracy_figure(accuracies: Mapping[str, float], *, columns: int = 1) -> Figure:
+    """A bar for each name, in the order given, in so many columns."""
+    names, values = list(accuracies), np.array(list(accuracies.values()))
+    rows = -(-len(names) // columns)
+    figure = new_figure(4.6 * columns, 0.6 + 0.19 * rows)
+    for number, axes in enumerate(figure.subplots(1, columns, squeeze=False).flat):
+        part = slice(number * rows, (number + 1) * rows)
+        places = np.arange(len(values[part]))
+        axes.barh(places, values[part], color=BLUE, height=0.7)
+        axes.set_yticks(places, [plain(pretty(name)) for name in names[part]])
+        for place, value in zip(places, values[part], strict=True):
+            axes.text(value + 0.01, place, f"{value:.0%}", va="center", fontsize=7.5, color=INK)
+        axes.set_ylim(rows - 0.4, -0.6)
+        axes.set_xlim(0, 1.1)
+        axes.set_xticks([])
+        finish(axes, grid=False)
+        axes.spines["bottom"].set_visible(False)
+    return figure
+
+
+def reliability_figure(table: Reliability, *, title: str) -> Figure:
+    """Accuracy in each bin of confidence, against the diagonal on which the two agree; how many images, below."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure = new_figure(4.4, 4.4)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    width, there = np.diff(table.edges), table.counts > 0
+    places, accuracy, confidence = (values[there] for values in (table.edges[:-1], table.accuracy, table.confidence))
+    inside = {"width": width[there], "align": "edge", "linewidth": 0.8}
+    upper.bar(places, accuracy, color=BLUE, edgecolor=FAINT, label="accuracy", **inside)
+    bottom, gap = np.minimum(accuracy, confidence), np.abs(confidence - accuracy)
+    hatched = {"facecolor": "none", "edgecolor": ORANGE, "hatch": "////"}
+    upper.bar(places, gap, bottom=bottom, label="gap to confidence", **inside, **hatched)
+    upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
+    upper.set(xlim=(0, 1), ylim=(0, 1))
+    upper.legend(frameon=False, fontsize=8, loc="upper left")
+    lower.bar(table.edges[:-1], table.counts / table.counts.sum(), width, align="edge", color=FAINT, edgecolor=INK)
+    for axis in (upper.yaxis, lower.yaxis, lower.xaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    finish(upper, title=plain(title), y="accuracy")
+    finish(lower, x="confidence", y="images")
+    return figure
+
+
+def coverage_figure(before: Selective, after: Selective | None = None) -> Figure:
+    """Accuracy of the images that are answered, over the share of them, the surest first."""
+    from matplotlib.ticker import PercentFormatter
+
+    figure = new_figure(4.4, 3.4)
+    axes = figure.subplots()
+    for curve, colour, line, label in ((before, BLUE, "-", "as it is"), (after, ORANGE, "--", "after temperature")):
+        if curve is not None:
+            at = np.unique(np.linspace(0, len(curve.coverage) - 1, 400).astype(int))
+            axes.plot(curve.coverage[at], curve.accuracy[at], color=colour, linestyle=line, linewidth=1.6, label=label)
+    shown = before.accuracy[before.coverage >= 0.02]  # the first few images alone jump about
+    axes.set_xlim(0, 1)
+    axes.set_ylim(max(0.0, float(shown.min()) - 0.05), 1.01)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if after is not None:
+        axes.legend(frameon=False, fontsize=8)
+    finish(axes, x="share of the images that is answered", y="accuracy of these")
+    return figure
+
+
+def corruption_figure(known: Robustness) -> Figure:
+    """The error for each kind of corruption and severity, in per cent, the more orange the more."""
+    from matplotlib.colors import to_rgb
+
+    from cifar100.corruptions import KINDS, SEVERITIES
+
+    errors = known.errors
+    figure = new_figure(6.4, 5.2)
+    axes = figure.subplots()
+    cells = np.zeros((*errors.shape, 4))
+    cells[..., :3] = to_rgb(ORANGE)
+    cells[..., 3] = np.nan_to_num(0.75 * errors)
+    axes.imshow(cells, interpolation="none", aspect="auto")
+    axes.set_xticks(range(len(SEVERITIES)), [f"severity {level}" for level in SEVERITIES])
+    axes.set_yticks(range(len(KINDS)), [pretty(kind) for kind in KINDS])
+    for row, column in np.argwhere(~np.isnan(errors)).tolist():
+        text = f"{100 * errors[row, column]:.0f}"
+        axes.text(column, row, text, ha="center", va="center_baseline", fontsize=8.5, color=INK)
+    finish(axes, grid=False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def pictures(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[], bytes]]:
+    """What makes the pictures of an evaluation on the test set, as PNG: the confusion matrix, and some images."""
+
+    def confusion() -> bytes:
+        matrix = metrics.confusion_matrix(evaluation.logits, evaluation.labels)
+        return to_png(class_confusion_figure(matrix, dataset), dpi=100)
+
+    return {"confusion": confusion, "samples": lambda: _samples(evaluation, dataset.classes, dataset.test.images)}
+
+
+def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray, count: int = 24) -> bytes:
+    """Some images, uint8 [N, S, S, 3], spread evenly over the split, with what each was called."""
+    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    rows = -(-len(chosen) // 6)
+    figure = new_figure(10, 2.1 * rows)
+    grid = figure.subplots(rows, 6, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, row, likely in zip(grid.flat, chosen, metrics.softmax(evaluation.logits[chosen]), strict=False):
+        best, label = int(likely.argmax()), int(evaluation.labels[row])
+        axes.imshow(images[row])
+        said = f"{plain(pretty(classes[best]))} {likely[best]:.0%}"
+        is_right = best == label
+        text = said if is_right else f"{said}\nis {plain(pretty(classes[label]))}"
+        axes.set_title(text, fontsize=8, color=BLUE if is_right else ORANGE)
+    return to_png(figure, dpi=100)

@@ -1,0 +1,223 @@
+"""A report on paper: one HTML page that holds all that it shows, its figures as PNG files, its figures as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cifar100 import metrics
+from cifar100.calibration import Calibration, Reliability, calibrate, cross_fit, reliability, selective
+from cifar100.checkpoint import versions
+from cifar100.errors import UserError
+from cifar100.explain import Explainer
+from cifar100.files import replace_file
+from cifar100.report import content, figures
+from cifar100.report.content import Subject
+from cifar100.report.curves import PANELS, History, curve_panel, curves_figure
+from cifar100.report.findings import confident_mistakes, confused_pairs, uncertain_hits
+from cifar100.report.page import MARK, render
+from cifar100.report.style import data_uri, thumbnail, to_png, to_svg
+from cifar100.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "index.html"
+GALLERY, PAIRS, EXAMPLES = 24, 8, 4
+"""Images of a gallery, pairs of classes, images of a pair."""
+
+
+def write_report(
+    subject: Subject,
+    out: Path,
+    *,
+    runs: Mapping[str, History] | None = None,
+    temperature: tuple[float, str] | None = None,
+) -> Path:
+    """Write the report on an evaluation that was made; the page's path.
+
+    `runs` are histories by name, to be drawn over one another in place of the subject's own; `temperature` is one and
+    where it comes from. Raises UserError where `out` cannot be written, or the model's outputs are no numbers.
+    """
+    prepare_folder(out)
+    evaluation, data = subject.evaluation, subject.dataset
+    logits, labels = evaluation.logits, evaluation.labels
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise UserError(f"There is nothing to report: for {bad:,} of {evaluation.images:,} images it gives no numbers.")
+    calibration, scaled = _calibration(logits, labels, evaluation.split, temperature)
+    before, after = reliability(logits, labels), None if scaled is None else reliability(scaled, labels)
+    curve = selective(logits, labels)
+    confusion = metrics.confusion_matrix(logits, labels)
+    draw = _Draw(out)
+    page: dict[str, Any] = {
+        "title": subject.title,
+        "lead": content.lead(subject),
+        "made_up": data.is_synthetic,
+        "notes": content.notes(subject),
+        "tiles": content.tiles(subject, calibration, curve, before.ece),
+        "facts": content.facts(subject),
+        "settings": content.settings(subject.checkpoint),
+        "class_bars": content.ranked(evaluation.per_class),
+        "class_about": content.class_about(subject),
+        "superclass_bars": content.ranked(evaluation.per_superclass),
+        "superclass_top1": evaluation.superclass_top1,
+        "calibration_about": content.calibration_about(before.ece, calibration),
+        "coverage_rows": content.coverage_rows(curve),
+        "robustness": _robustness(subject, draw),
+        "terms": content.TERMS.items(),
+        "made": content.made(),
+    }
+    page |= _curves(subject, runs or {}, draw)
+    page |= _matrices(subject, confusion, draw)
+    page |= _galleries(subject, confusion)
+    page["reliability"] = _reliability(before, after, calibration, draw)
+    quieter = None if scaled is None else selective(scaled, labels)
+    text = "accuracy over the share of images that is answered"
+    page["coverage"] = draw.both("coverage", figures.coverage_figure(curve, quieter), text)
+    page["contents"] = _contents(page)
+    replace_file(out / PAGE, render(page))
+
+    numbers = evaluation.to_json() | {"checkpoint": subject.name, "versions": versions(), "ece": before.ece}
+    numbers |= {"calibration": None if calibration is None else asdict(calibration), "coverage": page["coverage_rows"]}
+    replace_file(out / "report.json", json.dumps(numbers, indent=2) + "\n")
+    return out / PAGE
+
+
+def prepare_folder(out: Path) -> Path:
+    """The folder, made; UserError where that cannot be, or it holds a page that is no report."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        page = out / PAGE
+        foreign = page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:2000]
+    except OSError as error:
+        raise UserError(f"--out {printable(out)}: it cannot be used ({error.strerror or error}).") from None
+    if foreign:
+        raise UserError(f"--out {printable(out)}: there is an {PAGE} that is no report; choose another folder.")
+    return out
+
+
+class _Draw:
+    """Figures for the page, as SVG, and for the folder, as PNG."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def svg(self, figure: Figure, alt: str) -> dict[str, str]:
+        return {"src": data_uri(to_svg(figure), "svg+xml"), "alt": alt}
+
+    def png(self, name: str, figure: Figure) -> None:
+        replace_file(self.out / f"{name}.png", to_png(figure))
+
+    def both(self, name: str, figure: Figure, alt: str) -> dict[str, str]:
+        self.png(name, figure)
+        return self.svg(figure, alt)
+
+
+def _calibration(
+    logits: np.ndarray, labels: np.ndarray, split: str, temperature: tuple[float, str] | None
+) -> tuple[Calibration | None, np.ndarray | None]:
+    if temperature is not None:
+        return calibrate(logits, labels, *temperature)
+    return cross_fit(logits, labels, split) if len(labels) > 1 else (None, None)
+
+
+def _curves(subject: Subject, runs: Mapping[str, History], draw: _Draw) -> dict[str, Any]:
+    runs = runs or ({"": subject.history} if subject.history else {})
+    if runs:
+        draw.png("curves", curves_figure(runs, title=subject.title))
+    return {
+        "curves": [draw.svg(curve_panel(panel, runs), text) for panel, text in PANELS.items()] if runs else [],
+        "runs": content.run_rows(runs) if len(runs) > 1 else [],
+    }
+
+
+def _matrices(subject: Subject, confusion: np.ndarray, draw: _Draw) -> dict[str, Any]:
+    """The confusion of the classes and of the superclasses; the classes' accuracies as a picture."""
+    data, evaluation = subject.dataset, subject.evaluation
+    ranking = {row["name"]: row["value"] for row in content.ranked(evaluation.per_class)}
+    columns = 1 if len(ranking) <= 25 else 2 if len(ranking) <= 60 else 4
+    draw.png("classes", figures.accuracy_figure(ranking, columns=columns))
+    matrix = figures.class_confusion_figure(confusion, data)
+    found: dict[str, Any] = {"confusion": draw.both("confusion", matrix, "confusion matrix of the classes")}
+    found["zoomable"] = len(data.classes) > figures.FEW
+    if data.superclass_of:
+        folded = figures.confusion_figure(metrics.fold(confusion, data.superclass_of), data.superclasses)
+        found["superclass_confusion"] = draw.both("superclass_confusion", folded, "confusion of the superclasses")
+    return found
+
+
+def _reliability(
+    before: Reliability, after: Reliability | None, calibration: Calibration | None, draw: _Draw
+) -> list[dict[str, str]]:
+    panels = [draw.both("reliability", figures.reliability_figure(before, title="as it is"), "reliability as it is")]
+    if after is not None and calibration is not None:
+        title = f"after temperature {calibration.temperature:.3f}"
+        panels.append(draw.both("reliability_after", figures.reliability_figure(after, title=title), title))
+    return panels
+
+
+def _robustness(subject: Subject, draw: _Draw) -> dict[str, Any] | None:
+    known = subject.robustness
+    if known is None:
+        return None
+    figure = figures.corruption_figure(known)
+    return {
+        "about": content.robustness_about(known),
+        "figure": draw.both("corruptions", figure, "error by corruption and severity"),
+    }
+
+
+def _galleries(subject: Subject, confusion: np.ndarray) -> dict[str, Any]:
+    """The pictures of the page: confused pairs, confident mistakes, uncertain hits."""
+    labels, classes = subject.evaluation.labels, subject.dataset.classes
+    probabilities = metrics.softmax(subject.evaluation.logits)
+    pairs = confused_pairs(confusion, probabilities, labels, pairs=PAIRS, examples=EXAMPLES)
+    mistakes = confident_mistakes(probabilities, labels, GALLERY)
+    hits = uncertain_hits(probabilities, labels, GALLERY)
+    shown = [*mistakes, *hits, *(row for pair in pairs for row in pair.rows)]
+    overlays = _overlays(subject, shown)
+
+    def cards(rows: Sequence[int]) -> list[dict[str, Any]]:
+        return content.cards(subject, rows, probabilities, overlays)
+
+    told = [
+        {
+            "one": classes[pair.one],
+            "other": classes[pair.other],
+            "about": content.pair_about(classes[pair.one], classes[pair.other], pair.there, pair.back),
+            "images": cards(pair.rows),
+        }
+        for pair in pairs
+    ]
+    return {"pairs": told, "mistakes": cards(mistakes), "hits": cards(hits)}
+
+
+def _overlays(subject: Subject, rows: Sequence[int]) -> dict[int, str]:
+    """Where in each of these images the network saw what it called it: addresses of pictures, by row."""
+    explain = Explainer(subject.checkpoint, subject.compute)
+    explanations = explain(subject.images[row] for row in rows)
+    return {row: thumbnail(found.overlay, largest=112) for row, found in zip(rows, explanations, strict=True)}
+
+
+def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
+    """The sections that the page has: their ids and names."""
+    sections = [
+        ("figures", "Figures", True),
+        ("curves", "Curves", True),
+        ("superclasses", "Superclasses", page["superclass_bars"]),
+        ("classes", "Classes", True),
+        ("pairs", "Confused pairs", page["pairs"]),
+        ("mistakes", "Mistakes", page["mistakes"]),
+        ("hits", "Uncertain hits", page["hits"]),
+        ("calibration", "Calibration", True),
+        ("coverage", "Coverage", True),
+        ("robustness", "Robustness", page["robustness"]),
+        ("about", "How to read", True),
+    ]
+    return [(id_, name) for id_, name, there in sections if there]
