@@ -60,20 +60,20 @@ def several(answers: Sequence[Answer | Refusal], model: Model) -> str:
     if not answers:
         return NOTHING
     rows = []
-    for number, of in enumerate(answers, start=1):
+    for of in answers:
         if isinstance(of, Refusal):
-            rows.append(f'<tr class="refusal"><td>{number}</td><td colspan="4">{escaped(of.reason)}</td></tr>')
+            rows.append(f'<tr class="refusal"><td colspan="3">{escaped(of.reason)}</td></tr>')
             continue
         best, *others = of.predictions[:3]
-        more = ", ".join(f"{words(p.class_name)} {p.probability:.0%}" for p in others)
-        unsure = f'<br><span class="badge" title="{escaped(of.doubt)}">unsure</span>' if of.doubt else ""
-        thumbnail = picture(of.thumbnail, "", side=64)
+        unsure = f' <span class="badge" title="{escaped(of.doubt)}">unsure</span>' if of.doubt else ""
+        family = words(model.superclass_of.get(best.class_name, ""))
+        more = "<br>".join(f"{words(other.class_name)} {other.probability:.0%}" for other in others)
         rows.append(
-            f"<tr><td>{number}</td><td>{thumbnail}</td><td>{escaped(of.name)}</td>"
-            f"<td><b>{words(best.class_name)}</b> {best.probability:.0%}{unsure}"
-            f"<br><small>{words(model.superclass_of.get(best.class_name, ''))}</small></td><td>{more}</td></tr>"
+            f"<tr><td>{picture(of.thumbnail, '', side=64)}</td>"
+            f"<td><b>{words(best.class_name)}</b> {best.probability:.0%}{unsure}<br><small>{family}</small>"
+            f"<br><small>{escaped(of.name)}</small></td><td>{more}</td></tr>"
         )
-    head = "<tr><th>#</th><th>picture</th><th>file</th><th>likeliest</th><th>then</th></tr>"
+    head = "<tr><th>picture</th><th>likeliest</th><th>then</th></tr>"
     bad = sum(isinstance(of, Refusal) for of in answers)
     told = f"{len(answers) - bad} of {len(answers)} pictures answered" if bad else f"{len(answers)} pictures"
     table = f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
@@ -156,7 +156,7 @@ STYLE = """
 .cifar .hint, .cifar small { color: var(--soft) !important; }
 .cifar .verdict { font-size: 1.35rem; margin: .2rem 0 .8rem; }
 .cifar .verdict small { font-size: .95rem; margin-left: .4rem; }
-.cifar .badge { background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em; }
+.cifar .badge { white-space: nowrap; background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em; }
 .cifar .refusal { border-left: 4px solid #c0392b; padding: .5rem .8rem; background: var(--background-fill-secondary); }
 .cifar ol.bars { list-style: none; margin: 0; padding: 0; }
 .cifar ol.bars li { display: grid; grid-template-columns: minmax(8rem, 13rem) 1fr 4rem; gap: .7rem; align-items: center;
@@ -175,6 +175,7 @@ STYLE = """
 .cifar table { border-collapse: collapse; width: 100%; }
 .cifar th, .cifar td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid var(--line) !important;
   vertical-align: top; overflow-wrap: anywhere; }
+.cifar tr.refusal td { border-left: 4px solid #c0392b !important; }
 .cifar td img { border-radius: 6px; margin: 0; max-width: none; }
 .cifar .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: .8rem; }
 .cifar .card { border: 1px solid var(--line); border-radius: 10px; padding: .6rem .9rem; }
