@@ -156,7 +156,8 @@ STYLE = """
 .cifar .hint, .cifar small { color: var(--soft) !important; }
 .cifar .verdict { font-size: 1.35rem; margin: .2rem 0 .8rem; }
 .cifar .verdict small { font-size: .95rem; margin-left: .4rem; }
-.cifar .badge { white-space: nowrap; background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em; }
+.cifar .badge { background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em;
+  white-space: nowrap; }
 .cifar .refusal { border-left: 4px solid #c0392b; padding: .5rem .8rem; background: var(--background-fill-secondary); }
 .cifar ol.bars { list-style: none; margin: 0; padding: 0; }
 .cifar ol.bars li { display: grid; grid-template-columns: minmax(8rem, 13rem) 1fr 4rem; gap: .7rem; align-items: center;
