@@ -54,7 +54,7 @@ FLOORS = [
     {"evaluate", "inference", "explain", "see", "corruptions", "robustness"},
     {"export"},
     {"report", "page"},
-    {"run", "train"},
+    {"run", "resume", "train"},
     {"recipes", "utils"},
     {"verbs"},
     {"cli"},
