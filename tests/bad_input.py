@@ -487,6 +487,11 @@ SETTINGS = [
         ("model --num-classes 0", "--num-classes is 0; it must be 1 or more"),
         ("model --image-size 0", "--image-size is 0; it must be 1 or more"),
         ("predict", "Which image? Name one"),
+        ("predict photo.png --checkpoint good.pth --batch-size 0", "--batch-size is 0; it must be 1 or more"),
+        ("predict photo.png --checkpoint good.pth --json --csv", "--json and --csv: choose one"),
+        ("predict photo.png --checkpoint good.pth --montage no/m.png", "--montage no/m.png: there is no folder no"),
+        ("predict photo.png --checkpoint good.pth --explain data", "--explain data: it is a folder, not a file"),
+        ("app --port 0", "--port is 0; ports are from 1 to 65535"),
         ("predict photo.png --checkpoint good.pth --top-k 0", "top_k is 0; it must be a whole number from 1 to 100"),
         ("evaluate good.pth --data-dir data --split val", "no split 'val' to evaluate this checkpoint on"),
         ("fly", "There is no verb 'fly'; cifar100 --help lists them"),
@@ -777,6 +782,7 @@ IMAGES = [
         r"bad\x1b[31m\n\u202e.png is not an image",
         1,
     ),
+    Row("image: no address of the web", "predict ftp://127.0.0.1/a.png --checkpoint good.pth", nothing, "not ftp", 1),
     Row("image: its name too long", f"predict {LONG} --checkpoint good.pth", nothing, "cannot be read (File name", 1),
 ]
 
