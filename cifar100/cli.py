@@ -20,7 +20,7 @@ from cifar100.errors import RunFailed, UserError
 from cifar100.text import printable
 from cifar100.verbs.app import App
 from cifar100.verbs.compare import Compare
-from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataSamples
+from cifar100.verbs.data import DataCheck, DataGet, DataPreview, DataReport, DataSamples
 from cifar100.verbs.evaluate import Evaluate
 from cifar100.verbs.export import Export
 from cifar100.verbs.model import Model
@@ -60,6 +60,7 @@ VERBS: dict[str, Any] = {
     "compare": Compare,
     "data get": DataGet,
     "data check": DataCheck,
+    "data report": DataReport,
     "data preview": DataPreview,
     "data samples": DataSamples,
     "model": Model,

@@ -37,7 +37,7 @@ SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
-        *("--corruptions", "--corruptions-dir", "--limit"),
+        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit"),
     ],
     "predict": [*("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")],
     "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
@@ -47,6 +47,7 @@ SURFACE = {
     "compare": ["--plot"],
     "data get": ["--to"],
     "data check": ["--image-size"],
+    "data report": ["--out", "--dataset", "--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
     "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
     "model": ["--num-classes", "--image-size"],

@@ -15,6 +15,7 @@ import pytest
 from cifar100.checkpoint import load_checkpoint
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
+from cifar100.duplicates import Rows, exact_duplicates, rows_in_train
 from cifar100.inference import load_predictor
 from cifar100.weights import load_weights
 
@@ -66,3 +67,11 @@ def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> N
     batches = (test.images[start : start + 250] for start in range(0, len(test), 250))
     likeliest = np.concatenate([predictor.forward(images).argmax(axis=1) for images in batches])
     assert np.mean(likeliest == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)
+
+
+def test_ten_test_images_occur_in_train() -> None:
+    rows = Rows(load_dataset())
+    pairs = exact_duplicates(rows.images)
+    across = [pair for pair in pairs if rows.place(pair) == "across"]
+    assert len(across) == len(rows_in_train(pairs, rows)) == 10
+    assert sum(rows.conflicts(pair) for pair in across) == 6

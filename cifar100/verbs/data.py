@@ -1,4 +1,4 @@
-"""cifar100 data get, check, preview and samples"""
+"""cifar100 data get, check, report, preview and samples"""
 
 from __future__ import annotations
 
@@ -56,6 +56,37 @@ class DataCheck:
             print(f"  sizes of the files: {dataset.originals}")
             print(f"  cache: {describe()}")
         return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """Look at the images themselves: the classes, mean and deviation, what occurs twice, and labels that conflict."""
+
+    data_dir: Positional[Path | None] = None
+    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+
+    out: Path = Path("data_report.html")
+    """The page: one file, which opens offline."""
+
+    dataset: DatasetName = "cifar100"
+    """"synthetic" is the made-up set."""
+
+    image_size: int = Config().data.image_size
+    """Side, in pixels, that your own images are resized and cropped to."""
+
+    def run(self) -> int:
+        from cifar100.dataset import load_dataset
+        from cifar100.errors import UserError
+        from cifar100.report.data import inspect, summary, write_page
+
+        if not self.out.parent.is_dir() or self.out.is_dir():
+            raise UserError(f"--out {printable(self.out)}: no file can be made there.")
+        config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
+        found = inspect(load_dataset(config))
+        print(summary(found))
+        write_page(found, self.out)
+        print(f"Page: {printable(self.out)}")
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)

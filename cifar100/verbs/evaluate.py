@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,13 @@ class Evaluate:
     json: Path | None = None
     """Also write all figures to this file."""
 
+    views: Literal[1, 2, 6] = 1
+    """Also the accuracy of the mean of so many views of each image (mirrored; shifted by a pixel), and how far they
+    agree: an extra, never the headline."""
+
+    without_duplicates: bool = False
+    """Also the accuracy without the test images that occur in train, exactly or nearly; a minute or two."""
+
     corruptions: bool = False
     """Instead: the error on test images spoiled in fifteen ways, five severities each; how long it takes is said first.
     Kept in corruptions.json beside the weights, and gone on with there when started again."""
@@ -62,29 +69,41 @@ class Evaluate:
         if self.corruptions_dir is not None or self.limit is not None:
             raise UserError("--corruptions-dir and --limit go with --corruptions.")
         from cifar100.checkpoint import versions
-        from cifar100.evaluate import evaluate, sample_lines, table
+        from cifar100.device import choose_compute
+        from cifar100.evaluate import evaluate_split, open_split, sample_lines, table
         from cifar100.files import refuse_target, replace_file
         from cifar100.weights import load_weights
 
         if self.json is not None:
             refuse_target("--json", self.json)
-        checkpoint = load_weights(self.checkpoint)
-        evaluation = evaluate(
-            checkpoint,
-            split=self.split,
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            device=self.device,
-            precision=self.precision,
-        )
+        if self.without_duplicates and self.split != "test":
+            raise UserError("--without-duplicates is for the test images; leave --split out.")
+        checkpoint, compute = load_weights(self.checkpoint), choose_compute(self.device, self.precision)
+        data, split, config = open_split(checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir)
+        evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
+        figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
         print(f"{printable(self.checkpoint)}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
         if checkpoint.chosen_on:
             print(f"kept as {printable(checkpoint.chosen_on)}")
         print("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
             print("\n" + "\n".join(sample_lines(evaluation, checkpoint.classes, self.samples)))
+        if self.views > 1:
+            from cifar100 import views
+
+            model = compute.place(checkpoint.build())
+            seen = views.evaluate_views(
+                model, split, config.augment, compute, single=evaluation.logits, count=self.views
+            )
+            figures["views"] = views.to_json(seen)
+            print("\n" + views.table(seen))
+        if self.without_duplicates:
+            from cifar100.duplicates import without_duplicates
+
+            left = without_duplicates(evaluation.logits, evaluation.labels, data)
+            figures["without_duplicates"] = [asdict(one) for one in left]
+            print("\nWithout the test images that are in train as well\n" + "\n".join(map(str, left)))
         if self.json is not None:
-            figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
             replace_file(self.json, json.dumps(figures, indent=2) + "\n")
         return 0
 

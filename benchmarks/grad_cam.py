@@ -1,0 +1,79 @@
+"""`cifar100.explain.grad_cam` against the published `grad-cam` package, on real test images.
+
+    pip install --no-deps grad-cam==1.5.7 ttach==0.0.3
+    python benchmarks/grad_cam.py CHECKPOINT --data-dir DIR
+
+The package is kept out of the extras: it needs torchvision, whose wheels bind torch to one version and build. What it
+imports of torchvision it does not use for Grad-CAM, so empty modules stand in for it here. Its maps are
+enlarged to 32x32 and spread to 0..1 twice, before and after that; ours are treated alike. Writes
+benchmarks/results/grad_cam.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import torch
+from circumstances import RESULTS, circumstances
+
+from cifar100.augment import normalize
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.explain import grad_cam
+from cifar100.weights import load_weights
+
+IMAGES = 200
+
+
+def stand_in(name: str, **content: object) -> None:
+    """An empty module of this name."""
+    module = ModuleType(name)
+    vars(module).update(content)
+    sys.modules[name] = module
+
+
+def spread(heat: np.ndarray) -> np.ndarray:
+    """From 0 to 1."""
+    heat = heat - heat.min()
+    return heat / (1e-7 + heat.max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    args = parser.parse_args()
+    stand_in("torchvision")
+    stand_in("torchvision.transforms", Compose=None, Normalize=None, ToTensor=None)
+    stand_in("torchvision.transforms.functional", resize=None)
+    import pytorch_grad_cam  # pyright: ignore[reportMissingImports]
+    from pytorch_grad_cam.utils.model_targets import (  # pyright: ignore[reportMissingImports]
+        ClassifierOutputTarget,
+    )
+
+    checkpoint = load_weights(args.checkpoint)
+    model = checkpoint.build().eval()
+    test = load_dataset(Config().replace(data_dir=args.data_dir)).test
+    pixels = torch.from_numpy(test.images[np.linspace(0, len(test) - 1, IMAGES).round().astype(int)])
+    images = normalize(pixels, tuple(checkpoint.mean), tuple(checkpoint.std))
+    result: dict[str, object] = {}
+    for name, classes in (("of the likeliest class", None), ("of any class", [i % 100 for i in range(IMAGES)])):
+        _, maps = grad_cam(model, images, classes)
+        ours = np.stack([spread(cv2.resize(spread(heat), (32, 32))) for heat in maps.numpy()])
+        targets = None if classes is None else [ClassifierOutputTarget(i) for i in classes]
+        published = pytorch_grad_cam.GradCAM(model=model, target_layers=[model.layer4])
+        theirs = published(input_tensor=images, targets=targets)
+        result[name] = {"images": IMAGES, "largest difference": float(np.abs(ours - theirs).max())}
+    result["circumstances"] = circumstances() | {"grad-cam": "1.5.7"}
+    (RESULTS / "grad_cam.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""`cifar100 data report`: what a dataset holds, and what of it occurs twice, as text and as a page to open offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cifar100.config import AugmentConfig
+from cifar100.dataset import Dataset
+from cifar100.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
+from cifar100.files import replace_file
+from cifar100.progress import progress
+from cifar100.text import printable
+
+EXAMPLES = 10
+"""Images of each class that the grid shows."""
+MOST_CLASSES, MOST_PAIRS = 200, 60
+TILE = 64
+"""Pixels that the side of an image has at most on the page; larger ones are made smaller."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in a dataset."""
+
+    dataset: Dataset
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the channels of the train images, in 0..1."""
+    exact: list[Pair]
+    near: list[Pair]
+    rows: Rows
+
+
+def inspect(dataset: Dataset, *, say: Callable[[str], None] = print) -> Findings:
+    """Look at all images of a dataset; minutes for 60,000. `say` is told how it goes."""
+    rows = Rows(dataset)
+    train = dataset.train.images.reshape(-1, 3)
+    mean = train.mean(axis=0, dtype=np.float64) / 255
+    parts = np.array_split(train, max(1, len(train) // 10_000_000))  # squares in float64 would take gigabytes at once
+    squares = np.sum([np.square(part / 255 - mean).sum(axis=0) for part in parts], axis=0)
+    with progress("images compared", len(rows.images), say) as tell:
+        near = near_duplicates(rows.images, tell=tell)
+    std = np.sqrt(squares / len(train))
+    return Findings(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
+
+
+def summary(found: Findings) -> str:
+    """The findings as plain text."""
+    dataset, published = found.dataset, AugmentConfig()
+    lines = [str(dataset), *(f"  {note}" for note in dataset.notes)]
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        fewest, most = split.class_range(len(dataset.classes))
+        each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        lines.append(f"  {name:<8}{len(split):,} images, {each} of each of {len(dataset.classes):,} classes")
+    for name, own, theirs in (("mean", found.mean, published.mean), ("std", found.std, published.std)):
+        beside = "" if dataset.published.name != "CIFAR-100" else f"   published {_numbers(theirs)}"
+        lines.append(f"  {name:<8}{_numbers(own)}{beside}   (red, green, blue of the train images, in 0..1)")
+    for title, pairs in (("exact duplicates", found.exact), ("near duplicates", found.near)):
+        lines.append(f"  {title}: {len(pairs):,} pairs")
+        for place, words in (("train", "within train"), ("test", "within test"), ("across", "a test image in train")):
+            some = [pair for pair in pairs if found.rows.place(pair) == place]
+            conflicts = sum(found.rows.conflicts(pair) for pair in some)
+            lines.append(f"    {words:<24}{len(some):>6,}   with different labels {conflicts:>5,}")
+    for title, pairs in (("exactly", found.exact), ("exactly or nearly", [*found.exact, *found.near])):
+        count = len(rows_in_train(pairs, found.rows))
+        lines.append(f"  test images that occur {title} in train: {count:,} ({count / len(dataset.test):.2%})")
+    return "\n".join(lines)
+
+
+def write_page(found: Findings, path: Path) -> None:
+    """Write the findings as one HTML file. Raises RunFailed where the disk refuses."""
+    dataset, rows = found.dataset, found.rows
+    shown = range(min(len(dataset.classes), MOST_CLASSES))
+    grid = "".join(_class_strip(dataset, class_id) for class_id in shown)
+    if len(dataset.classes) > MOST_CLASSES:
+        grid += f"<p>… and {len(dataset.classes) - MOST_CLASSES:,} classes more.</p>"
+    across = [pair for pair in found.exact if rows.place(pair) == "across"]
+    within = [pair for pair in found.exact if rows.place(pair) != "across"]
+    near_across = [pair for pair in found.near if rows.place(pair) == "across"]
+    conflicts = [pair for pair in found.near if rows.conflicts(pair) and rows.place(pair) != "across"]
+    others = [pair for pair in found.near if not rows.conflicts(pair) and rows.place(pair) != "across"]
+    sections = [
+        ("The same pixels in train and in test", across),
+        ("The same pixels twice in one split", within),
+        ("Nearly the same in train and in test", near_across),
+        ("Nearly the same in one split, with different labels", conflicts),
+        ("Nearly the same in one split, with the same label", others),
+    ]
+    galleries = "".join(_gallery(title, pairs, found) for title, pairs in sections)
+    title = escape(printable(dataset.published.name))
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}: the data</title><style>{STYLE}</style></head><body>
+<h1>{title}: the data</h1>
+<pre>{escape(summary(found))}</pre>
+<p>Near duplicates are found by their pixels: pictures averaged to 8×8 that correlate, then the details of the full
+pictures, shifted by up to two pixels, as they are or mirrored (marked ↔). The number is the correlation of the details.
+What was cut quite otherwise is not found.</p>
+{galleries}
+<h2>The classes</h2>
+<p>{EXAMPLES} train images of each, evenly spread over the class.</p>
+<div class="classes">{grid}</div>
+</body></html>
+"""
+    replace_file(path, page)
+
+
+STYLE = """
+:root { --ink: #1b1f24; --soft: #56606c; --paper: #fffffe; --panel: #f4f5f7; --orange: #c24f00; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7eb; --soft: #a2abb6; --paper: #15181d; --panel: #1e2228; --orange: #f08a3c; } }
+body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
+h2 { margin: 2rem 0 .3rem; } p { max-width: 46rem; color: var(--soft); }
+pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .82rem; border-radius: .5rem; }
+img { image-rendering: pixelated; display: block; max-width: 100%; }
+.pairs { display: flex; flex-wrap: wrap; gap: .7rem; }
+figure { margin: 0; background: var(--panel); padding: .5rem; border-radius: .4rem; break-inside: avoid; }
+figcaption { font-size: .78rem; line-height: 1.3; max-width: 10rem; } .differ { color: var(--orange); }
+.classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: .5rem 1.2rem; }
+.classes img { width: 100%; } .classes div { break-inside: avoid; font-size: .85rem; }
+"""
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _gallery(title: str, pairs: Sequence[Pair], found: Findings) -> str:
+    if not pairs:
+        return f"<h2>{title}</h2><p>None.</p>"
+    more = f" The {MOST_PAIRS} most alike of" if len(pairs) > MOST_PAIRS else ""
+    count = f"{len(pairs):,} pair" + "s" * (len(pairs) > 1)
+    figures = "".join(_figure(pair, found) for pair in pairs[:MOST_PAIRS])
+    return f'<h2>{title}</h2><p>{more} {count}.</p><div class="pairs">{figures}</div>'
+
+
+def _figure(pair: Pair, found: Findings) -> str:
+    rows, classes = found.rows, found.dataset.classes
+    tiles = [_tile(rows.images[row]) for row in (pair.first, pair.second)]
+    picture = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
+    names = [escape(printable(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
+    labels = names[0] if not rows.conflicts(pair) else f'<b class="differ">{names[0]} / {names[1]}</b>'
+    splits = [
+        f"train {row}" if row < rows.trained_on else f"test {row - rows.trained_on}"
+        for row in (pair.first, pair.second)
+    ]
+    likeness = "" if pair.exact else f"{' ↔' * pair.mirrored} {pair.correlation:.2f}"
+    width = 2 * picture.shape[1] if picture.shape[1] < 2 * TILE else picture.shape[1]
+    return (
+        f'<figure><img src="{_data_uri(picture)}" width="{width}" alt="{names[0]} and {names[1]}">'
+        f"<figcaption>{labels}<br>{', '.join(splits)}{likeness}</figcaption></figure>"
+    )
+
+
+def _class_strip(dataset: Dataset, class_id: int) -> str:
+    of_class = np.flatnonzero(dataset.train.labels == class_id)
+    chosen = of_class[np.linspace(0, len(of_class) - 1, min(EXAMPLES, len(of_class))).astype(int)]
+    name = escape(printable(dataset.classes[class_id]))
+    if not len(chosen):
+        return f"<div>{class_id} {name}: no train images</div>"
+    strip = np.concatenate([_tile(image) for image in dataset.train.images[chosen]], axis=1)
+    return f'<div>{class_id} {name}<img src="{_data_uri(strip)}" loading="lazy" alt="examples of {name}"></div>'
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    if len(image) <= TILE:
+        return image
+    return np.asarray(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BOX))
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
