@@ -45,6 +45,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/training_loop.py --data-dir "$${CIFAR100_DATA_DIR:?}"
 	$(BIN)/python benchmarks/reading.py here="$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/augmentation.py --data-dir "$${CIFAR100_DATA_DIR}"
+	$(BIN)/python benchmarks/export.py pretrained --data-dir "$${CIFAR100_DATA_DIR}"
 
 space: $(READY)
 	$(BIN)/python gradio_app/build.py space $(ARGS)

@@ -2,7 +2,8 @@
 
     python benchmarks/export.py CHECKPOINT --data-dir DIR
 
-All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes. Writes benchmarks/results/export.json.
+All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes. Writes
+benchmarks/results/export.json.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from cifar100.dataset import load_dataset
 from cifar100.device import choose_compute
 from cifar100.export import SUFFIXES, open_forward, write
 from cifar100.export.check import Yardstick, _speeds, check
+from cifar100.inference import Forward
 from cifar100.torch_forward import torch_forward
 from cifar100.weights import load_weights
-
-SPEED_BATCHES = (1, 64, 256)
 
 
 def main() -> None:
@@ -31,13 +31,15 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
     parser.add_argument("--seconds", type=float, default=6.0)
     asked = parser.parse_args()
     checkpoint = load_weights(asked.checkpoint)
     data = load_dataset(Config().replace(data_dir=asked.data_dir))
     yardstick = Yardstick(checkpoint, data.test, asked.images)
     fewer = Yardstick(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
-    checks, forwards = {}, {"eager fp32": yardstick.forward}
+    checks: dict[str, dict[str, object]] = {}
+    forwards: dict[str, Forward] = {"eager fp32": yardstick.forward}
     for precision in ("fp32", "bf16"):
         forwards[f"eager {precision}, folded"] = torch_forward(checkpoint, choose_compute("cpu", precision))
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +55,7 @@ def main() -> None:
             if format != "safetensors":  # it is the eager network
                 forwards[format] = forward
         speeds = {}
-        for size in SPEED_BATCHES:
+        for size in asked.batches:
             values = _speeds(list(forwards.values()), yardstick.images[:size], asked.seconds)
             speeds[size] = dict(zip(forwards, values, strict=True))
             print(size, speeds[size], flush=True)

@@ -2,8 +2,8 @@
 
     python benchmarks/page_load.py [--weights pretrained] [--clients 50] [--seconds 60]
 
-The page runs in a process of its own, the clients in threads of this one, on the same cores. A round is what a visitor's
-browser does: upload, question, answer. Before it one client alone gives the latency of an idle page. Writes
+The page runs in a process of its own, the clients in threads of this one, on the same cores. A round is what a
+visitor's browser does: upload, question, answer. Before it one client alone gives the latency of an idle page. Writes
 benchmarks/results/page_load.json.
 """
 

@@ -4,8 +4,8 @@
 
 Known are CIFAR-100's test images, of which one half chooses the threshold and the other is judged by it; unknown are
 CIFAR-10's test images, pixel noise, blurred noise and pictures of one colour. Some classes of CIFAR-10 are near ones of
-CIFAR-100 (truck and pickup_truck), so nothing can tell all of them. `--logits` names a folder with cifar100_test.npz and
-cifar10_test.npz, "logits" in canonical order, to save the forward passes. Writes benchmarks/results/unsure.json.
+CIFAR-100 (truck and pickup_truck), so nothing can tell all of them. `--logits` names a folder with cifar100_test.npz
+and cifar10_test.npz, "logits" in canonical order, to save the forward passes. Writes benchmarks/results/unsure.json.
 """
 
 from __future__ import annotations

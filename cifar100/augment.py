@@ -117,8 +117,13 @@ def scale(images: Tensor, size: int) -> Tensor:
 
 def at_train_size(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
     """[B, 3, S, S] -> [B, 3, size, size]: S, or what `train_sizes` says for the epoch."""
+    return scale(images, train_size(config, epoch, images.shape[3])) if config.train_sizes else images
+
+
+def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
+    """Side of the images of an epoch: their own `size`, or what `train_sizes` says."""
     sizes = config.train_sizes
-    return scale(images, sizes[min(epoch, len(sizes) - 1)]) if sizes else images
+    return sizes[min(epoch, len(sizes) - 1)] if sizes else size
 
 
 def augment(images: Tensor, draws: Draws, config: AugmentConfig, *, epoch: int = 0) -> Tensor:

@@ -47,6 +47,7 @@ def pull(address: str | Path) -> Path:
             "/FILE.safetensors or /FILE.onnx after it where wanted."
         )
     repository, revision, file = match.groups()
+    missing = ""
     for name in (file,) if file else (WEIGHTS, GRAPH):
         try:
             path = _fetch(repository, revision, name)

@@ -26,10 +26,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AV
 def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
 
-    `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on white; of an animation
-    the first frame is taken); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8, uint16 or float in 0..1; or
-    a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps its exact pixels.
-    Raises UserError, in one sentence, for anything else and for a file that is no image.
+    `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on
+    white; of an animation the first frame is taken); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8, uint16
+    or float in 0..1; or a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps
+    its exact pixels. Raises UserError, in one sentence, for anything else and for a file that is no image.
     """
     return to_square(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
 

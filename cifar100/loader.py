@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cifar100.albumentations_pipeline import Pipeline, Workers, load_albumentations
-from cifar100.augment import at_train_size, augment, draw_epoch, normalize
+from cifar100.augment import at_train_size, augment, draw_epoch, normalize, train_size
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
@@ -86,6 +86,14 @@ class TrainLoader:
             for place, images in zip(places, self.workers.batches(tasks), strict=True):
                 here = images.to(labels.device, non_blocking=True)
                 yield at_train_size(here, self.config, epoch), labels[place]
+
+    def shapes(self, epochs: int) -> list[tuple[int, int]]:
+        """(images, side) of each kind of batch that so many epochs serve to this process, in order of first use."""
+        size, starts = self.images.shape[1], range(0, len(self.labels), self.batch_size)
+        parts = [self.processes.part(start, min(start + self.batch_size, len(self.labels))) for start in starts]
+        counts = dict.fromkeys(part.stop - part.start for part in parts)
+        sides = dict.fromkeys(train_size(self.config, epoch, size) for epoch in range(epochs))
+        return [(count, side) for side in sides for count in counts]
 
     def close(self) -> None:
         """End the worker processes, where there are any."""

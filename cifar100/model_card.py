@@ -41,12 +41,12 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint, dataset)]),
         "",
-        f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not for "
-        "decisions about people, or anything that matters if wrong.",
+        f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not "
+        "for decisions about people, or anything that matters if wrong.",
         "",
         "## Classes",
         "",
-        ", ".join(_text(name) for name in checkpoint.classes),
+        f"{count:,}: " + ", ".join(_text(name) for name in checkpoint.classes),
         "",
     ]
     return "\n".join(lines)
@@ -116,4 +116,4 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
 
 def _text(name: object) -> str:
     """Names from data as text of Markdown, whatever is in them."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(printable(name), quote=False))
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(printable(name), quote=False))

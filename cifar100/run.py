@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from cifar100.checkpoint import Checkpoint, versions
-from cifar100.config import Config, RunConfig
+from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
 from cifar100.device import Compute
-from cifar100.errors import RunFailed, UserError
+from cifar100.errors import RunFailed
 from cifar100.evaluate import BATCH_SIZE, Evaluation, evaluate_model
 from cifar100.journal import COLUMNS, Journal, NoJournal, Progress, duration
 from cifar100.loader import TrainLoader
@@ -26,8 +25,6 @@ from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stopwatch import Stopwatch
 from cifar100.text import printable
-
-_MOVE_AWAY = "move it away to go on from an earlier checkpoint."
 
 
 @dataclass
@@ -67,6 +64,7 @@ class Run:
     elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
     origin: str = ""  # which weights it started from, in words; "" from scratch
     ready_seconds: float = 0.0  # from the call of train() to the first step: reading the data, building the model
+    warm_up_seconds: float = 0.0  # compiling, and trying kernels: not in `ready_seconds`
 
     def read_sums(self) -> None:
         """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
@@ -256,14 +254,17 @@ class Run:
         circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
         circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
         steps_seconds = sum(row["train_seconds"] for row in self.history)
-        circumstances |= {"clock": {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}}
+        clock = {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}
+        circumstances |= {"clock": clock | {"warm_up_seconds": self.warm_up_seconds}}
         self.folder.write_json(self.folder.evaluation, evaluation.to_json() | circumstances)
         say, folder = self.journal.say, self.folder
         say(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
         label = "the test set itself, so it flatters" if self.eval_name == "test" else "images held out of train"
         say(f"          best epoch {self.state.best_top1:.2%} on {self.eval_name}: {folder.best} (chosen on {label})")
-        clock = duration(self.ready_seconds + steps_seconds)
-        say(f"Clock     {clock} from the files on disk to the last step; evaluation and saving are not counted")
+        seconds = self.ready_seconds + steps_seconds
+        said = f"{seconds:.2f} s" if seconds < 60 else duration(seconds)
+        warm = f"warm-up ({self.warm_up_seconds:.1f} s), " if self.warm_up_seconds >= 0.1 else ""
+        say(f"Clock     {said} from the files on disk to the last step; {warm}evaluation and saving are not counted")
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
         title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
@@ -277,59 +278,3 @@ class Run:
         data_dir = self.config.run.data_dir
         where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
         say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
-
-
-def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
-    """Raise UserError, naming what differs, where going on from the checkpoint in `path` would not be the same run."""
-    if not checkpoint.loop or not checkpoint.optimizer:
-        raise UserError(f"--resume: {printable(path)} holds weights only, and nothing to go on from.")
-    loop = asdict(LoopState()) | checkpoint.loop
-    sound = (
-        loop.keys() == asdict(LoopState()).keys()
-        and all(isinstance(value, int | float) for value in loop.values())
-        and loop["epoch"] >= 0
-        and 0 <= loop["step"] <= loop["seen"]
-        and all(isinstance(row, dict) and row.keys() == set(COLUMNS) for row in checkpoint.history)
-        and checkpoint.is_finite()
-    )
-    if not sound:
-        raise UserError(f"--resume: {printable(path)} is not what a run of this version leaves; {_MOVE_AWAY}")
-    free = {setting.name for setting in fields(RunConfig)}
-    try:
-        before = Config.from_flat(checkpoint.config)
-    except UserError as error:
-        raise UserError(f"--resume: {printable(path)} has settings that this version does not take: {error}") from None
-    told = [
-        f"--{name.replace('_', '-')} was {was} and is now {now}"
-        for name, (was, now) in before.differences(config).items()
-        if name not in free
-    ]
-    if told:
-        raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
-    if checkpoint.fingerprint != dataset.train.fingerprint:
-        raise UserError(
-            f"--resume: the training images are not those of the run, which were {printable(checkpoint.dataset)}."
-        )
-    epoch, stop_after = loop["epoch"], config.run.stop_after
-    if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
-        raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")
-
-
-def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: TrainStep) -> None:
-    """Load the weights, the optimizer's state and the loss scaler's. Raises UserError where one does not fit."""
-    try:
-        model.load_state_dict(checkpoint.build().state_dict())
-        step.optimizer.load_state_dict(checkpoint.optimizer)
-        if checkpoint.scaler and step.scaler.is_enabled():  # only fp16 has one
-            step.scaler.load_state_dict(checkpoint.scaler)
-        fits = all(
-            kept is None or torch.as_tensor(kept).shape in (weight.shape, torch.Size())
-            for weight, state in step.optimizer.state.items()
-            for kept in state.values()
-        )
-    except UserError as error:
-        raise UserError(f"--resume: {printable(path)}: {error}") from None
-    except Exception:  # torch raises many kinds for a state that it did not write
-        fits = False
-    if not fits:
-        raise UserError(f"--resume: the state of the optimizer in {printable(path)} does not fit; {_MOVE_AWAY}")

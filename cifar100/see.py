@@ -17,7 +17,7 @@ from cifar100.errors import UserError
 from cifar100.text import printable
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class of each was seen, float32 [B, h, w] in 0..1."""
+"""uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,15 @@ def _open_weights(path: str | Path, device: str) -> Model:
     from cifar100.augment import normalize
     from cifar100.device import choose_compute
     from cifar100.explain import grad_cam
+    from cifar100.model import fold_batch_norms
     from cifar100.weights import load_weights
 
     compute = choose_compute(device)
     checkpoint = load_weights(path)
     try:
-        network = compute.place(checkpoint.build()).eval()
+        built = checkpoint.build()
+        parameters = sum(parameter.numel() for parameter in built.parameters())
+        network = compute.place(fold_batch_norms(built)).to(compute.dtype)
     except UserError as error:
         raise UserError(f"{printable(path)}: {error}") from None
     mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
@@ -83,7 +86,6 @@ def _open_weights(path: str | Path, device: str) -> Model:
             logits, maps = grad_cam(network, images)
         return logits.cpu().numpy(), maps.cpu().numpy()
 
-    parameters = sum(parameter.numel() for parameter in network.parameters())
     return _model(see, vars(checkpoint), f"{checkpoint.model}, {parameters:,} parameters", str(compute))
 
 

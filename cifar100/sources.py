@@ -1,6 +1,6 @@
 """What `predict` is given -> pixels: files, folders, patterns, addresses, standard input.
 
-`find` says what is meant, `load` reads it: in order, by threads, a bounded number of images ahead of whoever takes them.
+`find` says what is meant, `load` reads it: in order, by threads, a bounded number of images ahead of who takes them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Loaded(NamedTuple):
 
 def find(words: Iterable[str | Path]) -> list[Source]:
     """What these words mean, in their order: each folder's images (those of its folders too, hidden ones not) and each
-    pattern's matches sorted by name, numbers by value. A word that names an existing file is that file, whatever is in it.
+    pattern's matches sorted by name, numbers by value. A word that names a file is that file, whatever is in it.
     """
     sources: list[Source] = []
     for word in map(str, words):
@@ -109,7 +109,7 @@ def _matches(pattern: str) -> list[Source]:
 
 
 def load(sources: Sequence[Source], size: int, *, pictures: int = 0, picture_size: int = 0) -> Iterator[Loaded]:
-    """The images, `size` x `size` pixels each, in order; of the first `pictures` also a larger square to be looked at."""
+    """The images, `size` x `size` pixels each, in order; of the first `pictures` also a larger square, for people."""
     addresses = any(is_address(source.name) for source in sources)
     workers = min(MOST_WORKERS, max(usable_cores(), WORKERS_FOR_ADDRESSES if addresses else 1))
     pool = ThreadPoolExecutor(workers)
@@ -140,7 +140,7 @@ def _load(source: Source, content: bytes, size: int, larger: int) -> Loaded:
             rgb = to_rgb(fetch(name), name=name)
         else:
             rgb = to_rgb(name)
-        pixels = to_square(rgb, size, name=name)
+        pixels = np.array(to_square(rgb, size, name=name))  # of its own, to be written to: PyTorch warns otherwise
         return Loaded(name, pixels, picture=to_square(rgb, larger, name=name) if larger else None)
     except UserError as error:
         return Loaded(name, None, str(error))

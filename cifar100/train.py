@@ -30,10 +30,11 @@ from cifar100.device import Compute, choose_compute, is_out_of_memory, keep_free
 from cifar100.errors import RunFailed
 from cifar100.journal import Journal, NoJournal
 from cifar100.loader import TrainLoader
-from cifar100.model import build_model, initialize
+from cifar100.model import ResNet, build_model, initialize
 from cifar100.optim import build_optimizer, learning_rate
 from cifar100.processes import Processes, join
-from cifar100.run import Run, load_state, refuse_changes
+from cifar100.resume import load_state, refuse_changes
+from cifar100.run import Run
 from cifar100.run_folder import RunFolder
 from cifar100.step import TrainStep
 from cifar100.stop_signals import StopSignals, name_of
@@ -99,9 +100,10 @@ def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Sp
     return compute, dataset, held_out, loader
 
 
-def _train(processes: Processes, config: Config, recipe: str, resume: bool, began: Stopwatch) -> TrainResult:
-    compute, dataset, held_out, loader = _prepare(processes, config)
-
+def _network(
+    processes: Processes, config: Config, compute: Compute, dataset: Dataset, resume: bool
+) -> tuple[ResNet, str]:
+    """The network as it starts, where it is trained; which weights it starts from, in words, "" for none."""
     torch.manual_seed(config.optim.seed)
     model = build_model(config.model.model, len(dataset.classes))
     initialize(model, config.model)
@@ -110,17 +112,25 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
         origin = "" if given is None else start_from(given, model, dataset.classes)
     if config.model.freeze_stem:
         model.freeze_stem()
-    model = compute.place(model)
-    replica = processes.replicate(model, sync_bn=config.model.sync_bn)
-    optimizer = build_optimizer(model, config.optim)
+    return compute.place(model), origin
+
+
+def _train(processes: Processes, config: Config, recipe: str, resume: bool, began: Stopwatch) -> TrainResult:
+    compute, dataset, held_out, loader = _prepare(processes, config)
+
+    model, origin = _network(processes, config, compute, dataset, resume)
     step = TrainStep(
-        replica,
-        optimizer,
+        processes.replicate(model, sync_bn=config.model.sync_bn),
+        build_optimizer(model, config.optim),
         compute,
         label_smoothing=config.optim.label_smoothing,
         compiled=config.run.compile,
         weight=loader.weight,
     )
+    warming = Stopwatch()
+    if config.run.compile or compute.device.type == "cuda":
+        step.warm_up(loader.shapes(config.optim.epochs))
+    warm_up_seconds = warming.seconds
 
     folder = RunFolder(config.run.run_dir)
     resumed = processes.first(folder.newest_checkpoint) if resume else None
@@ -158,7 +168,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
                 run.introduce(moved)
             if resumed is not None:
                 run.restore(*resumed)
-            run.ready_seconds = began.seconds
+            run.ready_seconds, run.warm_up_seconds = began.seconds - warm_up_seconds, warm_up_seconds
             stopped_by = _loop(run, stop)
             if not stopped_by:
                 run.conclude()

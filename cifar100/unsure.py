@@ -2,8 +2,8 @@
 
 The network names one of its classes whatever it is shown. Two questions are put beside its answer. Is its highest
 probability as low as it seldom is on images of its classes (Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136)?
-And has the picture any structure? It has none when it is all one colour, or noise: of noise the network is surer than of
-photos, so its own answer cannot tell.
+And has the picture any structure? It has none when it is all one colour, or noise: of noise the network is surer than
+of photos, so its own answer cannot tell.
 
 `benchmarks/unsure.py` chose the score and the threshold on one half of CIFAR-100's test images, and says how often each
 alarm is false on the other half and how much of CIFAR-10, noise and flat pictures it finds.
@@ -26,7 +26,7 @@ LOWEST_CORRELATION = 0.2
 
 
 def doubt(logits: np.ndarray, pixels: np.ndarray) -> str:
-    """Why the answer `logits` [C] for `pixels`, uint8 [S, S, 3], is not to be believed, in words; "" where it may be."""
+    """Why the answer `logits` [C] for `pixels`, uint8 [S, S, 3], is not to be believed; "" where it may be."""
     if contrast(pixels) < LOWEST_CONTRAST:
         return "The picture is all one colour."
     if correlation(pixels) < LOWEST_CORRELATION:

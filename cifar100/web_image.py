@@ -1,7 +1,7 @@
 """One image from the web, within bounds: http and https, ten seconds, 20 MB, three redirects.
 
-Addresses of the own machine and network are as good as any: who types one here has a browser and `curl` beside it, and a
-camera or a NAS is often what is meant. (What strangers use, the web page, takes no addresses at all.)
+Addresses of the own machine and network are as good as any: who types one here has a browser and `curl` beside it, and
+a camera or a NAS is often what is meant. (What strangers use, the web page, takes no addresses at all.)
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     max_repeats = 1
     inf_msg = ""
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0917 (as the class above has it)
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
         _refuse_other_schemes(newurl)

@@ -487,6 +487,11 @@ SETTINGS = [
         ("model --num-classes 0", "--num-classes is 0; it must be 1 or more"),
         ("model --image-size 0", "--image-size is 0; it must be 1 or more"),
         ("predict", "Which image? Name one"),
+        ("predict photo.png --checkpoint good.pth --batch-size 0", "--batch-size is 0; it must be 1 or more"),
+        ("predict photo.png --checkpoint good.pth --json --csv", "--json and --csv: choose one"),
+        ("predict photo.png --checkpoint good.pth --montage no/m.png", "--montage no/m.png: there is no folder no"),
+        ("predict photo.png --checkpoint good.pth --explain data", "--explain data: it is a folder, not a file"),
+        ("app --port 0", "--port is 0; ports are from 1 to 65535"),
         ("predict photo.png --checkpoint good.pth --top-k 0", "top_k is 0; it must be a whole number from 1 to 100"),
         ("evaluate good.pth --data-dir data --split val", "no split 'val' to evaluate this checkpoint on"),
         ("fly", "There is no verb 'fly'; cifar100 --help lists them"),
@@ -777,9 +782,29 @@ IMAGES = [
         r"bad\x1b[31m\n\u202e.png is not an image",
         1,
     ),
+    Row("image: no address of the web", "predict ftp://127.0.0.1/a.png --checkpoint good.pth", nothing, "not ftp", 1),
     Row("image: its name too long", f"predict {LONG} --checkpoint good.pth", nothing, "cannot be read (File name", 1),
 ]
 
 
+MODELS = [
+    *rows(
+        "ONNX",
+        "predict photo.png --checkpoint bad.onnx",
+        ("missing", nothing, "There is no model bad.onnx."),
+        ("empty", holds("bad.onnx", b""), "bad.onnx is not opened: it is empty."),
+        ("text", holds("bad.onnx", b"best_model\n"), "bad.onnx is not opened: it is damaged, or no ONNX file"),
+        ("zeros", holds("bad.onnx", bytes(10_000)), "bad.onnx is not opened: it is damaged, or no ONNX file"),
+    ),
+    Row(
+        "hub: no address", "predict photo.png --checkpoint hf://someone", nothing, "hf:/someone is no model on the hub"
+    ),
+    Row("hub: no place", "push model --checkpoint good.pth", nothing, "model is no place on the hub"),
+    Row("export: missing", "export bad.pth --format onnx", nothing, "There is no checkpoint bad.pth."),
+    Row("export: suffix", "export good.pth --format onnx --out a.pt", nothing, "--out a.pt: …ends in .onnx"),
+    Row("export: no folder", "export good.pth --format pt2 --out a/b.pt2", nothing, "there is no folder a"),
+    Row("export: no images", "export good.pth --format pt2 --images 0", nothing, "--images is 0; it must be 1 or more"),
+]
+
 TABLE = [*PICKLES, *BINARY, *PARQUET, *ARCHIVES, *DOWNLOADS, *FOLDERS, *FULL_DISK, *SETTINGS, *RESUME]
-TABLE += [*CHECKPOINTS, *IMAGES]
+TABLE += [*CHECKPOINTS, *IMAGES, *MODELS]

@@ -122,17 +122,28 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A narrow network's best.pth, and each of its exports: .onnx, .int8.onnx, .pt2, .safetensors."""
-    from cifar100.export import export
-
+    """A narrow network's best.pth, and its best.onnx and best.safetensors."""
     folder = tmp_path_factory.mktemp("exports")
     random_checkpoint(calibration={"temperature": 1.5}).save(folder / "best.pth")
+    _export(folder, "onnx", "safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def all_exports(exports: Path) -> Path:
+    """The same folder, with best.int8.onnx and best.pt2 too: for slow tests."""
+    _export(exports, "onnx-int8", "pt2")
+    return exports
+
+
+def _export(folder: Path, *formats: Any) -> None:
+    from cifar100.export import export
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cifar100.checkpoint.build_model", narrow_network)
         patch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
-        for format in ("onnx", "onnx-int8", "pt2", "safetensors"):
+        for format in formats:
             export(folder / "best.pth", format, images=200, seconds=0.02, say=lambda _: None)
-    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -55,7 +55,7 @@ FLOORS = [
     {"evaluate", "inference", "explain", "see", "corruptions", "robustness", "views"},
     {"export"},
     {"report", "page"},
-    {"run", "train"},
+    {"run", "resume", "train"},
     {"recipes", "utils"},
     {"verbs"},
     {"cli"},

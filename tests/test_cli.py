@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
+import shutil
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Command, untrained
 from PIL import Image
@@ -36,6 +40,8 @@ SURFACE = {
         *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit"),
     ],
     "predict": [*("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
     "compare": ["--plot"],
@@ -119,20 +125,83 @@ def test_evaluate_prints_a_table_and_writes_json(
     assert figures["versions"]["torch"]
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """photos/bad.png, which is none, and photos/good.png, =1+1.png."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("good.png", "=1+1.png"):
+        Image.new("RGB", (50, 40), "teal").save(folder / name)
+    (folder / "bad.png").write_text("not an image")
+    return folder
+
+
+def predict(checkpoint: Path, *words: str | Path) -> int:
+    return main(["predict", *map(str, words), "--checkpoint", str(checkpoint), "--device", "cpu", "--top-k", "3"])
+
+
 def test_predict_names_images_and_goes_on_after_a_bad_one(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.new("RGB", (50, 40), "teal").save(good)
-    bad.write_text("not an image")
-    words = ["--checkpoint", str(checkpoint), "--device", "cpu", "--top-k", "3"]
-    assert main(["predict", str(bad), str(good), *words]) == 1
+    assert predict(checkpoint, photos, photos / "none*") == 1
     printed = capsys.readouterr()
-    assert "bad.png is not an image" in printed.err
-    assert len(re.findall(r"^ +\d+\.\d\d%  \w+ +\d+", printed.out, re.MULTILINE)) == 3
-    assert main(["predict", str(good), "--json", *words]) == 0
-    line = json.loads(capsys.readouterr().out)
-    assert [set(item) for item in line["predictions"]] == [{"class_name", "class_id", "probability"}] * 3
+    assert printed.out.count("\nimage ") + printed.out.startswith("image ") == 1, "one head"
+    assert len(re.findall(r" \d+\.\d\d%  \w+ +\d+", printed.out)) == 2 * 3
+    assert printed.err.splitlines() == [
+        f"cifar100: {photos}/bad.png is not an image that can be read.",
+        f"cifar100: No image is called {photos}/none*.",
+        "cifar100: 2 of 4 images could not be read.",
+    ]
+    assert predict(checkpoint, photos / "good.png") == 0
+
+
+def test_predict_json_has_a_line_for_each_image_read_or_not(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(checkpoint, photos / "bad.png", photos / "good.png", "--json") == 1
+    bad, good = map(json.loads, capsys.readouterr().out.splitlines())
+    assert bad == {"image": str(photos / "bad.png"), "error": f"{photos}/bad.png is not an image that can be read."}
+    assert [set(item) for item in good["predictions"]] == [{"class_name", "class_id", "probability"}] * 3
+
+
+def test_predict_csv_holds_no_formula(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    assert predict(checkpoint, "=1+1.png", "bad.png", "--csv") == 1
+    head, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert head == ["image", "rank", "class_name", "class_id", "probability", "error"]
+    assert [(row[0], row[1]) for row in rows] == [("'=1+1.png", rank) for rank in "123"] + [("bad.png", "")]
+    assert 0 < float(rows[0][4]) <= 1
+    assert rows[3][5] == "bad.png is not an image that can be read."
+
+
+def test_predict_draws_sheets(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheets = tmp_path / "sheet.png", tmp_path / "why.png"
+    assert predict(checkpoint, photos, "--montage", sheets[0], "--explain", sheets[1]) == 1
+    assert "drew 2 pictures on" in capsys.readouterr().err
+    first, second = (np.asarray(Image.open(sheet)).astype(int) for sheet in sheets)
+    teal = (np.abs(first - (0, 128, 128)).max(axis=2) < 3).sum()
+    assert teal == 2 * 128 * 128, "both pictures, whole"
+    assert second.shape[1] > 256, "each beside its overlay"
+
+
+def test_predict_takes_the_model_of_the_last_run_before_the_one_that_comes_along(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", str(photos / "good.png"), "--json", "--device", "cpu"]
+
+    def answer() -> str:
+        assert main(words) == 0
+        return capsys.readouterr().out
+
+    shipped = answer()
+    Path("logs/cifar100").mkdir(parents=True)
+    shutil.copy(checkpoint, "logs/cifar100/best_model.pth")
+    assert answer() != shipped
 
 
 def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def sure_checkpoint(**fields: Any) -> Checkpoint:
     return untrained(weights=weights, **fields)
 
 
-CLASSES = ("apple", "sweet_pepper", "<b>fox</b>", "\x1b[31mroad", "sea")
+CLASSES: tuple[str, ...] = ("apple", "sweet_pepper", "<b>fox</b>", "\x1b[31mroad", "sea")
 
 
 def sure_of(place: int) -> Model:
@@ -45,7 +45,7 @@ def sure_of(place: int) -> Model:
 
     evaluation = {"images": 10_000, "top1": 0.76, "top5": 0.94, "superclass_top1": 0.85}
     evaluation["per_class"] = dict(zip(CLASSES, (0.9, 0.2, 0.5, 0.6, 0.7), strict=True))
-    families = dict.fromkeys(CLASSES, "large_<things>")
+    families: dict[str, str] = dict.fromkeys(CLASSES, "large_<things>")
     return Model(see, CLASSES, families, 32, 2.0, evaluation, {"network": "resnet18"})
 
 

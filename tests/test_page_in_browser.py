@@ -190,7 +190,9 @@ def test_the_api_answers_and_refuses(address: str, photos: Path) -> None:
         client.predict(handle_file(str(photos / "text.png")), 3, api_name="/predict")
     with pytest.raises(AppError, match="a top_k from 1 to 100"):
         client.predict(handle_file(str(photos / "photo.png")), 0, api_name="/predict")
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/predict"]
+    described = client.view_api(return_format="dict")
+    assert isinstance(described, dict)
+    assert list(described["named_endpoints"]) == ["/predict"]
 
 
 def test_no_address_is_fetched(address: str) -> None:
@@ -228,7 +230,7 @@ def test_it_listens_here_alone(address: str) -> None:
 
 def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
     sure_checkpoint().save(tmp_path / "model.pth")
-    before = os.environ["GRADIO_TEMP_DIR"] if "GRADIO_TEMP_DIR" in os.environ else ""
+    before = os.environ.get("GRADIO_TEMP_DIR", "")
     with contextlib.ExitStack() as stack:
         stack.enter_context(serving(open_model(tmp_path / "model.pth", device="cpu")))
         folder = Path(os.environ["GRADIO_TEMP_DIR"])

@@ -59,14 +59,6 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     assert all(sum(item.probability for item in ranked) == pytest.approx(1, abs=1e-6) for ranked in predictions)
 
 
-def test_ten_test_images_occur_in_train() -> None:
-    rows = Rows(load_dataset())
-    pairs = exact_duplicates(rows.images)
-    across = [pair for pair in pairs if rows.place(pair) == "across"]
-    assert len(across) == len(rows_in_train(pairs, rows)) == 10
-    assert sum(rows.conflicts(pair) for pair in across) == 6
-
-
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> None:
     """Through the Predictor: batch norms folded, and in the precision that it chooses."""
@@ -75,3 +67,11 @@ def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> N
     batches = (test.images[start : start + 250] for start in range(0, len(test), 250))
     likeliest = np.concatenate([predictor.forward(images).argmax(axis=1) for images in batches])
     assert np.mean(likeliest == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)
+
+
+def test_ten_test_images_occur_in_train() -> None:
+    rows = Rows(load_dataset())
+    pairs = exact_duplicates(rows.images)
+    across = [pair for pair in pairs if rows.place(pair) == "across"]
+    assert len(across) == len(rows_in_train(pairs, rows)) == 10
+    assert sum(rows.conflicts(pair) for pair in across) == 6

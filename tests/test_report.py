@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert figures["calibration"]["ece_before"] == figures["ece"]
     assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
     for name, accuracy in figures["per_class"].items():
-        assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.text.replace("\xa0", " ")
+        assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.words
 
 
 def test_pictures_follow_the_colour_scheme(page: Page) -> None:
@@ -202,7 +203,7 @@ def test_what_the_run_did_after_a_best_checkpoint_is_drawn_too(checkpoint: Check
 
 
 def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
-    bare = Checkpoint(**vars(checkpoint) | {"history": [], "chosen_on": ""})
+    bare = replace(checkpoint, history=[], chosen_on="")
     data, split, config = open_split(bare, data_dir=own_images)
     one, compute = split.take(np.array([0])), choose_compute("cpu", "fp32")
     evaluation = evaluate_split(bare, data, one, config.augment, compute, name="test")
@@ -236,14 +237,14 @@ def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Pat
 def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
     weights = dict(checkpoint.weights)
     weights["fc.bias"] = weights["fc.bias"] * float("nan")
-    Checkpoint(**vars(checkpoint) | {"weights": weights}).save(tmp_path / "model.pth")
+    replace(checkpoint, weights=weights).save(tmp_path / "model.pth")
     with pytest.raises(UserError, match="for 12 of 12 images it gives no numbers"):
         report([tmp_path / "model.pth"], data_dir=own_images, device="cpu")
 
 
 def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
     def carrying(**calibration: Any) -> Checkpoint:
-        return Checkpoint(**vars(checkpoint) | {"calibration": calibration})
+        return replace(checkpoint, calibration=calibration)
 
     assert carried_temperature(carrying()) is None
     assert carried_temperature(carrying(temperature=0.7, origin="held out")) == (0.7, "the weights' own, held out")

@@ -1,4 +1,4 @@
-"""cifar100/sources.py and web_image.py: what the words of `predict` mean, and what is read, in which order and bounds."""
+"""cifar100/sources.py and web_image.py: what the words of `predict` mean; what is read, in which order and bounds."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytes
     for taken in range(1, 40):
         next(stream)
         assert len(begun) <= taken + 8
-    stream.close()
+    del stream  # closed by that
     time.sleep(0.05)
     assert len(begun) <= 39 + 8
 
@@ -176,27 +176,30 @@ def png() -> bytes:
     return content.getvalue()
 
 
+NOTHING = {"Content-Length": "0"}
+
+
 class Site(BaseHTTPRequestHandler):
     """/image, /agent, /hop/N: N redirects and then the image, and all kinds of what a site can do wrong."""
 
     def do_GET(self) -> None:
         word, _, number = self.path[1:].partition("/")
         if word == "hop" and int(number):
-            return self.answer(302, b"", Location=f"/hop/{int(number) - 1}")
+            return self.answer(302, b"", {"Location": f"/hop/{int(number) - 1}", **NOTHING})
         if word == "circle":
-            return self.answer(301, b"", Location="/circle")
+            return self.answer(301, b"", {"Location": "/circle", **NOTHING})
         if word == "file":
-            return self.answer(302, b"", Location="file:///etc/passwd")
+            return self.answer(302, b"", {"Location": "file:///etc/passwd", **NOTHING})
         if word == "ftp":
-            return self.answer(302, b"", Location="ftp://127.0.0.1/a.png")
+            return self.answer(302, b"", {"Location": "ftp://127.0.0.1/a.png", **NOTHING})
         if word == "gone":
             return self.answer(404, b"")
         if word == "page":
-            return self.answer(200, b"<html>", **{"Content-Type": "text/html"})
+            return self.answer(200, b"<html>", {"Content-Type": "text/html"})
         if word == "claims":
-            return self.answer(200, b"", **{"Content-Length": "20000001"})
+            return self.answer(200, b"", {"Content-Length": "20000001"})
         if word == "pours":
-            self.answer(200, b"", length=False)
+            self.answer(200, b"", {})
             chunk = bytes(1 << 20)
             try:
                 for _ in range(40):
@@ -206,7 +209,7 @@ class Site(BaseHTTPRequestHandler):
                 pass
             return None
         if word == "drips":
-            self.answer(200, b"", length=False)
+            self.answer(200, b"", {})
             try:
                 for byte in png():
                     self.wfile.write(bytes([byte]))
@@ -220,17 +223,18 @@ class Site(BaseHTTPRequestHandler):
         if word == "bomb":
             return self.answer(200, png_that_claims(12_000, 12_000))
         self.server.agents.append(self.headers["User-Agent"])  # type: ignore[attr-defined]
-        return self.answer(200, png(), **{"Content-Type": "image/png"})
+        return self.answer(200, png(), {"Content-Type": "image/png"})
 
-    def answer(self, code: int, body: bytes, *, length: bool = True, **headers: str) -> None:
+    def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """Without headers, the length is told."""
         self.send_response(code)
-        headers = ({"Content-Length": str(len(body))} if length else {}) | headers
+        headers = {"Content-Length": str(len(body))} if headers is None else headers
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *_: object) -> None:
         pass
 
 

@@ -413,3 +413,22 @@ def test_training_ends_with_a_report(config: Config) -> None:
     train(config)
     assert not (folder / "report").exists(), "it has moved with its run"
     assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()
+
+
+def test_warming_up_leaves_no_trace(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before a timed run on a GPU: the run is the same, bit for bit, and every kind of batch was met."""
+    config = config.replace(optimizer="muon", train_sizes=(16, 32))
+    plain = train(config.replace(run_dir=tmp_path / "plain")).folder
+    call, met = TrainStep.__call__, []
+
+    def noted(self: TrainStep, images: Tensor, *words: Any, **named: Any) -> None:
+        met.append(tuple(images.shape[::3]))
+        call(self, images, *words, **named)
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    warmed = train(config.replace(run_dir=tmp_path / "warmed", compile=True)).folder
+    assert met[:4] == [(64, 16), (8, 16), (64, 32), (8, 32)]
+    assert set(met[4:]) == set(met[:4])
+    assert_identical(weights(plain), weights(warmed))
+    assert json.loads((warmed / "evaluation.json").read_text())["clock"]["warm_up_seconds"] > 0

@@ -1,7 +1,7 @@
 """The page itself, in gradio: what visitors send goes to a `Recognizer`, what it says comes back as HTML of our own.
 
-It listens where it is told, this machine alone if nowhere; never shares; fetches nothing from anywhere, in the server or
-in the browser; and keeps no picture: uploads lie in a temporary folder for a minute or two, and go with it at the end.
+It listens where it is told, this machine alone if nowhere; never shares; fetches nothing from anywhere, server
+or browser; and keeps no picture: uploads lie in a temporary folder for a minute or two, and go with it at the end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # before gradio looks
 
 import gradio as gr
+from gradio.themes import Base
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,49 +47,59 @@ POLICY = (
 Result = TypeVar("Result")
 
 
-def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr.Blocks:
-    """The page of this model; its example pictures are put into `folder`, which is to outlive it."""
-    recognizer = Recognizer(model)
-    recognizer.warm_up()
-    workers = ThreadPoolExecutor(2, thread_name_prefix="recognizer")
-    examples = _write(example_files(), folder)
+class _Desk:
+    """What the events of the page call: takes paths of uploads, gives HTML or JSON, each within its time."""
 
-    def in_time(work: Callable[[], Result], pictures: int = 1) -> Result:
-        try:
-            return workers.submit(work).result(SECONDS * (1 + pictures / 10))
-        except TimeoutError:
-            raise UserError("That took too long, and was given up; send a smaller picture, or try again.") from None
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.recognizer = Recognizer(model)
+        self.recognizer.warm_up()
+        self.workers = ThreadPoolExecutor(2, thread_name_prefix="recognizer")
 
-    def recognize(path: str, top_k: int = 5) -> Answer:
-        return in_time(lambda: recognizer(Path(path).name, _read(path), top_k=top_k))
-
-    def show(path: str | None) -> str:
+    def show(self, path: str | None) -> str:
+        """The answer for a picture, as HTML."""
         if path is None:
             return markup.NOTHING
         try:
-            return markup.answer(recognize(path), model)
+            return markup.answer(self._recognize(path), self.model)
         except UserError as error:
             return markup.refusal(Refusal("", str(error)))
 
-    def show_several(paths: Sequence[str] | None) -> str:
+    def show_several(self, paths: Sequence[str] | None) -> str:
+        """The answers for pictures, as HTML."""
         paths = paths or []
         if len(paths) > MOST_PICTURES:
             return markup.refusal(Refusal("", f"{len(paths)} pictures are too many; send {MOST_PICTURES} at once."))
         files = [(Path(path).name, lambda path=path: _read(path)) for path in paths]
         try:
-            return markup.several(in_time(lambda: recognizer.several(files), len(files)), model)
+            return markup.several(self._in_time(lambda: self.recognizer.several(files), len(files)), self.model)
         except UserError as error:
             return markup.refusal(Refusal("", str(error)))
 
-    def predict(image: str | None, top_k: float = 5) -> dict[str, Any]:
-        """The likeliest classes of a picture, as the API gives them."""
-        if image is None or not 1 <= top_k <= len(model.classes):
-            raise gr.Error(f"Send an image, and a top_k from 1 to {len(model.classes)}.", print_exception=False)
+    def predict(self, image: str | None, top_k: float = 5) -> dict[str, Any]:
+        """The likeliest classes of a picture, for the API."""
+        count = len(self.model.classes)
+        if image is None or not 1 <= top_k <= count:
+            raise gr.Error(f"Send an image, and a top_k from 1 to {count}.", print_exception=False)
         try:
-            return as_json(recognize(image, int(top_k)), model)
+            return as_json(self._recognize(image, int(top_k)), self.model)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
+    def _recognize(self, path: str, top_k: int = 5) -> Answer:
+        return self._in_time(lambda: self.recognizer(Path(path).name, _read(path), top_k=top_k))
+
+    def _in_time(self, work: Callable[[], Result], pictures: int = 1) -> Result:
+        try:
+            return self.workers.submit(work).result(SECONDS * (1 + pictures / 10))
+        except TimeoutError:
+            raise UserError("That took too long, and was given up; send a smaller picture, or try again.") from None
+
+
+def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr.Blocks:
+    """The page of this model; its example pictures are put into `folder`, which is to outlive it."""
+    desk = _Desk(model)
+    examples = _write(example_files(), folder)
     with gr.Blocks(
         title="CIFAR-100: what is in a picture?", analytics_enabled=False, delete_cache=(20, keep_seconds)
     ) as page:
@@ -129,11 +140,11 @@ def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr
                 sent = _takes_files(gr.Image(type="filepath", visible=False, label="image"))
                 top_k, said = gr.Number(5, visible=False, label="top_k"), gr.JSON(visible=False, label="answer")
                 gr.Button(visible=False).click(
-                    predict, [sent, top_k], said, api_name="predict", concurrency_id="network"
+                    desk.predict, [sent, top_k], said, api_name="predict", concurrency_id="network"
                 )
         private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "show_progress": "minimal"}
-        picture.change(show, picture, shown, **private)
-        files.change(show_several, files, all_shown, **private)
+        picture.change(desk.show, picture, shown, **private)
+        files.change(desk.show_several, files, all_shown, **private)
     page.queue(max_size=LONGEST_QUEUE, default_concurrency_limit=4, api_open=False)
     return page
 
@@ -169,7 +180,7 @@ def serving(
                 pwa=False,
                 mcp_server=False,
                 footer_links=[],
-                theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+                theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
                 css=markup.STYLE,
                 head=markup.HEAD,
                 app_kwargs={"middleware": [Middleware(_Policy)]},
@@ -268,8 +279,8 @@ def _write(files: dict[str, bytes], folder: Path) -> list[str]:
 
 _HEAD = f"""<header><h1>What is in a picture?</h1>
 <p>A ResNet-18, trained on CIFAR-100 alone, names one of {{count}} things. Upload a picture (up to
-{MOST_BYTES // 1_000_000} MB and {MOST_PIXELS // 1_000_000} megapixels), paste one, or take one. It is looked at here, and
-not kept.</p></header>"""
+{MOST_BYTES // 1_000_000} MB and {MOST_PIXELS // 1_000_000} megapixels), paste one, or take one. It is looked at here,
+and not kept.</p></header>"""
 
 _API = """
 ### From Python

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 SIDE = 256
 
 Draw = ImageDraw.ImageDraw
+Colour = tuple[int, int, int]
 
 
 def example_files() -> dict[str, bytes]:
@@ -29,14 +30,16 @@ def _file(draw: Callable[[Draw], None]) -> bytes:
     return content.getvalue()
 
 
-def _shade(pen: Draw, top: tuple[int, int, int], bottom: tuple[int, int, int], first: int = 0, last: int = 512) -> None:
+def _shade(pen: Draw, top: Colour, bottom: Colour, rows: tuple[int, int] = (0, 512)) -> None:
+    first, last = rows
     for y in range(first, last):
         part = (y - first) / (last - first)
         pen.line(((0, y), (512, y)), fill=tuple(round(a + part * (b - a)) for a, b in zip(top, bottom, strict=True)))
 
 
-def _ball(pen: Draw, x: int, y: int, radius: int, dark: tuple[int, int, int], light: tuple[int, int, int]) -> None:
+def _ball(pen: Draw, centre: tuple[int, int], radius: int, dark: Colour, light: Colour) -> None:
     """A sphere, lit from the upper left."""
+    x, y = centre
     for step in range(40):
         part = step / 40
         r = radius * (1 - part)
@@ -47,16 +50,16 @@ def _ball(pen: Draw, x: int, y: int, radius: int, dark: tuple[int, int, int], li
 
 def _orange(pen: Draw) -> None:
     pen.ellipse((90, 400, 450, 490), fill=(215, 210, 205))
-    _ball(pen, 256, 262, 195, (200, 92, 0), (255, 190, 80))
+    _ball(pen, (256, 262), 195, (200, 92, 0), (255, 190, 80))
     pen.ellipse((248, 88, 268, 100), fill=(90, 110, 30))
 
 
 def _sea(pen: Draw) -> None:
-    _shade(pen, (70, 130, 210), (195, 220, 240), 0, 250)
-    _shade(pen, (30, 90, 140), (15, 60, 110), 250, 512)
+    _shade(pen, (70, 130, 210), (195, 220, 240), (0, 250))
+    _shade(pen, (30, 90, 140), (15, 60, 110), (250, 512))
     draws = np.random.default_rng(1)
     for _ in range(260):
-        x, y = draws.integers(0, 512), draws.integers(255, 512)
+        x, y = int(draws.integers(0, 512)), int(draws.integers(255, 512))
         length = 10 + (y - 250) // 4
         pen.line((x, y, x + length, y), fill=(60 + y // 6, 125 + y // 8, 175), width=2 + y // 170)
 
@@ -70,12 +73,12 @@ def _sunflower(pen: Draw) -> None:
             tip = (256 + length * math.cos(angle), 240 + length * math.sin(angle))
             sides = [(256 + 130 * math.cos(angle + s), 240 + 130 * math.sin(angle + s)) for s in (-0.19, 0.19)]
             pen.polygon([(256, 240), sides[0], tip, sides[1]], fill=colour)
-    _ball(pen, 256, 240, 98, (50, 28, 10), (110, 65, 25))
+    _ball(pen, (256, 240), 98, (50, 28, 10), (110, 65, 25))
 
 
 def _road(pen: Draw) -> None:
-    _shade(pen, (90, 150, 220), (205, 225, 240), 0, 220)
-    _shade(pen, (110, 130, 60), (140, 140, 80), 220, 512)
+    _shade(pen, (90, 150, 220), (205, 225, 240), (0, 220))
+    _shade(pen, (110, 130, 60), (140, 140, 80), (220, 512))
     pen.polygon([(245, 220), (267, 220), (470, 512), (42, 512)], fill=(85, 85, 90))
     for near in (0.06, 0.16, 0.32, 0.6):
         y, far = 220 + 292 * near, 220 + 292 * near * 1.45

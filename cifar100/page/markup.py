@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: each part a function. Names are escaped; pictures travel inside, so that none is a file."""
+"""What the page shows, as HTML, each part a function. Names are escaped; pictures travel inside, none is a file."""
 
 from __future__ import annotations
 
@@ -60,23 +60,24 @@ def several(answers: Sequence[Answer | Refusal], model: Model) -> str:
     if not answers:
         return NOTHING
     rows = []
-    for number, of in enumerate(answers, start=1):
+    for of in answers:
         if isinstance(of, Refusal):
-            rows.append(f'<tr class="refusal"><td>{number}</td><td colspan="4">{escaped(of.reason)}</td></tr>')
+            rows.append(f'<tr class="refusal"><td colspan="3">{escaped(of.reason)}</td></tr>')
             continue
         best, *others = of.predictions[:3]
-        more = ", ".join(f"{words(p.class_name)} {p.probability:.0%}" for p in others)
-        unsure = f'<br><span class="badge" title="{escaped(of.doubt)}">unsure</span>' if of.doubt else ""
-        thumbnail = picture(of.thumbnail, "", side=64)
+        unsure = f' <span class="badge" title="{escaped(of.doubt)}">unsure</span>' if of.doubt else ""
+        family = words(model.superclass_of.get(best.class_name, ""))
+        more = "<br>".join(f"{words(other.class_name)} {other.probability:.0%}" for other in others)
         rows.append(
-            f"<tr><td>{number}</td><td>{thumbnail}</td><td>{escaped(of.name)}</td>"
-            f"<td><b>{words(best.class_name)}</b> {best.probability:.0%}{unsure}"
-            f"<br><small>{words(model.superclass_of.get(best.class_name, ''))}</small></td><td>{more}</td></tr>"
+            f"<tr><td>{picture(of.thumbnail, '', side=64)}</td>"
+            f"<td><b>{words(best.class_name)}</b> {best.probability:.0%}{unsure}<br><small>{family}</small>"
+            f"<br><small>{escaped(of.name)}</small></td><td>{more}</td></tr>"
         )
-    head = "<tr><th>#</th><th>picture</th><th>file</th><th>likeliest</th><th>then</th></tr>"
+    head = "<tr><th>picture</th><th>likeliest</th><th>then</th></tr>"
     bad = sum(isinstance(of, Refusal) for of in answers)
     told = f"{len(answers) - bad} of {len(answers)} pictures answered" if bad else f"{len(answers)} pictures"
-    return f'<section aria-label="Answers"><p class="hint">{told}</p><div class="wide"><table>{head}{"".join(rows)}</table></div></section>'
+    table = f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+    return f'<section aria-label="Answers"><p class="hint">{told}</p>{table}</section>'
 
 
 def about_model(model: Model) -> str:
@@ -89,15 +90,15 @@ def about_model(model: Model) -> str:
     text += f"""<h2>How good it is</h2>
 <p>On {figures["images"]:,} test images of CIFAR-100 that it was not trained on:
 <b>{figures["top1"]:.1%}</b> of its first answers are right, {figures["top5"]:.1%} of its first five hold the right one,
-{figures["superclass_top1"]:.1%} are of the right superclass. So a quarter of its answers are wrong.</p>"""
+{figures["superclass_top1"]:.1%} are of the right superclass. {1 - figures["top1"]:.0%} of its answers are wrong.</p>"""
     ranked = sorted(figures["per_class"].items(), key=lambda item: item[1])
     for title, some in (("Its worst classes", ranked[:WORST]), ("Its best", ranked[: -WORST - 1 : -1])):
         bars = "".join(_share(words(name), "", share) for name, share in some)
         text += f"<h3>{title}</h3><ol class='bars'>{bars}</ol>"
     return f"""{text}<h2>What it is not for</h2>
-<p>It names one of its {len(model.classes)} classes whatever it is shown; <i>unsure</i> is a warning, and misses two of
-three strange pictures. It sees {model.image_size}×{model.image_size} pixels. Nothing that matters should hang on it, and
-nothing about people at all.</p>"""
+<p>It names one of its {len(model.classes)} classes whatever it is shown; <i>unsure</i> is a warning that misses two of
+three strange pictures. It sees {model.image_size}×{model.image_size} pixels. Nothing that matters should hang on it,
+and nothing about people at all.</p>"""
 
 
 def classes(model: Model) -> str:
@@ -105,10 +106,10 @@ def classes(model: Model) -> str:
     families: dict[str, list[str]] = {}
     for name in model.classes:
         families.setdefault(model.superclass_of.get(name, "classes"), []).append(name)
-    cards = "".join(
-        f"<div class='card'><h3>{words(family)}</h3><ul>{''.join(f'<li>{words(name)}</li>' for name in names)}</ul></div>"
-        for family, names in sorted(families.items())
-    )
+    cards = ""
+    for family, names in sorted(families.items()):
+        items = "".join(f"<li>{words(name)}</li>" for name in names)
+        cards += f"<div class='card'><h3>{words(family)}</h3><ul>{items}</ul></div>"
     return f"<p>The {len(model.classes)} classes, in {len(families)} groups.</p><div class='cards'>{cards}</div>"
 
 
@@ -117,14 +118,16 @@ def picture(pixels: np.ndarray, text: str, *, side: int, classes: str = "") -> s
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()
-    return f'<img class="{classes}" alt="{escaped(text)}" width="{side}" height="{side}" src="data:image/png;base64,{data}">'
+    size = f'width="{side}" height="{side}"'
+    return f'<img class="{classes}" alt="{escaped(text)}" {size} src="data:image/png;base64,{data}">'
 
 
 def _verdict(of: Answer, model: Model) -> str:
     best = of.predictions[0]
     guess = f"<b>{words(best.class_name)}</b>, {best.probability:.0%}"
     if of.doubt:
-        return f'<p class="verdict unsure"><span class="badge">Unsure</span> {escaped(of.doubt)} The nearest is {guess}.</p>'
+        said = f'<span class="badge">Unsure</span> {escaped(of.doubt)} The nearest is {guess}.'
+        return f'<p class="verdict unsure">{said}</p>'
     family = model.superclass_of.get(best.class_name, "")
     return f'<p class="verdict">{guess} <small>{words(family)}</small></p>'
 
@@ -153,7 +156,8 @@ STYLE = """
 .cifar .hint, .cifar small { color: var(--soft) !important; }
 .cifar .verdict { font-size: 1.35rem; margin: .2rem 0 .8rem; }
 .cifar .verdict small { font-size: .95rem; margin-left: .4rem; }
-.cifar .badge { background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em; }
+.cifar .badge { background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em;
+  white-space: nowrap; }
 .cifar .refusal { border-left: 4px solid #c0392b; padding: .5rem .8rem; background: var(--background-fill-secondary); }
 .cifar ol.bars { list-style: none; margin: 0; padding: 0; }
 .cifar ol.bars li { display: grid; grid-template-columns: minmax(8rem, 13rem) 1fr 4rem; gap: .7rem; align-items: center;
@@ -172,6 +176,7 @@ STYLE = """
 .cifar table { border-collapse: collapse; width: 100%; }
 .cifar th, .cifar td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid var(--line) !important;
   vertical-align: top; overflow-wrap: anywhere; }
+.cifar tr.refusal td { border-left: 4px solid #c0392b !important; }
 .cifar td img { border-radius: 6px; margin: 0; max-width: none; }
 .cifar .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: .8rem; }
 .cifar .card { border: 1px solid var(--line); border-radius: 10px; padding: .6rem .9rem; }

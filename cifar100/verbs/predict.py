@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cifar100.inference import Prediction, Predictor
+    from cifar100.report.montage import Entry
     from cifar100.sources import Loaded, Source
 
 OWN = Path("logs/cifar100/best_model.pth")
@@ -37,8 +38,8 @@ class Predict:
     addresses; "-" for standard input."""
 
     checkpoint: Path | None = None
-    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth where
-    there is one, else "pretrained"."""
+    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth
+    where there is one, else "pretrained"."""
 
     top_k: int = 5
     """How many classes to name."""
@@ -62,28 +63,20 @@ class Predict:
     """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
 
     def run(self) -> int:
-        if not self.images:
-            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
-        if self.json and self.csv:
-            raise UserError("--json and --csv: choose one of them.")
-        if self.batch_size < 1:
-            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        from cifar100.files import refuse_target
+        self._check()
         from cifar100.inference import load_predictor
         from cifar100.progress import progress
         from cifar100.report.listing import Csv, JsonLines, Table
+        from cifar100.report.montage import Entry
         from cifar100.sources import find
 
-        for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
-            if path is not None:
-                refuse_target(flag, path)
         checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
         predictor = load_predictor(checkpoint, device=self.device)
         if predictor.trained_on.startswith("SYNTHETIC"):
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images)
         listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
-        shown: list[tuple[Loaded, Prediction]] = []
+        shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
         print(listing.head(), end="")
         with progress("images", len(sources), _tell, stream=sys.stderr) as done:
@@ -93,8 +86,10 @@ class Predict:
                     print(listing.failed(image.name, image.problem), end="")
                 else:
                     print(listing.named(image.name, predictions), end="")
-                    if image.picture is not None:
-                        shown.append((image, predictions[0]))
+                    if image.picture is not None and image.pixels is not None:
+                        best = predictions[0]
+                        entry = Entry((image.picture,), image.name, best.class_name, best.probability)
+                        shown.append((entry, image.pixels))
                 done(1)
         self._draw(checkpoint, shown, len(sources) - len(problems))
         for problem in problems[:MOST_LISTED]:
@@ -104,6 +99,19 @@ class Predict:
         if problems and len(sources) > 1:
             _tell(f"{len(problems):,} of {len(sources):,} images could not be read.")
         return 1 if problems else 0
+
+    def _check(self) -> None:
+        from cifar100.files import refuse_target
+
+        if not self.images:
+            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
+        if self.json and self.csv:
+            raise UserError("--json and --csv: choose one of them.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
+            if path is not None:
+                refuse_target(flag, path)
 
     def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
         """The images in their order, each with what is in it; None for those that could not be read."""
@@ -126,20 +134,16 @@ class Predict:
         while waiting:
             yield waiting.popleft(), None
 
-    def _draw(self, checkpoint: Path, shown: list[tuple[Loaded, Prediction]], count: int) -> None:
+    def _draw(self, checkpoint: Path, shown: list[tuple[Entry, np.ndarray]], count: int) -> None:
         """The sheets that were asked for, of these images out of `count`."""
         from cifar100.files import replace_file
-        from cifar100.report.montage import Entry, contact_sheet
+        from cifar100.report.montage import contact_sheet
 
         wanted = [path for path in (self.montage, self.explain) if path is not None]
         if wanted and not shown:
             _tell("no picture could be read, so none was drawn")
             return
-        entries = [
-            Entry((image.picture,), image.name, best.class_name, best.probability)
-            for image, best in shown
-            if image.picture is not None
-        ]
+        entries = [entry for entry, _ in shown]
         if self.montage is not None:
             replace_file(self.montage, contact_sheet(entries))
         if self.explain is not None:
@@ -147,9 +151,9 @@ class Predict:
             from cifar100.see import open_model
 
             see = open_model(checkpoint, device=self.device).see
-            overlays = [overlay(image.pixels, see(image.pixels[None])[1][0]) for image, _ in shown]
             entries = [
-                entry._replace(pictures=(*entry.pictures, laid)) for entry, laid in zip(entries, overlays, strict=True)
+                entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
+                for entry, pixels in shown
             ]
             replace_file(self.explain, contact_sheet(entries))
         for path in wanted:
