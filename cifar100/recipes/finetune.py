@@ -1,7 +1,8 @@
-"""From trained weights to your own classes, in a minute or two.
+"""From trained weights to your own classes.
 
-cifar100 train --recipe finetune --data-dir my_photos      (--init-from FILE for other weights than the shipped)
+    cifar100 train --recipe finetune --data-dir my_photos      (--init-from FILE for other weights than the shipped)
 
+76 % with 50 images a class of CIFAR-10 (n = 1, 2,000 test images), 2 minutes on two CPU cores beside other work.
 """
 
 from pathlib import Path
