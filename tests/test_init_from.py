@@ -58,7 +58,7 @@ def test_a_network_that_nothing_fits_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("narrow")
 def test_a_run_starts_from_them_keeps_its_stem_and_goes_on_without_them(tiny_data: Path, tmp_path: Path) -> None:
-    short = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02}
+    short = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
     config = Config().replace(**short, data_dir=tiny_data, run_dir=tmp_path / "first")
     train(config)
     source = tmp_path / "first" / "last.pth"
