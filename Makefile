@@ -10,7 +10,7 @@ ARGS ?=
 help:
 	@echo "make train      train on CIFAR-100 with the fast recipe (data: \$$CIFAR100_DATA_DIR or ./data)"
 	@echo "make demo       train, evaluate and predict on made-up images, in under three minutes"
-	@echo "make test       the fast tests, in under three minutes"
+	@echo "make test       the fast tests"
 	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
 	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs \$$CIFAR100_DATA_DIR: int8 is calibrated)"
 	@echo "make lint       ruff        make types   pyright        make format   ruff, rewriting"
