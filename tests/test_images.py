@@ -367,7 +367,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an int64 tensor": (torch.zeros(3, 8, 8, dtype=torch.int64), "int64"),
     "None": (None, "NoneType"),
     "a number": (5, "int"),
-    "bytes": (b"\x89PNG", "bytes"),
+    "bytes of no image": (b"\x89PNG", "not an image that can be read"),
     "a list": ([[0, 1], [1, 0]], "list"),
     "an open file": (io.BytesIO(), "BytesIO"),
     "no pixels": (Image.new("RGB", (0, 5)), "no pixels"),
