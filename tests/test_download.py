@@ -40,6 +40,10 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
+    def server_close(self) -> None:
+        self.shutdown()  # a thread that goes on asking a closed socket for work is busy for ever
+        super().server_close()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is not worth a traceback."""
 
@@ -126,7 +130,6 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setattr(fetching, "ARCHIVE_MD5", hashlib.md5(archive.getvalue(), usedforsecurity=False).hexdigest())
         monkeypatch.setattr(fetching, "TIMEOUT", 0.5)
         yield server
-        server.shutdown()
 
 
 def assert_placed(folder: Path, name: str) -> None:
