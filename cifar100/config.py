@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar100.settings import Section, check, flag, plain
+from cifar100.settings import Section, check, plain
 
 DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
@@ -50,7 +50,7 @@ class DataConfig(Section):
         check(16 <= self.image_size <= 1024, f"--image-size is {self.image_size}; it must lie between 16 and 1024.")
         check(0 < self.test_fraction < 1, f"--test-fraction is {self.test_fraction}; it must be above 0 and below 1.")
         check(0 <= self.split_seed < 2**32, f"--split-seed is {self.split_seed}; it must lie in 0..{2**32 - 1}.")
-        check(0 <= self.val_fraction < 1, f"--val-fraction is {self.val_fraction}; it must be at least 0 and below 1.")
+        self.below_1("val_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +90,10 @@ class AugmentConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.crop_padding >= 0, f"--crop-padding is {self.crop_padding}; it must be 0 or more pixels.")
-        check(self.cutout_size >= 0, f"--cutout-size is {self.cutout_size}; it must be 0 or more pixels.")
-        check(
-            all(size >= 8 for size in self.train_sizes), f"--train-sizes is {self.train_sizes}; each must be 8 or more."
-        )
-        for name in ("flip_probability", "cutout_probability"):
-            value = getattr(self, name)
-            check(0 <= value <= 1, f"{flag(name)} is {value}; a probability lies in 0..1.")
+        self.at_least(0, "crop_padding", "cutout_size")
+        self.probabilities("flip_probability", "cutout_probability")
+        small = min(self.train_sizes, default=8) < 8
+        check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
         apart = self.alternating_flip and self.pipeline != "batched"
         check(not apart, "--alternating-flip is of --pipeline batched; leave one of the two out.")
         check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
@@ -180,15 +176,11 @@ class OptimConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.epochs >= 1, f"--epochs is {self.epochs}; it must be 1 or more.")
-        check(self.batch_size >= 1, f"--batch-size is {self.batch_size}; it must be 1 or more.")
-        for name in ("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor"):
-            check(getattr(self, name) > 0, f"{flag(name)} is {getattr(self, name)}; it must be above 0.")
-        check(0 <= self.momentum < 1, f"--momentum is {self.momentum}; it must be at least 0 and below 1.")
+        self.at_least(1, "epochs", "batch_size")
+        self.above_0("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor")
+        self.at_least(0, "weight_decay", "warmup_epochs")
+        self.below_1("momentum", "label_smoothing")
         check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
-        check(self.weight_decay >= 0, f"--weight-decay is {self.weight_decay}; it must be 0 or more.")
-        check(self.warmup_epochs >= 0, f"--warmup-epochs is {self.warmup_epochs}; it must be 0 or more.")
-        check(0 <= self.label_smoothing < 1, f"--label-smoothing is {self.label_smoothing}; it must be in [0, 1).")
         check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
 
 
@@ -247,12 +239,9 @@ class RunConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(str(self.run_dir) != ".", "--run-dir is the working directory; a run wants a folder of its own.")
-        check(self.num_workers >= 0, f"--num-workers is {self.num_workers}; it must be 0 or more.")
-        check(self.eval_every >= 1, f"--eval-every is {self.eval_every}; it must be 1 or more.")
-        check(self.checkpoint_every >= 0, f"--checkpoint-every is {self.checkpoint_every}; it must be 0 or more.")
-        check(self.stop_after >= 0, f"--stop-after is {self.stop_after}; it must be 0 or more.")
-        check(self.peer_seconds > 0, f"--peer-seconds is {self.peer_seconds}; it must be above 0.")
-        check(self.save_seconds >= 0, f"--save-seconds is {self.save_seconds}; it must be 0 or more.")
+        self.at_least(0, "num_workers", "checkpoint_every", "stop_after", "save_seconds")
+        self.at_least(1, "eval_every")
+        self.above_0("peer_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)

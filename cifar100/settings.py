@@ -44,6 +44,28 @@ class Section:
             else:
                 check(isinstance(value, Path) or (value is None and None.__class__ in choices), f"{told}, not a path.")
 
+    def at_least(self, least: int, *names: str) -> None:
+        """Raise UserError unless these settings are that much or more."""
+        for name in names:
+            value = getattr(self, name)
+            check(value >= least, f"{flag(name)} is {value}; it must be {least} or more.")
+
+    def above_0(self, *names: str) -> None:
+        """Raise UserError unless these settings are above 0."""
+        for name in names:
+            check(getattr(self, name) > 0, f"{flag(name)} is {getattr(self, name)}; it must be above 0.")
+
+    def probabilities(self, *names: str) -> None:
+        """Raise UserError unless these settings lie in 0..1."""
+        for name in names:
+            check(0 <= getattr(self, name) <= 1, f"{flag(name)} is {getattr(self, name)}; it must lie in 0..1.")
+
+    def below_1(self, *names: str) -> None:
+        """Raise UserError unless these settings lie in [0, 1)."""
+        for name in names:
+            value = getattr(self, name)
+            check(0 <= value < 1, f"{flag(name)} is {value}; it must be at least 0 and below 1.")
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
