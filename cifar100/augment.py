@@ -30,10 +30,16 @@ class Draws:
     cut: Tensor  # bool [N]
     cut_top: Tensor  # int64 [N], in 0..S-cutout_size: the hole lies wholly inside
     cut_left: Tensor  # int64 [N], likewise
+    share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
+    box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
 
     def take(self, places: slice | Tensor) -> Draws:
         """The draws of the images served at these places of the epoch."""
         return Draws(*(getattr(self, item.name)[places] for item in fields(self)))
+
+    def around(self) -> Draws:
+        """The same draws with the first once more after the last."""
+        return Draws(*(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self))))
 
     def to(self, device: torch.device) -> Draws:
         """The same draws on a device."""
@@ -60,7 +66,21 @@ def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size
         cut=torch.from_numpy((cutout.random(count) < config.cutout_probability) & (config.cutout_size > 0)),
         cut_top=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
         cut_left=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
+        **_draw_mixing(config, rng("mixing"), count, size),
     )
+
+
+def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+    """`share` and `box`: for each image Mixup, or CutMix, or neither."""
+    luck = rng.random(count)
+    by_mixup = luck < config.mixup_probability
+    by_cutmix = ~by_mixup & (luck < config.mixup_probability + config.cutmix_probability)
+    share = np.where(by_mixup, rng.beta(config.mixup_alpha, config.mixup_alpha, count), 1.0)
+    side = (size * np.sqrt(1 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count))).astype(np.int64)
+    middle = rng.integers(0, size, (count, 2))  # the box goes over the edges, and is cut off there, as the paper has it
+    corners = np.concatenate([middle - side[:, None] // 2, middle + (side[:, None] + 1) // 2], axis=1).clip(0, size)
+    box = np.where(by_cutmix[:, None], corners, 0)
+    return {"share": torch.from_numpy(share.astype(np.float32)), "box": torch.from_numpy(box)}
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
@@ -126,21 +146,24 @@ def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
     return sizes[min(epoch, len(sizes) - 1)] if sizes else size
 
 
-def augment(images: Tensor, draws: Draws, config: AugmentConfig, *, epoch: int = 0) -> Tensor:
-    """uint8 [B, S, S, 3] and their draws -> what the network is trained on, float32 [B, 3, size, size].
-
-    The size is S, or what `train_sizes` says for the epoch.
-    """
+def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
+    """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
     normalized = normalize(images, config.mean, config.std)
-    images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
-    return at_train_size(images, config, epoch)
+    return cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:
     """(transform, what it does with which parameters), in the order of application."""
     padding, hole = config.crop_padding, config.cutout_size
+    mixing = [
+        ("Mixup", f"beta({config.mixup_alpha}) of the next image; p = {config.mixup_probability}"),
+        (
+            "CutMix",
+            f"a box of the next image, its area by beta({config.cutmix_alpha}); p = {config.cutmix_probability}",
+        ),
+    ]
     return [
         ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
         (
@@ -149,4 +172,5 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         ),
         ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
         ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
+        *(mixing if config.mixes else []),
     ]

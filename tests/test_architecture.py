@@ -28,6 +28,7 @@ FLOORS = [
     {
         "dataset",
         "augment",
+        "mixing",
         "albumentations_pipeline",
         "images",
         "web_image",
@@ -38,6 +39,8 @@ FLOORS = [
         "duplicates",
         "model",
         "optim",
+        "sam",
+        "averaging",
         "metrics",
         "calibration",
         "checkpoint",
