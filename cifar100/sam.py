@@ -22,8 +22,7 @@ def climbed(model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, f
     https://arxiv.org/abs/2403.12350, with their sigma of 1); the mean is part of the optimizer's state.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
-    statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    moved = [*(weight.detach() for weight in weights), *statistics]
+    moved = [*(weight.detach() for weight in weights), *model.buffers()]
     before = [tensor.clone() for tensor in moved]
     with torch.no_grad():
         direction = [weight.grad for weight in weights if weight.grad is not None]

@@ -26,11 +26,21 @@ RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--comp
 RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
 RUN += ["--report", "--tensorboard"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
-AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
+AUGMENT += [
+    "--mixup-probability",
+    "--mixup-alpha",
+    "--cutmix-probability",
+    "--cutmix-alpha",
+    "--train-sizes",
+    "--mean",
+    "--std",
+    "--pipeline",
+]
 MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
-OPTIM += ["--label-smoothing", "--seed"]
+OPTIM += ["--label-smoothing", "--ema-decay", "--distill", "--distill-temperature", "--sam-rho", "--sam-every"]
+OPTIM += ["--sam-friendly", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
 SURFACE = {
