@@ -1,16 +1,21 @@
-"""What each export does to accuracy, size and speed.
+"""What each export, and the Predictor itself, does to accuracy, size and speed; how long a first answer takes.
 
     python benchmarks/export.py CHECKPOINT --data-dir DIR
 
-All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes. Writes
-benchmarks/results/export.json.
+All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes, beside the plain eager
+network in fp32. The Predictor is the one that is folded, in bf16 where the chip is fast at it. A first answer is a new
+process from its start to its end. Writes benchmarks/results/export.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import onnxruntime
@@ -26,12 +31,30 @@ from cifar100.torch_forward import torch_forward
 from cifar100.weights import load_weights
 
 
+FIRST_ANSWER = """
+import sys
+import numpy as np
+from cifar100 import load_predictor
+print(load_predictor(sys.argv[1]).predict(np.zeros((32, 32, 3), np.uint8)))
+"""
+
+
+def first_answer(weights: str | Path, turns: int = 5) -> float:
+    """Seconds that a new Python takes to load the weights and name an image; the median of some processes."""
+    seconds = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", FIRST_ANSWER, str(weights)], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    return round(statistics.median(seconds), 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 256])
     parser.add_argument("--seconds", type=float, default=6.0)
     asked = parser.parse_args()
     checkpoint = load_weights(asked.checkpoint)
@@ -54,6 +77,10 @@ def main() -> None:
             checks[format] = {name: kept[name] for name in kept if "per_second" not in name and name != "file"}
             if format != "safetensors":  # it is the eager network
                 forwards[format] = forward
+        first = {
+            "pretrained": first_answer(asked.checkpoint),
+            "onnx-int8": first_answer(Path(folder) / "onnx-int8.onnx"),
+        }
         speeds = {}
         for size in asked.batches:
             values = _speeds(list(forwards.values()), yardstick.images[:size], asked.seconds)
@@ -63,6 +90,7 @@ def main() -> None:
         "images_per_second": speeds,
         "int8_over_fp32_onnx": {size: round(of["onnx-int8"] / of["onnx"], 2) for size, of in speeds.items()},
         "int8_over_eager": {size: round(of["onnx-int8"] / of["eager fp32"], 2) for size, of in speeds.items()},
+        "seconds_to_a_first_answer": first,
         "checks": checks,
         "onnxruntime": onnxruntime.__version__,
         "circumstances": circumstances(),

@@ -63,7 +63,7 @@ def main() -> None:
             write_folders(dataset.test, dataset.classes, test, folder / "test")
             for name, settings in STARTS.items():
                 config = recipe("finetune").replace(
-                    data_dir=folder, run_dir=Path(scratch) / "run", seed=seed, eval_every=10_000, checkpoint_every=0
+                    data_dir=folder, run_dir=Path(scratch) / "run", seed=seed, eval_every=10_000, report=False
                 )
                 run = train(config.replace(**settings), recipe="finetune")
                 seconds = sum(row["train_seconds"] for row in run.history)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cifar100.config import Config
-from cifar100.recipes import baseline, fast, finetune
+from cifar100.recipes import baseline, best, fast, finetune
 
-RECIPES = {"baseline": baseline.config, "fast": fast.config, "finetune": finetune.config}
+RECIPES = {"baseline": baseline.config, "fast": fast.config, "best": best.config, "finetune": finetune.config}
 
 
 def recipe(name: str) -> Config:

@@ -25,7 +25,7 @@ class Train:
     The defaults shown are the recipe's: cifar100/config.py, and what the recipe does differently.
     """
 
-    recipe: Literal["baseline", "fast", "finetune"] = "baseline"
+    recipe: Literal["baseline", "fast", "best", "finetune"] = "baseline"
     """The settings to start from."""
 
     resume: bool = False
