@@ -30,7 +30,6 @@ from cifar100.inference import Forward
 from cifar100.torch_forward import torch_forward
 from cifar100.weights import load_weights
 
-
 FIRST_ANSWER = """
 import sys
 import numpy as np
