@@ -3,9 +3,10 @@
     python benchmarks/gpu.py --data-dir DIR --out OUT --minutes 9
 
 In order: throughput of the step by batch size, compiled or not; the baseline recipe; the fast recipe over five seeds,
-with its seconds on the clock; its 14-epoch form. A piece whose file is in OUT is not run again; none is begun after
-`--minutes`. The tables come last. `--device cpu --dry` tries the whole on tiny settings. What is found belongs under
-benchmarks/results/.
+with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in full. A piece whose file is in
+OUT is not run again, a long training that was stopped goes on; none is begun after `--minutes`. The tables come last.
+Means over seeds, and what each ingredient is worth, are study.py's: studies/records.json, studies/best_without.json.
+`--device cpu --dry` tries the whole on tiny settings. What is found belongs under benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
         command += [flag] if value is True else [flag, *map(str, values)]
     if not words.dry:
         command += ["--data-dir", str(words.data_dir)]
+    if (folder / "last.pth").exists():
+        command += ["--resume"]
     subprocess.run(command, check=True)
     said = json.loads((folder / "evaluation.json").read_text())
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -97,6 +100,9 @@ def pieces(words: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]
         settings = {"recipe": "fast", "seed": seed} | compiled
         todo[f"fast_seed{seed}"] = lambda settings=settings, seed=seed: training(words, f"fast_seed{seed}", settings)
     todo["fast_14_epochs"] = lambda: training(words, "fast_14_epochs", {"recipe": "fast"} | LONGER | compiled)
+    best = {"recipe": "best", "save_seconds": 60} | compiled
+    todo["best_100_epochs"] = lambda: training(words, "best_100_epochs", best | {"epochs": 100})
+    todo["best"] = lambda: training(words, "best", best)
     return todo
 
 

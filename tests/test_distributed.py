@@ -245,6 +245,15 @@ def test_two_processes_train_as_one_that_averages_their_gradients(torchrun: Torc
 
 
 @pytest.mark.slow
+def test_mixed_images_are_mixed_across_processes(torchrun: Torchrun, tmp_path: Path) -> None:
+    """The last image of a process's part with the first of the next one's."""
+    mixed = GENTLE | {"cutmix_probability": 0.5, "mixup_probability": 0.3}
+    result = torchrun(2, run_dir="run", **mixed)
+    assert result.returncode == 0, result.stderr
+    assert_follows(tmp_path / "run", Config().replace(**(SHORT | mixed | {"data_dir": torchrun.data})), 2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "batch_size"), [(3, 64), (3, 33), (2, 199)])
 def test_batches_that_do_not_divide(torchrun: Torchrun, tmp_path: Path, count: int, batch_size: int) -> None:
     """The last batches have 8, 2 and 1 images: with 33 a step one process of three has none, with 199 one of two."""
