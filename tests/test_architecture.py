@@ -28,6 +28,7 @@ FLOORS = [
     {
         "dataset",
         "augment",
+        "policy",
         "albumentations_pipeline",
         "images",
         "web_image",
