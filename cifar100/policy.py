@@ -62,10 +62,10 @@ class Reach:
 def reach(policy: PolicyName, size: int) -> Reach:
     """The reach of a policy for images of side `size`.
 
-    "trivial" is TrivialAugment's wide space (Müller & Hutter 2021, https://arxiv.org/abs/2103.10158); it moves images of
-    any size by up to 32 pixels, so at the highest level nothing is left of a 32x32 image. "rand" is RandAugment's space
-    (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719), which moves by a share of the side, up to 14 of 32 pixels. Both
-    are torchvision's, which TrivialAugment's authors recommend; but there solarize inverts the value 255 at level 0.
+    "trivial" is TrivialAugment's wide space (Müller & Hutter 2021, https://arxiv.org/abs/2103.10158). It moves images
+    of any size by up to 32 pixels, so at the highest level nothing is left of a 32x32 image. "rand" is RandAugment's
+    (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719), which moves by a share of the side, up to 14 of 32 pixels.
+    Both are torchvision's, which TrivialAugment's authors recommend, but that there solarize inverts 255 at level 0.
     """
     if policy == "trivial":
         return Reach(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
@@ -75,8 +75,8 @@ def reach(policy: PolicyName, size: int) -> Reach:
 def draw(config: AugmentConfig, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
     """The operations int64 [N, K], as in `Op`, and their levels int64 [N, K] in -30..30.
 
-    K is 0 without a policy, 1 with TrivialAugment, which draws each level, and `rand_ops` with RandAugment, whose levels
-    are all `rand_magnitude`. Both draw signs.
+    K is 0 without a policy; 1 with TrivialAugment, which draws each level; `rand_ops` with RandAugment, whose levels
+    all are `rand_magnitude`. Both draw signs.
     """
     shape = count, {"none": 0, "trivial": 1, "rand": config.rand_ops}[config.policy]
     ops, signs = rng.integers(0, len(Op), shape), rng.choice((-1, 1), shape)

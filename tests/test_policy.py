@@ -96,7 +96,13 @@ def test_level_0_and_identity_leave_the_pixels(policy: PolicyName) -> None:
 def test_the_highest_level_does_what_the_papers_say() -> None:
     """The papers' numbers, written out once more: the reference above takes them from the same place as the code."""
     images = some_images(1, 40)
-    wide, narrow = (lambda op, policy=policy: applied(images, [op], [30], policy)[0] for policy in ("trivial", "rand"))
+
+    def wide(op: Op) -> np.ndarray:
+        return applied(images, [op], [30], "trivial")[0]
+
+    def narrow(op: Op) -> np.ndarray:
+        return applied(images, [op], [30], "rand")[0]
+
     np.testing.assert_array_equal(wide(Op.TRANSLATE_X)[:, :8], images[0, :, 32:])
     assert not wide(Op.TRANSLATE_X)[:, 8:].any()
     np.testing.assert_array_equal(narrow(Op.TRANSLATE_Y)[: 40 - 18], images[0, 18:])  # 150/331 of 40 is 18.1
