@@ -467,7 +467,6 @@ SETTINGS = [
         ("train --alternating-flip --pipeline albumentations", "--alternating-flip is of --pipeline batched"),
         ("train --policy trivial --pipeline albumentations", "--policy is of --pipeline batched"),
         ("train --erase-probability 0.1 --pipeline albumentations", "--erase-probability is of --pipeline batched"),
-        ("train --policy auto", "--policy…{none,trivial,rand}"),
         ("train --rand-ops 0", "--rand-ops is 0; it must be 1 or more"),
         ("train --rand-magnitude 31", "--rand-magnitude is 31; it must lie in 0..30"),
         ("train --rand-magnitude -1", "--rand-magnitude is -1; it must lie in 0..30"),

@@ -122,6 +122,7 @@ def test_the_erased_rectangles_are_the_papers() -> None:
     assert ((height - 0.5) * (width - 0.5) <= 0.33 * SIZE**2).all()
     assert ((height - 0.5) / (width + 0.5) <= 1 / 0.3).all()
     assert ((width - 0.5) / (height + 0.5) <= 1 / 0.3).all()
+    assert min((height / width).max(), (width / height).max()) > 3
     share = height * width / SIZE**2
     assert abs(share.mean() - 0.175) < 0.004, "uniform from 0.02 to 0.33"
     assert (share < 0.025).any()

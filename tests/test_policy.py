@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from cifar100.augment import Draws, augment, describe, draw_epoch
 from cifar100.config import AugmentConfig, PolicyName
 from cifar100.errors import UserError
-from cifar100.policy import LEVELS, Op, apply, draw, reach
+from cifar100.policy import LEVELS, Op, Reach, apply, draw, reach
 
 TRIVIAL, RAND = AugmentConfig(policy="trivial"), AugmentConfig(policy="rand")
 ALL_LEVELS = range(-LEVELS, LEVELS + 1)
@@ -95,6 +95,8 @@ def test_level_0_and_identity_leave_the_pixels(policy: PolicyName) -> None:
 
 def test_the_highest_level_does_what_the_papers_say() -> None:
     """The papers' numbers, written out once more: the reference above takes them from the same place as the code."""
+    assert reach("trivial", 32) == Reach(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
+    assert reach("rand", 331) == Reach(shear=0.3, translate=150, rotate=30, enhance=0.9, posterize=4)
     images = some_images(1, 40)
 
     def wide(op: Op) -> np.ndarray:
@@ -196,6 +198,14 @@ def test_a_policy_changes_no_other_draw_and_no_baseline() -> None:
         int((getattr(plain, name) * torch.arange(64)).sum()) for name in ("order", "crop_top", "flipped", "cut_left")
     ]
     assert sums == [62753, 8222, 1171, 17808]
+
+
+def test_policy_and_erasing_are_drawn_apart_from_all_else() -> None:
+    draws = some_draws(replace(TRIVIAL, erase_probability=0.5), count=20_000)
+    drawn = [draws.ops[:, 0], draws.levels[:, 0], draws.erased[:, 2] > 0, draws.crop_top, draws.crop_left]
+    drawn += [draws.flipped, draws.cut, draws.cut_top, draws.cut_left]
+    together = np.corrcoef(torch.stack([one.double() for one in drawn]).numpy())
+    assert abs(together - np.eye(len(drawn))).max() < 0.03
 
 
 def test_the_policy_comes_after_the_flip_and_before_the_hole() -> None:
