@@ -60,7 +60,7 @@ def training_step(compute: Compute) -> TrainStep:
     """The baseline's, at its start."""
     config = Config()
     model = compute.place(resnet18())
-    return TrainStep(model, build_optimizer(model, config.optim), compute, label_smoothing=config.optim.label_smoothing)
+    return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim)
 
 
 def trained_per_second(loader: TrainLoader, step: TrainStep, epoch: int) -> float:

@@ -48,7 +48,7 @@ def throughput(device: str, *, dry: bool) -> dict[str, Any]:
                 config = recipe("fast").optim
                 model = compute.place(resnet18())
                 named = Config().replace(optimizer=optimizer, lr=config.lr, muon_lr=config.muon_lr).optim
-                step = TrainStep(model, build_optimizer(model, named), compute, label_smoothing=0.2, compiled=compiled)
+                step = TrainStep(model, build_optimizer(model, named), compute, named, compiled=compiled)
                 images = torch.randn(batch_size, 3, 32, 32, device=compute.device)
                 labels = torch.randint(100, (batch_size,), device=compute.device)
                 rounds = []

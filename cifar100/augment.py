@@ -34,10 +34,16 @@ class Draws:
     ops: Tensor  # int64 [N, K]: the policy's operations, as in `policy.Op`; K is 0 without one
     levels: Tensor  # int64 [N, K], in -30..30: how strong each is, and which way it goes
     erased: Tensor  # int64 [N, 4]: top, left, bottom, right of random erasing's rectangle, in 0..S; all 0 where none
+    share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
+    box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
 
     def take(self, places: slice | Tensor) -> Draws:
         """The draws of the images served at these places of the epoch."""
         return Draws(*(getattr(self, item.name)[places] for item in fields(self)))
+
+    def around(self) -> Draws:
+        """The same draws with the first once more after the last."""
+        return Draws(*(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self))))
 
     def to(self, device: torch.device) -> Draws:
         """The same draws on a device."""
@@ -68,6 +74,7 @@ def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size
         ops=ops,
         levels=levels,
         erased=_draw_erased(config, rng("erase"), count, size),
+        **_draw_mixing(config, rng("mixing"), count, size),
     )
 
 
@@ -81,6 +88,19 @@ def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, si
     sides = np.sqrt([area * aspect, area / aspect]).T.round().clip(1, size).astype(np.int64)  # height, width
     corner = rng.integers(0, size - sides, endpoint=True)
     return torch.from_numpy(np.where(hit[:, None], np.concatenate([corner, corner + sides], axis=1), 0))
+
+
+def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+    """`share` and `box`: for each image Mixup, or CutMix, or neither."""
+    luck = rng.random(count)
+    by_mixup = luck < config.mixup_probability
+    by_cutmix = ~by_mixup & (luck < config.mixup_probability + config.cutmix_probability)
+    share = np.where(by_mixup, rng.beta(config.mixup_alpha, config.mixup_alpha, count), 1.0)
+    side = (size * np.sqrt(1 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count))).astype(np.int64)
+    middle = rng.integers(0, size, (count, 2))  # the box goes over the edges, and is cut off there, as the paper has it
+    corners = np.concatenate([middle - side[:, None] // 2, middle + (side[:, None] + 1) // 2], axis=1).clip(0, size)
+    box = np.where(by_cutmix[:, None], corners, 0)
+    return {"share": torch.from_numpy(share.astype(np.float32)), "box": torch.from_numpy(box)}
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
@@ -158,18 +178,14 @@ def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
     return sizes[min(epoch, len(sizes) - 1)] if sizes else size
 
 
-def augment(images: Tensor, draws: Draws, config: AugmentConfig, *, epoch: int = 0) -> Tensor:
-    """uint8 [B, S, S, 3] and their draws -> what the network is trained on, float32 [B, 3, size, size].
-
-    The size is S, or what `train_sizes` says for the epoch.
-    """
+def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
+    """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
     images = policy.apply(images, draws.ops, draws.levels, config.policy)
     normalized = normalize(images, config.mean, config.std)
     images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
-    images = erase(images, draws.erased) if config.erase_probability > 0 else images
-    return at_train_size(images, config, epoch)
+    return erase(images, draws.erased) if config.erase_probability > 0 else images
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:
@@ -182,6 +198,13 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         "rand": [("RandAugment", f"14 operations on shape and colours: {several}")],
     }
     erasing = f"a rectangle of 2 to 33 % of the area, filled with the mean; p = {config.erase_probability}"
+    mixing = [
+        ("Mixup", f"beta({config.mixup_alpha}) of the next image; p = {config.mixup_probability}"),
+        (
+            "CutMix",
+            f"a box of the next image, its area by beta({config.cutmix_alpha}); p = {config.cutmix_probability}",
+        ),
+    ]
     return [
         ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
         (
@@ -192,4 +215,5 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
         ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
         *([("Random erasing", erasing)] if config.erase_probability else []),
+        *(mixing if config.mixes else []),
     ]

@@ -67,6 +67,8 @@ class Checkpoint:
     recipe: str = ""
     compute: str = ""
     """Device, threads and precision of the run, in words."""
+    training_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Where `weights` are an average, those that it is of, which training goes on with; else empty."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     loop: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +101,8 @@ class Checkpoint:
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""
-        return all(bool(torch.isfinite(tensor).all()) for tensor in self.weights.values())
+        tensors = [*self.weights.values(), *self.training_weights.values()]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
@@ -155,6 +158,8 @@ def problem(content: dict[str, Any]) -> str | None:
 
     if not _is_state_dict(content.get("weights")):
         return "its weights are no state dict"
+    if not _is_state_dict(content.get("training_weights", {})):
+        return "its training_weights are no state dict"
     if not isinstance(content.get("model"), str):
         return "it names no model"
     if not is_list("classes", str) or not content["classes"]:

@@ -87,6 +87,18 @@ class AugmentConfig(Section):
     erase_probability: float = 0.0
     """Chance that a rectangle of 2 to 33 % of an image gets the mean colour (random erasing, Zhong et al. 2020)."""
 
+    mixup_probability: float = 0.0
+    """Chance that an image is blended with another one, and its label so too (Zhang et al. 2018)."""
+
+    mixup_alpha: float = 0.2
+    """The shares are drawn from Beta(alpha, alpha): the lower, the nearer to 0 or 1."""
+
+    cutmix_probability: float = 0.0
+    """Chance that a box of an image shows another one, and its label so too (Yun et al. 2019); never with Mixup."""
+
+    cutmix_alpha: float = 1.0
+    """The box's share of the area is drawn from Beta(alpha, alpha). 1: any share is as likely."""
+
     train_sizes: tuple[int, ...] = ()
     """Side in pixels that the images of each epoch are scaled to before the network, the last one for all epochs after:
     small ones first take less time (Tan & Le 2021, https://arxiv.org/abs/2104.00298). Not given: their own size, which
@@ -107,8 +119,11 @@ class AugmentConfig(Section):
         self.at_least(0, "crop_padding", "cutout_size")
         self.at_least(1, "rand_ops")
         check(0 <= self.rand_magnitude <= 30, f"--rand-magnitude is {self.rand_magnitude}; it must lie in 0..30.")
-        self.probabilities("flip_probability", "cutout_probability")
+        self.probabilities("flip_probability", "cutout_probability", "mixup_probability", "cutmix_probability")
         self.probabilities("erase_probability")
+        self.above_0("mixup_alpha", "cutmix_alpha")
+        mixed = self.mixup_probability + self.cutmix_probability
+        check(mixed <= 1, f"--mixup-probability and --cutmix-probability make {mixed:g} together; 1 is the most.")
         small = min(self.train_sizes, default=8) < 8
         check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
         ours = {"alternating-flip": self.alternating_flip, "policy": self.policy != "none"}
@@ -117,6 +132,11 @@ class AugmentConfig(Section):
             apart = asked and self.pipeline != "batched"
             check(not apart, f"--{name} is of --pipeline batched; leave one of the two out.")
         check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with one another, so that labels are shares of classes."""
+        return self.mixup_probability + self.cutmix_probability > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +211,27 @@ class OptimConfig(Section):
     label_smoothing: float = 0.1
     """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
 
+    ema_decay: float = 0.0
+    """What the moving average of the weights keeps of itself in a step, such as 0.999; it is then the average that is
+    evaluated and saved for use. 0: no average."""
+
+    distill: float = 0.0
+    """Share of the loss that is the distance to what the averaged weights say: self-distillation. For --ema-decay."""
+
+    distill_temperature: float = 1.0
+    """What both sides' logits are divided by for that."""
+
+    sam_rho: float = 0.0
+    """Distance that sharpness-aware minimisation climbs for its second gradient, such as 0.1; doubles the time of a
+    step. 0: none (Foret et al. 2021, https://arxiv.org/abs/2010.01412)."""
+
+    sam_every: int = 1
+    """Steps from one with such a second gradient to the next."""
+
+    sam_friendly: float = 0.0
+    """What the mean gradient that is left out of the climb keeps of itself in a step, such as 0.95 (Li et al. 2024,
+    https://arxiv.org/abs/2403.12350). 0: nothing is left out."""
+
     seed: int = 0
     """Starting weights, order and augmentation all follow from it: the same seed, the same run."""
 
@@ -199,7 +240,12 @@ class OptimConfig(Section):
         self.at_least(1, "epochs", "batch_size")
         self.above_0("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor")
         self.at_least(0, "weight_decay", "warmup_epochs")
-        self.below_1("momentum", "label_smoothing")
+        self.below_1("momentum", "label_smoothing", "ema_decay", "sam_friendly")
+        self.probabilities("distill")
+        self.above_0("distill_temperature")
+        self.at_least(0, "sam_rho")
+        self.at_least(1, "sam_every")
+        check(self.ema_decay > 0 or self.distill == 0, "--distill learns from the average; give --ema-decay too.")
         check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
         check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
 

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 from cifar100.albumentations_pipeline import Pipeline, Workers, load_albumentations
-from cifar100.augment import at_train_size, augment, draw_epoch, normalize, train_size
+from cifar100.augment import Draws, at_train_size, augment, draw_epoch, normalize, train_size
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
+from cifar100.mixing import mix
 from cifar100.processes import Processes
 
 
 class TrainLoader:
     """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
 
+    Where images are mixed, the labels are what each image shows of each class, float32 [B, classes].
     `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller.
     Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
     Of several processes each serves its part of every batch: `batch_size` is what all have together.
@@ -38,8 +40,10 @@ class TrainLoader:
         seed: int,
         device: torch.device,
         num_workers: int = 0,
+        num_classes: int | None = None,
         processes: Processes | None = None,
     ) -> None:
+        """`num_classes` is that of the labels where it is not given."""
         size = split.images.shape[1]
         self.processes = processes or Processes()
         if batch_size < self.processes.size:
@@ -56,6 +60,7 @@ class TrainLoader:
             self.workers = Workers(pipeline, num_workers=num_workers, pinned=device.type == "cuda")
         self.images = torch.from_numpy(split.images).to("cpu" if self.workers else device)
         self.labels = torch.from_numpy(split.labels).to(device)
+        self.num_classes = num_classes or int(split.labels.max()) + 1
         self.config = config
         self.batch_size = batch_size
         self.seed = seed
@@ -74,18 +79,26 @@ class TrainLoader:
         draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
         starts = range(first_step * self.batch_size, count, self.batch_size)
         places = [self.processes.part(start, min(start + self.batch_size, count)) for start in starts]
+        if self.config.mixes:  # with the image that is served next, the last with the first, whatever the batches are
+            draws, places = draws.around(), [slice(place.start, place.stop + 1) for place in places]
+        draws = draws.to(self.labels.device)
+        for place, images in zip(places, self._augmented(draws, epoch, places), strict=True):
+            batch = draws.take(place)
+            served = images, self.labels[batch.order]
+            mixed, labels = mix(*served, batch, self.num_classes) if self.config.mixes else served
+            yield at_train_size(mixed, self.config, epoch), labels
+
+    def _augmented(self, draws: Draws, epoch: int, places: list[slice]) -> Iterator[Tensor]:
+        """The images at these places of the epoch, each augmented by itself: float32 [B, 3, S, S]."""
         if self.workers is None:
-            draws = draws.to(self.images.device)
             for place in places:
                 batch = draws.take(place)
-                yield augment(self.images[batch.order], batch, self.config, epoch=epoch), self.labels[batch.order]
+                yield augment(self.images[batch.order], batch, self.config)
         else:
-            order, pixels = draws.order.numpy(), self.images.numpy()
+            order, pixels = draws.order.cpu().numpy(), self.images.numpy()
             tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
-            labels = self.labels[draws.order.to(self.labels.device)]
-            for place, images in zip(places, self.workers.batches(tasks), strict=True):
-                here = images.to(labels.device, non_blocking=True)
-                yield at_train_size(here, self.config, epoch), labels[place]
+            for images in self.workers.batches(tasks):
+                yield images.to(self.labels.device, non_blocking=True)
 
     def shapes(self, epochs: int) -> list[tuple[int, int]]:
         """(images, side) of each kind of batch that so many epochs serve to this process, in order of first use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -59,7 +59,11 @@ def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: 
 def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: TrainStep) -> None:
     """Load the weights, the optimizer's state and the loss scaler's. Raises UserError where one does not fit."""
     try:
-        model.load_state_dict(checkpoint.build().state_dict())
+        weights = checkpoint.build().state_dict()
+        if step.average is not None:
+            step.average.model.load_state_dict(weights)
+            weights = replace(checkpoint, weights=checkpoint.training_weights).build().state_dict()
+        model.load_state_dict(weights)
         step.optimizer.load_state_dict(checkpoint.optimizer)
         if checkpoint.scaler and step.scaler.is_enabled():  # only fp16 has one
             step.scaler.load_state_dict(checkpoint.scaler)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from cifar100.averaging import STATISTICS_IMAGES, recompute_statistics
 from cifar100.checkpoint import Checkpoint, versions
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
@@ -66,6 +68,11 @@ class Run:
     ready_seconds: float = 0.0  # from the call of train() to the first step: reading the data, building the model
     warm_up_seconds: float = 0.0  # compiling, and trying kernels: not in `ready_seconds`
 
+    @property
+    def result(self) -> nn.Module:
+        """What the run gives, and is judged by: the averaged weights where there are such, else the model."""
+        return self.model if self.step.average is None else self.step.average.model
+
     def read_sums(self) -> None:
         """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
         was not finite."""
@@ -110,6 +117,9 @@ class Run:
     def finish_epoch(self, *, evaluated: bool) -> dict[str, Any]:
         """End the epoch: evaluate where that is due, add its row (`cifar100.journal.COLUMNS`) to the history, and
         stand at the start of the next one."""
+        if evaluated and self.step.average is not None:  # within the time of training, of which it is a part
+            few = islice(self.loader.epoch(self.state.epoch), -(-STATISTICS_IMAGES // self.loader.batch_size))
+            recompute_statistics(self.result, (images for images, _ in few), self.compute)
         self.read_sums()
         self.read_clocks()
         state, steps = self.state, len(self.loader)
@@ -136,9 +146,9 @@ class Run:
 
     def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
         """The model as it is now, on a split; all processes take part."""
-        self.processes.equalise(self.model)
+        self.processes.equalise(self.result)
         return evaluate_model(
-            self.model,
+            self.result,
             split,
             name=name,
             dataset=self.dataset,
@@ -164,7 +174,8 @@ class Run:
         config, dataset = self.config, self.dataset
         return Checkpoint(
             model=config.model.model,
-            weights=self.model.state_dict(),
+            weights=self.result.state_dict(),
+            training_weights={} if self.step.average is None else self.model.state_dict(),
             classes=list(dataset.classes),
             superclasses=list(dataset.superclasses),
             superclass_of=list(dataset.superclass_of),

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar100.averaging import WeightAverage
+from cifar100.config import OptimConfig
 from cifar100.device import Compute
+from cifar100.errors import UserError
 from cifar100.optim import set_rate
+from cifar100.sam import climbed
 
 
 class TrainStep:
@@ -21,6 +25,9 @@ class TrainStep:
 
     Where several processes train together, `model` is the wrapped one (`Processes.replicate`), which averages their
     gradients in the backward pass; `weight`, of a step's number, is what the loss of this process's images counts.
+    `average` follows the weights, where there is one, and teaches where `config` says so.
+
+    Raises UserError where `config` asks for what the precision cannot do.
     """
 
     def __init__(
@@ -28,16 +35,20 @@ class TrainStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         compute: Compute,
+        config: OptimConfig,
         *,
-        label_smoothing: float,
         compiled: bool = False,
+        average: WeightAverage | None = None,
         weight: Callable[[int], float] = lambda _number: 1.0,
     ) -> None:
+        if config.sam_friendly and compute.precision == "fp16":
+            raise UserError("--sam-friendly wants gradients of one scale: give --precision fp32, or bf16.")
         self.model = model
         self.forward = torch.compile(model, dynamic=False) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
-        self.label_smoothing = label_smoothing
+        self.config = config
+        self.average = average
         self.weight = weight
         # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
@@ -53,12 +64,14 @@ class TrainStep:
     def warm_up(self, shapes: Iterable[tuple[int, int]]) -> None:
         """Compile, and choose kernels, for batches of each (images, side), before a clock runs and the first step is
         taken. Everything is then as it was."""
-        before = copy.deepcopy(self.model.state_dict())
+        models = [self.model, self.average.model] if self.average else [self.model]
+        before = [copy.deepcopy(model.state_dict()) for model in models]
         scaler = self.scaler.state_dict()
         for count, side in shapes:
             images = torch.zeros(count, 3, side, side, device=self.compute.device)
             self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
-        self.model.load_state_dict(before)
+        for model, state in zip(models, before, strict=True):
+            model.load_state_dict(state)
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         self.scaler.load_state_dict(scaler)
@@ -67,22 +80,52 @@ class TrainStep:
         self.compute.synchronize()
 
     def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        """Update the weights on images [B, 3, S, S] and labels [B]; `number` counts the run's steps from 0."""
+        """Update the weights on images [B, 3, S, S] and labels, int64 [B] or shares of the classes, float32
+        [B, classes]; `number` counts the run's steps from 0."""
+        config = self.config
         set_rate(self.optimizer, learning_rate)
-        with self.compute.autocast():
-            logits = self.forward(images)  # [B, classes]
-            if len(labels):
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
-            else:  # a last batch of fewer images than processes: this one only joins in the averaging
-                loss = logits.float().sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss * self.weight(number)).backward()
+        taught = self._taught(images) if config.distill else None
+        loss, logits = self._backward(images, labels, taught, number)
+        if config.sam_rho and number % config.sam_every == 0:
+            with climbed(self.model, self.optimizer, rho=config.sam_rho, friendly=config.sam_friendly):
+                self._backward(images, labels, taught, number)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update(number)
 
         with torch.no_grad():
+            answers = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, what it shows most of
             self.loss_sum += loss * len(labels)
-            self.correct += (logits.argmax(dim=1) == labels).sum()
+            self.correct += (logits.argmax(dim=1) == answers).sum()
             self.seen += len(labels)
             newly_bad = (self.first_bad < 0) & ~torch.isfinite(loss)
             self.first_bad = torch.where(newly_bad, torch.full_like(self.first_bad, number), self.first_bad)
+
+    def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None, number: int) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of this batch alone in the weights; the loss and the logits [B, classes]."""
+        with self.compute.autocast():
+            logits = self.forward(images)
+            # a last batch may have fewer images than there are processes: those without only join in the averaging
+            loss = self._loss(logits.float(), labels, taught) if len(labels) else logits.float().sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss * self.weight(number)).backward()
+        return loss.detach(), logits.detach()
+
+    def _taught(self, images: Tensor) -> Tensor:
+        """[B, classes]: the average's probabilities for a batch, softened by the temperature."""
+        if self.average is None:
+            raise ValueError("Self-distillation needs an average of the weights.")
+        with self.compute.autocast():
+            logits = self.average.logits(images)
+        return F.softmax(logits.float() / self.config.distill_temperature, dim=1)
+
+    def _loss(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
+        """Cross-entropy with smoothed labels; in part, as Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) have
+        it, the distance to what was `taught`."""
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        if taught is None:
+            return loss
+        temperature = self.config.distill_temperature
+        distance = F.kl_div(F.log_softmax(logits / temperature, dim=1), taught, reduction="batchmean")
+        return torch.lerp(loss, distance * temperature**2, self.config.distill)

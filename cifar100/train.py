@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from cifar100.albumentations_pipeline import worker_died
+from cifar100.averaging import WeightAverage
 from cifar100.board import board_for, require_tensorboard
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
@@ -92,6 +93,7 @@ def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Sp
             seed=config.optim.seed,
             device=compute.device,
             num_workers=config.run.num_workers,
+            num_classes=len(dataset.classes),
             processes=processes,
         )
     images = (dataset.published.name, dataset.train.fingerprint, dataset.test.fingerprint)
@@ -123,8 +125,9 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
         processes.replicate(model, sync_bn=config.model.sync_bn),
         build_optimizer(model, config.optim),
         compute,
-        label_smoothing=config.optim.label_smoothing,
+        config.optim,
         compiled=config.run.compile,
+        average=WeightAverage(model, config.optim.ema_decay) if config.optim.ema_decay else None,
         weight=loader.weight,
     )
     warming = Stopwatch()
@@ -181,7 +184,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
             if failure is error:
                 raise
             raise failure from error
-        return TrainResult(run.history, model.eval(), folder.path, stopped_by)
+        return TrainResult(run.history, run.result.eval(), folder.path, stopped_by)
 
 
 def _loop(run: Run, stop: StopSignals) -> str:

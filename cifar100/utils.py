@@ -31,6 +31,7 @@ from cifar100.errors import UserError
 from cifar100.evaluate import BATCH_SIZE
 from cifar100.files import replace_file
 from cifar100.loader import EvalLoader, TrainLoader
+from cifar100.mixing import mix
 from cifar100.stopwatch import Stopwatch
 from cifar100.text import printable
 
@@ -140,6 +141,15 @@ def class_list(dataset: Dataset) -> list[str]:
     return lines
 
 
+def _as_trained_on(dataset: Dataset, config: Config, draws: augment.Draws, place: int) -> torch.Tensor:
+    """[1, 3, S, S]: the image that an epoch serves at a place, with the next one in it where they are mixed."""
+    pair = draws.around().take(slice(place, place + 2))
+    rows = pair.order.numpy()
+    images = augment.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
+    labels = torch.from_numpy(dataset.train.labels[rows])
+    return mix(images, labels, pair, len(dataset.classes))[0] if config.augment.mixes else images[:1]
+
+
 def draw_samples(
     dataset: Dataset, config: Config, *, albumentations: bool = False, images: int = 8, epochs: int = 5
 ) -> Image.Image:
@@ -160,8 +170,8 @@ def draw_samples(
 
     for epoch in range(epochs):
         draws = augment.draw_epoch(config.augment, seed=seed, epoch=epoch, count=count, size=size)
-        mine = draws.take(draws.order.argsort()[rows])
-        results = augment.augment(torch.from_numpy(originals), mine, config.augment)
+        places = draws.order.argsort()[rows].tolist()
+        results = torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])
         columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
     if albumentations:
         pipeline = albumentations_pipeline.Pipeline(config.augment, seed, size)

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from cifar100.augment import Draws, augment, crop, cutout, describe, draw_epoch, erase, flip, normalize, scale
+from cifar100.augment import (
+    Draws,
+    at_train_size,
+    augment,
+    crop,
+    cutout,
+    describe,
+    draw_epoch,
+    erase,
+    flip,
+    normalize,
+    scale,
+)
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.errors import UserError
@@ -171,8 +183,8 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
     config = AugmentConfig(flip_probability=0, cutout_probability=1, cutout_size=8)
     white = torch.full((1, SIZE, SIZE, 3), 255, dtype=torch.uint8)
     one, zero = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
-    still = {"crop_top": zero, "crop_left": zero, "flipped": ~one}
-    draws = replace(some_draws(count=1), **still, cut=one, cut_top=zero + 20, cut_left=zero + 10)
+    placed = {"crop_top": zero, "crop_left": zero, "cut": one, "cut_top": zero + 20, "cut_left": zero + 10}
+    draws = replace(some_draws(config, count=1), flipped=~one, **placed)
     result = to_nhwc(augment(white, draws, config))[0]
     np.testing.assert_allclose(result[:4], np.broadcast_to(-MEAN / STD, (4, SIZE, 3)), atol=1e-6)
     np.testing.assert_allclose(result[:, :4], np.broadcast_to(-MEAN / STD, (SIZE, 4, 3)), atol=1e-6)
@@ -192,6 +204,8 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
         ("policy", "trivial", {"ops", "levels"}),
         ("policy", "rand", {"ops", "levels"}),
         ("erase_probability", 0.5, {"erased"}),
+        ("mixup_probability", 0.5, {"share"}),
+        ("cutmix_probability", 0.5, {"box"}),
         ("mean", (0.0, 0.0, 0.0), set()),
     ],
 )
@@ -211,7 +225,7 @@ def test_draws_depend_on_nothing_but_their_arguments() -> None:
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"seed": 2**32 - 1}])
 def test_another_seed_or_epoch_changes_every_draw(other: dict[str, Any]) -> None:
-    config = AugmentConfig(policy="trivial", erase_probability=1.0)
+    config = replace(CONFIG, policy="trivial", erase_probability=1, mixup_probability=0.5, cutmix_probability=0.5)
     before, after = some_draws(config), some_draws(config, **other)
     assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(Draws))
 
@@ -276,7 +290,7 @@ def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
 def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
     config = AugmentConfig(train_sizes=(16, 16, 24, 32))
     images, draws = some_images(), some_draws(epoch=epoch)
-    result = augment(images, draws, config, epoch=epoch)
+    result = at_train_size(augment(images, draws, config), config, epoch)
     assert result.shape == (COUNT, 3, size, size)
     assert result.is_contiguous(memory_format=torch.channels_last)
     if size == SIZE:

@@ -214,7 +214,7 @@ def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: 
         model, compute = ResNet((1, 1, 1, 1), classes, 8), choose_compute("cpu")
         config = Config()
         optimizer = build_optimizer(model, config.optim)
-        step = TrainStep(compute.place(model), optimizer, compute, label_smoothing=0.1)
+        step = TrainStep(compute.place(model), optimizer, compute, config.optim)
         loader = TrainLoader(dataset.train, config.augment, batch_size=16, seed=3, device=compute.device)
         for number, (images, labels) in enumerate(loader):
             step(images, labels, learning_rate=0.01, number=number)

@@ -99,11 +99,24 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(config: Config, tmp_pa
     assert not torch.equal(a["fc.weight"], c["fc.weight"])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+EVERYTHING = {
+    "mixup_probability": 0.3,
+    "cutmix_probability": 0.4,
+    "ema_decay": 0.9,
+    "distill": 0.3,
+    "sam_rho": 0.1,
+    "sam_every": 2,
+    "sam_friendly": 0.9,
+}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"precision": "fp32"}, {"precision": "bf16"}, EVERYTHING], ids=["fp32", "bf16", "all"]
+)
 def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    config = config.replace(precision=precision)
+    config = config.replace(**settings)
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     with monkeypatch.context() as patch:
         interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
@@ -417,7 +430,7 @@ def test_training_ends_with_a_report(config: Config) -> None:
 
 def test_warming_up_leaves_no_trace(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As before a timed run on a GPU: the run is the same, bit for bit, and every kind of batch was met."""
-    config = config.replace(optimizer="muon", train_sizes=(16, 32))
+    config = config.replace(optimizer="muon", train_sizes=(16, 32), **EVERYTHING)
     plain = train(config.replace(run_dir=tmp_path / "plain")).folder
     call, met = TrainStep.__call__, []
 

@@ -1,0 +1,103 @@
+"""Many settings over many seeds: means, spreads and paired differences, in a table that grows as runs end.
+
+    python benchmarks/study.py benchmarks/studies/few_images.json --data-dir DIR --out OUT --minutes 60
+
+A study is a JSON file: "about", "settings" that all runs share, "seeds", and "runs", {name: settings of its own}; the
+first is what the others are compared with, seed by seed. With "val_fraction" among the shared settings runs are judged
+on what is held out of train, and the test set is not looked at; without it on the test set, in fp32. A run that ended
+is not run again, one that was stopped goes on, and none is begun after `--minutes`. Results: OUT/NAME_seedN.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from circumstances import circumstances
+
+from cifar100.config import Config
+from cifar100.recipes import recipe
+from cifar100.run import Run
+from cifar100.train import train
+
+QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
+
+
+def run_one(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """The training that these settings ask for, gone on with where it was begun; None where it was stopped."""
+    wanted = dict(settings)
+    config = recipe(wanted.pop("recipe", "baseline"))
+    config = Config.from_flat(config.flat() | QUIET | wanted | {"run_dir": str(folder)})
+    result = train(config, resume=(folder / "last.pth").exists())
+    if result.stopped_by:
+        return None
+    row, judged = result.history[-1], folder / "evaluation.json"
+    if judged.exists():  # the last epoch in fp32, on the test set
+        row |= {name: json.loads(judged.read_text())[name] for name in ("split", "loss", "top1", "top5")}
+    figures = {name: row[name] for name in ("split", "top1", "top5", "loss", "train_loss", "train_top1")}
+    seconds = sum(epoch["train_seconds"] for epoch in result.history)
+    return figures | {"train_seconds": seconds, "settings": config.flat(), "threads": torch.get_num_threads()}
+
+
+def table(study: dict[str, Any], results: dict[tuple[str, int], dict[str, Any]]) -> str:
+    """A line a run: n, mean and standard deviation of top-1, and of its difference to the first run, seed by seed."""
+    first = next(iter(study["runs"]))
+    lines = [f"{'run':<28}{'n':>3}{'top-1':>9}{'sd':>7}{'difference':>13}{'sd':>7}{'train loss':>12}{'minutes':>9}"]
+    for name in study["runs"]:
+        mine = {seed: result for (run, seed), result in results.items() if run == name}
+        if not mine:
+            continue
+        top1 = [100 * result["top1"] for result in mine.values()]
+        apart = [100 * (mine[s]["top1"] - results[first, s]["top1"]) for s in mine if (first, s) in results]
+        told = f"{name:<28}{len(top1):>3}{statistics.mean(top1):>9.2f}{spread(top1):>7}"
+        told += f"{statistics.mean(apart):>+13.2f}{spread(apart):>7}" if apart and name != first else " " * 20
+        loss = statistics.mean(result["train_loss"] for result in mine.values())
+        minutes = statistics.mean(result["train_seconds"] for result in mine.values()) / 60
+        lines.append(f"{told}{loss:>12.3f}{minutes:>9.1f}")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Their standard deviation, where there are two or more."""
+    return f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
+
+
+def main() -> None:
+    """Do what is not done yet, with a table after each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--device", default="auto")
+    words = parser.parse_args()
+    study = json.loads(words.study.read_text())
+    words.out.mkdir(parents=True, exist_ok=True)
+    if study["settings"].get("val_fraction"):
+        Run.conclude = lambda _run: None  # which would look at the test set
+
+    began, results, left = time.monotonic(), {}, []
+    for seed in study["seeds"]:
+        for name, settings in study["runs"].items():
+            kept = words.out / f"{name}_seed{seed}.json"
+            if not kept.exists() and time.monotonic() - began < 60 * words.minutes:
+                shared = {"device": words.device, "data_dir": words.data_dir, "seed": seed} | study["settings"]
+                result = run_one(shared | settings, words.out / "runs" / f"{name}_seed{seed}")
+                if result is None:
+                    return
+                kept.write_text(json.dumps(result | {"circumstances": circumstances()}, indent=2) + "\n")
+            if kept.exists():
+                results[name, seed] = json.loads(kept.read_text())
+                print(f"\n{table(study, results)}\n", flush=True)
+            else:
+                left.append(kept.stem)
+    print(f"Left for the next call: {', '.join(left) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Sharpness-aware minimisation: the gradient is taken where the loss nearby is highest, and used where we are."""
+
+# pyright: reportPrivateImportUsage=false
+# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def climbed(model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, friendly: float) -> Iterator[None]:
+    """Inside, the weights are moved by `rho` along their gradients; after it, they and the model's running statistics
+    are as before, and whatever gradients were taken inside stay.
+
+    Foret et al. 2021, https://arxiv.org/abs/2010.01412. With `friendly` above 0, in [0, 1), the direction is the
+    gradient less its running mean, which keeps that share of itself in a step (Li et al. 2024,
+    https://arxiv.org/abs/2403.12350, with their sigma of 1); the mean is part of the optimizer's state.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+    moved = [*(weight.detach() for weight in weights), *model.buffers()]
+    before = [tensor.clone() for tensor in moved]
+    with torch.no_grad():
+        direction = [weight.grad for weight in weights if weight.grad is not None]
+        if friendly:
+            means = []
+            for weight in weights:
+                means.append(optimizer.state[weight].setdefault("gradient_mean", torch.zeros_like(weight)))
+            torch._foreach_lerp_(means, direction, 1 - friendly)
+            direction = torch._foreach_sub(direction, means)
+        length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
+        torch._foreach_add_(weights, torch._foreach_mul(direction, rho / (length + 1e-12)))
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(moved, before)
