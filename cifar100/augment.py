@@ -180,9 +180,10 @@ def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
 
 def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
     """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
+    # As TrivialAugment's authors have it: after the crop, autocontrast and equalize would look at its black border.
+    images = policy.apply(images, draws.ops, draws.levels, config.policy)
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
-    images = policy.apply(images, draws.ops, draws.levels, config.policy)
     normalized = normalize(images, config.mean, config.std)
     images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
     return erase(images, draws.erased) if config.erase_probability > 0 else images
@@ -206,12 +207,12 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         ),
     ]
     return [
+        *policies[config.policy],
         ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
         (
             "Random horizontal flip",
             "every other epoch" if config.alternating_flip else f"p = {config.flip_probability}",
         ),
-        *policies[config.policy],
         ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
         ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
         *([("Random erasing", erasing)] if config.erase_probability else []),

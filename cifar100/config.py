@@ -75,7 +75,7 @@ class AugmentConfig(Section):
     """Chance that an image gets such a hole."""
 
     policy: PolicyName = "none"
-    """What else happens to an image before it is normalised: one of fourteen operations on its shape and colours, of a
+    """What else happens to an image, before the crop: one of fourteen operations on its shape and colours, of a
     random strength ("trivial": TrivialAugment, https://arxiv.org/abs/2103.10158), or some of one strength ("rand")."""
 
     rand_ops: int = 2
