@@ -1,10 +1,11 @@
 """How fast the two augmentation pipelines are: the batched ops on the device, and albumentations in 0, 1, 2 processes.
 
     python benchmarks/augmentation.py --data-dir DIR
+    python benchmarks/augmentation.py --data-dir DIR --policies     the batched ops alone, with and without policies
 
 Once alone, as images a second that a loader gives to one who only asks for more; and once before the training step of
 the baseline. The variants take turns, so that the machine's moods fall on all. Writes
-benchmarks/results/augmentation.json.
+benchmarks/results/augmentation.json, or augmentation_policies.json.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "albumentations, 2 workers": {"pipeline": "albumentations", "num_workers": 2},
 }
 
+POLICIES: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "random erasing, p = 1": {"erase_probability": 1.0},
+    "TrivialAugment": {"policy": "trivial"},
+    "RandAugment, 1 operation": {"policy": "rand", "rand_ops": 1},
+    "RandAugment, 2 operations": {"policy": "rand"},
+}
+
 
 def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
     """Of each variant, all figures in the order of the rounds, and their median."""
@@ -71,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--policies", action="store_true")
     args = parser.parse_args()
 
     others = round(os.getloadavg()[0], 1)
@@ -78,24 +88,25 @@ def main() -> None:
     assert dataset.is_verified, dataset
     with ExitStack() as stack:
         loaders = {}
-        for name, settings in VARIANTS.items():
+        for name, settings in (POLICIES if args.policies else VARIANTS).items():
             loaders[name] = train_loader(dataset, Config().replace(**settings), compute.device)
             stack.enter_context(closing(loaders[name]))
-        step = training_step(compute)
+        step = None if args.policies else training_step(compute)
         alone, training = [], []
         for number in range(args.rounds):
             alone.append({name: images_per_second(loader, 3) for name, loader in loaders.items()})
-            training.append({name: trained_per_second(loader, step, number) for name, loader in loaders.items()})
-            print(alone[-1], training[-1], flush=True)
+            if step:
+                training.append({name: trained_per_second(loader, step, number) for name, loader in loaders.items()})
+            print(alone[-1], training[-1:], flush=True)
 
     libraries = {"albumentations": albumentations.__version__, "opencv": cv2.__version__}
     settings = {"compute": str(compute), "batch_size": Config().optim.batch_size, "load_before": others}
     result = {
         "images_per_second": summary(alone),
-        "training_images_per_second": summary(training),
+        "training_images_per_second": summary(training) if training else None,
         "circumstances": circumstances() | libraries | settings,
     }
-    (RESULTS / "augmentation.json").write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / f"augmentation{'_policies' * args.policies}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 

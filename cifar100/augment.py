@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cifar100 import policy
 from cifar100.config import AugmentConfig
 
 
@@ -30,6 +31,9 @@ class Draws:
     cut: Tensor  # bool [N]
     cut_top: Tensor  # int64 [N], in 0..S-cutout_size: the hole lies wholly inside
     cut_left: Tensor  # int64 [N], likewise
+    ops: Tensor  # int64 [N, K]: the policy's operations, as in `policy.Op`; K is 0 without one
+    levels: Tensor  # int64 [N, K], in -30..30: how strong each is, and which way it goes
+    erased: Tensor  # int64 [N, 4]: top, left, bottom, right of random erasing's rectangle, in 0..S; all 0 where none
     share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
     box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
 
@@ -53,6 +57,7 @@ def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size
         return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
 
     order, crop, cutout = rng("order").permutation(count), rng("crop"), rng("cutout")
+    ops, levels = policy.draw(config, rng("policy"), count)
     last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
     flipped = rng("flip").random(count) < config.flip_probability
     if config.alternating_flip and config.flip_probability > 0:
@@ -66,8 +71,23 @@ def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size
         cut=torch.from_numpy((cutout.random(count) < config.cutout_probability) & (config.cutout_size > 0)),
         cut_top=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
         cut_left=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
+        ops=ops,
+        levels=levels,
+        erased=_draw_erased(config, rng("erase"), count, size),
         **_draw_mixing(config, rng("mixing"), count, size),
     )
+
+
+def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> Tensor:
+    """`erased`: any share of the area, from 2 to 33 %, is as likely as another, any aspect, up to 3.3, as its inverse.
+
+    These are torchvision's ranges; the paper's share reaches 40 %. A side is at most the image's.
+    """
+    hit = rng.random(count) < config.erase_probability
+    area, aspect = size * size * rng.uniform(0.02, 0.33, count), np.exp(rng.uniform(np.log(0.3), -np.log(0.3), count))
+    sides = np.sqrt([area * aspect, area / aspect]).T.round().clip(1, size).astype(np.int64)  # height, width
+    corner = rng.integers(0, size - sides, endpoint=True)
+    return torch.from_numpy(np.where(hit[:, None], np.concatenate([corner, corner + sides], axis=1), 0))
 
 
 def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
@@ -128,6 +148,18 @@ def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) ->
     return torch.where(hole, 0, images)  # masked_fill would give up channels_last
 
 
+def erase(images: Tensor, boxes: Tensor) -> Tensor:
+    """Normalised [B, 3, S, S] -> the same: the box of each image, int64 [B, 4] of top, left, bottom, right, is 0.
+
+    Random erasing, Zhong et al. 2020, https://arxiv.org/abs/1708.04896. Theirs is filled with noise for preference; the
+    mean colour, which they tried too, is that of cutout's hole, and needs no draw for each pixel of an epoch.
+    """
+    reach = torch.arange(images.shape[2], device=images.device)
+    top, left, bottom, right = boxes[:, :, None].unbind(1)  # [B, 1] each
+    in_rows, in_columns = (reach >= top) & (reach < bottom), (reach >= left) & (reach < right)  # [B, S]
+    return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], 0, images)
+
+
 def scale(images: Tensor, size: int) -> Tensor:
     """[B, 3, S, S] -> [B, 3, size, size], bilinear, antialiased; as it is where it has that size."""
     if images.shape[2] == size:
@@ -148,15 +180,25 @@ def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
 
 def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
     """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
+    # As TrivialAugment's authors have it: after the crop, autocontrast and equalize would look at its black border.
+    images = policy.apply(images, draws.ops, draws.levels, config.policy)
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
     normalized = normalize(images, config.mean, config.std)
-    return cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+    images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+    return erase(images, draws.erased) if config.erase_probability > 0 else images
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:
     """(transform, what it does with which parameters), in the order of application."""
     padding, hole = config.crop_padding, config.cutout_size
+    several = f"{config.rand_ops} of them an image, each of magnitude {config.rand_magnitude} of 30"
+    policies = {
+        "none": [],
+        "trivial": [("TrivialAugment", "one of 14 operations on shape and colours, of a random magnitude")],
+        "rand": [("RandAugment", f"14 operations on shape and colours: {several}")],
+    }
+    erasing = f"a rectangle of 2 to 33 % of the area, filled with the mean; p = {config.erase_probability}"
     mixing = [
         ("Mixup", f"beta({config.mixup_alpha}) of the next image; p = {config.mixup_probability}"),
         (
@@ -165,6 +207,7 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         ),
     ]
     return [
+        *policies[config.policy],
         ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
         (
             "Random horizontal flip",
@@ -172,5 +215,6 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         ),
         ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
         ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
+        *([("Random erasing", erasing)] if config.erase_probability else []),
         *(mixing if config.mixes else []),
     ]

@@ -19,6 +19,7 @@ PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 OptimizerName = Literal["sgd", "muon"]
 ScheduleName = Literal["cosine", "linear"]
 PipelineName = Literal["batched", "albumentations"]
+PolicyName = Literal["none", "trivial", "rand"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU where there is one and `device` is "auto"."""
@@ -73,6 +74,19 @@ class AugmentConfig(Section):
     cutout_probability: float = 0.5
     """Chance that an image gets such a hole."""
 
+    policy: PolicyName = "none"
+    """What else happens to an image, before the crop: one of fourteen operations on its shape and colours, of a
+    random strength ("trivial": TrivialAugment, https://arxiv.org/abs/2103.10158), or some of one strength ("rand")."""
+
+    rand_ops: int = 2
+    """Operations an image with RandAugment (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719)."""
+
+    rand_magnitude: int = 9
+    """Their strength, in 0..30."""
+
+    erase_probability: float = 0.0
+    """Chance that a rectangle of 2 to 33 % of an image gets the mean colour (random erasing, Zhong et al. 2020)."""
+
     mixup_probability: float = 0.0
     """Chance that an image is blended with another one, and its label so too (Zhang et al. 2018)."""
 
@@ -103,14 +117,20 @@ class AugmentConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(0, "crop_padding", "cutout_size")
+        self.at_least(1, "rand_ops")
+        check(0 <= self.rand_magnitude <= 30, f"--rand-magnitude is {self.rand_magnitude}; it must lie in 0..30.")
         self.probabilities("flip_probability", "cutout_probability", "mixup_probability", "cutmix_probability")
+        self.probabilities("erase_probability")
         self.above_0("mixup_alpha", "cutmix_alpha")
         mixed = self.mixup_probability + self.cutmix_probability
         check(mixed <= 1, f"--mixup-probability and --cutmix-probability make {mixed:g} together; 1 is the most.")
         small = min(self.train_sizes, default=8) < 8
         check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
-        apart = self.alternating_flip and self.pipeline != "batched"
-        check(not apart, "--alternating-flip is of --pipeline batched; leave one of the two out.")
+        ours = {"alternating-flip": self.alternating_flip, "policy": self.policy != "none"}
+        ours["erase-probability"] = self.erase_probability > 0
+        for name, asked in ours.items():
+            apart = asked and self.pipeline != "batched"
+            check(not apart, f"--{name} is of --pipeline batched; leave one of the two out.")
         check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
 
     @property

@@ -28,6 +28,7 @@ FLOORS = [
     {
         "dataset",
         "augment",
+        "policy",
         "mixing",
         "albumentations_pipeline",
         "images",

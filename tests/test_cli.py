@@ -26,16 +26,9 @@ RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--comp
 RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
 RUN += ["--report", "--tensorboard"]
 AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
-AUGMENT += [
-    "--mixup-probability",
-    "--mixup-alpha",
-    "--cutmix-probability",
-    "--cutmix-alpha",
-    "--train-sizes",
-    "--mean",
-    "--std",
-    "--pipeline",
-]
+AUGMENT += ["--policy", "--rand-ops", "--rand-magnitude", "--erase-probability"]
+AUGMENT += ["--mixup-probability", "--mixup-alpha", "--cutmix-probability", "--cutmix-alpha"]
+AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
 MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
