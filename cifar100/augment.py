@@ -154,10 +154,15 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
     Random erasing, Zhong et al. 2020, https://arxiv.org/abs/1708.04896. Theirs is filled with noise for preference; the
     mean colour, which they tried too, is that of cutout's hole, and needs no draw for each pixel of an epoch.
     """
-    reach = torch.arange(images.shape[2], device=images.device)
+    return torch.where(inside(boxes, images.shape[2]), 0, images)
+
+
+def inside(boxes: Tensor, size: int) -> Tensor:
+    """int64 [B, 4] of top, left, bottom, right -> bool [B, 1, size, size]: which pixels lie in the image's box."""
+    reach = torch.arange(size, device=boxes.device)
     top, left, bottom, right = boxes[:, :, None].unbind(1)  # [B, 1] each
-    in_rows, in_columns = (reach >= top) & (reach < bottom), (reach >= left) & (reach < right)  # [B, S]
-    return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], 0, images)
+    in_rows, in_columns = (reach >= top) & (reach < bottom), (reach >= left) & (reach < right)  # [B, size]
+    return in_rows[:, None, :, None] & in_columns[:, None, None, :]
 
 
 def scale(images: Tensor, size: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar100.augment import Draws
+from cifar100.augment import Draws, inside
 
 
 def mixup(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
@@ -25,11 +25,7 @@ def cutmix(images: Tensor, others: Tensor, box: Tensor) -> Tensor:
 
     Yun et al. 2019, https://arxiv.org/abs/1905.04899.
     """
-    reach = torch.arange(images.shape[2], device=images.device)
-    top, left, bottom, right = (side[:, None] for side in box.unbind(1))
-    in_rows = (reach >= top) & (reach < bottom)  # [B, S]
-    in_columns = (reach >= left) & (reach < right)
-    return torch.where(in_rows[:, None, :, None] & in_columns[:, None, None, :], others, images)
+    return torch.where(inside(box, images.shape[2]), others, images)
 
 
 def mix(images: Tensor, labels: Tensor, draws: Draws, num_classes: int) -> tuple[Tensor, Tensor]:
