@@ -16,6 +16,7 @@ import numpy as np
 from cifar100.calibration import Calibration, Selective
 from cifar100.checkpoint import Checkpoint, versions
 from cifar100.config import Config
+from cifar100.corruptions import FAMILIES, KINDS
 from cifar100.dataset import Dataset
 from cifar100.device import Compute
 from cifar100.evaluate import Evaluation
@@ -71,9 +72,9 @@ def percent(share: float, digits: int = 2) -> str:
 
 def lead(subject: Subject) -> str:
     """What this is, in one line."""
-    kept = f", kept as {subject.checkpoint.chosen_on}" if subject.checkpoint.chosen_on else ""
-    recipe = f", recipe {subject.checkpoint.recipe}" if subject.checkpoint.recipe else ""
-    return f"{subject.name}{recipe}{kept}"
+    recipe, kept = subject.checkpoint.recipe, subject.checkpoint.chosen_on
+    parts = [subject.name, *([f"recipe {recipe}"] if recipe else []), *([f"kept as {kept}"] if kept else [])]
+    return " · ".join(parts)
 
 
 def notes(subject: Subject) -> list[str]:
@@ -95,7 +96,7 @@ def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, e
     """The headline figures."""
     evaluation = subject.evaluation
     low, high = interval(evaluation.top1, evaluation.images)
-    about = f"{evaluation.images:,} {evaluation.split} images; 95 % interval {100 * low:.1f}–{percent(high, 1)}"
+    about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {100 * low:.1f}–{percent(high, 1)}"
     found = [{"name": "top-1 accuracy", "value": percent(evaluation.top1), "about": about}]
     if len(subject.dataset.classes) > 5:
         found.append({"name": "top-5 accuracy", "value": percent(evaluation.top5), "about": "among the five likeliest"})
@@ -130,8 +131,9 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     changed = differing(checkpoint)
     if changed:
         rows.append(("differs from the baseline", changed))
-    if checkpoint.history or checkpoint.compute:
-        rows.append(("training", training(checkpoint)))
+    told = training(checkpoint)
+    if told:
+        rows.append(("training", told))
     speed = f"{evaluation.images_per_second:,.0f} images/s, {evaluation.seconds:.1f} s"
     rows.append(("evaluation", f"{evaluation.compute}; {speed}; {machine()}"))
     for when, found in (("versions in training", checkpoint.versions), ("versions here", versions())):
@@ -140,9 +142,9 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
 
 
 def training(checkpoint: Checkpoint) -> str:
-    """How long it was trained, how, and on what."""
+    """How long it was trained, how, and on what; "" where nothing of that is known."""
     words = []
-    epochs, seconds = column(checkpoint.history, "elapsed_seconds")
+    epochs, seconds = column(checkpoint.history or [checkpoint.metrics], "elapsed_seconds")
     if len(epochs):
         planned = checkpoint.config.get("epochs")
         words.append(f"{epochs[-1]:.0f} epochs" + (f" of {planned}" if planned not in (None, int(epochs[-1])) else ""))
@@ -252,12 +254,24 @@ def robustness_about(known: Robustness) -> str:
     errors, images = known.errors, int(known.identity["images"])
     done = errors[~np.isnan(errors)]
     so_far = "" if len(done) == errors.size else f" over the {len(done)} of {errors.size} cells that are known so far"
-    mean = f"The mean error is {percent(float(done.mean()))}{so_far}" if len(done) else "No cell is known yet"
-    made = "the files of CIFAR-100-C" if known.identity["source"] == "published" else "spoiled by cifar100"
+    mean = f"The mean corruption error is {percent(float(done.mean()))}{so_far}" if len(done) else "No cell is known"
+    published = known.identity["source"] == "published"
+    made = "the files of CIFAR-100-C" if published else f"spoiled by cifar100, seed {known.identity['seed']}"
+    low, high = interval(0.5, images)
     return (
-        f"{mean}, {percent(1 - known.clean['top1'])} on the same images unspoiled: {images:,} test images, {made}, "
-        "fifteen kinds of corruption at five severities (Hendrycks & Dietterich 2019). Numbers are errors in per cent."
+        f"{mean}; on the same images unspoiled it is {percent(1 - known.clean['top1'])}. {images:,} test images, "
+        f"{made}, in {known.identity['precision']}: fifteen kinds of corruption at five severities (Hendrycks & "
+        "Dietterich 2019), not divided by another network's errors. Numbers are errors in per cent; one of 50 has a "
+        f"95\N{NO-BREAK SPACE}% interval of {100 * low:.0f} to {percent(high, 0)}."
     )
+
+
+def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]]]:
+    """By family and kind of corruption, the errors at the five severities and their mean: shares in 0..1, None where
+    a cell has not been evaluated."""
+    errors = dict(zip(KINDS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
+    shares = {kind: [None if np.isnan(error) else error for error in row] for kind, row in errors.items()}
+    return {family: {kind: shares[kind] for kind in kinds} for family, kinds in FAMILIES.items()}
 
 
 def coverage_rows(curve: Selective) -> list[dict[str, float]]:
@@ -269,8 +283,8 @@ def coverage_rows(curve: Selective) -> list[dict[str, float]]:
 def pair_about(one: str, other: str, there: int, back: int) -> str:
     """How often two classes are taken for one another."""
     one, other = pretty(one), pretty(other)
-    other_way = f"; {back:,} of {other} were called {one}" if back else ""
-    return f"{there:,} of {one} were called {other}{other_way}."
+    other_way = f"; {back:,} of {other} called {one}" if back else ""
+    return f"{there:,} images of {one} called {other}{other_way}."
 
 
 def cards(
