@@ -90,9 +90,11 @@ class _Desk:
         return self._in_time(lambda: self.recognizer(Path(path).name, _read(path), top_k=top_k))
 
     def _in_time(self, work: Callable[[], Result], pictures: int = 1) -> Result:
+        answer = self.workers.submit(work)
         try:
-            return self.workers.submit(work).result(SECONDS * (1 + pictures / 10))
+            return answer.result(SECONDS * (1 + pictures / 10))
         except TimeoutError:
+            answer.cancel()  # where it has not begun: nobody waits for it any more
             raise UserError("That took too long, and was given up; send a smaller picture, or try again.") from None
 
 
@@ -103,7 +105,7 @@ def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr
     with gr.Blocks(
         title="CIFAR-100: what is in a picture?", analytics_enabled=False, delete_cache=(20, keep_seconds)
     ) as page:
-        gr.HTML(_HEAD.format(count=len(model.classes)), elem_classes=["cifar", "page-head"])
+        gr.HTML(_HEAD.format(count=len(model.classes)), elem_classes=["cifar", "page-head"], padding=False)
         with gr.Tabs():
             with gr.Tab("Picture"), gr.Row():
                 with gr.Column(min_width=300):
@@ -132,9 +134,9 @@ def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr
                 )
                 all_shown = _live("answers")
             with gr.Tab("Model"):
-                gr.HTML(markup.about_model(model), elem_classes="cifar")
+                gr.HTML(markup.about_model(model), elem_classes="cifar", padding=False)
             with gr.Tab("Classes"):
-                gr.HTML(markup.classes(model), elem_classes="cifar")
+                gr.HTML(markup.classes(model), elem_classes="cifar", padding=False)
             with gr.Tab("API"):
                 gr.Markdown(_API)
                 sent = _takes_files(gr.Image(type="filepath", visible=False, label="image"))
@@ -258,6 +260,7 @@ def _live(name: str) -> gr.HTML:
         markup.NOTHING,
         elem_id=name,
         elem_classes="cifar",
+        padding=False,
         js_on_load="element.setAttribute('aria-live', 'polite');",
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +23,7 @@ from cifar100.journal import duration
 from cifar100.report.curves import History, column
 from cifar100.report.findings import interval
 from cifar100.report.style import pretty, thumbnail
+from cifar100.text import placeless, trained_on
 
 if TYPE_CHECKING:
     from cifar100.robustness import Robustness
@@ -123,7 +123,7 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     rows = [
         ("evaluated on", f"{evaluation.images:,} {evaluation.split} images, single view, {size}×{size} pixels"),
         ("dataset", placeless(str(subject.dataset))),
-        ("trained on", placeless(checkpoint.dataset)),
+        ("trained on", trained_on(checkpoint.dataset)),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:
@@ -163,11 +163,6 @@ def long(seconds: float) -> str:
         if seconds < 7200
         else (f"{seconds / 3600:.1f} hours")
     )
-
-
-def placeless(dataset: str) -> str:
-    """The words for a dataset without the folder that it was read from: a page is passed on, folders are not."""
-    return re.sub(r"( test images) from .*", r"\1", dataset, flags=re.DOTALL)
 
 
 def differing(checkpoint: Checkpoint) -> str:
