@@ -105,7 +105,7 @@ def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr
     with gr.Blocks(
         title="CIFAR-100: what is in a picture?", analytics_enabled=False, delete_cache=(20, keep_seconds)
     ) as page:
-        gr.HTML(_HEAD.format(count=len(model.classes)), elem_classes=["cifar", "page-head"], padding=False)
+        gr.HTML(_HEAD.format(count=len(model.classes)), elem_classes=["cifar", "page-head"])
         with gr.Tabs():
             with gr.Tab("Picture"), gr.Row():
                 with gr.Column(min_width=300):
@@ -134,9 +134,9 @@ def build(model: Model, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr
                 )
                 all_shown = _live("answers")
             with gr.Tab("Model"):
-                gr.HTML(markup.about_model(model), elem_classes="cifar", padding=False)
+                gr.HTML(markup.about_model(model), elem_classes="cifar")
             with gr.Tab("Classes"):
-                gr.HTML(markup.classes(model), elem_classes="cifar", padding=False)
+                gr.HTML(markup.classes(model), elem_classes="cifar")
             with gr.Tab("API"):
                 gr.Markdown(_API)
                 sent = _takes_files(gr.Image(type="filepath", visible=False, label="image"))
@@ -260,7 +260,6 @@ def _live(name: str) -> gr.HTML:
         markup.NOTHING,
         elem_id=name,
         elem_classes="cifar",
-        padding=False,
         js_on_load="element.setAttribute('aria-live', 'polite');",
     )
 

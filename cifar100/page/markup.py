@@ -208,5 +208,5 @@ new MutationObserver(() => document.querySelectorAll('#examples img[alt=""]').fo
   image.alt = "Example: " + decodeURIComponent(image.src).split("/").pop().replace(/[.].*/, "");
 })).observe(document, { childList: true, subtree: true });
 </script>"""
-"""Takes a picture that is pasted anywhere on the page (gradio has a button for it alone), and names the example pictures,
-which gradio leaves without, for those who do not see them."""
+"""Takes a picture that is pasted anywhere on the page (gradio has a button for it alone), and names the example
+pictures, which gradio leaves without, for those who do not see them."""

@@ -15,7 +15,6 @@ import numpy as np
 from cifar100.calibration import Calibration, Selective
 from cifar100.checkpoint import Checkpoint, versions
 from cifar100.config import Config
-from cifar100.corruptions import FAMILIES, KINDS
 from cifar100.dataset import Dataset
 from cifar100.device import Compute
 from cifar100.evaluate import Evaluation
@@ -96,7 +95,8 @@ def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, e
     """The headline figures."""
     evaluation = subject.evaluation
     low, high = interval(evaluation.top1, evaluation.images)
-    about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {100 * low:.1f}–{percent(high, 1)}"
+    between = f"{100 * low:.1f}–{percent(high, 1)}"
+    about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {between}"
     found = [{"name": "top-1 accuracy", "value": percent(evaluation.top1), "about": about}]
     if len(subject.dataset.classes) > 5:
         found.append({"name": "top-5 accuracy", "value": percent(evaluation.top5), "about": "among the five likeliest"})
@@ -264,6 +264,8 @@ def robustness_about(known: Robustness) -> str:
 def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]]]:
     """By family and kind of corruption, the errors at the five severities and their mean: shares in 0..1, None where
     a cell has not been evaluated."""
+    from cifar100.corruptions import FAMILIES, KINDS
+
     errors = dict(zip(KINDS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
     shares = {kind: [None if np.isnan(error) else error for error in row] for kind, row in errors.items()}
     return {family: {kind: shares[kind] for kind in kinds} for family, kinds in FAMILIES.items()}

@@ -9,7 +9,6 @@ import numpy as np
 
 from cifar100 import metrics
 from cifar100.calibration import Reliability, Selective
-from cifar100.corruptions import KINDS, SEVERITIES
 from cifar100.dataset import Dataset
 from cifar100.evaluate import Evaluation
 from cifar100.report.findings import superclass_order
@@ -171,6 +170,8 @@ def coverage_figure(before: Selective, after: Selective | None = None) -> Figure
 def corruption_figure(known: Robustness) -> Figure:
     """The error for each kind of corruption and severity, and their mean, in per cent, the more orange the more."""
     from matplotlib.colors import to_rgb
+
+    from cifar100.corruptions import KINDS, SEVERITIES
 
     errors = np.column_stack([known.errors, known.errors.mean(axis=1)])
     figure = new_figure(7.2, 5.2)
