@@ -128,7 +128,8 @@ body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper)
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
 h2 { margin: 2rem 0 .3rem; } p { max-width: 46rem; color: var(--soft); }
 table { border-collapse: collapse; font-size: .9rem; margin: 0 0 1rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; vertical-align: bottom; padding: .25rem 0 .25rem 1rem; border-bottom: 1px solid var(--line); }
+th, td { text-align: right; vertical-align: bottom; padding: .25rem 0 .25rem 1rem;
+  border-bottom: 1px solid var(--line); }
 th { font-weight: 400; color: var(--soft); } th:first-child { text-align: left; padding-left: 0; }
 td { white-space: nowrap; }
 img { image-rendering: pixelated; display: block; max-width: 100%; }
