@@ -257,6 +257,14 @@ KINDS: dict[str, tuple[Kind, list[tuple[Any, ...]]]] = {
     "jpeg_compression": (jpeg_compression, [(80,), (65,), (58,), (50,), (40,)]),
 }
 
+FAMILIES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+"""The kinds, in the order of KINDS."""
+
 
 @torch.no_grad()
 def corrupt(images: Tensor, kind: str, severity: int, *, numbers: Sequence[int], seed: int = 0) -> Tensor:

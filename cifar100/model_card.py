@@ -7,14 +7,14 @@ import json
 import re
 
 from cifar100.checkpoint import Checkpoint
-from cifar100.text import printable
+from cifar100.text import printable, trained_on
 
 HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
 
 
 def model_card(checkpoint: Checkpoint, repository: str) -> str:
     """Markdown with a front matter as the Hugging Face hub reads it."""
-    dataset = checkpoint.dataset.partition(" from ")[0]
+    dataset = trained_on(checkpoint.dataset)
     lines = [
         "---",
         *_front_matter(checkpoint, repository),

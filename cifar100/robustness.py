@@ -44,6 +44,7 @@ from cifar100.device import Compute
 from cifar100.errors import UserError
 from cifar100.evaluate import BATCH_SIZE, forward_all
 from cifar100.files import replace_file
+from cifar100.hub import is_hub_address
 from cifar100.journal import duration
 from cifar100.stopwatch import Stopwatch
 from cifar100.text import printable
@@ -119,8 +120,9 @@ def digest(weights: dict[str, Tensor]) -> str:
 
 
 def results_path(weights: Path) -> Path:
-    """Where the results for a file of weights are kept."""
-    return weights.with_name("corruptions.json")
+    """Where the results for some weights are kept: beside them, or in the working directory where they are no file of
+    the user's ("pretrained", or on the hub)."""
+    return Path("corruptions.json") if is_hub_address(weights) else weights.with_name("corruptions.json")
 
 
 def read_results(weights: Path, checkpoint: Checkpoint) -> list[Robustness]:

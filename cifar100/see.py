@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.text import printable, trained_on
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
@@ -95,10 +95,13 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
     superclass_of = {
         name: names[place] for name, place in zip(facts["classes"], facts["superclass_of"], strict=bool(names))
     }
+    temperature, origin = facts["calibration"].get("temperature", 1.0), facts["calibration"].get("origin", "")
+    calibrated = f"logits divided by {temperature:.3g}; {origin}" if origin else "as they come, not calibrated"
     about = {
         "network": network,
-        "trained on": facts["dataset"] or "images that the file does not name",
+        "trained on": trained_on(facts["dataset"]) or "images that the file does not name",
         "kept as": facts["chosen_on"] or "it was given",
+        "probabilities": calibrated,
         "computes on": computes_on,
     }
     return Model(
@@ -106,7 +109,7 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
         tuple(facts["classes"]),
         superclass_of,
         facts["image_size"],
-        facts["calibration"].get("temperature", 1.0),
+        temperature,
         facts["evaluation"],
         about,
     )

@@ -27,7 +27,7 @@ from cifar100.config import RunConfig
 from cifar100.errors import UserError
 from cifar100.files import replace_file
 from cifar100.hub import is_hub_address, pull
-from cifar100.text import printable
+from cifar100.text import placeless, printable
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "resnet18.safetensors"
 """What the name "pretrained" stands for; its card is the README.md beside it."""
@@ -70,7 +70,7 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     content = save(tensors)
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
     said |= {item.name: getattr(checkpoint, item.name) for item in fields(Checkpoint) if item.name not in OF_TRAINING}
-    said["dataset"] = checkpoint.dataset.partition(" from ")[0]  # where they lay is nobody else's matter
+    said["dataset"] = placeless(checkpoint.dataset)
     machines_own = {item.name for item in fields(RunConfig)}
     said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
     replace_file(path, content)

@@ -126,7 +126,12 @@ def test_the_page_and_the_text(dataset: Dataset, tmp_path: Path) -> None:
     assert "<b>bee</b>" not in page
     assert "&lt;b&gt;bee" in page
     assert page.count("<figure>") == 7
-    assert "http" not in page.replace("data:image", ""), "it opens offline"
+    assert "http://" not in page, "it opens offline"
+    assert "https://" not in page
+    assert "default-src 'none'" in page
+    assert str(tmp_path) not in page
+    assert "6 (15.00\xa0%) with these or nearly" in page
+    assert page.index("the same pixels</th><td>") < page.index("nearly the same</th><td>")
 
 
 def test_the_commands(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
@@ -17,16 +18,18 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect, sync_playwright
 from test_page import sure_checkpoint
 
+from cifar100.page import app
 from cifar100.page.app import serving
 from cifar100.page.examples import example_files
 from cifar100.page.recognizer import MOST_PICTURES
-from cifar100.see import open_model
+from cifar100.see import Model, open_model
 
 pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
+ARGUMENTS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PATIENCE = 60_000  # ms: of a machine that does other work
 
 
@@ -67,7 +70,7 @@ def page(address: str) -> Iterator[Page]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page()
+        page = browser.new_page(permissions=["camera", "clipboard-read", "clipboard-write"])
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
         page.route("**/*", watch)
@@ -237,3 +240,94 @@ def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
         assert folder.is_dir()
     assert not folder.exists()
     os.environ["GRADIO_TEMP_DIR"] = before
+
+
+# Where it does not come from a file, and where it is too much
+
+
+def test_from_the_camera(page: Page) -> None:
+    """The browser's own made-up camera."""
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_label("capture photo").click()
+    expect(page.locator("#answer ol.bars li")).to_have_count(5)
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_from_the_clipboard(page: Page, by_key: bool) -> None:
+    page.evaluate(
+        """async () => {
+            const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+            canvas.width = canvas.height = 64;
+            pen.fillStyle = "orange";
+            pen.fillRect(0, 0, 64, 32);
+            const picture = await new Promise(done => canvas.toBlob(done, "image/png"));
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+        }"""
+    )
+    for number in range(2):  # and again, over the answer that is there
+        if by_key:
+            page.keyboard.press("Control+v")
+        else:
+            page.get_by_label("Paste from clipboard").click()
+        expect(page.locator("#answer ol.bars li")).to_have_count(5)
+        if number == 0:
+            page.get_by_label("Remove Image").click()
+            expect(page.locator("#answer")).to_contain_text("The answer appears here")
+
+
+@pytest.fixture
+def slow_model(tmp_path: Path) -> Model:
+    """Takes as many seconds for a picture as its attribute `seconds` says."""
+    sure_checkpoint().save(tmp_path / "model.pth")
+    model = open_model(tmp_path / "model.pth", device="cpu")
+    see = model.see
+
+    def slow(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(float(os.environ.get("TEST_SECONDS", "0")))
+        return see(pixels)
+
+    return dataclasses.replace(model, see=slow)
+
+
+def test_what_takes_too_long_is_given_up_and_the_page_lives_on(
+    slow_model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    monkeypatch.setattr(app, "SECONDS", 2.0)
+    with serving(slow_model) as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        photo = handle_file(str(photos / "photo.png"))
+        monkeypatch.setenv("TEST_SECONDS", "5")
+        with pytest.raises(AppError, match="took too long, and was given up"):
+            client.predict(photo, 3, api_name="/predict")
+        monkeypatch.setenv("TEST_SECONDS", "0")
+        monkeypatch.setattr(app, "SECONDS", 60.0)
+        assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3
+
+
+def test_more_visitors_than_may_wait_are_told_and_the_others_answered(
+    slow_model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradio_client import Client, handle_file
+
+    monkeypatch.setattr(app, "LONGEST_QUEUE", 3)
+    with serving(slow_model) as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        photo = handle_file(str(photos / "photo.png"))
+        monkeypatch.setenv("TEST_SECONDS", "1")
+        jobs = [client.submit(photo, 3, api_name="/predict") for _ in range(20)]
+        answered, told = 0, set()
+        for job in jobs:
+            try:
+                answered += len(job.result(timeout=120)["predictions"]) == 3
+            except Exception as error:
+                told.add(str(error))
+        assert answered >= 4, "those in work and those that waited"
+        assert answered < 20
+        assert told
+        assert all("queue is full" in text.lower() for text in told), told
+        monkeypatch.setenv("TEST_SECONDS", "0")
+        assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3

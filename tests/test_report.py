@@ -22,6 +22,7 @@ from cifar100.checkpoint import Checkpoint
 from cifar100.classes import SUPERCLASS_OF
 from cifar100.cli import main
 from cifar100.config import Config
+from cifar100.corruptions import FAMILIES, KINDS
 from cifar100.dataset import load_dataset
 from cifar100.device import choose_compute
 from cifar100.errors import UserError
@@ -39,6 +40,7 @@ from cifar100.report.findings import (
 from cifar100.report.make import carried_temperature, history_of, report
 from cifar100.report.style import pretty
 from cifar100.report.write import write_report
+from cifar100.robustness import CELLS, Robustness, digest, results_path
 
 PICTURES = {"classes", "confusion", "coverage", "curves", "reliability", "reliability_after", "superclass_confusion"}
 
@@ -191,6 +193,34 @@ def test_names_are_text_whatever_they_hold(page: Page) -> None:
     assert "\x1b" not in confusion
 
 
+def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    """All cells but one, each another error: in the page by kind, with the means of what is whole; as PNG; as JSON."""
+    path = tmp_path / "model.pth"
+    checkpoint.save(path)
+    assert list(KINDS) == [kind for kinds in FAMILIES.values() for kind in kinds]
+    figures = {"top5": 0.9, "loss": 1.0, "seconds": 1.0}
+    identity = dict.fromkeys(("weights", "dataset", "fingerprint"), "x") | {"image_size": 32, "precision": "fp32"}
+    identity |= {"sha256": digest(checkpoint.weights), "source": "computed", "images": 400, "seed": 7}
+    cells = {cell: {"top1": 0.99 - number / 100} | figures for number, cell in enumerate(CELLS)}
+    del cells["jpeg_compression", 5]
+    known = Robustness(identity, "cpu", {"top1": 0.75} | figures, cells)
+    kept = {"format": "cifar100-corruptions", "version": 1, "evaluations": [known.to_json()]}
+    results_path(path).write_text(json.dumps(kept))
+    made = report([path], data_dir=own_images, device="cpu")
+    page = read(made)
+    assert "robustness" in page.ids
+    assert "gaussian noise 1 2 3 4 5 3 shot noise 6 7 8 9 10 8 impulse" in page.words
+    assert "weather snow 36" in page.words
+    assert "jpeg compression 71 72 73 74 – –" in page.words
+    assert "over the 74 of 75 cells that are known so far; on the same images unspoiled it is 25.00 %" in page.words
+    assert "400 test images, spoiled by cifar100, seed 7, in fp32" in page.words
+    assert page.html.count("--e:") == 74 + 14
+    assert "--e:0.740" in page.html
+    with Image.open(made.parent / "corruptions.png") as picture:
+        assert min(picture.size) > 500
+    assert len(json.loads((made.parent / "report.json").read_text())["robustness"]["cells"]) == 74
+
+
 def test_what_the_run_did_after_a_best_checkpoint_is_drawn_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
     kept, path = tmp_path / "metrics.jsonl", tmp_path / "best_model.pth"
     assert history_of(path, checkpoint) == rows(3)
@@ -328,8 +358,8 @@ def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> N
     assert {path.stem for path in of_cifar100.parent.glob("*.png")} == PICTURES
     with Image.open(of_cifar100.parent / "confusion.png") as picture:
         assert min(picture.size) > 2000, "the names of a hundred classes must be readable"
-    (confusion,) = [svg for svg in page.svgs() if ">wardrobe<" in svg]
-    names = re.findall(r">([^<>]+)</text>", confusion)
+    names = re.findall(r"<li>([^<>]+)</li>", page.html.partition('class="heads"')[2])
+    assert names[:100] == names[100:200], "the names of the columns, and of the rows"
     assert [names.index(name) for name in ("beaver", "whale", "aquarium fish", "tractor")] == [0, 4, 5, 99]
     curves = [svg for svg in page.svgs() if "pale: train" in svg]
     assert len(curves) == 2
@@ -347,6 +377,21 @@ def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> N
 def test_made_up_images_say_so(tmp_path: Path) -> None:
     untrained().save(tmp_path / "model.pth")
     assert "These images are made up" in read(report([tmp_path / "model.pth"], dataset="synthetic", device="cpu")).text
+
+
+NAMES_OF_A_CELL = """([row, column]) => {
+    const matrix = document.querySelector('.matrix'), cells = matrix.querySelector('img').getBoundingClientRect();
+    const cell = cells.width / 100;
+    matrix.scrollTo(column * cell - 40, row * cell - 40);
+    const moved = matrix.querySelector('img').getBoundingClientRect();
+    const x = moved.left + (column + .5) * cell, y = moved.top + (row + .5) * cell;
+    const box = matrix.getBoundingClientRect();
+    const name = (list, at) => [...matrix.querySelectorAll(list + ' li')].find(li => {
+        const r = li.getBoundingClientRect();
+        return at(r) && r.left >= box.left && r.top >= box.top && r.right <= box.right && r.bottom <= box.bottom;
+    })?.textContent;
+    return [name('.sides', r => r.top <= y && y <= r.bottom), name('.heads', r => r.left <= x && x <= r.right)];
+}"""
 
 
 @pytest.mark.slow
@@ -384,6 +429,8 @@ def test_in_a_browser(of_cifar100: Path) -> None:
                 backgrounds.add((scheme, view.evaluate("getComputedStyle(document.body).backgroundColor")))
                 view.check("#zoom")
                 assert view.evaluate("document.querySelector('.matrix img').clientWidth") >= 2000
+                seen = view.evaluate(NAMES_OF_A_CELL, [57, 83])
+                assert seen == ["chimpanzee", "shrew"], "however far one scrolls, names stand beside the cells"
                 assert view.evaluate("document.documentElement.scrollWidth") <= width
                 view.close()
         browser.close()

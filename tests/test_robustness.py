@@ -21,7 +21,9 @@ from cifar100.corruptions import KINDS, corrupt
 from cifar100.dataset import Dataset, load_dataset
 from cifar100.device import choose_compute
 from cifar100.errors import RunFailed, UserError
-from cifar100.robustness import Robustness, digest, evaluate_corruptions, read_results
+from cifar100.report import make
+from cifar100.report.make import best_known
+from cifar100.robustness import Robustness, digest, evaluate_corruptions, read_results, results_path
 
 CPU = choose_compute("cpu", "fp32")
 AUGMENT = AugmentConfig()
@@ -95,6 +97,24 @@ def test_it_goes_on_where_it_was_stopped(
     run(checkpoint, dataset, tmp_path, limit=2)
     kept_limits = [one.identity["images"] for one in read_results(tmp_path / "best_model.pth", checkpoint)]
     assert kept_limits == [4, 2], "each number of images is an evaluation of its own"
+
+
+def test_what_is_no_file_of_the_users_has_its_results_in_the_working_directory(
+    checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pretrained", "hf://user/model", "hf:/user/model/other.onnx"):
+        assert results_path(Path(name)) == Path("corruptions.json")
+    assert results_path(Path("logs/best_model.pth")) == Path("logs/corruptions.json")
+    shipped = tmp_path / "shipped" / "resnet18.safetensors"
+    shipped.parent.mkdir()
+    monkeypatch.setattr(make, "PRETRAINED", shipped)
+    assert best_known(Path("pretrained"), checkpoint) is None
+    for path, limit in ((shipped, 4), (Path("pretrained"), 6)):
+        run(checkpoint, dataset, path.parent, limit=limit)
+        known = best_known(Path("pretrained"), checkpoint)
+        assert known is not None
+        assert known.identity["images"] == limit, "the user's own of more images beats those that come along"
 
 
 def write_published(folder: Path, dataset: Dataset, kinds: list[str]) -> None:

@@ -27,7 +27,7 @@ from cifar100.hub import is_hub_address
 from cifar100.inference import Forward, load_predictor
 from cifar100.onnx_file import FORMAT, KEY, VERSION
 from cifar100.onnx_forward import model_input, open_onnx
-from cifar100.text import printable
+from cifar100.text import placeless, printable
 from cifar100.weights import PRETRAINED, load_weights, save_weights
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
@@ -139,7 +139,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
         "normalisation is inside the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
-        "dataset": checkpoint.dataset.partition(" from ")[0],  # where it lay is nobody else's matter
+        "dataset": placeless(checkpoint.dataset),
         "recipe": checkpoint.recipe,
         "chosen_on": checkpoint.chosen_on,
         "evaluation": checkpoint.evaluation,

@@ -90,9 +90,11 @@ class _Desk:
         return self._in_time(lambda: self.recognizer(Path(path).name, _read(path), top_k=top_k))
 
     def _in_time(self, work: Callable[[], Result], pictures: int = 1) -> Result:
+        answer = self.workers.submit(work)
         try:
-            return self.workers.submit(work).result(SECONDS * (1 + pictures / 10))
+            return answer.result(SECONDS * (1 + pictures / 10))
         except TimeoutError:
+            answer.cancel()  # where it has not begun: nobody waits for it any more
             raise UserError("That took too long, and was given up; send a smaller picture, or try again.") from None
 
 

@@ -124,7 +124,7 @@ def picture(pixels: np.ndarray, text: str, *, side: int, classes: str = "") -> s
 
 def _verdict(of: Answer, model: Model) -> str:
     best = of.predictions[0]
-    guess = f"<b>{words(best.class_name)}</b>, {best.probability:.0%}"
+    guess = f"<b>{words(best.class_name)}</b>, {best.probability:.1%}"
     if of.doubt:
         said = f'<span class="badge">Unsure</span> {escaped(of.doubt)} The nearest is {guess}.'
         return f'<p class="verdict unsure">{said}</p>'
@@ -167,7 +167,7 @@ STYLE = """
 .cifar .track span { display: block; height: 100%; background: #2f7dd1; min-width: 2px; }
 .cifar .share { text-align: right; font-variant-numeric: tabular-nums; }
 .cifar .views { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 .4rem; }
-.cifar .views figure { margin: 0; flex: 1 1 9rem; max-width: 256px; }
+.cifar .views figure { margin: 0; flex: 1 1 8rem; max-width: 256px; }
 .cifar .views img { width: 100%; height: auto; border-radius: 8px; margin: 0; }
 .cifar img.pixelated { image-rendering: pixelated; }
 .cifar figcaption { font-size: .9rem; color: var(--soft) !important; }
@@ -192,8 +192,21 @@ STYLE = """
 """
 
 HEAD = """<script>
+document.addEventListener("paste", event => {
+  const file = [...event.clipboardData.files].find(file => file.type.startsWith("image/"));
+  if (!file || event.defaultPrevented) return;
+  document.querySelector("#picture button[aria-label='Remove Image']")?.click();
+  setTimeout(() => {
+    const input = document.querySelector("#picture input[type=file]"), carried = new DataTransfer();
+    if (!input) return;
+    carried.items.add(file);
+    input.files = carried.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }, 100);
+});
 new MutationObserver(() => document.querySelectorAll('#examples img[alt=""]').forEach(image => {
   image.alt = "Example: " + decodeURIComponent(image.src).split("/").pop().replace(/[.].*/, "");
 })).observe(document, { childList: true, subtree: true });
 </script>"""
-"""Names the example pictures, which gradio leaves without, for those who do not see them."""
+"""Takes a picture that is pasted anywhere on the page (gradio has a button for it alone), and names the example
+pictures, which gradio leaves without, for those who do not see them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +22,7 @@ from cifar100.journal import duration
 from cifar100.report.curves import History, column
 from cifar100.report.findings import interval
 from cifar100.report.style import pretty, thumbnail
+from cifar100.text import placeless, trained_on
 
 if TYPE_CHECKING:
     from cifar100.robustness import Robustness
@@ -71,9 +71,9 @@ def percent(share: float, digits: int = 2) -> str:
 
 def lead(subject: Subject) -> str:
     """What this is, in one line."""
-    kept = f", kept as {subject.checkpoint.chosen_on}" if subject.checkpoint.chosen_on else ""
-    recipe = f", recipe {subject.checkpoint.recipe}" if subject.checkpoint.recipe else ""
-    return f"{subject.name}{recipe}{kept}"
+    recipe, kept = subject.checkpoint.recipe, subject.checkpoint.chosen_on
+    parts = [subject.name, *([f"recipe {recipe}"] if recipe else []), *([f"kept as {kept}"] if kept else [])]
+    return " · ".join(parts)
 
 
 def notes(subject: Subject) -> list[str]:
@@ -95,7 +95,8 @@ def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, e
     """The headline figures."""
     evaluation = subject.evaluation
     low, high = interval(evaluation.top1, evaluation.images)
-    about = f"{evaluation.images:,} {evaluation.split} images; 95 % interval {100 * low:.1f}–{percent(high, 1)}"
+    between = f"{100 * low:.1f}–{percent(high, 1)}"
+    about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {between}"
     found = [{"name": "top-1 accuracy", "value": percent(evaluation.top1), "about": about}]
     if len(subject.dataset.classes) > 5:
         found.append({"name": "top-5 accuracy", "value": percent(evaluation.top5), "about": "among the five likeliest"})
@@ -122,7 +123,7 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     rows = [
         ("evaluated on", f"{evaluation.images:,} {evaluation.split} images, single view, {size}×{size} pixels"),
         ("dataset", placeless(str(subject.dataset))),
-        ("trained on", placeless(checkpoint.dataset)),
+        ("trained on", trained_on(checkpoint.dataset)),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:
@@ -130,8 +131,9 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     changed = differing(checkpoint)
     if changed:
         rows.append(("differs from the baseline", changed))
-    if checkpoint.history or checkpoint.compute:
-        rows.append(("training", training(checkpoint)))
+    told = training(checkpoint)
+    if told:
+        rows.append(("training", told))
     speed = f"{evaluation.images_per_second:,.0f} images/s, {evaluation.seconds:.1f} s"
     rows.append(("evaluation", f"{evaluation.compute}; {speed}; {machine()}"))
     for when, found in (("versions in training", checkpoint.versions), ("versions here", versions())):
@@ -140,9 +142,9 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
 
 
 def training(checkpoint: Checkpoint) -> str:
-    """How long it was trained, how, and on what."""
+    """How long it was trained, how, and on what; "" where nothing of that is known."""
     words = []
-    epochs, seconds = column(checkpoint.history, "elapsed_seconds")
+    epochs, seconds = column(checkpoint.history or [checkpoint.metrics], "elapsed_seconds")
     if len(epochs):
         planned = checkpoint.config.get("epochs")
         words.append(f"{epochs[-1]:.0f} epochs" + (f" of {planned}" if planned not in (None, int(epochs[-1])) else ""))
@@ -161,11 +163,6 @@ def long(seconds: float) -> str:
         if seconds < 7200
         else (f"{seconds / 3600:.1f} hours")
     )
-
-
-def placeless(dataset: str) -> str:
-    """The words for a dataset without the folder that it was read from: a page is passed on, folders are not."""
-    return re.sub(r"( test images) from .*", r"\1", dataset, flags=re.DOTALL)
 
 
 def differing(checkpoint: Checkpoint) -> str:
@@ -252,12 +249,26 @@ def robustness_about(known: Robustness) -> str:
     errors, images = known.errors, int(known.identity["images"])
     done = errors[~np.isnan(errors)]
     so_far = "" if len(done) == errors.size else f" over the {len(done)} of {errors.size} cells that are known so far"
-    mean = f"The mean error is {percent(float(done.mean()))}{so_far}" if len(done) else "No cell is known yet"
-    made = "the files of CIFAR-100-C" if known.identity["source"] == "published" else "spoiled by cifar100"
+    mean = f"The mean corruption error is {percent(float(done.mean()))}{so_far}" if len(done) else "No cell is known"
+    published = known.identity["source"] == "published"
+    made = "the files of CIFAR-100-C" if published else f"spoiled by cifar100, seed {known.identity['seed']}"
+    low, high = interval(0.5, images)
     return (
-        f"{mean}, {percent(1 - known.clean['top1'])} on the same images unspoiled: {images:,} test images, {made}, "
-        "fifteen kinds of corruption at five severities (Hendrycks & Dietterich 2019). Numbers are errors in per cent."
+        f"{mean}; on the same images unspoiled it is {percent(1 - known.clean['top1'])}. {images:,} test images, "
+        f"{made}, in {known.identity['precision']}: fifteen kinds of corruption at five severities (Hendrycks & "
+        "Dietterich 2019), not divided by another network's errors. Numbers are errors in per cent; one of 50 has a "
+        f"95\N{NO-BREAK SPACE}% interval of {100 * low:.0f} to {percent(high, 0)}."
     )
+
+
+def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]]]:
+    """By family and kind of corruption, the errors at the five severities and their mean: shares in 0..1, None where
+    a cell has not been evaluated."""
+    from cifar100.corruptions import FAMILIES, KINDS
+
+    errors = dict(zip(KINDS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
+    shares = {kind: [None if np.isnan(error) else error for error in row] for kind, row in errors.items()}
+    return {family: {kind: shares[kind] for kind in kinds} for family, kinds in FAMILIES.items()}
 
 
 def coverage_rows(curve: Selective) -> list[dict[str, float]]:
@@ -269,8 +280,8 @@ def coverage_rows(curve: Selective) -> list[dict[str, float]]:
 def pair_about(one: str, other: str, there: int, back: int) -> str:
     """How often two classes are taken for one another."""
     one, other = pretty(one), pretty(other)
-    other_way = f"; {back:,} of {other} were called {one}" if back else ""
-    return f"{there:,} of {one} were called {other}{other_way}."
+    other_way = f"; {back:,} of {other} called {one}" if back else ""
+    return f"{there:,} images of {one} called {other}{other_way}."
 
 
 def cards(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from cifar100.dataset import Dataset
 from cifar100.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
 from cifar100.files import replace_file
 from cifar100.progress import progress
-from cifar100.text import printable
+from cifar100.report.content import made
+from cifar100.report.style import data_uri, pretty
+from cifar100.text import placeless, printable
 
 EXAMPLES = 10
 """Images of each class that the grid shows."""
@@ -96,11 +97,15 @@ def write_page(found: Findings, path: Path) -> None:
     ]
     galleries = "".join(_gallery(title, pairs, found) for title, pairs in sections)
     title = escape(printable(dataset.published.name))
+    notes = "".join(f"<p>{escape(printable(note))}</p>" for note in dataset.notes)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}: the data</title><style>{STYLE}</style></head><body>
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}: the data</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>{title}: the data</h1>
-<pre>{escape(summary(found))}</pre>
+<p>{escape(printable(placeless(str(dataset))))}</p>{notes}
+{_tables(found)}
 <p>Near duplicates are found by their pixels: pictures averaged to 8×8 that correlate, then the details of the full
 pictures, shifted by up to two pixels, as they are or mirrored (marked ↔). The number is the correlation of the details.
 What was cut quite otherwise is not found.</p>
@@ -108,25 +113,35 @@ What was cut quite otherwise is not found.</p>
 <h2>The classes</h2>
 <p>{EXAMPLES} train images of each, evenly spread over the class.</p>
 <div class="classes">{grid}</div>
+<footer><p>{escape(made())}</p></footer>
 </body></html>
 """
     replace_file(path, page)
 
 
 STYLE = """
-:root { --ink: #1b1f24; --soft: #56606c; --paper: #fffffe; --panel: #f4f5f7; --orange: #c24f00; }
+:root { --ink: #1b1f24; --soft: #56606c; --paper: #fffffe; --panel: #f4f5f7; --line: #d5d9df; --orange: #c24f00;
+  color-scheme: light dark; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7eb; --soft: #a2abb6; --paper: #15181d; --panel: #1e2228; --orange: #f08a3c; } }
+  :root { --ink: #e4e7eb; --soft: #a2abb6; --paper: #15181d; --panel: #1e2228; --line: #343a43; --orange: #f08a3c; } }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
 h2 { margin: 2rem 0 .3rem; } p { max-width: 46rem; color: var(--soft); }
-pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .82rem; border-radius: .5rem; }
+table { border-collapse: collapse; font-size: .9rem; margin: 0 0 1rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; vertical-align: bottom; padding: .25rem 0 .25rem 1rem;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 400; color: var(--soft); } th:first-child { text-align: left; padding-left: 0; }
+td { white-space: nowrap; }
 img { image-rendering: pixelated; display: block; max-width: 100%; }
-.pairs { display: flex; flex-wrap: wrap; gap: .7rem; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.6rem, 1fr)); gap: .6rem; }
 figure { margin: 0; background: var(--panel); padding: .5rem; border-radius: .4rem; break-inside: avoid; }
-figcaption { font-size: .78rem; line-height: 1.3; max-width: 10rem; } .differ { color: var(--orange); }
+figcaption { font-size: .78rem; line-height: 1.35; margin-top: .35rem; } .differ { color: var(--orange); }
+footer { margin-top: 2rem; font-size: .85rem; }
 .classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: .5rem 1.2rem; }
 .classes img { width: 100%; } .classes div { break-inside: avoid; font-size: .85rem; }
+@media (max-width: 40rem) { th, td { padding-left: .5rem; font-size: .8rem; } }
+@media print { h2, h2 + p { break-after: avoid; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .pairs { grid-template-columns: repeat(5, 1fr); } .classes { grid-template-columns: 1fr 1fr; } }
 """
 
 
@@ -134,29 +149,49 @@ def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
+def _tables(found: Findings) -> str:
+    """The colours beside the published ones, and how many pairs there are of each kind."""
+    published, is_cifar100 = AugmentConfig(), found.dataset.published.name == "CIFAR-100"
+    rows = "<tr><th>channels of the train images, in 0..1</th><th>red</th><th>green</th><th>blue</th></tr>"
+    for name, own, theirs in (("mean", found.mean, published.mean), ("std", found.std, published.std)):
+        for what, values in ((name, own), *(((f"{name}, published", theirs),) if is_cifar100 else ())):
+            rows += f"<tr><th>{what}</th>{''.join(f'<td>{value:.4f}</td>' for value in values)}</tr>"
+    pairs = "<tr><th>pairs (of them with different labels)</th><th>in train</th><th>in test</th><th>in both</th></tr>"
+    for name, some in (("the same pixels", found.exact), ("nearly the same", found.near)):
+        counts = ""
+        for place in ("train", "test", "across"):
+            here = [pair for pair in some if found.rows.place(pair) == place]
+            counts += f"<td>{len(here):,} ({sum(found.rows.conflicts(pair) for pair in here):,})</td>"
+        pairs += f"<tr><th>{name}</th>{counts}</tr>"
+    exact, either = (len(rows_in_train(some, found.rows)) for some in (found.exact, [*found.exact, *found.near]))
+    share = f"{100 * either / len(found.dataset.test):.2f}\N{NO-BREAK SPACE}%"
+    told = f"{exact:,} test images occur in train with the same pixels, {either:,} ({share}) with these or nearly."
+    return f"<table>{rows}</table><table>{pairs}</table><p>{told}</p>"
+
+
 def _gallery(title: str, pairs: Sequence[Pair], found: Findings) -> str:
     if not pairs:
         return f"<h2>{title}</h2><p>None.</p>"
-    more = f" The {MOST_PAIRS} most alike of" if len(pairs) > MOST_PAIRS else ""
+    more = f"The {MOST_PAIRS} most alike of" if len(pairs) > MOST_PAIRS else ""
     count = f"{len(pairs):,} pair" + "s" * (len(pairs) > 1)
     figures = "".join(_figure(pair, found) for pair in pairs[:MOST_PAIRS])
-    return f'<h2>{title}</h2><p>{more} {count}.</p><div class="pairs">{figures}</div>'
+    return f'<h2>{title}</h2><p>{f"{more} {count}".strip()}.</p><div class="pairs">{figures}</div>'
 
 
 def _figure(pair: Pair, found: Findings) -> str:
     rows, classes = found.rows, found.dataset.classes
     tiles = [_tile(rows.images[row]) for row in (pair.first, pair.second)]
     picture = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
-    names = [escape(printable(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
+    names = [escape(pretty(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
     labels = names[0] if not rows.conflicts(pair) else f'<b class="differ">{names[0]} / {names[1]}</b>'
     splits = [
         f"train {row}" if row < rows.trained_on else f"test {row - rows.trained_on}"
         for row in (pair.first, pair.second)
     ]
-    likeness = "" if pair.exact else f"{' ↔' * pair.mirrored} {pair.correlation:.2f}"
+    likeness = "" if pair.exact else f"<br>{pair.correlation:.2f}{' ↔' * pair.mirrored}"
     width = 2 * picture.shape[1] if picture.shape[1] < 2 * TILE else picture.shape[1]
     return (
-        f'<figure><img src="{_data_uri(picture)}" width="{width}" alt="{names[0]} and {names[1]}">'
+        f'<figure><img src="{_png(picture)}" width="{width}" alt="{names[0]} and {names[1]}">'
         f"<figcaption>{labels}<br>{', '.join(splits)}{likeness}</figcaption></figure>"
     )
 
@@ -164,11 +199,11 @@ def _figure(pair: Pair, found: Findings) -> str:
 def _class_strip(dataset: Dataset, class_id: int) -> str:
     of_class = np.flatnonzero(dataset.train.labels == class_id)
     chosen = of_class[np.linspace(0, len(of_class) - 1, min(EXAMPLES, len(of_class))).astype(int)]
-    name = escape(printable(dataset.classes[class_id]))
+    name = escape(pretty(dataset.classes[class_id]))
     if not len(chosen):
         return f"<div>{class_id} {name}: no train images</div>"
     strip = np.concatenate([_tile(image) for image in dataset.train.images[chosen]], axis=1)
-    return f'<div>{class_id} {name}<img src="{_data_uri(strip)}" loading="lazy" alt="examples of {name}"></div>'
+    return f'<div>{class_id} {name}<img src="{_png(strip)}" alt="examples of {name}"></div>'
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
@@ -177,7 +212,7 @@ def _tile(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BOX))
 
 
-def _data_uri(pixels: np.ndarray) -> str:
+def _png(pixels: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "png")

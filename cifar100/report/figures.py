@@ -15,6 +15,7 @@ from cifar100.report.findings import superclass_order
 from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, pretty, to_png
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from cifar100.robustness import Robustness
@@ -35,7 +36,7 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
     side = max(3.2, count * cell + 1.6)
     figure = new_figure(side, side)
     axes = figure.subplots()
-    axes.imshow(_cells(confusion), interpolation="none", aspect="equal")
+    _draw_cells(axes, confusion, groups, cell)
     labels = [plain(pretty(name)) for name in names] if count <= MOST_LABELS else []
     size = 5.5 if many else 8
     for axis, turned in ((axes.xaxis, 90), (axes.yaxis, 0)):
@@ -43,6 +44,36 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
     finish(axes, x="what it was called", y="what it is", grid=False)
     axes.tick_params(labelsize=size, length=0, pad=2)
     axes.spines[:].set_visible(True)
+    return figure
+
+
+def cells_figure(confusion: np.ndarray, groups: Sequence[int] = ()) -> Figure:
+    """The cells of `confusion_figure` alone, to the figure's edges: a page puts the names beside them."""
+    cell = 0.17
+    figure = new_figure(len(confusion) * cell, len(confusion) * cell)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    _draw_cells(axes, confusion, groups, cell)
+    axes.axis("off")
+    return figure
+
+
+def class_confusion_figure(confusion: np.ndarray, dataset: Dataset) -> Figure:
+    """The matrix int [C, C] of a dataset's classes, those of a superclass side by side."""
+    ordered, names, groups = by_superclass(confusion, dataset)
+    return confusion_figure(ordered, names, groups)
+
+
+def by_superclass(confusion: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, list[str], list[int]]:
+    """The matrix int [C, C], the names [C] and the superclasses [C] of the classes, those of one side by side."""
+    order = superclass_order(dataset.superclass_of, len(dataset.classes))
+    groups = [dataset.superclass_of[i] for i in order] if dataset.superclass_of else []
+    return confusion[np.ix_(order, order)], [dataset.classes[i] for i in order], groups
+
+
+def _draw_cells(axes: Axes, confusion: np.ndarray, groups: Sequence[int], cell: float) -> None:
+    """The cells, each `cell` inches wide, their counts, and a line where a group ends."""
+    axes.imshow(_cells(confusion), interpolation="none", aspect="equal")
     for edge in np.flatnonzero(np.diff(np.asarray(groups))) + 0.5 if len(groups) else ():
         axes.axhline(edge, color=FAINT, linewidth=0.6)
         axes.axvline(edge, color=FAINT, linewidth=0.6)
@@ -54,14 +85,6 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
             text = f"{confusion[row, column]:d}"
             label = axes.text(column, row, text, ha="center", va="center_baseline", fontsize=small, color=INK)
             label.set_in_layout(False)  # thousands of them, each inside its cell
-    return figure
-
-
-def class_confusion_figure(confusion: np.ndarray, dataset: Dataset) -> Figure:
-    """The matrix int [C, C] of a dataset's classes, those of a superclass side by side."""
-    order = superclass_order(dataset.superclass_of, len(dataset.classes))
-    groups = [dataset.superclass_of[i] for i in order] if dataset.superclass_of else []
-    return confusion_figure(confusion[np.ix_(order, order)], [dataset.classes[i] for i in order], groups)
 
 
 def _cells(confusion: np.ndarray) -> np.ndarray:
@@ -145,19 +168,19 @@ def coverage_figure(before: Selective, after: Selective | None = None) -> Figure
 
 
 def corruption_figure(known: Robustness) -> Figure:
-    """The error for each kind of corruption and severity, in per cent, the more orange the more."""
+    """The error for each kind of corruption and severity, and their mean, in per cent, the more orange the more."""
     from matplotlib.colors import to_rgb
 
     from cifar100.corruptions import KINDS, SEVERITIES
 
-    errors = known.errors
-    figure = new_figure(6.4, 5.2)
+    errors = np.column_stack([known.errors, known.errors.mean(axis=1)])
+    figure = new_figure(7.2, 5.2)
     axes = figure.subplots()
     cells = np.zeros((*errors.shape, 4))
     cells[..., :3] = to_rgb(ORANGE)
     cells[..., 3] = np.nan_to_num(0.75 * errors)
     axes.imshow(cells, interpolation="none", aspect="auto")
-    axes.set_xticks(range(len(SEVERITIES)), [f"severity {level}" for level in SEVERITIES])
+    axes.set_xticks(range(len(SEVERITIES) + 1), [*(f"severity {level}" for level in SEVERITIES), "mean"])
     axes.set_yticks(range(len(KINDS)), [pretty(kind) for kind in KINDS])
     for row, column in np.argwhere(~np.isnan(errors)).tolist():
         text = f"{100 * errors[row, column]:.0f}"

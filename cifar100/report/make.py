@@ -13,10 +13,11 @@ from cifar100.dataset import Dataset
 from cifar100.device import Compute, choose_compute
 from cifar100.errors import RunFailed, UserError
 from cifar100.evaluate import Evaluation, evaluate_split, open_split
+from cifar100.hub import is_hub_address
 from cifar100.report.content import Subject
 from cifar100.report.curves import History
 from cifar100.report.write import prepare_folder, write_report
-from cifar100.robustness import read_results
+from cifar100.robustness import Robustness, read_results
 from cifar100.run_folder import RunFolder
 from cifar100.weights import PRETRAINED, load_weights
 
@@ -34,7 +35,8 @@ def report(
     device: str = "auto",
     precision: str = "fp32",
 ) -> Path:
-    """Evaluate the first checkpoint and write its report to `out`, or to report/ beside it; the page's path.
+    """Evaluate the first checkpoint and write its report to `out`; the page's path. Not given, it is report/ beside the
+    checkpoint, or in the working directory for "pretrained" and what is on the hub.
 
     Checkpoints are whatever `load_weights` takes. The learning curves of all are laid over one another. What `evaluate
     --corruptions` kept beside the first is shown too. The temperature is one that the weights carry, else one fitted on
@@ -44,12 +46,12 @@ def report(
     paths = [Path(path) for path in checkpoints]
     loaded = [load_weights(path) for path in paths]
     histories = [history_of(path, checkpoint) for path, checkpoint in zip(paths, loaded, strict=True)]
-    out = prepare_folder(out or paths[0].parent / "report")
+    beside = Path() if is_hub_address(paths[0]) else paths[0].parent
+    out = prepare_folder(out or beside / "report")
     compute = choose_compute(device, precision)
     checkpoint = loaded[0]
     where: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir}
     data, chosen, config = open_split(checkpoint, split=split, **where)
-    weights = PRETRAINED if str(paths[0]) == "pretrained" else paths[0]
     subject = Subject(
         checkpoint=checkpoint,
         name=paths[0].name,
@@ -58,7 +60,7 @@ def report(
         evaluation=evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split),
         compute=compute,
         history=histories[0],
-        robustness=next(iter(read_results(weights, checkpoint)), None),
+        robustness=best_known(paths[0], checkpoint),
     )
     temperature = carried_temperature(checkpoint)
     is_own = checkpoint.fingerprint in ("", data.train.fingerprint)
@@ -67,6 +69,15 @@ def report(
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
     runs = dict(zip(_names(paths), histories, strict=True)) if len(paths) > 1 else {}
     return write_report(subject, out, runs=runs, temperature=temperature)
+
+
+def best_known(path: Path, checkpoint: Checkpoint) -> Robustness | None:
+    """What is known best of the errors on corrupted images: beside the weights, and for those that come along also in
+    the working directory."""
+    known = read_results(path, checkpoint)
+    if str(path) == "pretrained":
+        known += read_results(PRETRAINED, checkpoint)
+    return max(known, key=lambda one: (len(one.cells), one.identity["images"]), default=None)
 
 
 def report_line(

@@ -85,6 +85,7 @@ def write_report(
 
     numbers = evaluation.to_json() | {"checkpoint": subject.name, "versions": versions(), "ece": before.ece}
     numbers |= {"calibration": None if calibration is None else asdict(calibration), "coverage": page["coverage_rows"]}
+    numbers["robustness"] = None if subject.robustness is None else subject.robustness.to_json()
     replace_file(out / "report.json", json.dumps(numbers, indent=2) + "\n")
     return out / PAGE
 
@@ -141,11 +142,17 @@ def _matrices(subject: Subject, confusion: np.ndarray, draw: _Draw) -> dict[str,
     """The confusion of the classes and of the superclasses; the classes' accuracies as a picture."""
     data, evaluation = subject.dataset, subject.evaluation
     ranking = {row["name"]: row["value"] for row in content.ranked(evaluation.per_class)}
+    ordered, names, groups = figures.by_superclass(confusion, data)
     columns = 1 if len(ranking) <= 25 else 2 if len(ranking) <= 60 else 4
     draw.png("classes", figures.accuracy_figure(ranking, columns=columns))
-    matrix = figures.class_confusion_figure(confusion, data)
-    found: dict[str, Any] = {"confusion": draw.both("confusion", matrix, "confusion matrix of the classes")}
-    found["zoomable"] = len(data.classes) > figures.FEW
+    matrix, text = figures.confusion_figure(ordered, names, groups), "confusion matrix of the classes"
+    draw.png("confusion", matrix)
+    named_beside = figures.FEW < len(names) <= figures.MOST_LABELS  # by the page, so that names stay while one scrolls
+    found: dict[str, Any] = {
+        "confusion": draw.svg(figures.cells_figure(ordered, groups) if named_beside else matrix, text),
+        "confusion_names": names if named_beside else [],
+        "zoomable": len(names) > figures.FEW,
+    }
     if data.superclass_of:
         folded = figures.confusion_figure(metrics.fold(confusion, data.superclass_of), data.superclasses)
         found["superclass_confusion"] = draw.both("superclass_confusion", folded, "confusion of the superclasses")
@@ -155,9 +162,10 @@ def _matrices(subject: Subject, confusion: np.ndarray, draw: _Draw) -> dict[str,
 def _reliability(
     before: Reliability, after: Reliability | None, calibration: Calibration | None, draw: _Draw
 ) -> list[dict[str, str]]:
-    panels = [draw.both("reliability", figures.reliability_figure(before, title="as it is"), "reliability as it is")]
+    title = f"as it is: ECE {before.ece:.2%}"
+    panels = [draw.both("reliability", figures.reliability_figure(before, title=title), f"reliability {title}")]
     if after is not None and calibration is not None:
-        title = f"after temperature {calibration.temperature:.3f}"
+        title = f"after temperature {calibration.temperature:.3f}: ECE {calibration.ece_after:.2%}"
         panels.append(draw.both("reliability_after", figures.reliability_figure(after, title=title), title))
     return panels
 
@@ -166,11 +174,8 @@ def _robustness(subject: Subject, draw: _Draw) -> dict[str, Any] | None:
     known = subject.robustness
     if known is None:
         return None
-    figure = figures.corruption_figure(known)
-    return {
-        "about": content.robustness_about(known),
-        "figure": draw.both("corruptions", figure, "error by corruption and severity"),
-    }
+    draw.png("corruptions", figures.corruption_figure(known))
+    return {"about": content.robustness_about(known), "families": content.robustness_rows(known)}
 
 
 def _galleries(subject: Subject, confusion: np.ndarray) -> dict[str, Any]:

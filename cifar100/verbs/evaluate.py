@@ -55,7 +55,8 @@ class Evaluate:
 
     corruptions: bool = False
     """Instead: the error on test images spoiled in fifteen ways, five severities each; how long it takes is said first.
-    Kept in corruptions.json beside the weights, and gone on with there when started again."""
+    Kept in corruptions.json beside the weights (of "pretrained" in the working directory), and gone on with there when
+    started again."""
 
     corruptions_dir: Path | None = None
     """For --corruptions: the folder that holds the files of CIFAR-100-C, to take these in place of our own."""
@@ -111,15 +112,14 @@ class Evaluate:
         from cifar100.device import choose_compute
         from cifar100.evaluate import open_split
         from cifar100.robustness import evaluate_corruptions, results_path
-        from cifar100.weights import PRETRAINED, load_weights
+        from cifar100.weights import load_weights
 
         if self.split != "test":
             raise UserError("--corruptions is for the test images; leave --split out.")
         compute = choose_compute(self.device, self.precision)
         checkpoint = load_weights(self.checkpoint)
-        path = PRETRAINED if str(self.checkpoint) == "pretrained" else self.checkpoint
         dataset, _, config = open_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
         where = {"limit": self.limit, "corruptions_dir": self.corruptions_dir}
-        result = evaluate_corruptions(path, checkpoint, dataset, config.augment, compute, **where)
-        print(f"\n{result}\n\nKept in {printable(results_path(path))}")
+        result = evaluate_corruptions(self.checkpoint, checkpoint, dataset, config.augment, compute, **where)
+        print(f"\n{result}\n\nKept in {printable(results_path(self.checkpoint))}")
         return 0
