@@ -35,7 +35,7 @@ PRETRAINED = Path(__file__).parent / "pretrained" / "resnet18.safetensors"
 FORMAT, VERSION = "cifar100-weights", 1
 MOST_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-OF_TRAINING = {"weights", "optimizer", "scaler", "loop", "history"}
+OF_TRAINING = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
 """The fields of a checkpoint that its JSON leaves out."""
 
 

@@ -19,6 +19,7 @@ from cifar100.evaluate import evaluate_model
 from cifar100.optim import build_optimizer
 from cifar100.step import TrainStep
 from cifar100.train import train
+from cifar100.weights import load_weights, save_weights
 
 
 def test_the_average_is_the_formulas() -> None:
@@ -100,5 +101,9 @@ def test_the_average_is_what_is_evaluated_and_kept(tiny_data: Path, tmp_path: Pa
         last.build(), dataset.test, name="test", dataset=dataset, config=config.augment, compute=CPU
     )
     assert evaluation.loss == pytest.approx(result.history[-1]["loss"], rel=1e-4)
+    save_weights(last, tmp_path / "shared.safetensors")
+    shared = load_weights(tmp_path / "shared.safetensors")
+    assert_identical(shared.weights, last.weights)
+    assert not shared.training_weights
     best = load_checkpoint(result.folder / "best_model.pth")
     assert best.metrics["top1"] == max(row["top1"] for row in result.history)
