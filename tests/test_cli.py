@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -42,7 +43,19 @@ SURFACE = {
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
         *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit"),
     ],
-    "predict": [*("--checkpoint", "--top-k", "--batch-size", "--device", "--json", "--csv", "--montage", "--explain")],
+    "predict": [
+        *(
+            "--checkpoint",
+            "--top-k",
+            "--batch-size",
+            "--calibrated",
+            "--device",
+            "--json",
+            "--csv",
+            "--montage",
+            "--explain",
+        )
+    ],
     "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
@@ -165,6 +178,17 @@ def test_predict_json_has_a_line_for_each_image_read_or_not(
     bad, good = map(json.loads, capsys.readouterr().out.splitlines())
     assert bad == {"image": str(photos / "bad.png"), "error": f"{photos}/bad.png is not an image that can be read."}
     assert [set(item) for item in good["predictions"]] == [{"class_name", "class_id", "probability"}] * 3
+
+
+def test_predict_calibrated_is_surer_by_the_temperature(
+    exports: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odds = []
+    for words in ([], ["--calibrated"]):
+        assert predict(exports / "best.onnx", photos / "good.png", "--json", *words) == 0
+        first, second, _ = json.loads(capsys.readouterr().out)["predictions"]
+        odds.append(math.log(first["probability"] / second["probability"]))
+    assert odds[1] == pytest.approx(odds[0] / 1.5, rel=1e-4), "its temperature is 1.5"
 
 
 def test_predict_csv_holds_no_formula(

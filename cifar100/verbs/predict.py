@@ -47,6 +47,10 @@ class Predict:
     batch_size: int = 128
     """Images in one pass through the network, and so held at once."""
 
+    calibrated: bool = False
+    """Divide the logits by the temperature that was measured for these weights, as the web page does: probabilities
+    that can be taken at their word. The order of the classes stays."""
+
     device: DeviceName = "auto"
     """Where to compute."""
 
@@ -71,7 +75,7 @@ class Predict:
         from cifar100.sources import find
 
         checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
-        predictor = load_predictor(checkpoint, device=self.device)
+        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated)
         if predictor.trained_on.startswith("SYNTHETIC"):
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images)
