@@ -2,8 +2,8 @@
 
     cifar100 train --recipe best            (--epochs 100 for the shorter form)
 
-Chosen by what is published and by paired short runs (benchmarks/results/few_images.md); not yet run to its end by us,
-so no accuracy is claimed. CutMix in place of cutout, two gradients a step (friendly SAM), averaged weights, stronger
+Chosen by what is published; neither compared with other choices (benchmarks/study.py) nor run to its end by us yet, so
+no accuracy is claimed. CutMix in place of cutout, two gradients a step (friendly SAM), averaged weights, stronger
 decay that leaves the norms alone. Wants a GPU: on two CPU cores an epoch takes a quarter of an hour.
 """
 
