@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from cifar100.augment import train_size
 from cifar100.averaging import STATISTICS_IMAGES, recompute_statistics
 from cifar100.checkpoint import Checkpoint, versions
 from cifar100.config import Config
@@ -99,7 +100,9 @@ class Run:
         config, state = self.config, self.state
         epochs, steps = config.optim.epochs, len(self.loader)
         last = config.run.stop_after if config.run.stop_after > state.epoch else epochs
-        steps_left = (last - state.epoch) * steps - state.step
+        # an epoch's time goes with the pixels of its images, about
+        pixels = [train_size(config.augment, epoch, self.dataset.image_size) ** 2 for epoch in range(state.epoch, last)]
+        steps_left = steps * sum(pixels) / pixels[0] - state.step
         evaluations_left = -(-last // config.run.eval_every) - state.epoch // config.run.eval_every
         seconds_left = steps_left * state.train_seconds / state.step + evaluations_left * state.eval_seconds
         return Progress(

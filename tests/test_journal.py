@@ -8,10 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from cifar100.config import Config
 from cifar100.journal import Progress, duration, epoch_line
+from cifar100.run import LoopState, Run
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3723, "1:02:03")])
@@ -40,6 +44,22 @@ def test_time_left_is_told_only_once_it_is_known() -> None:
     )
     assert "left" not in str(progress)
     assert "acc 25.00%" in str(progress)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "left"),
+    [((), 10 + 20 + 20), ((16, 16, 32), 10 + 20 + 80), ((32, 16), 10 + 5 + 5)],
+    ids=["their own", "growing", "shrinking"],
+)
+def test_the_time_left_knows_the_sizes_of_epochs_to_come(sizes: tuple[int, ...], left: float) -> None:
+    """At the middle of the first of three epochs, ten seconds after the start."""
+    run: Any = SimpleNamespace(
+        config=Config().replace(epochs=3, train_sizes=sizes),
+        state=LoopState(step=20, seen=1, train_seconds=10.0),
+        loader=range(40),
+        dataset=SimpleNamespace(image_size=32),
+    )
+    assert Run.progress(run, 0.1, timed=True).seconds_left == pytest.approx(left)
 
 
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
