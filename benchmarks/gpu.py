@@ -2,9 +2,10 @@
 
     python benchmarks/gpu.py --data-dir DIR --out OUT --minutes 9
 
-In order: throughput of the step by batch size, compiled or not; the baseline recipe; the fast recipe over five seeds,
-with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in full. A piece whose file is in
-OUT is not run again, a long training that was stopped goes on; none is begun after `--minutes`. The tables come last.
+In order: throughput of the step, by batch size, side and how it is run; the baseline recipe; the fast recipe over five
+seeds, with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in full. A piece whose file
+is in OUT is not run again, a long training that was stopped goes on; none is begun after `--minutes`; one that fails
+does not hold up the others. The tables come last. `--eager` does without torch.compile.
 Means over seeds, and what each ingredient is worth, are study.py's: studies/records.json, studies/best_without.json.
 `--device cpu --dry` tries the whole on tiny settings. What is found belongs under benchmarks/results/.
 """
@@ -25,7 +26,7 @@ import torch
 from circumstances import circumstances
 
 from cifar100.config import Config
-from cifar100.device import choose_compute
+from cifar100.device import Compute, choose_compute
 from cifar100.model import resnet18
 from cifar100.optim import build_optimizer
 from cifar100.recipes import recipe
@@ -37,33 +38,45 @@ LONGER = {"epochs": 14, "train_sizes": (*[16] * 5, *[24] * 5, *[32] * 4)}
 
 
 def throughput(device: str, *, dry: bool) -> dict[str, Any]:
-    """Images a second of the fast recipe's step at 32 px, and the share of the chip's bf16 peak that this is (MFU)."""
+    """Images a second of the fast recipe's step, by how it is run, batch size, side and optimizer, and the share of the
+    chip's bf16 peak that this is (MFU). A way that fails is told as such."""
     compute = choose_compute(device)
-    peak = next((peak for name, peak in PEAK_FLOPS.items() if name in str(compute)), None)
+    ways = ("eager",) if dry else ("eager", "compiled", "cuda graphs")
+    batches = [(64, 32, "sgd")] if dry else [(512, 32, "sgd"), (512, 32, "muon"), (1024, 32, "muon"), (512, 16, "muon")]
     rows = []
-    for compiled in (False, True):
-        for batch_size in (64,) if dry else (512, 1024, 2048):
-            for optimizer in ("sgd", "muon"):
-                if compiled and dry:
-                    continue
-                config = recipe("fast").optim
-                model = compute.place(resnet18())
-                named = Config().replace(optimizer=optimizer, lr=config.lr, muon_lr=config.muon_lr).optim
-                step = TrainStep(model, build_optimizer(model, named), compute, named, compiled=compiled)
-                images = torch.randn(batch_size, 3, 32, 32, device=compute.device)
-                labels = torch.randint(100, (batch_size,), device=compute.device)
-                rounds = []
-                for turn in range(4):
-                    start, steps = time.perf_counter(), 2 if dry else 50
-                    for number in range(steps):
-                        step(images, labels, learning_rate=0.01, number=number)
-                    compute.synchronize()
-                    rounds += [steps * batch_size / (time.perf_counter() - start)] * (turn > 0)
-                speed = statistics.median(rounds)
-                mfu = None if peak is None else speed * FLOP_PER_IMAGE / peak
-                rows.append({"compiled": compiled, "batch_size": batch_size, "optimizer": optimizer})
-                rows[-1] |= {"images_per_second": speed, "rounds": rounds, "mfu": mfu}
+    for way in ways:
+        for batch_size, side, optimizer in batches:
+            rows.append({"way": way, "batch_size": batch_size, "side": side, "optimizer": optimizer})
+            try:
+                rows[-1] |= speed(compute, way, batch_size, side, optimizer, steps=2 if dry else 30)
+            except Exception as error:  # the other rows are worth having all the same
+                rows[-1]["failed"] = f"{type(error).__name__}: {error}"[:400]
     return {"compute": str(compute), "rows": rows}
+
+
+def speed(compute: Compute, way: str, batch_size: int, side: int, optimizer: str, *, steps: int) -> dict[str, Any]:
+    """Of rounds of so many steps on one batch, after a round that compiles and warms up."""
+    model, fast = compute.place(resnet18()), recipe("fast").optim
+    optim = Config().replace(optimizer=optimizer, lr=fast.lr, muon_lr=fast.muon_lr).optim
+    step = TrainStep(model, build_optimizer(model, optim), compute, optim, compiled=way == "compiled")
+    if way == "cuda graphs":
+        step.forward = torch.compile(model, dynamic=False, mode="reduce-overhead")
+    images = torch.randn(batch_size, 3, side, side, device=compute.device)
+    labels = torch.randint(100, (batch_size,), device=compute.device)
+    rounds, issued = [], []
+    for turn in range(4):
+        compute.synchronize()
+        start = time.perf_counter()
+        for number in range(steps):
+            step(images, labels, learning_rate=0.01, number=number)
+        handed_over = time.perf_counter() - start  # as long as the round: the CPU, not the GPU, is what is slow
+        compute.synchronize()
+        if turn:
+            rounds.append(steps * batch_size / (time.perf_counter() - start))
+            issued.append(steps * batch_size / handed_over)
+    told, peak = statistics.median(rounds), next((p for name, p in PEAK_FLOPS.items() if name in str(compute)), None)
+    mfu = None if peak is None else told * FLOP_PER_IMAGE * (side / 32) ** 2 / peak
+    return {"images_per_second": told, "issued_per_second": statistics.median(issued), "rounds": rounds, "mfu": mfu}
 
 
 def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +104,7 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
 
 def pieces(words: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
     """What is to be done, in order."""
-    compiled = {} if words.dry else {"compile": True}
+    compiled = {} if words.dry or words.eager else {"compile": True}
     todo: dict[str, Callable[[], dict[str, Any]]] = {
         "throughput": lambda: throughput(words.device, dry=words.dry),
         "baseline": lambda: training(words, "baseline", {"recipe": "baseline"} | compiled),
@@ -114,6 +127,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--eager", action="store_true")
     parser.add_argument("--dry", action="store_true")
     words = parser.parse_args()
     words.out.mkdir(parents=True, exist_ok=True)
@@ -122,16 +136,23 @@ def main() -> None:
     for name, work in pieces(words).items():
         kept = words.out / f"{name}.json"
         if not kept.exists() and time.monotonic() - began < 60 * words.minutes:
-            result = work() | {"circumstances": circumstances()}
+            try:
+                result = work() | {"circumstances": circumstances()}
+            except Exception as error:  # the next piece may do, and this one be tried again by the next call
+                print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+                continue
             kept.write_text(json.dumps(result, indent=2) + "\n")
         if kept.exists():
             done[name] = json.loads(kept.read_text())
 
-    print(f"\n{'compiled':<10}{'batch':<8}{'optimizer':<11}{'images/s':>10}{'MFU':>8}")
+    print(f"\n{'way':<13}{'batch':<7}{'side':<6}{'optimizer':<11}{'images/s':>10}{'CPU alone':>11}{'MFU':>8}")
     for row in done.get("throughput", {}).get("rows", []):
-        mfu = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
-        words_of_row = (str(row["compiled"]), row["batch_size"], row["optimizer"], row["images_per_second"], mfu)
-        print("{:<10}{:<8}{:<11}{:>10,.0f}{:>8}".format(*words_of_row))
+        named = f"{row['way']:<13}{row['batch_size']:<7}{row['side']:<6}{row['optimizer']:<11}"
+        if "failed" in row:
+            print(f"{named}{row['failed'].splitlines()[0]}")
+        else:
+            mfu = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
+            print(f"{named}{row['images_per_second']:>10,.0f}{row['issued_per_second']:>11,.0f}{mfu:>8}")
     print(f"\n{'run':<18}{'top-1':>8}{'clock, s':>10}{'warm-up, s':>12}")
     runs = {name: result for name, result in done.items() if "top1" in result}
     for name, run in runs.items():

@@ -4,8 +4,10 @@
 
 A study is a JSON file: "about", "settings" that all runs share, "seeds", and "runs", {name: settings of its own}; the
 first is what the others are compared with, seed by seed. With "val_fraction" among the shared settings runs are judged
-on what is held out of train, and the test set is not looked at; without it on the test set, in fp32. A run that ended
-is not run again, one that was stopped goes on, and none is begun after `--minutes`. Results: OUT/NAME_seedN.json.
+on what is held out of train, and the test set is not looked at; without it on the test set, in fp32. For stand-ins:
+"every" takes one image of so many of train, as many of each class, and "halved" gives images half their side.
+A run that ended is not run again, one that was stopped goes on, and none is begun after `--minutes`. Two calls at once,
+of different `--seeds` and a thread each, get more out of two cores than one. Results: OUT/NAME_seedN.json.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from circumstances import circumstances
 
 from cifar100.config import Config
+from cifar100.dataset import Dataset, Split
+from cifar100.errors import RunFailed
 from cifar100.recipes import recipe
 from cifar100.run import Run
 from cifar100.train import train
@@ -67,6 +74,28 @@ def spread(values: list[float]) -> str:
     return f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
 
 
+def stand_in(split: Split, every: int, *, halved: bool) -> Split:
+    """One image of so many, of a split that is in order of the classes; halved, each pixel the mean of four."""
+    pixels, labels = split.images[::every], split.labels[::every]
+    if halved:
+        count, side = len(pixels), pixels.shape[1] // 2
+        pixels = pixels.reshape(count, side, 2, side, 2, 3).mean((2, 4), dtype=np.float32).round().astype(np.uint8)
+    return Split(pixels, labels, "")
+
+
+def serve_stand_ins(every: int, *, halved: bool) -> None:
+    """Have trainings load these in place of the whole dataset."""
+    module: Any = import_module("cifar100.train")
+    load = module.load_dataset
+
+    def load_stand_in(*words: Any, **options: Any) -> Dataset:
+        dataset = load(*words, **options)
+        train = stand_in(dataset.train, every, halved=halved)
+        return replace(dataset, train=train, test=stand_in(dataset.test, 1, halved=halved))
+
+    module.load_dataset = load_stand_in
+
+
 def _not_on_the_test_set(self: Run) -> None:
     """In place of the end of a run, which evaluates."""
 
@@ -79,19 +108,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of the study's")
     words = parser.parse_args()
     study = json.loads(words.study.read_text())
     words.out.mkdir(parents=True, exist_ok=True)
     if study["settings"].get("val_fraction"):
         Run.conclude = _not_on_the_test_set
+    if study.get("every") or study.get("halved"):
+        serve_stand_ins(study.get("every", 1), halved=study.get("halved", False))
 
     began, results, left = time.monotonic(), {}, []
-    for seed in study["seeds"]:
+    for seed in words.seeds or study["seeds"]:
         for name, settings in study["runs"].items():
             kept = words.out / f"{name}_seed{seed}.json"
             if not kept.exists() and time.monotonic() - began < 60 * words.minutes:
                 shared = {"device": words.device, "data_dir": words.data_dir, "seed": seed} | study["settings"]
-                result = run_one(shared | settings, words.out / "runs" / f"{name}_seed{seed}")
+                try:
+                    result = run_one(shared | settings, words.out / "runs" / f"{name}_seed{seed}")
+                except RunFailed as error:  # of rates that are too high, say: the next run may do
+                    print(f"{name}, seed {seed}: {error}", flush=True)
+                    continue
                 if result is None:
                     return
                 kept.write_text(json.dumps(result | {"circumstances": circumstances()}, indent=2) + "\n")
