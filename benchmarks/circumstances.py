@@ -18,13 +18,14 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def circumstances() -> dict[str, str | int]:
-    """The command, the commit, the hardware and the versions, as JSON types."""
+    """The command, the commit ($COMMIT where the tree is a bare copy), the hardware and the versions, as JSON types."""
     return {
         "command": _command(),
         "date": date.today().isoformat(),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": os.environ.get("COMMIT") or commit(),
         "cpu": cpu_name(),
         "cores": os.cpu_count() or 0,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "torch": str(torch.__version__),
         "numpy": numpy.__version__,
         "python": platform.python_version(),
@@ -48,5 +49,13 @@ def cpu_name() -> str:
     return " ".join([name, *features])
 
 
+def commit() -> str:
+    """The commit of the tree, with a plus where files differ from it; "" where that cannot be told."""
+    return _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else "")
+
+
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # a copy of the tree on a machine without git
+        return ""

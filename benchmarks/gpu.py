@@ -7,7 +7,8 @@ seeds, with its seconds on the clock; its 14-epoch form; the best recipe in 100 
 is in OUT is not run again, a long training that was stopped goes on; none is begun after `--minutes`; one that fails
 does not hold up the others. The tables come last. `--eager` does without torch.compile.
 Means over seeds, and what each ingredient is worth, are study.py's: studies/records.json, studies/best_without.json.
-`--device cpu --dry` tries the whole on tiny settings. What is found belongs under benchmarks/results/.
+`--device cpu --dry` tries the whole on tiny settings. Where cifar100 is not installed, PYTHONPATH=. helps. What is
+found belongs under benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -63,17 +64,18 @@ def speed(compute: Compute, way: str, batch_size: int, side: int, optimizer: str
         step.forward = torch.compile(model, dynamic=False, mode="reduce-overhead")
     images = torch.randn(batch_size, 3, side, side, device=compute.device)
     labels = torch.randint(100, (batch_size,), device=compute.device)
-    rounds, issued = [], []
+    images, rounds, issued = images.contiguous(memory_format=torch.channels_last), [], []
     for turn in range(4):
-        compute.synchronize()
         start = time.perf_counter()
         for number in range(steps):
             step(images, labels, learning_rate=0.01, number=number)
-        handed_over = time.perf_counter() - start  # as long as the round: the CPU, not the GPU, is what is slow
         compute.synchronize()
-        if turn:
-            rounds.append(steps * batch_size / (time.perf_counter() - start))
-            issued.append(steps * batch_size / handed_over)
+        rounds += [steps * batch_size / (time.perf_counter() - start)] * (turn > 0)
+    for number in range(10):  # what the CPU needs to hand a step over to an idle GPU: it may be the slower of the two
+        start = time.perf_counter()
+        step(images, labels, learning_rate=0.01, number=number)
+        issued.append(batch_size / (time.perf_counter() - start))
+        compute.synchronize()
     told, peak = statistics.median(rounds), next((p for name, p in PEAK_FLOPS.items() if name in str(compute)), None)
     mfu = None if peak is None else told * FLOP_PER_IMAGE * (side / 32) ** 2 / peak
     return {"images_per_second": told, "issued_per_second": statistics.median(issued), "rounds": rounds, "mfu": mfu}
@@ -84,7 +86,9 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
     folder = words.out / "runs" / name
     small = {"epochs": 2, "warmup_epochs": 1, "batch_size": 64, "train_sizes": (8, 16)}
     flags = {"device": words.device, "run_dir": folder, "eval_every": 10_000, "checkpoint_every": 0}
-    flags |= {"save_seconds": 10_000} | settings | (small | {"dataset": "synthetic"} if words.dry else {})
+    flags |= (
+        {"save_seconds": 10_000, "no_report": True} | settings | (small | {"dataset": "synthetic"} if words.dry else {})
+    )
     command = [sys.executable, "-m", "cifar100.cli", "train"]
     for key, value in flags.items():
         flag = f"--{key.replace('_', '-')}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import time
 from dataclasses import replace
@@ -27,7 +28,6 @@ from circumstances import circumstances
 
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
-from cifar100.errors import RunFailed
 from cifar100.recipes import recipe
 from cifar100.run import Run
 from cifar100.train import train
@@ -38,9 +38,10 @@ QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 def run_one(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """The training that these settings ask for, gone on with where it was begun; None where it was stopped."""
     wanted = dict(settings)
-    config = recipe(wanted.pop("recipe", "baseline"))
+    name = wanted.pop("recipe", "baseline")
+    config = recipe(name)
     config = Config.from_flat(config.flat() | QUIET | wanted | {"run_dir": str(folder)})
-    result = train(config, resume=(folder / "last.pth").exists())
+    result = train(config, recipe=f"{name}, changed", resume=(folder / "last.pth").exists())
     if result.stopped_by:
         return None
     row, judged = result.history[-1], folder / "evaluation.json"
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these of the study's")
+    parser.add_argument("--runs", nargs="+", help="only these of the study's, by name")
     words = parser.parse_args()
     study = json.loads(words.study.read_text())
     words.out.mkdir(parents=True, exist_ok=True)
@@ -118,19 +120,21 @@ def main() -> None:
         serve_stand_ins(study.get("every", 1), halved=study.get("halved", False))
 
     began, results, left = time.monotonic(), {}, []
-    for seed in words.seeds or study["seeds"]:
+    for seed in study["seeds"]:
         for name, settings in study["runs"].items():
-            kept = words.out / f"{name}_seed{seed}.json"
-            if not kept.exists() and time.monotonic() - began < 60 * words.minutes:
+            stem = f"{re.sub(r'[^a-z0-9.-]+', '_', name)}_seed{seed}"
+            kept = words.out / f"{stem}.json"
+            asked = seed in (words.seeds or study["seeds"]) and name in (words.runs or study["runs"])
+            if asked and not kept.exists() and time.monotonic() - began < 60 * words.minutes:
                 shared = {"device": words.device, "data_dir": words.data_dir, "seed": seed} | study["settings"]
                 try:
-                    result = run_one(shared | settings, words.out / "runs" / f"{name}_seed{seed}")
-                except RunFailed as error:  # of rates that are too high, say: the next run may do
-                    print(f"{name}, seed {seed}: {error}", flush=True)
-                    continue
-                if result is None:
-                    return
-                kept.write_text(json.dumps(result | {"circumstances": circumstances()}, indent=2) + "\n")
+                    result = run_one(shared | settings, words.out / "runs" / stem)
+                except Exception as error:  # the next run may do, and this one be tried again by the next call
+                    print(f"{name}, seed {seed} failed: {type(error).__name__}: {error}", flush=True)
+                else:
+                    if result is None:
+                        return
+                    kept.write_text(json.dumps(result | {"circumstances": circumstances()}, indent=2) + "\n")
             if kept.exists():
                 results[name, seed] = json.loads(kept.read_text())
                 print(f"\n{table(study, results)}\n", flush=True)

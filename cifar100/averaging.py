@@ -26,15 +26,15 @@ class WeightAverage:
 
     def __init__(self, source: nn.Module, decay: float) -> None:
         """`decay` in (0, 1) is what the average keeps of itself in a step: 0.999 is a mean over about 1,000 steps."""
-        self.source = source
         self.decay = decay
         self.model = copy.deepcopy(source).requires_grad_(False)
+        self.numbers = _numbers(self.model), _numbers(source)  # looked up once: all that is loaded later is copied in
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the source's weights in, after the run's step of this number, from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(_numbers(self.model), _numbers(self.source), 1 - decay)
+        torch._foreach_lerp_(*self.numbers, 1 - decay)
 
     def logits(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, classes]: what the average says of a training batch, normalised by the batch itself."""

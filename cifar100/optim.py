@@ -1,5 +1,8 @@
 """The optimizers, their parameter groups, and the learning rate of every step."""
 
+# pyright: reportPrivateImportUsage=false
+# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+
 from __future__ import annotations
 
 import math
@@ -63,25 +66,28 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("Muon takes no closure.")
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            updates = [self._update(parameter, parameter.grad, group) for parameter in parameters]
+            if not parameters:
+                continue
+            updates = self._updates(parameters, group)
             if group["orthogonal"]:
                 updates = _orthogonal(updates)
-                for parameter in parameters:
-                    parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp(min=1e-7))
-            for parameter, update in zip(parameters, updates, strict=True):
-                parameter.add_(update, alpha=-group["lr"])
+                norms = zip(parameters, torch._foreach_norm(parameters), strict=True)
+                factors = [len(parameter) ** 0.5 / norm.clamp(min=1e-7) for parameter, norm in norms]
+                torch._foreach_mul_(parameters, factors)
+            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        """What SGD would subtract, but for the rate: the gradient, with decay and momentum."""
+    def _updates(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """What SGD would subtract, but for the rate: the gradients, with decay and momentum."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if group["weight_decay"]:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = gradient.clone()
-        else:
-            state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-        momentum = state["momentum_buffer"]
-        return gradient.add(momentum, alpha=group["momentum"]) if group["nesterov"] else momentum
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, gradients)
+        return list(torch._foreach_add(gradients, momenta, alpha=group["momentum"])) if group["nesterov"] else momenta
 
 
 def _orthogonal(updates: list[Tensor]) -> list[Tensor]:

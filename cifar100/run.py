@@ -167,10 +167,11 @@ class Run:
         self.read_clocks()
         if not self.processes.leads:
             return
-        checkpoint = self._checkpoint(chosen_on)
-        if not checkpoint.is_finite():
-            raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
-        checkpoint.save(path)
+        with self.training.stopped():
+            checkpoint = self._checkpoint(chosen_on)
+            if not checkpoint.is_finite():
+                raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
+            checkpoint.save(path)
 
     def _checkpoint(self, chosen_on: str) -> Checkpoint:
         """This moment, whole."""

@@ -23,13 +23,15 @@ def climbed(model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, f
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     moved = [*(weight.detach() for weight in weights), *model.buffers()]
-    before = [tensor.clone() for tensor in moved]
+    moved = [[tensor for tensor in moved if tensor.is_floating_point() == numbers] for numbers in (True, False)]
+    before = [[tensor.clone() for tensor in alike] for alike in moved]  # put back in one launch a kind on a GPU
     with torch.no_grad():
         direction = [weight.grad for weight in weights if weight.grad is not None]
         if friendly:
-            means = []
             for weight in weights:
-                means.append(optimizer.state[weight].setdefault("gradient_mean", torch.zeros_like(weight)))
+                if "gradient_mean" not in optimizer.state[weight]:
+                    optimizer.state[weight]["gradient_mean"] = torch.zeros_like(weight)
+            means = [optimizer.state[weight]["gradient_mean"] for weight in weights]
             torch._foreach_lerp_(means, direction, 1 - friendly)
             direction = torch._foreach_sub(direction, means)
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
@@ -37,4 +39,6 @@ def climbed(model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, f
     try:
         yield
     finally:
-        torch._foreach_copy_(moved, before)
+        for alike, values in zip(moved, before, strict=True):
+            if alike:
+                torch._foreach_copy_(alike, values)

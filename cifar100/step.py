@@ -44,6 +44,8 @@ class TrainStep:
         if config.sam_friendly and compute.precision == "fp16":
             raise UserError("--sam-friendly wants gradients of one scale: give --precision fp32, or bf16.")
         self.model = model
+        if compiled:  # each side and size of batch is compiled by itself; above the limit PyTorch would give up
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         self.forward = torch.compile(model, dynamic=False) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
@@ -69,6 +71,9 @@ class TrainStep:
         scaler = self.scaler.state_dict()
         for count, side in shapes:
             images = torch.zeros(count, 3, side, side, device=self.compute.device)
+            images = images.contiguous(
+                memory_format=torch.channels_last
+            )  # as batches come: else they are compiled anew
             self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
         for model, state in zip(models, before, strict=True):
             model.load_state_dict(state)
@@ -104,11 +109,11 @@ class TrainStep:
 
     def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None, number: int) -> tuple[Tensor, Tensor]:
         """Leave the gradients of this batch alone in the weights; the loss and the logits [B, classes]."""
+        self.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
             logits = self.forward(images)
             # a last batch may have fewer images than there are processes: those without only join in the averaging
             loss = self._loss(logits.float(), labels, taught) if len(labels) else logits.float().sum()
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss * self.weight(number)).backward()
         return loss.detach(), logits.detach()
 

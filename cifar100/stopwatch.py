@@ -1,6 +1,8 @@
 """A clock for runs that may be interrupted."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Stopwatch:
@@ -17,3 +19,12 @@ class Stopwatch:
     def seconds(self) -> float:
         """So far."""
         return time.monotonic() - self.began
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Inside, no time passes on it."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.began += time.monotonic() - began

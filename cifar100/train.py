@@ -80,6 +80,8 @@ def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Sp
         )
         if compute.device.type == "cpu":
             keep_freed_memory()
+        elif compute.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # the fastest kernels for each size, tried before the clock runs
         say = print if processes.leads else _silently
         downloads = processes.local_rank == 0  # what is missing; the others of its machine then find it
         dataset = load_dataset(config, say=say) if downloads else None

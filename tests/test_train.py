@@ -428,20 +428,35 @@ def test_training_ends_with_a_report(config: Config) -> None:
     assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()
 
 
+def test_saving_is_not_on_the_clock_of_training(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, saved = Checkpoint.save, []
+
+    def slow(self: Checkpoint, path: Path) -> None:
+        time.sleep(0.2)
+        saved.append(path)
+        save(self, path)
+
+    monkeypatch.setattr(Checkpoint, "save", slow)
+    history = train(config.replace(save_seconds=0)).history
+    assert len(saved) > len(history), "also in mid-epoch"
+    apart = history[-1]["elapsed_seconds"] - sum(row["train_seconds"] for row in history)
+    assert apart > 0.2 * (len(saved) - 2), "all but the last epoch's two"
+
+
 def test_warming_up_leaves_no_trace(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As before a timed run on a GPU: the run is the same, bit for bit, and every kind of batch was met."""
+    """As before a timed run on a GPU: the run is the same, bit for bit; every kind of batch was met, in its layout."""
     config = config.replace(optimizer="muon", train_sizes=(16, 32), **EVERYTHING)
     plain = train(config.replace(run_dir=tmp_path / "plain")).folder
     call, met = TrainStep.__call__, []
 
     def noted(self: TrainStep, images: Tensor, *words: Any, **named: Any) -> None:
-        met.append(tuple(images.shape[::3]))
+        met.append((*images.shape[::3], images.is_contiguous(memory_format=torch.channels_last)))
         call(self, images, *words, **named)
 
     monkeypatch.setattr(TrainStep, "__call__", noted)
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     warmed = train(config.replace(run_dir=tmp_path / "warmed", compile=True)).folder
-    assert met[:4] == [(64, 16), (8, 16), (64, 32), (8, 32)]
+    assert met[:4] == [(64, 16, True), (8, 16, True), (64, 32, True), (8, 32, True)]
     assert set(met[4:]) == set(met[:4])
     assert_identical(weights(plain), weights(warmed))
     assert json.loads((warmed / "evaluation.json").read_text())["clock"]["warm_up_seconds"] > 0
