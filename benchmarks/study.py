@@ -37,10 +37,9 @@ QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 
 def run_one(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """The training that these settings ask for, gone on with where it was begun; None where it was stopped."""
-    wanted = dict(settings)
-    name = wanted.pop("recipe", "baseline")
-    config = recipe(name)
-    config = Config.from_flat(config.flat() | QUIET | wanted | {"run_dir": str(folder)})
+    wanted = {"recipe": "baseline"} | settings
+    name = wanted.pop("recipe")
+    config = Config.from_flat(recipe(name).flat() | QUIET | wanted | {"run_dir": str(folder)})
     result = train(config, recipe=f"{name}, changed", resume=(folder / "last.pth").exists())
     if result.stopped_by:
         return None
@@ -49,7 +48,8 @@ def run_one(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         row |= {name: json.loads(judged.read_text())[name] for name in ("split", "loss", "top1", "top5")}
     figures = {name: row[name] for name in ("split", "top1", "top5", "loss", "train_loss", "train_top1")}
     seconds = sum(epoch["train_seconds"] for epoch in result.history)
-    return figures | {"train_seconds": seconds, "settings": config.flat(), "threads": torch.get_num_threads()}
+    settings = {name: value for name, value in config.flat().items() if name not in ("data_dir", "run_dir")}
+    return figures | {"train_seconds": seconds, "settings": settings, "threads": torch.get_num_threads()}
 
 
 def table(study: dict[str, Any], results: dict[tuple[str, int], dict[str, Any]]) -> str:

@@ -1,0 +1,93 @@
+"""What compares settings over seeds: it must not fail when a machine is lent for half an hour."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cifar100.config import Config
+from cifar100.dataset import Split
+from cifar100.recipes import recipe
+from cifar100.run import Run
+
+STUDIES = sorted((ROOT / "benchmarks" / "studies").glob("*.json"))
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script as a module; what it replaces in others is put back after the test."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr(Run, "conclude", Run.conclude)
+    train: Any = import_module("cifar100.train")
+    monkeypatch.setattr(train, "load_dataset", train.load_dataset)
+    return import_module("study")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_run_of_a_study_is_a_config_of_its_own(path: Path) -> None:
+    told = json.loads(path.read_text())
+    configs = []
+    for settings in told["runs"].values():
+        wanted = {"recipe": "baseline"} | told["settings"] | settings
+        start = recipe(wanted.pop("recipe"))
+        configs.append(Config.from_flat(start.flat() | wanted).flat())
+    assert all(config not in configs[:place] for place, config in enumerate(configs))
+    assert len(told["seeds"]) > 1
+
+
+def test_a_stand_in_keeps_the_share_of_each_class_and_the_mean_of_four_pixels(study: Any) -> None:
+    labels = np.repeat(np.arange(3), 8)
+    images = np.arange(24 * 4 * 4 * 3, dtype=np.uint32).reshape(24, 4, 4, 3).astype(np.uint8)
+    small = study.stand_in(Split(images, labels, "proven"), 4, halved=True)
+    assert small.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert small.images.shape == (6, 2, 2, 3)
+    assert small.images[1, 0, 1].tolist() == images[4, :2, 2:].mean((0, 1)).round().tolist()
+    assert small.fingerprint == "", "it is no published set"
+
+
+def test_a_study_compares_seed_by_seed_and_goes_on(
+    study: Any,
+    tiny_data: Path,
+    tmp_path: Path,
+    narrow: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {"recipe": "fast", "epochs": 1, "warmup_epochs": 0, "batch_size": 64, "val_fraction": 0.5}
+    settings |= {"train_sizes": [], "crop_padding": 2}
+    runs = {"plain": {}, "wild, at once": {"lr": 1e30, "optimizer": "sgd"}, "no smoothing": {"label_smoothing": 0.0}}
+    told = {"about": "", "halved": True, "seeds": [0, 1], "settings": settings, "runs": runs}
+    (tmp_path / "study.json").write_text(json.dumps(told))
+    out = tmp_path / "out"
+
+    def call(*words: str) -> list[str]:
+        fixed = ["study.py", str(tmp_path / "study.json"), "--data-dir", str(tiny_data), "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [*fixed, *words])
+        study.main()
+        return capsys.readouterr().out.splitlines()
+
+    said = call("--seeds", "0", "--runs", "plain", "wild, at once")
+    assert any(line.startswith("wild, at once, seed 0 failed: RunFailed") for line in said)
+    kept = out / "plain_seed0.json"
+    assert [path.name for path in out.glob("*.json")] == [kept.name], "a run that fails does not count as done"
+    first = json.loads(kept.read_text())
+    assert first["split"] == "val", "the test set has no say"
+    assert not {"data_dir", "run_dir"} & set(first["settings"]), "nor has this machine"
+    assert not list(out.rglob("evaluation.json"))
+
+    written = kept.stat().st_mtime_ns
+    last = call("--runs", "plain", "no smoothing")
+    assert kept.stat().st_mtime_ns == written, "what is done is not done again"
+    results = {path.stem: 100 * json.loads(path.read_text())["top1"] for path in out.glob("*.json")}
+    (line,) = [line for line in last if line.startswith("no smoothing")][-1:]
+    apart = [results[f"no_smoothing_seed{seed}"] - results[f"plain_seed{seed}"] for seed in (0, 1)]
+    assert line.split()[2] == "2"
+    assert f"{sum(apart) / 2:+.2f}" in line
+    assert last[-1] == "Left for the next call: wild_at_once_seed0, wild_at_once_seed1"
