@@ -86,9 +86,8 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
     folder = words.out / "runs" / name
     small = {"epochs": 2, "warmup_epochs": 1, "batch_size": 64, "train_sizes": (8, 16)}
     flags = {"device": words.device, "run_dir": folder, "eval_every": 10_000, "checkpoint_every": 0}
-    flags |= (
-        {"save_seconds": 10_000, "no_report": True} | settings | (small | {"dataset": "synthetic"} if words.dry else {})
-    )
+    flags |= {"save_seconds": 10_000, "no_report": True} | settings
+    flags |= small | {"dataset": "synthetic"} if words.dry else {}
     command = [sys.executable, "-m", "cifar100.cli", "train"]
     for key, value in flags.items():
         flag = f"--{key.replace('_', '-')}"

@@ -71,9 +71,7 @@ class TrainStep:
         scaler = self.scaler.state_dict()
         for count, side in shapes:
             images = torch.zeros(count, 3, side, side, device=self.compute.device)
-            images = images.contiguous(
-                memory_format=torch.channels_last
-            )  # as batches come: else they are compiled anew
+            images = images.contiguous(memory_format=torch.channels_last)  # as batches are, or they compile anew
             self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
         for model, state in zip(models, before, strict=True):
             model.load_state_dict(state)
