@@ -108,6 +108,11 @@ def _best_precision(device: str) -> tuple[str, str]:
     return "fp32", "this CPU has no fast bf16"
 
 
+def cpu_has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AMX or AVX512-BF16); any other emulates it."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
 def keep_freed_memory() -> bool:
     """Let the C library keep what is freed for the next allocation, rather than give it back; whether it will.
 

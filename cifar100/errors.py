@@ -1,9 +1,18 @@
-"""The two errors that carry a sentence for the user; anything else is a defect and keeps its traceback."""
+"""The two errors that carry a message for the user; anything else is a defect and keeps its traceback."""
+
+from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: what was wrong, where, and what to do. Exit code 2."""
+    """A mistake that the user can correct: what was wrong, where, and what to do. Exit code 2.
+
+    `code` identifies the kind of mistake ("checkpoint.version") and stays the same if the message is reworded.
+    """
+
+    def __init__(self, code: str, message: str | None = None) -> None:
+        self.code = code if message is not None else "unspecified"
+        super().__init__(code if message is None else message)
 
 
 class RunFailed(Exception):
-    """Something went wrong while the work was under way: the loss, the disk, the memory. Exit code 1."""
+    """A failure while the work was under way: the loss, the disk, the memory. Exit code 1."""

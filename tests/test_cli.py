@@ -97,18 +97,6 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
     assert len(names) == len(set(names)), "a flat name must be unique"
 
 
-def test_help_is_quick(cifar100: Command) -> None:
-    def seconds() -> float:  # of the processor: the neighbours' work does not count
-        start = os.times()
-        result = cifar100("train", "--help")
-        assert result.returncode == 0
-        assert "Learning rate at the end of warmup" in result.stdout
-        end = os.times()
-        return end.children_user - start.children_user + end.children_system - start.children_system
-
-    assert min(seconds() for _ in range(5)) < 0.4
-
-
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

@@ -61,8 +61,8 @@ def test_products_equal_the_convolution(
     of_images, of_weight = torch.autograd.grad(expected, exact, above)
     for ours, reference in zip(results(layer, images, above), (expected.detach(), of_images, of_weight), strict=True):
         assert ours.shape == reference.shape
-        # each number is rounded once to bf16, of 8 bits
-        torch.testing.assert_close(ours, reference, rtol=2**-7, atol=2**-8 * float(reference.abs().max()))
+        # each number is rounded once to bf16, of 8 bits; CPUs that emulate bf16 round sums more often
+        torch.testing.assert_close(ours, reference, rtol=2**-7, atol=2**-7 * float(reference.abs().max()))
 
 
 @pytest.mark.usefixtures("amx")

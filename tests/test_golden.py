@@ -1,0 +1,77 @@
+"""Golden losses: the first steps of each recipe, so that a refactoring that changes the arithmetic is noticed.
+
+`python tests/test_golden.py` records them anew, for a change that is meant to alter them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar100 import optim
+from cifar100.averaging import WeightAverage
+from cifar100.dataset import synthetic
+from cifar100.device import choose_compute
+from cifar100.loader import TrainLoader
+from cifar100.model import build_model, initialize
+from cifar100.optim import build_optimizer, learning_rate
+from cifar100.recipes import recipe
+from cifar100.step import TrainStep
+
+GOLDEN = Path(__file__).with_name("golden_losses.json")
+STEPS, BATCH_SIZE, IMAGES = 4, 16, 64
+RECIPES = ("baseline", "fast", "best")
+PRECISIONS = ("fp32", "bf16") if choose_compute("cpu").precision == "bf16" else ("fp32",)  # emulated bf16 takes minutes
+
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+"""Relative; kernels of other CPUs round differently, and Muon amplifies that."""
+
+
+def losses(name: str, precision: str) -> list[float]:
+    """The mean training loss after each of the first steps in epoch 1."""
+    torch.set_num_threads(1)
+    optim.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
+    config = recipe(name).replace(batch_size=BATCH_SIZE, train_sizes=(16,))
+    compute = choose_compute("cpu", precision)
+    dataset = synthetic.make()
+    rows = torch.arange(0, len(dataset.train), len(dataset.train) // IMAGES)[:IMAGES].numpy()
+    loader = TrainLoader(
+        dataset.train.take(rows), config.augment, batch_size=BATCH_SIZE, seed=0, device=compute.device, num_classes=100
+    )
+    torch.manual_seed(0)
+    model = build_model("resnet18", 100)
+    initialize(model, config.model)
+    model = compute.place(model).train()
+    average = WeightAverage(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    optimizer = build_optimizer(model, config.optim)
+    step = TrainStep(model, optimizer, compute, replace(config.optim), average=average)
+    means = []
+    for number, (images, labels) in enumerate(loader.epoch(1), start=len(loader)):
+        step(images, labels, learning_rate=learning_rate(number, len(loader), config.optim), number=number)
+        means.append(step.loss_sum.item() / step.seen)
+    return means
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_first_losses_are_the_recorded_ones(name: str, precision: str) -> None:
+    threads, dtype = torch.get_num_threads(), optim.newton_schulz_dtype
+    try:
+        measured = losses(name, precision)
+    finally:
+        torch.set_num_threads(threads)
+        optim.newton_schulz_dtype = dtype
+    assert len(measured) == STEPS
+    assert measured == pytest.approx(json.loads(GOLDEN.read_text())[f"{name}, {precision}"], rel=TOLERANCE[precision])
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(
+        json.dumps({f"{n}, {p}": losses(n, p) for n in RECIPES for p in ("fp32", "bf16")}, indent=2) + "\n"
+    )
+    sys.stdout.write(GOLDEN.read_text())
