@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import shutil
 from dataclasses import fields
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command, untrained
+from conftest import untrained
 from PIL import Image
 from torch import nn
 
