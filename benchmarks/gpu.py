@@ -27,7 +27,7 @@ import torch
 from circumstances import circumstances
 
 from cifar100.config import Config
-from cifar100.device import Compute, choose_compute
+from cifar100.device import Compute, choose_compute, memory_format
 from cifar100.model import resnet18
 from cifar100.optim import build_optimizer
 from cifar100.recipes import recipe
@@ -64,7 +64,7 @@ def speed(compute: Compute, way: str, batch_size: int, side: int, optimizer: str
         step.forward = torch.compile(model, dynamic=False, mode="reduce-overhead")
     images = torch.randn(batch_size, 3, side, side, device=compute.device)
     labels = torch.randint(100, (batch_size,), device=compute.device)
-    images, rounds, issued = images.contiguous(memory_format=torch.channels_last), [], []
+    images, rounds, issued = images.contiguous(memory_format=memory_format(images.device)), [], []
     for turn in range(4):
         start = time.perf_counter()
         for number in range(steps):

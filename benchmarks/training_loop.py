@@ -24,7 +24,7 @@ from circumstances import RESULTS, circumstances
 from torch.nn import functional as F
 
 from cifar100.config import Config
-from cifar100.device import choose_compute
+from cifar100.device import choose_compute, memory_format
 from cifar100.model import resnet18
 from cifar100.optim import build_optimizer
 from cifar100.train import train
@@ -37,7 +37,8 @@ def bare_images_per_second(batch_size: int) -> float:
     config, compute = Config(), choose_compute()
     model = compute.place(resnet18())
     optimizer = build_optimizer(model, config.optim)
-    images = torch.randn(batch_size, 3, 32, 32, device=compute.device).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, 3, 32, 32, device=compute.device)
+    images = images.contiguous(memory_format=memory_format(compute.device))
     labels = torch.randint(100, (batch_size,), device=compute.device)
 
     def step() -> None:

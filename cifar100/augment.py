@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cifar100 import policy
 from cifar100.config import AugmentConfig
+from cifar100.device import memory_format
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,9 @@ def flip(images: Tensor, flipped: Tensor) -> Tensor:
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [B, S, S, 3] in 0..255 -> float32 [B, 3, S, S], channels_last in memory: (x/255 - mean) / std."""
+    """uint8 [B, S, S, 3] in 0..255 -> float32 [B, 3, S, S], in the device's memory format: (x/255 - mean) / std."""
     scale, shift = _scale_and_shift(mean, std, images.device)
-    return (images * scale + shift).permute(0, 3, 1, 2)
+    return (images * scale + shift).permute(0, 3, 1, 2).contiguous(memory_format=memory_format(images.device))
 
 
 @lru_cache(maxsize=8)  # made once a device: a copy to a GPU in every step would make the CPU wait for it

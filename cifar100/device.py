@@ -34,8 +34,8 @@ class Compute:
         return _DTYPES[self.precision]
 
     def place(self, model: Model) -> Model:
-        """The model, moved here, its weights in the layout that convolutions are fastest in."""
-        return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), torch.channels_last)
+        """The model, moved here, its weights in the memory format of the device."""
+        return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the network runs in this precision; weights stay fp32."""
@@ -59,6 +59,16 @@ class Compute:
         else:
             name = f"threads: {torch.get_num_threads()}" if self.device.type == "cpu" else "Apple GPU"
         return f"{self.device.type} ({name}), {self.precision}: {self.why}"
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The memory format of images and convolution weights on a device.
+
+    On MPS it is NCHW: up to PyTorch 2.13 batch norm computes wrong gradients there for channels_last tensors
+    (https://github.com/pytorch/pytorch/issues/175189), and up to 2.14 convolutions are slow for them
+    (https://github.com/pytorch/pytorch/issues/193349).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def choose_compute(

@@ -15,6 +15,7 @@ from cifar100.albumentations_pipeline import Pipeline, Workers, load_albumentati
 from cifar100.augment import Draws, at_train_size, augment, draw_epoch, normalize, train_size
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
+from cifar100.device import memory_format
 from cifar100.errors import UserError
 from cifar100.mixing import mix
 from cifar100.processes import Processes
@@ -98,7 +99,8 @@ class TrainLoader:
             order, pixels = draws.order.cpu().numpy(), self.images.numpy()
             tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
             for images in self.workers.batches(tasks):
-                yield images.to(self.labels.device, non_blocking=True)
+                device = self.labels.device
+                yield images.to(device, non_blocking=True, memory_format=memory_format(device))
 
     def shapes(self, epochs: int) -> list[tuple[int, int]]:
         """(images, side) of each kind of batch that so many epochs serve to this process, in order of first use."""

@@ -98,7 +98,7 @@ def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
         places.setdefault(update.shape, []).append(place)
     results = list(updates)
     for (rows, channels, height, width), same in places.items():
-        # weights lie in channels_last: in that order they are matrices already
+        # in channels_last, the memory format of weights except on MPS, they are matrices already
         matrices = torch.stack([updates[place].permute(0, 2, 3, 1).flatten(1) for place in same])
         for place, matrix in zip(same, orthogonalize(matrices), strict=True):
             results[place] = matrix.view(rows, height, width, channels).permute(0, 3, 1, 2)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cifar100.averaging import WeightAverage
 from cifar100.config import OptimConfig
-from cifar100.device import Compute
+from cifar100.device import Compute, memory_format
 from cifar100.errors import UserError
 from cifar100.optim import set_rate
 from cifar100.sam import climbed
@@ -71,7 +71,9 @@ class TrainStep:
         scaler = self.scaler.state_dict()
         for count, side in shapes:
             images = torch.zeros(count, 3, side, side, device=self.compute.device)
-            images = images.contiguous(memory_format=torch.channels_last)  # as batches are, or they compile anew
+            images = images.contiguous(
+                memory_format=memory_format(images.device)
+            )  # as batches are, or they compile anew
             self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
         for model, state in zip(models, before, strict=True):
             model.load_state_dict(state)

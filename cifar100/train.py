@@ -29,6 +29,7 @@ from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
 from cifar100.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
 from cifar100.errors import RunFailed
+from cifar100.gradient_check import check_gradients
 from cifar100.journal import Journal, NoJournal
 from cifar100.loader import TrainLoader
 from cifar100.model import ResNet, build_model, initialize
@@ -80,6 +81,8 @@ def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Sp
         )
         if compute.device.type == "cpu":
             keep_freed_memory()
+        elif compute.device.type == "mps":
+            check_gradients(compute)
         elif compute.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # the fastest kernels for each size, tried before the clock runs
         say = print if processes.leads else _silently

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar100 import metrics
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
-from cifar100.device import Compute
+from cifar100.device import Compute, memory_format
 from cifar100.evaluate import BATCH_SIZE, forward_all
 from cifar100.loader import EvalLoader
 
@@ -92,7 +91,7 @@ def _seen(loader: EvalLoader, view: tuple[View, ...]) -> Iterator[tuple[Tensor, 
     for images, labels in loader:
         for change in view:
             images = change(images)  # noqa: PLW2901
-        yield images.contiguous(memory_format=torch.channels_last), labels
+        yield images.contiguous(memory_format=memory_format(images.device)), labels
 
 
 def _combine(logits: np.ndarray, labels: np.ndarray) -> ViewsResult:

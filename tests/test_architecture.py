@@ -39,6 +39,7 @@ FLOORS = [
         "filters",
         "duplicates",
         "model",
+        "gradient_check",
         "optim",
         "sam",
         "averaging",
