@@ -1,4 +1,4 @@
-"""A 3x3 convolution that keeps a CPU's matrix tiles (Intel AMX) busy also where maps are small.
+"""The network's convolutions; the 3x3 one keeps a CPU's matrix tiles (Intel AMX) busy on small maps too.
 
 oneDNN fills the 16 rows of a tile from one row of a map, and the deep layers have 2 to 8 pixels in theirs: it then
 reaches 0.04 to 0.4 TFLOP/s on a core that makes 1.0 of a plain matrix product. So there the convolution is that
@@ -22,6 +22,9 @@ ROWS_AT_ONCE = 1024
 WIDEST_PRODUCT, FEWEST_CHANNELS = 4, 512
 WIDEST_WEIGHT_GRADIENT, FEWEST_CHANNELS_OF_WEIGHT_GRADIENT = 8, 256
 
+CHANNELS_OF_A_REGISTER = 16
+"""fp32 numbers in a vector register of AVX-512; AVX2 has 8."""
+
 
 class Conv3x3(nn.Conv2d):
     """`nn.Conv2d` of 3x3, padding 1: [B, in, H, W] -> [B, out, H/stride, W/stride], rounded up. It has a bias only once
@@ -41,6 +44,21 @@ class Conv3x3(nn.Conv2d):
             rows = input.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
             result = _SmallMaps.apply(rows, self.weight.to(torch.bfloat16), stride)
             return result if self.bias is None else result + self.bias[:, None, None]
+        return super().forward(input)
+
+
+class Conv1x1(nn.Conv2d):
+    """`nn.Conv2d` of 1x1 without padding: [B, in, H, W] -> [B, out, H/stride, W/stride], rounded up."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 1, stride=stride, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        stride = self.stride[0]
+        if stride > 1 and self.in_channels < CHANNELS_OF_A_REGISTER:
+            # With a stride, oneDNN's weight gradient of so few channels in channels_last writes past its buffer:
+            # wrong gradients, a crash or a hang (https://github.com/uxlfoundation/oneDNN/issues/6035).
+            return F.conv2d(input[:, :, ::stride, ::stride], self.weight, self.bias)
         return super().forward(input)
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cifar100.config import ModelConfig
-from cifar100.convolution import Conv3x3
+from cifar100.convolution import Conv1x1, Conv3x3
 from cifar100.errors import UserError
 
 
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+                Conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:

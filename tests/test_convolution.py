@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from cifar100 import convolution
-from cifar100.convolution import Conv3x3
+from cifar100.convolution import Conv1x1, Conv3x3
 
 SHAPES = [
     pytest.param(512, 512, 4, 4, 1, id="products in all three directions"),
@@ -102,3 +102,22 @@ def test_frozen_weights_and_images_get_no_gradient(amx: None) -> None:
         layer(images).float().sum().backward()
     assert images.grad is not None
     assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("in_channels", [3, 6, 8, 12, 16])
+def test_gradients_of_a_narrow_shortcut(in_channels: int) -> None:
+    """Without the workaround of oneDNN #6035 this crashes (one thread), or hangs or is wrong by 40 % (two)."""
+    torch.manual_seed(0)
+    layer = torch.nn.utils.convert_conv2d_weight_memory_format(Conv1x1(in_channels, 16, stride=2), torch.channels_last)
+    images = torch.randn(32, in_channels, 32, 32).contiguous(memory_format=torch.channels_last).requires_grad_()
+    output = layer(images)
+    output.square().sum().backward()
+
+    exact_images = images.detach().double().requires_grad_()
+    exact_weight = layer.weight.detach().double().requires_grad_()
+    F.conv2d(exact_images, exact_weight, stride=2).square().sum().backward()
+    assert output.shape == (32, 16, 16, 16)
+    for actual, exact in ((images.grad, exact_images.grad), (layer.weight.grad, exact_weight.grad)):
+        assert actual is not None
+        assert exact is not None
+        assert (actual - exact).norm() < 1e-5 * exact.norm()

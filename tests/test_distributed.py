@@ -161,7 +161,7 @@ def first_exit_code(errors: str) -> str:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As torchrun gives each process on two cores; with two, torch crashes in the backward pass of a single image."""
+    """As torchrun gives each process on two cores: the reference rounds as they do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
