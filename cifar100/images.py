@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cifar100.errors import UserError
 from cifar100.text import printable
@@ -21,6 +22,33 @@ MOST_PIXELS = 80_000_000
 
 # Pillow knows more, and hands some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
+
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What follows `ftyp` in a HEIF file (ISO/IEC 23008-12). Pillow reads none of them."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by the value of its EXIF orientation tag."""
+
+
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """The file name suffixes of the formats that are read (".jpg", ".png", …), lower case, sorted."""
+    formats = {*FORMATS, "MPO"}  # MPO is what Pillow calls a JPEG of several pictures
+    return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats))
+
+
+def is_heif(start: bytes) -> bool:
+    """Whether a file that starts with these bytes (12 or more) is HEIF: HEIC, the format of iPhones, for example."""
+    return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
 
 
 def to_pixels(image: Any, size: int = 32) -> np.ndarray:
@@ -92,7 +120,11 @@ def _from_file(file: Path | io.BytesIO, name: str | Path, most_pixels: int) -> I
     except Image.DecompressionBombError:
         raise UserError(f"{name} has more pixels than any photo needs; it is not opened.") from None
     except UnidentifiedImageError:
-        raise UserError(f"{name} is not an image that can be read.") from None
+        if is_heif(_start_of(file)):
+            raise UserError(
+                "image.heic", f"{name} is HEIC (HEIF), the photo format of iPhones, which is not read: save it as JPEG."
+            ) from None
+        raise UserError("image.format", f"{name} is not an image that can be read.") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except OSError as error:
@@ -103,14 +135,25 @@ def _from_file(file: Path | io.BytesIO, name: str | Path, most_pixels: int) -> I
         raise UserError(f"{name} is damaged and cannot be decoded ({type(error).__name__}).") from None
 
 
+def _start_of(file: Path | io.BytesIO) -> bytes:
+    try:
+        if isinstance(file, io.BytesIO):
+            return file.getvalue()[:12]
+        with file.open("rb") as opened:
+            return opened.read(12)
+    except OSError:
+        return b""
+
+
 def _from_pil(image: Image.Image) -> Image.Image:
     if image.width == 0 or image.height == 0:
         raise UserError("The image has no pixels.")
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return _from_array(np.asarray(image).astype(np.float64), top=1.0 if image.mode == "F" else 65535.0)
+        array = np.asarray(image).astype(np.float64)
+        return _from_array(array, top=1.0 if image.mode == "F" else _white(image, array))
     if image.mode == "La":  # Pillow converts it to nothing else
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -118,6 +161,31 @@ def _from_pil(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says, if that can be read.
+
+    `ImageOps.exif_transpose` also writes the EXIF anew, and fails on tags that have nothing to do with the pixels.
+    """
+    image.load()
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # Pillow raises many kinds for damaged EXIF; the pixels are whole
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _white(image: Image.Image, array: np.ndarray) -> float:
+    """The value of white in an integer image of more than 8 bits: by its pixels if they are those of 8 bits, else by
+    the bits per sample that its file states, else 16 bits."""
+    if array.max() <= 255:  # mode I holds 32 bits, and 16-bit files often hold 8-bit images
+        return 255.0
+    tag = getattr(image, "tag_v2", {}).get(258)  # TIFF: BitsPerSample
+    bits = tag[0] if isinstance(tag, tuple) and tag else tag
+    white = 2.0**bits - 1 if isinstance(bits, int) and 8 < bits <= 16 else 65535.0
+    return white if array.max() <= white else 65535.0
 
 
 def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -62,26 +62,41 @@ class Loaded(NamedTuple):
     """uint8 [L, L, 3]: the same square, larger, to be looked at; None where it was not asked for."""
 
 
-def find(words: Iterable[str | Path]) -> list[Source]:
+def find(words: Iterable[str | Path], say: Callable[[str], None] | None = None) -> list[Source]:
     """What these words mean, in their order: each folder's images (those of its folders too, hidden ones not) and each
     pattern's matches sorted by name, numbers by value. A word that names a file is that file, whatever is in it.
+
+    Files of a folder whose suffix is no image format's are skipped; `say` gets a line with their number.
     """
+    skipped: Counter[str] = Counter()
+    sources = _find(words, skipped)
+    if skipped and say is not None:
+        say(f"skipped {skipped.total():,} files without the suffix of an image format: {_suffixes(skipped)}")
+    return sources
+
+
+def _find(words: Iterable[str | Path], skipped: Counter[str]) -> list[Source]:
     sources: list[Source] = []
     for word in map(str, words):
         if word == STANDARD_INPUT or is_address(word) or os.path.isfile(word):
             repeated = word == STANDARD_INPUT and any(source.name == word for source in sources)
             sources.append(Source(word, "Standard input can be read only once." if repeated else ""))
         elif os.path.isdir(word):
-            sources += _in_folder(word)
+            sources += _in_folder(word, skipped)
         elif glob.has_magic(word) and not os.path.lexists(word):
-            sources += _matches(word)
+            sources += _matches(word, skipped)
         else:
             sources.append(Source(word))  # reading it finds the words for what is wrong
     return sources
 
 
-def _in_folder(folder: str) -> list[Source]:
+def _suffixes(skipped: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {printable(suffix) or 'without any'}" for suffix, count in skipped.most_common(5))
+
+
+def _in_folder(folder: str, skipped: Counter[str]) -> list[Source]:
     found: list[Source] = []
+    others: Counter[str] = Counter()
 
     def cannot_be_read(error: OSError) -> None:
         name = str(error.filename)
@@ -89,18 +104,22 @@ def _in_folder(folder: str) -> list[Source]:
 
     for place, folders, files in os.walk(folder, onerror=cannot_be_read):
         folders[:] = [name for name in folders if not is_hidden(name)]
-        paths = [os.path.join(place, name) for name in files if is_image(name) and not is_hidden(name)]
+        visible = [name for name in files if not is_hidden(name)]
+        others.update(os.path.splitext(name)[1].lower() for name in visible if not is_image(name))
+        paths = [os.path.join(place, name) for name in visible if is_image(name)]
         found += [Source(path) for path in paths if os.path.isfile(path)]  # and no pipe, which one would wait for
     if not found:
-        return [Source(folder, f"{printable(folder)} is a folder, not an image, and there are no images in it.")]
+        files = f": none of its {others.total():,} files ends in .jpg, .png, .webp or such" if others else ""
+        return [Source(folder, f"{printable(folder)} is a folder, not an image, and there are no images in it{files}.")]
+    skipped.update(others)
     return sorted(found, key=lambda source: natural(source.name))
 
 
-def _matches(pattern: str) -> list[Source]:
+def _matches(pattern: str, skipped: Counter[str]) -> list[Source]:
     """By pathlib, which goes through `**` without following links to folders."""
     path = Path(pattern)
     if path.name == "**":
-        return find([path.parent])
+        return _find([path.parent], skipped)
     try:
         found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     except ValueError:  # "**" beside other letters
@@ -110,7 +129,7 @@ def _matches(pattern: str) -> list[Source]:
     found = sorted(map(str, found), key=natural)
     sources = [Source(match) for match in found if os.path.isfile(match)]
     if "**" not in path.parts:  # which names what is in the folders itself
-        sources += [source for match in found if os.path.isdir(match) for source in _in_folder(match)]
+        sources += [source for match in found if os.path.isdir(match) for source in _in_folder(match, skipped)]
     return sources or [Source(pattern, f"No image is called {printable(pattern)}.")]
 
 

@@ -15,7 +15,7 @@ from conftest import assert_one_sentence
 from PIL import Image, ImageCms
 
 from cifar100.errors import UserError
-from cifar100.images import to_pixels, to_rgb
+from cifar100.images import FORMATS, image_suffixes, to_pixels, to_rgb
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 GREY = PICTURE[:, :, 0]
@@ -141,6 +141,34 @@ def test_a_16_bit_png_file(tmp_path: Path) -> None:
     assert_is(to_pixels(tmp_path / "grey.png"), GREY_AS_RGB)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        (np.int32, 200, 200),  # an 8-bit image in a file of 32 bits
+        (np.int32, 257 * 77, 77),
+        (np.uint16, 200, 200),
+        (np.uint16, 257 * 77, 77),
+    ],
+)
+def test_a_tiff_of_more_than_8_bits(tmp_path: Path, dtype: Any, value: int, expected: int) -> None:
+    Image.fromarray(np.full((32, 32), value, dtype)).save(tmp_path / "deep.tif")
+    assert_is(to_pixels(tmp_path / "deep.tif"), (expected, expected, expected))
+
+
+def test_a_tiff_of_12_bits_is_scaled_by_its_bits() -> None:
+    pixels = b"\x80\x08\x00" * (32 * 32 // 2)  # two samples of 2048 in each three bytes
+    tags = {256: 32, 257: 32, 258: 12, 259: 1, 262: 1, 273: 8 + 2 + 9 * 12 + 4, 277: 1, 278: 32, 279: len(pixels)}
+    entries = [(tag, 3, struct.pack("<HH", value, 0)) for tag, value in tags.items()]
+    assert_is(to_pixels(tiff_ifd(*entries) + pixels), (128, 128, 128))
+
+
+def test_a_32_bit_tiff_beyond_16_bits_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "deep.tif")
+    with pytest.raises(UserError) as caught:
+        to_pixels(tmp_path / "deep.tif")
+    assert_one_sentence(str(caught.value), tmp_path / "deep.tif", "70000")
+
+
 def test_a_transparent_palette_png_file(tmp_path: Path) -> None:
     image = Image.new("P", (32, 32), 1)
     image.putpalette([*BLUE, *RED])
@@ -180,6 +208,33 @@ def test_a_photo_is_turned_upright(
     assert_is(to_pixels(path), UPRIGHT, within=within)
     with Image.open(path) as image:
         assert_is(to_pixels(image), UPRIGHT, within=within)
+
+
+def tiff_ifd(*entries: tuple[int, int, bytes]) -> bytes:
+    """A TIFF header with one directory of these (tag, type, 4 bytes of value), as EXIF is written."""
+    tags = b"".join(struct.pack("<HHI", tag, kind, 1) + value for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "damaged", [(256, 8, struct.pack("<hh", -5, 0)), (34665, 4, b"\xff\xff\xff\x7f"), (34853, 4, bytes(4))]
+)
+@pytest.mark.parametrize(
+    ("suffix", "options", "within"),
+    [("png", {}, 0), ("jpg", {"quality": 95, "subsampling": 0}, 4), ("webp", {"lossless": True}, 0)],
+)
+def test_damaged_exif_leaves_the_pixels_and_the_orientation(
+    tmp_path: Path, damaged: tuple[int, int, bytes], suffix: str, options: dict[str, Any], within: int
+) -> None:
+    exif = b"Exif\0\0" + tiff_ifd((274, 3, struct.pack("<HH", 6, 0)), damaged)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6]))
+    stored.save(tmp_path / f"photo.{suffix}", exif=exif, **options)
+    assert_is(to_pixels(tmp_path / f"photo.{suffix}"), UPRIGHT, within=within)
+
+
+def test_exif_that_is_none_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "photo.png", exif=b"Exif\0\0MM")
+    assert_is(to_pixels(tmp_path / "photo.png"), PICTURE)
 
 
 @pytest.fixture
@@ -321,6 +376,29 @@ def test_a_file_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest
         to_pixels(tmp_path / "picture.eps")
     assert_one_sentence(str(caught.value), "picture.eps")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_is_recognized_by_its_content(tmp_path: Path, brand: bytes) -> None:
+    content = b"\0\0\0\x18ftyp" + brand + bytes(100)
+    (tmp_path / "IMG_1.JPG").write_bytes(content)
+    for image in (content, tmp_path / "IMG_1.JPG"):
+        with pytest.raises(UserError) as caught:
+            to_pixels(image)
+        assert caught.value.code == "image.heic"
+        assert_one_sentence(str(caught.value), "HEIC", "JPEG")
+
+
+def test_the_suffixes_are_those_of_the_formats() -> None:
+    suffixes = image_suffixes()
+    assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".jp2", ".tga", ".ico", ".mpo", ".avif"} <= set(suffixes)
+    assert not {".heic", ".eps", ".pdf", ".psd", ".txt"} & set(suffixes)
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format not in ("JPEG2000", "AVIF", "WEBP")])
+def test_every_format_is_read(tmp_path: Path, format: str) -> None:
+    Image.new("RGB", (32, 32), RED).save(tmp_path / "x", format)
+    assert_is(to_pixels(tmp_path / "x"), RED, within=2)
 
 
 def test_a_damaged_image_that_pillow_has_opened_is_refused() -> None:

@@ -54,6 +54,35 @@ def test_a_folder_is_all_images_in_it_numbers_by_value(photos: Path) -> None:
     assert names(photos) == ["photos/2.png", "photos/10.png", "photos/deep/er/a.JPG"]
 
 
+def test_skipped_files_of_a_folder_are_counted(photos: Path) -> None:
+    for name in ("a.txt", "raw", ".hidden.txt"):
+        (photos / "deep" / name).write_text("no image")
+    said: list[str] = []
+    find([photos / "deep", "photos/*.png"], said.append)
+    assert len(said) == 1
+    for figure in ("2 files", "1 .txt", "1 without any"):
+        assert figure in said[0]
+    find([photos / "2.png"], said.append)
+    assert len(said) == 1
+
+
+def test_a_folder_of_files_without_suffix_says_how_images_end(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / f"{number}.png").rename(tmp_path / f"{number}")
+    (source,) = find([tmp_path])
+    assert_one_sentence(source.problem, tmp_path, "3 files", ".jpg")
+
+
+def test_every_format_of_images_is_found_in_a_folder(tmp_path: Path) -> None:
+    for suffix in ("jp2", "tga", "ico", "jpg"):
+        Image.new("RGB", (32, 32), "red").save(tmp_path / f"a.{suffix}")
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    loaded = list(load(find([tmp_path]), 32))
+    assert [Path(image.name).name for image in loaded if image.problem] == ["IMG_1.HEIC"]
+    assert len(loaded) == 5
+    assert "save it as JPEG" in next(image.problem for image in loaded if image.problem)
+
+
 def test_words_keep_their_order(photos: Path) -> None:
     assert names("photos/10.png", "photos/deep", "photos/2.png", "-", "http://127.0.0.1/x") == [
         *("photos/10.png", "photos/deep/er/a.JPG", "photos/2.png", "-", "http://127.0.0.1/x")

@@ -25,7 +25,7 @@ from cifar100.errors import UserError
 from cifar100.progress import progress
 from cifar100.text import printable
 
-VERSION = 1
+VERSION = 2
 """Of what happens between a file and its pixels: to be raised when `cifar100.images` changes what it gives."""
 
 LARGEST_FILE = 1 << 28  # bytes: more than 80 million pixels take, compressed in no way

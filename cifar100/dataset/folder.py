@@ -30,9 +30,6 @@ from cifar100.text import printable
 
 TRAIN, TESTS = "train", ("test", "val", "valid")
 
-IMAGE_NAME = re.compile(r"\.(png|jpe?g|jfif|webp|avif|heic|gif|bmp|tiff?|ppm)$", re.IGNORECASE)
-"""What images are called: a class folder holds one of these at least, and then every file in it is tried."""
-
 NO_DATA = ("thumbs.db", "desktop.ini", "__macosx")
 """What systems leave in folders, beside files whose names begin with a dot. Lower case."""
 
@@ -169,8 +166,13 @@ def is_hidden(name: str) -> bool:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file is called as images are."""
-    return IMAGE_NAME.search(str(path)) is not None
+    """Whether a file's name ends as those of the formats that are read, or of HEIC, whose error says what to do.
+
+    A class folder holds one of these at least, and then every file in it is tried.
+    """
+    from cifar100.images import HEIF_SUFFIXES, image_suffixes
+
+    return str(path).lower().endswith((*image_suffixes(), *HEIF_SUFFIXES))
 
 
 def _class_names(place: Path, trees: list[Tree]) -> list[str]:

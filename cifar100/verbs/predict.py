@@ -78,7 +78,7 @@ class Predict:
         predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated)
         if predictor.trained_on.startswith("SYNTHETIC"):
             _tell("this model was trained on made-up images; its answers mean nothing")
-        sources = find(self.images)
+        sources = find(self.images, _tell)
         listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
         shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
