@@ -5,7 +5,9 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help train test test-all demo lint types format bench space
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: help train data test test-all demo lint types format bench space docs dist
 
 help:
 	@echo "make train      train on CIFAR-100 with the fast recipe (data: \$$CIFAR100_DATA_DIR or ./data)"
@@ -14,15 +16,23 @@ help:
 	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
 	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs \$$CIFAR100_DATA_DIR: int8 is calibrated)"
 	@echo "make lint       ruff        make types   pyright        make format   ruff, rewriting"
+	@echo "make data       download CIFAR-100 and verify it, unless it is there"
+	@echo "make docs       the documentation as a site, in site/"
+	@echo "make dist       the source distribution and the wheel, in dist/"
 	@echo "make bench      the figures under benchmarks/results/ (needs \$$CIFAR100_DATA_DIR)"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first with --group
+	$(BIN)/python -m pip install --quiet -c constraints.txt $$($(BIN)/python .ci/torch_index.py $(CPU_INDEX)) -e . --group dev
 	@touch $@
 
 train: $(READY)
 	$(BIN)/cifar100 train --recipe fast $(ARGS)
+
+data: $(READY)
+	folder="$${CIFAR100_DATA_DIR:-data}"; \
+	$(BIN)/cifar100 data check "$$folder" > /dev/null 2>&1 || $(BIN)/cifar100 data get --to "$$folder"
 
 # Two at a time; the slow ones, which want the machine for themselves, one after the other.
 test: $(READY)
@@ -48,6 +58,13 @@ bench: $(READY)
 	$(BIN)/python benchmarks/reading.py here="$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/augmentation.py --data-dir "$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/export.py pretrained --data-dir "$${CIFAR100_DATA_DIR}"
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
+dist: $(READY)
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 space: $(READY)
 	$(BIN)/python gradio_app/build.py space $(ARGS)
