@@ -771,7 +771,6 @@ def test_preview_and_samples_of_a_few_images_with_odd_names(
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.skipif(not os.environ.get("CIFAR100_DATA_DIR"), reason="$CIFAR100_DATA_DIR is not set")
 def test_the_real_set_written_out_as_images_is_recognised(tmp_path: Path) -> None:
     real = load_dataset(say=SILENT)
     for name, split in (("train", real.train), ("test", real.test)):

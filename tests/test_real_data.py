@@ -19,11 +19,7 @@ from cifar100.duplicates import Rows, exact_duplicates, rows_in_train
 from cifar100.inference import load_predictor
 from cifar100.weights import load_weights
 
-pytestmark = [
-    pytest.mark.real_data,
-    pytest.mark.slow,
-    pytest.mark.skipif("CIFAR100_DATA_DIR" not in os.environ, reason="$CIFAR100_DATA_DIR is not set"),
-]
+pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 
 def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -> str:
