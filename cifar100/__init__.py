@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cifar100.model import resnet18, resnet34
     from cifar100.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Config", "Predictor", "evaluate", "load_predictor", "resnet18", "resnet34", "train"]
 
 _HOME = {
