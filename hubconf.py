@@ -17,8 +17,8 @@ def resnet18(pretrained: bool = False, num_classes: int = 100) -> ResNet:
     `pretrained` loads the CIFAR-100 weights of this package, in evaluation mode. Their input is an RGB image in 0..1,
     normalized per channel with the mean (0.5071, 0.4867, 0.4408) and the standard deviation (0.2675, 0.2565, 0.2761).
     """
+    from cifar100.checkpoints.weights import load_weights
     from cifar100.model import resnet18 as build
-    from cifar100.weights import load_weights
 
     if not pretrained:
         return build(num_classes)

@@ -22,14 +22,14 @@ import albumentations
 import cv2
 from circumstances import RESULTS, circumstances
 
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.compute.device import Compute, choose_compute
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.device import Compute, choose_compute
-from cifar100.loader import TrainLoader
 from cifar100.model import resnet18
-from cifar100.optim import build_optimizer
-from cifar100.step import TrainStep
-from cifar100.stopwatch import Stopwatch
+from cifar100.optim.build import build_optimizer
+from cifar100.support.stopwatch import Stopwatch
+from cifar100.training.step import TrainStep
 from cifar100.utils import images_per_second, train_loader
 
 STEPS = 10

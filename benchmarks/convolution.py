@@ -1,4 +1,4 @@
-"""The matrix product of `cifar100.convolution` against oneDNN's convolution, by shape and direction.
+"""The matrix product of `cifar100.compute.amx_convolution` against oneDNN's convolution, by shape and direction.
 
     python benchmarks/convolution.py
 
@@ -17,8 +17,8 @@ from circumstances import RESULTS, circumstances
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from cifar100.convolution import _product, _weight_gradient
-from cifar100.device import keep_freed_memory
+from cifar100.compute.amx_convolution import _product, _weight_gradient
+from cifar100.compute.device import keep_freed_memory
 
 IMAGES = 256
 SHAPES = [  # in, out, side, stride

@@ -19,11 +19,11 @@ import torch
 from circumstances import RESULTS, circumstances
 from PIL import Image, ImageDraw
 
-from cifar100.augment import normalize
-from cifar100.corruptions import KINDS, SEVERITIES, corrupt
+from cifar100.augmentation.batched import normalize
+from cifar100.compute.device import choose_compute
 from cifar100.dataset import synthetic
-from cifar100.device import choose_compute
-from cifar100.images import to_pixels
+from cifar100.evaluation.corruptions import KINDS, SEVERITIES, corrupt
+from cifar100.images.convert import to_pixels
 from cifar100.model import resnet18
 
 BATCH = 500

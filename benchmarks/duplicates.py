@@ -18,7 +18,7 @@ from circumstances import RESULTS, circumstances
 
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.duplicates import COARSE, NEAR, Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
+from cifar100.evaluation.duplicates import COARSE, NEAR, Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
 
 
 def counted(pairs: Sequence[Pair], rows: Rows) -> dict[str, dict[str, int]]:

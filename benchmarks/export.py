@@ -21,14 +21,14 @@ from pathlib import Path
 import onnxruntime
 from circumstances import RESULTS, circumstances
 
+from cifar100.checkpoints.weights import load_weights
+from cifar100.compute.device import choose_compute
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.device import choose_compute
 from cifar100.export import SUFFIXES, open_forward, write
 from cifar100.export.check import Yardstick, _speeds, check
 from cifar100.inference import Forward
-from cifar100.torch_forward import torch_forward
-from cifar100.weights import load_weights
+from cifar100.prediction.torch_backend import torch_forward
 
 FIRST_ANSWER = """
 import sys

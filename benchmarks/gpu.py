@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from circumstances import circumstances
 
+from cifar100.compute.device import Compute, choose_compute, memory_format
 from cifar100.config import Config
-from cifar100.device import Compute, choose_compute, memory_format
 from cifar100.model import resnet18
-from cifar100.optim import build_optimizer
+from cifar100.optim.build import build_optimizer
 from cifar100.recipes import recipe
-from cifar100.step import TrainStep
+from cifar100.training.step import TrainStep
 
 FLOP_PER_IMAGE = 3 * 2 * 0.556e9  # forward and twice that backward, two operations a multiply-add, 32x32
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bf16, dense, as their makers say
@@ -88,7 +88,7 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
     flags = {"device": words.device, "run_dir": folder, "eval_every": 10_000, "checkpoint_every": 0}
     flags |= {"save_seconds": 10_000, "no_report": True} | settings
     flags |= small | {"dataset": "synthetic"} if words.dry else {}
-    command = [sys.executable, "-m", "cifar100.cli", "train"]
+    command = [sys.executable, "-m", "cifar100", "train"]
     for key, value in flags.items():
         flag = f"--{key.replace('_', '-')}"
         values = value if isinstance(value, tuple) else (value,)

@@ -1,4 +1,4 @@
-"""`cifar100.explain.grad_cam` against the published `grad-cam` package, on real test images.
+"""`cifar100.prediction.grad_cam.grad_cam` against the published `grad-cam` package, on real test images.
 
     pip install --no-deps grad-cam==1.5.7 ttach==0.0.3
     python benchmarks/grad_cam.py CHECKPOINT --data-dir DIR
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from circumstances import RESULTS, circumstances
 
-from cifar100.augment import normalize
+from cifar100.augmentation.batched import normalize
+from cifar100.checkpoints.weights import load_weights
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.explain import grad_cam
-from cifar100.weights import load_weights
+from cifar100.prediction.grad_cam import grad_cam
 
 IMAGES = 200
 

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from circumstances import RESULTS, circumstances
 
-from cifar100.page.examples import example_files
+from cifar100.web.examples import example_files
 
 PORT = 7899
 ADDRESS = f"http://127.0.0.1:{PORT}/gradio_api"
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
     start = time.perf_counter()
-    command = [sys.executable, "-m", "cifar100.cli", "app", "--checkpoint", asked.weights, "--port", str(PORT)]
+    command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", asked.weights, "--port", str(PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 weights, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 from cifar100.inference import load_predictor
-from cifar100.sources import find, load
-from cifar100.verbs.predict import Predict
+from cifar100.images.sources import find, load
+from cifar100.cli.predict import Predict
 images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 """
 END = """

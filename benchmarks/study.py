@@ -29,8 +29,8 @@ from circumstances import circumstances
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
 from cifar100.recipes import recipe
-from cifar100.run import Run
 from cifar100.train import train
+from cifar100.training.run import Run
 
 QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 

@@ -23,10 +23,10 @@ import torch
 from circumstances import RESULTS, circumstances
 from torch.nn import functional as F
 
+from cifar100.compute.device import choose_compute, memory_format
 from cifar100.config import Config
-from cifar100.device import choose_compute, memory_format
 from cifar100.model import resnet18
-from cifar100.optim import build_optimizer
+from cifar100.optim.build import build_optimizer
 from cifar100.train import train
 
 STEPS = 19  # as many as an epoch of the synthetic set has
@@ -73,9 +73,9 @@ def plain_images_per_second() -> float:
 SHORT_EPOCH = """
 import resource, sys, time
 from itertools import islice
-from cifar100 import cli
-from cifar100.loader import TrainLoader
-from cifar100.step import TrainStep
+from cifar100.cli.main import main
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.training.step import TrainStep
 
 call, epoch = TrainStep.__call__, TrainLoader.epoch
 
@@ -87,7 +87,7 @@ def told(self, *args, **kwargs):
 TrainStep.__call__ = told
 TrainLoader.__len__ = lambda self: 30
 TrainLoader.epoch = lambda self, number, first_step=0: islice(epoch(self, number, first_step), 30)
-code = cli.main(["train", "--epochs", "1", *sys.argv[1:]])
+code = main(["train", "--epochs", "1", *sys.argv[1:]])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 sys.exit(code)
 """

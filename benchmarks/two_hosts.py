@@ -28,17 +28,17 @@ from pathlib import Path
 import torch
 from circumstances import RESULTS, ROOT, circumstances
 
-from cifar100.checkpoint import load_checkpoint
+from cifar100.checkpoints.checkpoint import load_checkpoint
 
 START = """
 import sys
 from importlib import import_module
-from cifar100 import cli
+from cifar100.cli.main import main
 from cifar100.model import ResNet
 
-for name in ("cifar100.train", "cifar100.checkpoint"):
+for name in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
     import_module(name).build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
-sys.exit(cli.main(["train", *sys.argv[1:]]))
+sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 FLAGS = ["--dataset=synthetic", "--lr=0.05", "--warmup-epochs=1", "--precision=fp32", "--device=cpu", "--run-dir=run"]

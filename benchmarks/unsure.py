@@ -21,9 +21,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from cifar100.dataset import read
+from cifar100.evaluation.metrics import softmax
 from cifar100.inference import Predictor, load_predictor
-from cifar100.metrics import softmax
-from cifar100.unsure import LOWEST_CONTRAST, LOWEST_CORRELATION, LOWEST_PROBABILITY, contrast, correlation
+from cifar100.prediction.rejection import LOWEST_CONTRAST, LOWEST_CORRELATION, LOWEST_PROBABILITY, contrast, correlation
 
 FALSE_ALARMS = 0.1
 """The share of known images that the score may call unknown."""

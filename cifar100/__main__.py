@@ -1,7 +1,7 @@
-"""python -m cifar100 is cifar100."""
+"""`python -m cifar100` is `cifar100`."""
 
 import sys
 
-from cifar100.cli import main
+from cifar100.cli.main import main
 
 sys.exit(main())

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar100.settings import Section, check, plain
+from cifar100.support.settings import Section, check, plain
 
 DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
@@ -170,7 +170,7 @@ class OptimConfig(Section):
     """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
 
     optimizer: OptimizerName = "sgd"
-    """SGD with momentum; or "muon", which orthogonalises the updates of the convolutions (`cifar100.optim.Muon`)."""
+    """SGD with momentum, or "muon", which orthogonalizes the updates of the convolutions."""
 
     epochs: int = 100
     """Passes over the training images."""

@@ -9,11 +9,14 @@ stride-2 stem of ImageNet. Module names are torchvision's, so weights go either 
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # run as a file: the package is one folder up, and its modules must shadow no others
+if __name__ == "__main__":  # `python model.py` is `cifar100 model`; nothing below runs
+    import runpy
     import sys
     from pathlib import Path
 
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the modules here must not shadow other packages
+    sys.argv[1:1] = ["model"]
+    runpy.run_module("cifar100", run_name="__main__", alter_sys=True)
 
 from copy import deepcopy
 
@@ -22,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cifar100.compute.amx_convolution import Conv1x1, Conv3x3
 from cifar100.config import ModelConfig
-from cifar100.convolution import Conv1x1, Conv3x3
-from cifar100.errors import UserError
+from cifar100.support.errors import UserError
 
 
 class BasicBlock(nn.Module):
@@ -175,9 +178,3 @@ def describe(name: str, num_classes: int = 100, image_size: int = 32) -> str:
     total = count_parameters(model)
     lines += ["", f"Total parameters: {total:,} ({total / 1e6:.1f}M), {total * 4 / 2**20:.1f} MiB as fp32"]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    from cifar100.cli import main
-
-    sys.exit(main(["model", *sys.argv[1:]]))

@@ -8,11 +8,14 @@ torchrun --nproc-per-node 2 train.py the same training, by two processes
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # run as a file: the package is one folder up, and its modules must shadow no others
+if __name__ == "__main__":  # `python train.py` is `cifar100 train`; nothing below runs
+    import runpy
     import sys
     from pathlib import Path
 
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the modules here must not shadow other packages
+    sys.argv[1:1] = ["train"]
+    runpy.run_module("cifar100", run_name="__main__", alter_sys=True)
 
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
@@ -22,26 +25,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifar100.albumentations_pipeline import worker_died
-from cifar100.averaging import WeightAverage
-from cifar100.board import board_for, require_tensorboard
+from cifar100.augmentation.albumentations_pipeline import worker_died
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.checkpoints.weights import start_from
+from cifar100.compute.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
+from cifar100.compute.distributed import Processes, join
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, hold_out, load_dataset
-from cifar100.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
-from cifar100.errors import RunFailed
-from cifar100.gradient_check import check_gradients
-from cifar100.journal import Journal, NoJournal
-from cifar100.loader import TrainLoader
 from cifar100.model import ResNet, build_model, initialize
-from cifar100.optim import build_optimizer, learning_rate
-from cifar100.processes import Processes, join
-from cifar100.resume import load_state, refuse_changes
-from cifar100.run import Run
-from cifar100.run_folder import RunFolder
-from cifar100.step import TrainStep
-from cifar100.stop_signals import StopSignals, name_of
-from cifar100.stopwatch import Stopwatch
-from cifar100.weights import start_from
+from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.optim.ema import WeightAverage
+from cifar100.support.errors import RunFailed
+from cifar100.support.stopwatch import Stopwatch
+from cifar100.training.gradient_check import check_gradients
+from cifar100.training.logger import Journal, NoJournal
+from cifar100.training.resume import load_state, refuse_changes
+from cifar100.training.run import Run
+from cifar100.training.run_dir import RunFolder
+from cifar100.training.signals import StopSignals, name_of
+from cifar100.training.step import TrainStep
+from cifar100.training.tensorboard import board_for, require_tensorboard
 
 PROGRESS_SECONDS = 0.5
 """Between two looks at the running sums: each makes the CPU wait for the device."""
@@ -268,9 +271,3 @@ def _out_of_memory(batch_size: int) -> RunFailed:
         f"Out of memory at {batch_size} images a step. Give --batch-size {max(1, batch_size // 2)} or less, or lower "
         "batch_size in config.py; lower --lr by the same factor."
     )
-
-
-if __name__ == "__main__":
-    from cifar100.cli import main
-
-    sys.exit(main(["train", *sys.argv[1:]]))

@@ -8,11 +8,14 @@ python utils.py       each augmentation with its parameters, both pipelines' spe
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # run as a file: the package is one folder up, and its modules must shadow no others
+if __name__ == "__main__":  # `python utils.py` is `cifar100 data preview`; nothing below runs
+    import runpy
     import sys
     from pathlib import Path
 
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the modules here must not shadow other packages
+    sys.argv[1:1] = ["data", "preview"]
+    runpy.run_module("cifar100", run_name="__main__", alter_sys=True)
 
 import io
 from contextlib import closing
@@ -22,18 +25,18 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from cifar100 import albumentations_pipeline, augment
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.augmentation import albumentations_pipeline, batched
+from cifar100.augmentation.loader import EvalLoader, TrainLoader
+from cifar100.augmentation.mixing import mix
+from cifar100.compute.device import choose_compute
 from cifar100.config import Config
 from cifar100.dataset import Dataset, load_dataset
-from cifar100.device import choose_compute
-from cifar100.errors import UserError
-from cifar100.evaluate import BATCH_SIZE
-from cifar100.files import replace_file
-from cifar100.loader import EvalLoader, TrainLoader
-from cifar100.mixing import mix
-from cifar100.stopwatch import Stopwatch
-from cifar100.text import printable
+from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.evaluation.evaluate import BATCH_SIZE
+from cifar100.support.errors import UserError
+from cifar100.support.files import replace_file
+from cifar100.support.stopwatch import Stopwatch
+from cifar100.support.text import printable
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -80,7 +83,7 @@ def preview(config: Config, picture: Path) -> str:
         *(f"  {note}" for note in dataset.notes),
         "",
         "Augmentation of training images, in order; test images are only normalised",
-        *(f"  {name:<24}{what}" for name, what in augment.describe(config.augment)),
+        *(f"  {name:<24}{what}" for name, what in batched.describe(config.augment)),
         f"The same with --pipeline albumentations{f': {missing}' if missing else ''}",
         *(f"  {name:<24}{what}" for name, what in steps if not missing),
         "",
@@ -141,11 +144,11 @@ def class_list(dataset: Dataset) -> list[str]:
     return lines
 
 
-def _as_trained_on(dataset: Dataset, config: Config, draws: augment.Draws, place: int) -> torch.Tensor:
+def _as_trained_on(dataset: Dataset, config: Config, draws: batched.Draws, place: int) -> torch.Tensor:
     """[1, 3, S, S]: the image that an epoch serves at a place, with the next one in it where they are mixed."""
     pair = draws.around().take(slice(place, place + 2))
     rows = pair.order.numpy()
-    images = augment.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
+    images = batched.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
     labels = torch.from_numpy(dataset.train.labels[rows])
     return mix(images, labels, pair, len(dataset.classes))[0] if config.augment.mixes else images[:1]
 
@@ -169,7 +172,7 @@ def draw_samples(
         return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
 
     for epoch in range(epochs):
-        draws = augment.draw_epoch(config.augment, seed=seed, epoch=epoch, count=count, size=size)
+        draws = batched.draw_epoch(config.augment, seed=seed, epoch=epoch, count=count, size=size)
         places = draws.order.argsort()[rows].tolist()
         results = torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])
         columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
@@ -225,9 +228,3 @@ def _as_png(image: Image.Image) -> memoryview:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getbuffer()
-
-
-if __name__ == "__main__":
-    from cifar100.cli import main
-
-    sys.exit(main(["data", "preview", *sys.argv[1:]]))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cifar100.page.app import serve
-from cifar100.see import open_model
+from cifar100.prediction.cam import open_model
+from cifar100.web.app import serve
 
 MODEL = Path(__file__).with_name("model.onnx")
 

@@ -30,8 +30,8 @@ from pyarrow import parquet
 from test_formats import cifar10_binary, cifar100_binary, cifar100_parquet, some
 from torch import nn
 
-from cifar100.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint
-from cifar100.classes import CLASSES
+from cifar100.checkpoints.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint
+from cifar100.dataset.classes import CLASSES
 from cifar100.model import ResNet, build_model
 
 LARGEST = 1 << 22  # bytes that an archive may unpack to, here

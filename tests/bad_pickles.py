@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from test_dataset import META, as_python3, rows
 
-from cifar100.classes import CLASSES
+from cifar100.dataset.classes import CLASSES
 
 
 class Calls:

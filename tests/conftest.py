@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar100.checkpoint import Checkpoint
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
+from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, resnet18
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,7 +140,7 @@ def _export(folder: Path, *formats: Any) -> None:
     from cifar100.export import export
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cifar100.checkpoint.build_model", narrow_network)
+        patch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
         patch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
         for format in formats:
             export(folder / "best.pth", format, images=200, seconds=0.02, say=lambda _: None)
@@ -157,7 +157,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings in this test are of a network with a fiftieth of the work of resnet18."""
-    for module in ("cifar100.train", "cifar100.checkpoint"):
+    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
         monkeypatch.setattr(
             import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
         )
@@ -184,7 +184,7 @@ def command(tiny_data: Path, tmp_path: Path) -> Command:
 @pytest.fixture
 def cifar100(command: Command) -> Command:
     """Runs `cifar100 WORDS…`."""
-    return lambda *words, **options: command("-m", "cifar100.cli", *words, **options)
+    return lambda *words, **options: command("-m", "cifar100", *words, **options)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,9 @@
-"""The plan of the house, held against its imports: floors, light doors, no shadowed names."""
+"""The layers of docs/architecture.md, checked on the imports: none upward, no cycle; import cost; no shadowed names."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -11,104 +12,75 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-FLOORS = [
-    {
-        "errors",
-        "settings",
-        "text",
-        "files",
-        "stopwatch",
-        "progress",
-        "classes",
-        "config",
-        "device",
-        "processes",
-        "stop_signals",
-    },
-    {
-        "dataset",
-        "augment",
-        "policy",
-        "mixing",
-        "albumentations_pipeline",
-        "images",
-        "web_image",
-        "overlay",
-        "unsure",
-        "convolution",
-        "filters",
-        "duplicates",
-        "model",
-        "gradient_check",
-        "optim",
-        "sam",
-        "averaging",
-        "metrics",
-        "calibration",
-        "checkpoint",
-        "foreign_names",
-        "hub",
-        "model_card",
-        "onnx_file",
-        "onnx_forward",
-        "weights",
-        "run_folder",
-        "board",
-        "journal",
-    },
-    {"loader", "step", "sources", "torch_forward"},
-    {"evaluate", "inference", "explain", "see", "corruptions", "robustness", "views"},
-    {"export"},
-    {"report", "page"},
-    {"run", "resume", "train"},
-    {"recipes", "utils"},
-    {"verbs"},
-    {"cli"},
-]
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 PACKAGE = ROOT / "cifar100"
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def documented_layers() -> dict[str, int]:
+    """The layer of each package and top-level module: rows `| 3 | `a`, `b` | … |` of docs/architecture.md."""
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", (ROOT / "docs" / "architecture.md").read_text(), flags=re.M)
+    return {name: int(layer) for layer, names in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+LAYER_OF = documented_layers()
+
+
+def unit_of(path: Path) -> str:
+    """The package, or the top-level module, that a file belongs to."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms that a file imports, outside its own room and its `__main__` blocks."""
-    tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))]
-    modules = set()
-    for node in ast.walk(tree):
+def module_of(path: Path) -> str:
+    """The dotted name of a file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of ours that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            names |= submodules or {node.module}
         elif isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-    names = {module.split(".")[1] for module in modules if module.startswith("cifar100.")}
-    return (names & FLOOR_OF.keys()) - {room_of(path)}
+            names |= {alias.name for alias in node.names}
+    return names & MODULES.keys()
 
 
-DOORS = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in DOORS)
-
-
-def test_every_room_has_a_floor() -> None:
-    assert {room_of(path) for path in FILES} == FLOOR_OF.keys()
+def test_every_package_has_a_layer() -> None:
+    assert {unit_of(path) for path in FILES} - {"__init__"} == LAYER_OF.keys()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_down_the_floors(path: Path) -> None:
-    upward = {room for room in imported_rooms(path) if FLOOR_OF[room] > FLOOR_OF[room_of(path)]}
-    assert not upward
+def test_no_import_runs_to_a_higher_layer(path: Path) -> None:
+    units = {unit_of(MODULES[name]) for name in imported_modules(path)} - {unit_of(path), "__init__"}
+    layer = max(LAYER_OF.values()) if unit_of(path) == "__init__" else LAYER_OF[unit_of(path)]
+    assert not {unit for unit in units if LAYER_OF[unit] > layer}
 
 
-def test_imports_run_in_no_circle() -> None:
-    """Rooms can be taken away one by one, each when nothing that is left in it imports another."""
-    left = {room: set().union(*(imported_rooms(path) for path in FILES if room_of(path) == room)) for room in FLOOR_OF}
+def test_imports_form_no_cycle() -> None:
+    """Modules can be removed one by one, each when nothing that is left of what it imports remains."""
+    left = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
     while left:
-        free = [room for room, needs in left.items() if not needs & left.keys()]
-        assert free, f"a circle among {sorted(left)}"
-        for room in free:
-            del left[room]
+        free = [name for name, needs in left.items() if not needs & left.keys()]
+        assert free, f"a cycle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+def test_no_package_imports_another_in_a_cycle() -> None:
+    left: dict[str, set[str]] = {unit: set() for unit in LAYER_OF}
+    for path in FILES:
+        if unit_of(path) != "__init__":
+            left[unit_of(path)] |= {unit_of(MODULES[name]) for name in imported_modules(path)} - {unit_of(path)}
+    while left:
+        free = [unit for unit, needs in left.items() if not needs & left.keys()]
+        assert free, f"a cycle among {left}"
+        for unit in free:
+            del left[unit]
 
 
 def test_no_module_shadows_another_library() -> None:
@@ -120,8 +92,8 @@ def test_no_module_shadows_another_library() -> None:
 LIGHT = [
     ("cifar100", {"torch", "numpy", "PIL", "tyro", "rich", "matplotlib"}),
     ("cifar100.inference", {"torch", "tyro", "rich", "matplotlib"}),
-    ("cifar100.onnx_forward", {"torch", "tyro", "rich", "matplotlib", "onnx"}),
-    ("cifar100.cli", {"torch", "numpy", "PIL", "matplotlib"}),
+    ("cifar100.prediction.onnx_backend", {"torch", "tyro", "rich", "matplotlib", "onnx"}),
+    ("cifar100.cli.main", {"torch", "numpy", "PIL", "matplotlib"}),
     ("cifar100.train", {"PIL", "tyro", "rich", "matplotlib", "albumentations", "cv2"}),
 ]
 
@@ -133,22 +105,10 @@ def test_importing_stays_light(module: str, unwanted: set[str]) -> None:
     assert not unwanted & set(loaded)
 
 
-def test_the_public_names() -> None:
+def test_public_names() -> None:
     import cifar100
 
-    code = (
-        "import cifar100.train, cifar100.evaluate as e; from cifar100 import train; assert train.__name__ == 'train', e"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert set(cifar100.__all__) == {
-        "Config",
-        "Predictor",
-        "evaluate",
-        "load_predictor",
-        "resnet18",
-        "resnet34",
-        "train",
-    }
-    assert all(callable(getattr(cifar100, name)) for name in cifar100.__all__)
+    assert set(cifar100.__all__) == {"Config", "Predictor", "__version__", "load_predictor", "resnet18", "resnet34"}
+    assert all(getattr(cifar100, name) for name in cifar100.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         cifar100.nothing  # noqa: B018

@@ -50,18 +50,18 @@ from PIL import Image
 from test_dataset import as_python2, write_folder
 from test_formats import cifar10_parquet, cifar100_binary, some
 
-from cifar100.cli import main
+from cifar100.cli.main import main
 from cifar100.config import Config
 from cifar100.dataset import archive, read
 from cifar100.dataset import download as fetching
-from cifar100.errors import UserError
+from cifar100.support.errors import UserError
 from cifar100.train import train
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 def use_small_networks(patch: pytest.MonkeyPatch) -> None:
-    for module in ("cifar100.train", "cifar100.checkpoint"):
+    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
         patch.setattr(import_module(module), "build_model", small_network)
 
 
@@ -205,7 +205,7 @@ def test_a_tiny_file_cannot_crash_or_hang_the_reader(tmp_path: Path, name: str, 
     )
     ran = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
     assert ran.returncode == 1, f"ended by signal {-ran.returncode}"
-    assert ran.stderr.splitlines()[-1].startswith(f"cifar100.errors.UserError: {folder / name}")
+    assert ran.stderr.splitlines()[-1].startswith(f"cifar100.support.errors.UserError: {folder / name}")
 
 
 # Fuzzers

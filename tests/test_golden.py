@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar100 import optim
-from cifar100.averaging import WeightAverage
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.compute.device import choose_compute
 from cifar100.dataset import synthetic
-from cifar100.device import choose_compute
-from cifar100.loader import TrainLoader
 from cifar100.model import build_model, initialize
-from cifar100.optim import build_optimizer, learning_rate
+from cifar100.optim.build import build, build_optimizer, learning_rate
+from cifar100.optim.ema import WeightAverage
 from cifar100.recipes import recipe
-from cifar100.step import TrainStep
+from cifar100.training.step import TrainStep
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 STEPS, BATCH_SIZE, IMAGES = 4, 16, 64
@@ -35,7 +34,7 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 def losses(name: str, precision: str) -> list[float]:
     """The mean training loss after each of the first steps in epoch 1."""
     torch.set_num_threads(1)
-    optim.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
+    build.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
     config = recipe(name).replace(batch_size=BATCH_SIZE, train_sizes=(16,))
     compute = choose_compute("cpu", precision)
     dataset = synthetic.make()
@@ -60,12 +59,12 @@ def losses(name: str, precision: str) -> list[float]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_first_losses_are_the_recorded_ones(name: str, precision: str) -> None:
-    threads, dtype = torch.get_num_threads(), optim.newton_schulz_dtype
+    threads, dtype = torch.get_num_threads(), build.newton_schulz_dtype
     try:
         measured = losses(name, precision)
     finally:
         torch.set_num_threads(threads)
-        optim.newton_schulz_dtype = dtype
+        build.newton_schulz_dtype = dtype
     assert len(measured) == STEPS
     assert measured == pytest.approx(json.loads(GOLDEN.read_text())[f"{name}, {precision}"], rel=TOLERANCE[precision])
 

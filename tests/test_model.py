@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from cifar100.config import Config
-from cifar100.errors import UserError
 from cifar100.model import (
     ResNet,
     build_model,
@@ -19,6 +18,7 @@ from cifar100.model import (
     resnet18,
     resnet34,
 )
+from cifar100.support.errors import UserError
 
 
 def test_parameter_counts() -> None:

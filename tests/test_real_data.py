@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar100.checkpoint import load_checkpoint
+from cifar100.checkpoints.checkpoint import load_checkpoint
+from cifar100.checkpoints.weights import load_weights
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.duplicates import Rows, exact_duplicates, rows_in_train
+from cifar100.evaluation.duplicates import Rows, exact_duplicates, rows_in_train
 from cifar100.inference import load_predictor
-from cifar100.weights import load_weights
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 
 def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -> str:
     """Train until last.pth stands at so many steps, then send a signal; what was printed."""
-    command = [sys.executable, "-m", "cifar100.cli", "train", "--run-dir", str(folder), *words]
+    command = [sys.executable, "-m", "cifar100", "train", "--run-dir", str(folder), *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:

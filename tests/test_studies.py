@@ -15,7 +15,7 @@ from conftest import ROOT
 from cifar100.config import Config
 from cifar100.dataset import Split
 from cifar100.recipes import recipe
-from cifar100.run import Run
+from cifar100.training.run import Run
 
 STUDIES = sorted((ROOT / "benchmarks" / "studies").glob("*.json"))
 

@@ -18,8 +18,8 @@ from cifar100.dataset import archive, binary, folder, parquet, pickles, syntheti
 from cifar100.dataset.base import Dataset, Split, hold_out
 from cifar100.dataset.download import ARCHIVE, HOMES, fetch
 from cifar100.dataset.published import refuse_another_size
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 __all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"]
 

@@ -16,8 +16,8 @@ from tarfile import AREGTYPE, BLOCKSIZE, REGTYPE, TarError, TarInfo
 
 from cifar100.dataset import binary, pickles
 from cifar100.dataset.base import Dataset, read_file
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 LARGEST = 1 << 29
 """Bytes that an archive may unpack to; the real ones have about a third of that."""

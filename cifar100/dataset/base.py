@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 
 @dataclass(frozen=True)

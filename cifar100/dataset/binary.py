@@ -12,8 +12,8 @@ import numpy as np
 
 from cifar100.dataset.base import Contents, Dataset, Published, Split, canonical_split, join, read_file
 from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 IMAGE_BYTES = 3 * 32 * 32
 

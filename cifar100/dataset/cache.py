@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.errors import RunFailed
-from cifar100.files import replace_file
-from cifar100.text import printable
+from cifar100.support.errors import RunFailed
+from cifar100.support.files import replace_file
+from cifar100.support.text import printable
 
 LARGEST = 10 << 30
 """Bytes that the cache may hold: the files that were not used for longest go first."""

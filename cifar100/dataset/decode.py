@@ -7,26 +7,24 @@ gain nothing by them; processes would save a second once, and ask of a user's sc
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from cifar100.dataset.cache import Block, amount, keep, key_of, load
-from cifar100.errors import UserError
-from cifar100.progress import progress
-from cifar100.text import printable
+from cifar100.images.pillow_logging import quiet
+from cifar100.support.errors import UserError
+from cifar100.support.machine import available_memory, usable_cores
+from cifar100.support.progress import progress
+from cifar100.support.text import printable
 
 VERSION = 2
-"""Of what happens between a file and its pixels: to be raised when `cifar100.images` changes what it gives."""
+"""Raised when `cifar100.images.convert` changes the pixels that it returns; part of the cache key."""
 
 LARGEST_FILE = 1 << 28  # bytes: more than 80 million pixels take, compressed in no way
 MOST_WORKERS = 16
@@ -85,20 +83,6 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
     return Decoded(rows, block.pixels, block.sizes, digests, tuple(complaints))
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what Pillow warns of and logs beside the errors that it raises."""
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _in_chunks(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item], what: str, say: Say
 ) -> list[Result]:
@@ -130,7 +114,7 @@ def _digest(path: str) -> bytes | str:
 
 def _decode_into(block: Block, row: int, path: str) -> str:
     """Fill a row of the block from a file; a sentence that says what is wrong with it, or ""."""
-    from cifar100.images import to_rgb, to_square
+    from cifar100.images.convert import to_rgb, to_square
 
     try:
         rgb = to_rgb(path)
@@ -153,26 +137,8 @@ def _refuse_too_many(count: int, size: int) -> None:
         )
 
 
-def available_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, or of the container; None where nobody tells."""
-    known = []
-    with suppress(OSError, ValueError, IndexError):  # no Linux
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        known += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    with suppress(OSError, ValueError):  # no container, or "max": no limit
-        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    if not known and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # a Mac: all that it has
-        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(known, default=None)
-
-
 def _workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(MOST_WORKERS, usable_cores()))
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pillow() -> str:

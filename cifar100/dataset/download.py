@@ -21,8 +21,8 @@ from filelock import FileLock
 from cifar100.dataset import archive, binary, parquet, pickles
 from cifar100.dataset.base import Dataset
 from cifar100.dataset.published import CIFAR100
-from cifar100.errors import RunFailed, UserError
-from cifar100.text import printable
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.text import printable
 
 HUB = "https://huggingface.co"
 HUB_REPOSITORY = "uoft-cs/cifar100"

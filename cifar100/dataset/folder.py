@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +24,11 @@ from cifar100.dataset.base import Dataset, Published, canonical_split
 from cifar100.dataset.cache import amount
 from cifar100.dataset.decode import decode
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, refuse_another_size
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.images.names import is_hidden, is_image, natural
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 TRAIN, TESTS = "train", ("test", "val", "valid")
-
-NO_DATA = ("thumbs.db", "desktop.ini", "__macosx")
-"""What systems leave in folders, beside files whose names begin with a dot. Lower case."""
 
 MOST_LISTED = 5
 
@@ -160,21 +157,6 @@ def _walk(folder: Path) -> Iterator[Path]:
                     yield Path(entry.path)
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is the system's rather than the user's."""
-    return name.startswith(".") or name.casefold() in NO_DATA
-
-
-def is_image(path: str | Path) -> bool:
-    """Whether a file's name ends as those of the formats that are read, or of HEIC, whose error says what to do.
-
-    A class folder holds one of these at least, and then every file in it is tried.
-    """
-    from cifar100.images import HEIF_SUFFIXES, image_suffixes
-
-    return str(path).lower().endswith((*image_suffixes(), *HEIF_SUFFIXES))
-
-
 def _class_names(place: Path, trees: list[Tree]) -> list[str]:
     """The classes, in order. Raises UserError where they are not those of all trees, or not at least two."""
     first = trees[0]
@@ -194,12 +176,6 @@ def _class_names(place: Path, trees: list[Tree]) -> list[str]:
     if len(first.files) == 1:
         raise UserError(f"{printable(first.place)} holds one class, {_named(first.files)}; at least two are needed.")
     return sorted(first.files, key=natural)
-
-
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sorts names as people do, numbers in them by value: 2 before 10."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
 def _refuse_empty(tree: Tree, counts: Sequence[int], names: Sequence[str]) -> None:

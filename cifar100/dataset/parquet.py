@@ -14,8 +14,8 @@ import numpy as np
 
 from cifar100.dataset.base import LARGEST_FILE, Dataset, Published, Split, canonical_split, join
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 FOLDERS = ("cifar100", "plain_text")
 """What the two datasets call the folder of their files."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from cifar100.dataset.base import Contents, Dataset, Split, canonical_split, join, read_file
 from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
-from cifar100.errors import UserError
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
 
 LAYOUTS = (
     Layout(

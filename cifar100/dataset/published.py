@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar100.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset.base import Published
-from cifar100.errors import UserError
+from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.support.errors import UserError
 
 CIFAR100 = Published(
     name="CIFAR-100",

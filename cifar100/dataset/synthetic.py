@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cifar100.classes import CLASSES
 from cifar100.dataset.base import Dataset, Split, canonical_split
+from cifar100.dataset.classes import CLASSES
 from cifar100.dataset.published import SYNTHETIC
 
 TRAIN_PER_CLASS, TEST_PER_CLASS, SIZE = 24, 6, 32

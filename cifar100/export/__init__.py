@@ -15,20 +15,20 @@ from typing import Literal
 
 import numpy as np
 
-from cifar100.checkpoint import Checkpoint, versions
+from cifar100.checkpoints.checkpoint import Checkpoint, versions
+from cifar100.checkpoints.hub import is_hub_address
+from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, find_folder, hold_out, load_dataset
-from cifar100.errors import RunFailed, UserError
 from cifar100.export.check import Check, Yardstick, check
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
-from cifar100.files import replace_file
-from cifar100.hub import is_hub_address
 from cifar100.inference import Forward, load_predictor
-from cifar100.onnx_file import FORMAT, KEY, VERSION
-from cifar100.onnx_forward import model_input, open_onnx
-from cifar100.text import placeless, printable
-from cifar100.weights import PRETRAINED, load_weights, save_weights
+from cifar100.prediction.onnx_backend import model_input, open_onnx
+from cifar100.prediction.onnx_validation import FORMAT, KEY, VERSION
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.files import replace_file
+from cifar100.support.text import placeless, printable
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}

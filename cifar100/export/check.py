@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar100.augment import normalize
-from cifar100.checkpoint import Checkpoint
+from cifar100.augmentation.batched import normalize
+from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import Split
-from cifar100.errors import RunFailed
+from cifar100.evaluation.metrics import top_k_accuracy
 from cifar100.inference import Forward
-from cifar100.metrics import top_k_accuracy
+from cifar100.support.errors import RunFailed
 
 PARITY_BATCHES = (1, 2, 7, 64)
 SPEED_BATCHES = (1, 64)

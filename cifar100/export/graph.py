@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar100.checkpoint import Checkpoint
+from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.model import fold_batch_norms
 
 EXAMPLE_BATCH = 2

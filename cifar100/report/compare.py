@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cifar100.config import Config
-from cifar100.errors import UserError
-from cifar100.files import replace_file
-from cifar100.journal import duration
 from cifar100.report.curves import History, column, curves_figure
 from cifar100.report.style import to_png
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.files import replace_file
+from cifar100.support.text import duration, printable
 
 WHERE = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
 """Settings that say where a run's files lie and which it leaves: they tell nothing about its figures."""

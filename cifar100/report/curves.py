@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cifar100.errors import RunFailed
-from cifar100.files import replace_file
 from cifar100.report.style import BLUE, FAINT, INK, LINES, SERIES, finish, new_figure, plain, to_png
+from cifar100.support.errors import RunFailed
+from cifar100.support.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 History = list[dict[str, Any]]
-"""Rows of `cifar100.journal.COLUMNS`; what one lacks is left out of the picture."""
+"""Rows of `cifar100.training.logger.COLUMNS`; what one lacks is left out of the picture."""
 
 PANELS = {
     "loss": "loss (train: augmented, smoothed)",

@@ -13,12 +13,12 @@ from PIL import Image
 
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
-from cifar100.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
-from cifar100.files import replace_file
-from cifar100.progress import progress
-from cifar100.report.content import made
+from cifar100.evaluation.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
+from cifar100.report.sections import made
 from cifar100.report.style import data_uri, pretty
-from cifar100.text import placeless, printable
+from cifar100.support.files import replace_file
+from cifar100.support.progress import progress
+from cifar100.support.text import placeless, printable
 
 EXAMPLES = 10
 """Images of each class that the grid shows."""

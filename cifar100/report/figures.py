@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cifar100 import metrics
-from cifar100.calibration import Reliability, Selective
 from cifar100.dataset import Dataset
-from cifar100.evaluate import Evaluation
-from cifar100.report.findings import superclass_order
+from cifar100.evaluation import metrics
+from cifar100.evaluation.calibration import Reliability, Selective
+from cifar100.evaluation.evaluate import Evaluation
+from cifar100.report.selection import superclass_order
 from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, pretty, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cifar100.robustness import Robustness
+    from cifar100.evaluation.robustness import Robustness
 
 FEW = 40
 """Classes of a matrix whose numbers can be read without enlarging it."""
@@ -171,7 +171,7 @@ def corruption_figure(known: Robustness) -> Figure:
     """The error for each kind of corruption and severity, and their mean, in per cent, the more orange the more."""
     from matplotlib.colors import to_rgb
 
-    from cifar100.corruptions import KINDS, SEVERITIES
+    from cifar100.evaluation.corruptions import KINDS, SEVERITIES
 
     errors = np.column_stack([known.errors, known.errors.mean(axis=1)])
     figure = new_figure(7.2, 5.2)

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from cifar100.text import printable
+from cifar100.support.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

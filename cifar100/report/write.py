@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cifar100 import metrics
-from cifar100.calibration import Calibration, Reliability, calibrate, cross_fit, reliability, selective
-from cifar100.checkpoint import versions
-from cifar100.errors import UserError
-from cifar100.explain import Explainer
-from cifar100.files import replace_file
-from cifar100.report import content, figures
-from cifar100.report.content import Subject
+from cifar100.checkpoints.checkpoint import versions
+from cifar100.evaluation import metrics
+from cifar100.evaluation.calibration import Calibration, Reliability, calibrate, cross_fit, reliability, selective
+from cifar100.prediction.grad_cam import Explainer
+from cifar100.report import figures, sections
 from cifar100.report.curves import PANELS, History, curve_panel, curves_figure
-from cifar100.report.findings import confident_mistakes, confused_pairs, uncertain_hits
 from cifar100.report.page import MARK, render
+from cifar100.report.sections import Subject
+from cifar100.report.selection import confident_mistakes, confused_pairs, uncertain_hits
 from cifar100.report.style import data_uri, thumbnail, to_png, to_svg
-from cifar100.text import printable
+from cifar100.support.errors import UserError
+from cifar100.support.files import replace_file
+from cifar100.support.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,21 +57,21 @@ def write_report(
     draw = _Draw(out)
     page: dict[str, Any] = {
         "title": subject.title,
-        "lead": content.lead(subject),
+        "lead": sections.lead(subject),
         "made_up": data.is_synthetic,
-        "notes": content.notes(subject),
-        "tiles": content.tiles(subject, calibration, curve, before.ece),
-        "facts": content.facts(subject),
-        "settings": content.settings(subject.checkpoint),
-        "class_bars": content.ranked(evaluation.per_class),
-        "class_about": content.class_about(subject),
-        "superclass_bars": content.ranked(evaluation.per_superclass),
+        "notes": sections.notes(subject),
+        "tiles": sections.tiles(subject, calibration, curve, before.ece),
+        "facts": sections.facts(subject),
+        "settings": sections.settings(subject.checkpoint),
+        "class_bars": sections.ranked(evaluation.per_class),
+        "class_about": sections.class_about(subject),
+        "superclass_bars": sections.ranked(evaluation.per_superclass),
         "superclass_top1": evaluation.superclass_top1,
-        "calibration_about": content.calibration_about(before.ece, calibration),
-        "coverage_rows": content.coverage_rows(curve),
+        "calibration_about": sections.calibration_about(before.ece, calibration),
+        "coverage_rows": sections.coverage_rows(curve),
         "robustness": _robustness(subject, draw),
-        "terms": content.TERMS.items(),
-        "made": content.made(),
+        "terms": sections.TERMS.items(),
+        "made": sections.made(),
     }
     page |= _curves(subject, runs or {}, draw)
     page |= _matrices(subject, confusion, draw)
@@ -134,14 +134,14 @@ def _curves(subject: Subject, runs: Mapping[str, History], draw: _Draw) -> dict[
         draw.png("curves", curves_figure(runs, title=subject.title))
     return {
         "curves": [draw.svg(curve_panel(panel, runs), text) for panel, text in PANELS.items()] if runs else [],
-        "runs": content.run_rows(runs) if len(runs) > 1 else [],
+        "runs": sections.run_rows(runs) if len(runs) > 1 else [],
     }
 
 
 def _matrices(subject: Subject, confusion: np.ndarray, draw: _Draw) -> dict[str, Any]:
     """The confusion of the classes and of the superclasses; the classes' accuracies as a picture."""
     data, evaluation = subject.dataset, subject.evaluation
-    ranking = {row["name"]: row["value"] for row in content.ranked(evaluation.per_class)}
+    ranking = {row["name"]: row["value"] for row in sections.ranked(evaluation.per_class)}
     ordered, names, groups = figures.by_superclass(confusion, data)
     columns = 1 if len(ranking) <= 25 else 2 if len(ranking) <= 60 else 4
     draw.png("classes", figures.accuracy_figure(ranking, columns=columns))
@@ -175,7 +175,7 @@ def _robustness(subject: Subject, draw: _Draw) -> dict[str, Any] | None:
     if known is None:
         return None
     draw.png("corruptions", figures.corruption_figure(known))
-    return {"about": content.robustness_about(known), "families": content.robustness_rows(known)}
+    return {"about": sections.robustness_about(known), "families": sections.robustness_rows(known)}
 
 
 def _galleries(subject: Subject, confusion: np.ndarray) -> dict[str, Any]:
@@ -189,13 +189,13 @@ def _galleries(subject: Subject, confusion: np.ndarray) -> dict[str, Any]:
     overlays = _overlays(subject, shown)
 
     def cards(rows: Sequence[int]) -> list[dict[str, Any]]:
-        return content.cards(subject, rows, probabilities, overlays)
+        return sections.cards(subject, rows, probabilities, overlays)
 
     told = [
         {
             "one": classes[pair.one],
             "other": classes[pair.other],
-            "about": content.pair_about(classes[pair.one], classes[pair.other], pair.there, pair.back),
+            "about": sections.pair_about(classes[pair.one], classes[pair.other], pair.there, pair.back),
             "images": cards(pair.rows),
         }
         for pair in pairs

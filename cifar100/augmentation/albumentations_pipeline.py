@@ -1,0 +1,191 @@
+"""The transforms of `augment.py` in albumentations: image by image, on the CPU, in worker processes if wished.
+
+An optional extra, chosen by `--pipeline albumentations`. Each image is reseeded from (seed, epoch, row of the split),
+so what becomes of it depends neither on the process that serves it nor on what was served before: any number of
+workers gives the same batches, and a resumed run goes on exactly.
+
+Shapes: B images a batch, S the side of an image in pixels.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import signal
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import resource_tracker
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cifar100.config import AugmentConfig
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.text import printable
+
+VERSION = "2.0.8"
+"""The release that this is written for, the last under the MIT licence: others understand other parameters."""
+
+INSTALL = "pip install 'cifar100[albumentations]'"
+
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if os.name == "posix" else set()
+"""What stops a run; Windows has no such signals to block."""
+
+Task = tuple[int, list[int], np.ndarray]
+"""An epoch, some rows of the split, and their images uint8 [B, S, S, 3]."""
+
+
+def load_albumentations() -> ModuleType:
+    """The library, quiet and single-threaded. Raises UserError where it is missing or of another version."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or importing it asks the network for a newer release
+    try:
+        import albumentations
+        import cv2
+    except ImportError as error:
+        raise UserError(f"--pipeline albumentations: {printable(error)}; {INSTALL} brings it.") from None
+    if albumentations.__version__ != VERSION:
+        found = printable(albumentations.__version__)
+        raise UserError(f"--pipeline albumentations: found version {found}, not {VERSION}; {INSTALL} brings it.")
+    cv2.setNumThreads(0)  # an image is too small to share out, and each worker would start threads of its own
+    return albumentations
+
+
+def describe(config: AugmentConfig, size: int) -> list[tuple[str, dict[str, Any]]]:
+    """(transform of albumentations, its parameters), in the order of application, for images of side `size`.
+
+    Normalisation comes before the hole, which is then filled with 0, the mean colour.
+    """
+    padding, hole = config.crop_padding, (config.cutout_size, config.cutout_size)
+    crop = [("Pad", {"padding": padding, "fill": 0}), ("RandomCrop", {"height": size, "width": size})]
+    cutout = {"num_holes_range": (1, 1), "hole_height_range": hole, "hole_width_range": hole, "fill": 0}
+    return [
+        *(crop if padding else []),
+        ("HorizontalFlip", {"p": config.flip_probability}),
+        ("Normalize", {"mean": config.mean, "std": config.std}),
+        *([("CoarseDropout", cutout | {"p": config.cutout_probability})] if config.cutout_size else []),
+    ]
+
+
+@dataclass(frozen=True)
+class Pipeline(Dataset[Tensor]):
+    """The transforms with their seeds, and no images: a `Dataset` of tasks, small to hand to another process.
+
+    Raises UserError, with the first image, where albumentations cannot be used.
+    """
+
+    config: AugmentConfig
+    seed: int
+    size: int
+
+    @cached_property
+    def transforms(self) -> Any:
+        """The `albumentations.Compose`."""
+        library = load_albumentations()
+        steps = [getattr(library, name)(**parameters) for name, parameters in describe(self.config, self.size)]
+        return library.Compose(steps, is_check_shapes=False)  # there are no masks whose shapes could differ
+
+    def __getitem__(self, task: Task) -> Tensor:
+        """What the network is trained on, float32 [B, 3, S, S], channels_last in memory."""
+        epoch, rows, images = task
+        results = [self.augment(image, epoch, row) for row, image in zip(rows, images, strict=True)]
+        return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2)
+
+    def augment(self, image: np.ndarray, epoch: int, row: int) -> np.ndarray:
+        """uint8 [S, S, 3], which is this row of the split, as the epoch shows it: normalised float32 [S, S, 3]."""
+        rng = np.random.default_rng((self.seed, epoch, row, zlib.crc32(b"albumentations")))
+        # One pair of generators for all transforms. `Compose.set_random_seed` gives each of them an equal pair of its
+        # own, and those that draw alike then agree: it would cut a hole into the flipped images, and into no others.
+        self.transforms.set_random_state(rng, random.Random(rng.bytes(16)))  # noqa: S311
+        return self.transforms(image=image)["image"]
+
+
+class Workers:
+    """Batches of a pipeline, made ahead in `num_workers` processes, or with 0 here, each when it is asked for.
+
+    The processes begin with the first batch, stay for the epochs after it, and end with `close`. They hold no images:
+    each task brings its own. They are spawned: a forked one would share locks, among them the run folder's, and what
+    CUDA, NCCL and other threads were about to do.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, num_workers: int, pinned: bool = False) -> None:
+        self._tasks = _Tasks()
+        self._loader = DataLoader(
+            pipeline,
+            sampler=self._tasks,
+            batch_size=None,  # a task is a whole batch
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            multiprocessing_context="spawn" if num_workers else None,
+            worker_init_fn=_begin,
+            pin_memory=pinned,
+            generator=torch.Generator(),  # of no use here; without it, the global one would move on
+        )
+        self._begun = num_workers == 0
+
+    def batches(self, tasks: Iterable[Task]) -> Iterator[Tensor]:
+        """What becomes of each task, in their order; tasks are taken a few batches ahead."""
+        self._tasks.now = tasks
+        batches = iter(self._loader) if self._begun else self._begin_processes()
+        yield from batches
+
+    def _begin_processes(self) -> Iterator[Tensor]:
+        """The first batches. Processes inherit what is blocked: what stops a run is not for them, not even at first."""
+        self._begun = True
+        if not STOPS:
+            return iter(self._loader)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        try:
+            resource_tracker.ensure_running()  # Python's helper of spawned processes; some of its versions unblock
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+            return iter(self._loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if iterator is not None:  # DataLoader has no public way to end processes that outlive an epoch
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
+class _Tasks:
+    """The sampler of a DataLoader that outlives epochs: the tasks of the one at hand."""
+
+    def __init__(self) -> None:
+        self.now: Iterable[Task] = ()
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.now)
+
+
+def _begin(_number: int) -> None:
+    """The first thing that a worker does: leave the signals of the terminal and of the run's group to the run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if STOPS:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # forgets the group's, if one came while it was blocked
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the run's own
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    # As forked processes end. Python's own end aborts, now and then, on the thread that may still be sending a batch.
+    atexit.register(os._exit, 0)
+
+
+def worker_died(error: Exception) -> RunFailed | None:
+    """The sentence for an error that says that a worker process is gone; None for any other.
+
+    PyTorch raises it wherever the main process is at the time.
+    """
+    said = str(error)
+    if not isinstance(error, RuntimeError) or not said.startswith("DataLoader worker (pid"):
+        return None
+    return RunFailed(
+        f"A worker process of --num-workers ended before its time ({printable(said.splitlines()[0])}). Most often "
+        "memory ran out: --resume goes on from the last save, with fewer --num-workers if need be."
+    )

@@ -1,0 +1,226 @@
+"""Augmentation of whole batches on the device, with draws of its own for each image: one small function a transform.
+
+All of an epoch's draws are made before it starts, on the CPU, from (seed, epoch, transform) alone. So they are the
+same on every device, and a run that is resumed needs no generator state to go on exactly.
+
+Shapes: B images a batch, N an epoch, S the side of an image in pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar100.augmentation import auto_augment
+from cifar100.compute.device import memory_format
+from cifar100.config import AugmentConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One epoch's random choices, or a batch's slice of them; position i belongs to the i-th image served."""
+
+    order: Tensor  # int64 [N]: which row of the split is served
+    crop_top: Tensor  # int64 [N], in 0..2*padding
+    crop_left: Tensor  # int64 [N], in 0..2*padding
+    flipped: Tensor  # bool [N]
+    cut: Tensor  # bool [N]
+    cut_top: Tensor  # int64 [N], in 0..S-cutout_size: the hole lies wholly inside
+    cut_left: Tensor  # int64 [N], likewise
+    ops: Tensor  # int64 [N, K]: the policy's operations, as in `auto_augment.Op`; K is 0 without one
+    levels: Tensor  # int64 [N, K], in -30..30: how strong each is, and which way it goes
+    erased: Tensor  # int64 [N, 4]: top, left, bottom, right of random erasing's rectangle, in 0..S; all 0 where none
+    share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
+    box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
+
+    def take(self, places: slice | Tensor) -> Draws:
+        """The draws of the images served at these places of the epoch."""
+        return Draws(*(getattr(self, item.name)[places] for item in fields(self)))
+
+    def around(self) -> Draws:
+        """The same draws with the first once more after the last."""
+        return Draws(*(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self))))
+
+    def to(self, device: torch.device) -> Draws:
+        """The same draws on a device."""
+        return Draws(*(getattr(self, item.name).to(device) for item in fields(self)))
+
+
+def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int) -> Draws:
+    """All draws for one pass over `count` images of side `size`: a pure function of its arguments."""
+
+    def rng(transform: str) -> np.random.Generator:
+        return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
+
+    order, crop, cutout = rng("order").permutation(count), rng("crop"), rng("cutout")
+    ops, levels = auto_augment.draw(config, rng("policy"), count)
+    last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
+    flipped = rng("flip").random(count) < config.flip_probability
+    if config.alternating_flip and config.flip_probability > 0:
+        flipped_first = np.random.default_rng((seed, zlib.crc32(b"flip"))).random(count) < 0.5  # by row of the split
+        flipped = flipped_first[order] ^ (epoch % 2 == 1)
+    return Draws(
+        order=torch.from_numpy(order),
+        crop_top=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
+        crop_left=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
+        flipped=torch.from_numpy(flipped),
+        cut=torch.from_numpy((cutout.random(count) < config.cutout_probability) & (config.cutout_size > 0)),
+        cut_top=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
+        cut_left=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
+        ops=ops,
+        levels=levels,
+        erased=_draw_erased(config, rng("erase"), count, size),
+        **_draw_mixing(config, rng("mixing"), count, size),
+    )
+
+
+def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> Tensor:
+    """`erased`: any share of the area, from 2 to 33 %, is as likely as another, any aspect, up to 3.3, as its inverse.
+
+    These are torchvision's ranges; the paper's share reaches 40 %. A side is at most the image's.
+    """
+    hit = rng.random(count) < config.erase_probability
+    area, aspect = size * size * rng.uniform(0.02, 0.33, count), np.exp(rng.uniform(np.log(0.3), -np.log(0.3), count))
+    sides = np.sqrt([area * aspect, area / aspect]).T.round().clip(1, size).astype(np.int64)  # height, width
+    corner = rng.integers(0, size - sides, endpoint=True)
+    return torch.from_numpy(np.where(hit[:, None], np.concatenate([corner, corner + sides], axis=1), 0))
+
+
+def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+    """`share` and `box`: for each image Mixup, or CutMix, or neither."""
+    luck = rng.random(count)
+    by_mixup = luck < config.mixup_probability
+    by_cutmix = ~by_mixup & (luck < config.mixup_probability + config.cutmix_probability)
+    share = np.where(by_mixup, rng.beta(config.mixup_alpha, config.mixup_alpha, count), 1.0)
+    side = (size * np.sqrt(1 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count))).astype(np.int64)
+    middle = rng.integers(0, size, (count, 2))  # the box goes over the edges, and is cut off there, as the paper has it
+    corners = np.concatenate([middle - side[:, None] // 2, middle + (side[:, None] + 1) // 2], axis=1).clip(0, size)
+    box = np.where(by_cutmix[:, None], corners, 0)
+    return {"share": torch.from_numpy(share.astype(np.float32)), "box": torch.from_numpy(box)}
+
+
+def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: a window at (top, left) of each image padded with black."""
+    if padding == 0:
+        return images
+    size = images.shape[1]
+    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+    reach = torch.arange(size, device=images.device)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    rows = (top[:, None] + reach)[:, :, None]  # [B, S, 1]
+    columns = (left[:, None] + reach)[:, None, :]  # [B, 1, S]
+    return padded[image, rows, columns]
+
+
+def flip(images: Tensor, flipped: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: mirrored left to right where `flipped`."""
+    return torch.where(flipped[:, None, None, None], images.flip(2), images)
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [B, S, S, 3] in 0..255 -> float32 [B, 3, S, S], in the device's memory format: (x/255 - mean) / std."""
+    scale, shift = _scale_and_shift(mean, std, images.device)
+    return (images * scale + shift).permute(0, 3, 1, 2).contiguous(memory_format=memory_format(images.device))
+
+
+@lru_cache(maxsize=8)  # made once a device: a copy to a GPU in every step would make the CPU wait for it
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale, shift
+
+
+def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Normalised [B, 3, S, S] -> the same: where `cut`, the square at (top, left) is 0, which is the mean colour.
+
+    DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552.
+    """
+    if size == 0:
+        return images
+    reach = torch.arange(images.shape[2], device=images.device)
+    in_rows = (reach >= top[:, None]) & (reach < top[:, None] + size) & cut[:, None]  # [B, S]
+    in_columns = (reach >= left[:, None]) & (reach < left[:, None] + size)  # [B, S]
+    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return torch.where(hole, 0, images)  # masked_fill would give up channels_last
+
+
+def erase(images: Tensor, boxes: Tensor) -> Tensor:
+    """Normalised [B, 3, S, S] -> the same: the box of each image, int64 [B, 4] of top, left, bottom, right, is 0.
+
+    Random erasing, Zhong et al. 2020, https://arxiv.org/abs/1708.04896. Theirs is filled with noise for preference; the
+    mean colour, which they tried too, is that of cutout's hole, and needs no draw for each pixel of an epoch.
+    """
+    return torch.where(inside(boxes, images.shape[2]), 0, images)
+
+
+def inside(boxes: Tensor, size: int) -> Tensor:
+    """int64 [B, 4] of top, left, bottom, right -> bool [B, 1, size, size]: which pixels lie in the image's box."""
+    reach = torch.arange(size, device=boxes.device)
+    top, left, bottom, right = boxes[:, :, None].unbind(1)  # [B, 1] each
+    in_rows, in_columns = (reach >= top) & (reach < bottom), (reach >= left) & (reach < right)  # [B, size]
+    return in_rows[:, None, :, None] & in_columns[:, None, None, :]
+
+
+def scale(images: Tensor, size: int) -> Tensor:
+    """[B, 3, S, S] -> [B, 3, size, size], bilinear, antialiased; as it is where it has that size."""
+    if images.shape[2] == size:
+        return images
+    return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+def at_train_size(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
+    """[B, 3, S, S] -> [B, 3, size, size]: S, or what `train_sizes` says for the epoch."""
+    return scale(images, train_size(config, epoch, images.shape[3])) if config.train_sizes else images
+
+
+def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
+    """Side of the images of an epoch: their own `size`, or what `train_sizes` says."""
+    sizes = config.train_sizes
+    return sizes[min(epoch, len(sizes) - 1)] if sizes else size
+
+
+def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
+    """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
+    # As TrivialAugment's authors have it: after the crop, autocontrast and equalize would look at its black border.
+    images = auto_augment.apply(images, draws.ops, draws.levels, config.policy)
+    images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
+    images = flip(images, draws.flipped)
+    normalized = normalize(images, config.mean, config.std)
+    images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+    return erase(images, draws.erased) if config.erase_probability > 0 else images
+
+
+def describe(config: AugmentConfig) -> list[tuple[str, str]]:
+    """(transform, what it does with which parameters), in the order of application."""
+    padding, hole = config.crop_padding, config.cutout_size
+    several = f"{config.rand_ops} of them an image, each of magnitude {config.rand_magnitude} of 30"
+    policies = {
+        "none": [],
+        "trivial": [("TrivialAugment", "one of 14 operations on shape and colours, of a random magnitude")],
+        "rand": [("RandAugment", f"14 operations on shape and colours: {several}")],
+    }
+    erasing = f"a rectangle of 2 to 33 % of the area, filled with the mean; p = {config.erase_probability}"
+    mixing = [
+        ("Mixup", f"beta({config.mixup_alpha}) of the next image; p = {config.mixup_probability}"),
+        (
+            "CutMix",
+            f"a box of the next image, its area by beta({config.cutmix_alpha}); p = {config.cutmix_probability}",
+        ),
+    ]
+    return [
+        *policies[config.policy],
+        ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
+        (
+            "Random horizontal flip",
+            "every other epoch" if config.alternating_flip else f"p = {config.flip_probability}",
+        ),
+        ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
+        ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
+        *([("Random erasing", erasing)] if config.erase_probability else []),
+        *(mixing if config.mixes else []),
+    ]

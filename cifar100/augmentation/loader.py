@@ -1,0 +1,142 @@
+"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws.
+
+With `--pipeline albumentations` the images stay on the CPU, and only the order of an epoch comes from its draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cifar100.augmentation.albumentations_pipeline import Pipeline, Workers, load_albumentations
+from cifar100.augmentation.batched import Draws, at_train_size, augment, draw_epoch, normalize, train_size
+from cifar100.augmentation.mixing import mix
+from cifar100.compute.device import memory_format
+from cifar100.compute.distributed import Processes
+from cifar100.config import AugmentConfig
+from cifar100.dataset import Split
+from cifar100.support.errors import UserError
+
+
+class TrainLoader:
+    """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
+
+    Where images are mixed, the labels are what each image shows of each class, float32 [B, classes].
+    `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller.
+    Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
+    Of several processes each serves its part of every batch: `batch_size` is what all have together.
+    Raises UserError where the cutout square is larger than the images, albumentations is asked for and missing, or a
+    batch is smaller than the processes are many.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        config: AugmentConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        num_workers: int = 0,
+        num_classes: int | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        """`num_classes` is that of the labels where it is not given."""
+        size = split.images.shape[1]
+        self.processes = processes or Processes()
+        if batch_size < self.processes.size:
+            raise UserError(
+                f"--batch-size is {batch_size}, and each of the {self.processes.size} processes needs an image of it: "
+                "start fewer processes, or give larger batches."
+            )
+        if config.cutout_size > size:
+            raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
+        self.workers = None
+        if config.pipeline == "albumentations":
+            load_albumentations()
+            pipeline = Pipeline(config, seed, size)
+            self.workers = Workers(pipeline, num_workers=num_workers, pinned=device.type == "cuda")
+        self.images = torch.from_numpy(split.images).to("cpu" if self.workers else device)
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.num_classes = num_classes or int(split.labels.max()) + 1
+        self.config = config
+        self.batch_size = batch_size
+        self.seed = seed
+        self.next_epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.next_epoch += 1
+        return self.epoch(self.next_epoch - 1)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
+        count, size = len(self.labels), self.images.shape[1]
+        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
+        starts = range(first_step * self.batch_size, count, self.batch_size)
+        places = [self.processes.part(start, min(start + self.batch_size, count)) for start in starts]
+        if self.config.mixes:  # with the image that is served next, the last with the first, whatever the batches are
+            draws, places = draws.around(), [slice(place.start, place.stop + 1) for place in places]
+        draws = draws.to(self.labels.device)
+        for place, images in zip(places, self._augmented(draws, epoch, places), strict=True):
+            batch = draws.take(place)
+            served = images, self.labels[batch.order]
+            mixed, labels = mix(*served, batch, self.num_classes) if self.config.mixes else served
+            yield at_train_size(mixed, self.config, epoch), labels
+
+    def _augmented(self, draws: Draws, epoch: int, places: list[slice]) -> Iterator[Tensor]:
+        """The images at these places of the epoch, each augmented by itself: float32 [B, 3, S, S]."""
+        if self.workers is None:
+            for place in places:
+                batch = draws.take(place)
+                yield augment(self.images[batch.order], batch, self.config)
+        else:
+            order, pixels = draws.order.cpu().numpy(), self.images.numpy()
+            tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
+            for images in self.workers.batches(tasks):
+                device = self.labels.device
+                yield images.to(device, non_blocking=True, memory_format=memory_format(device))
+
+    def shapes(self, epochs: int) -> list[tuple[int, int]]:
+        """(images, side) of each kind of batch that so many epochs serve to this process, in order of first use."""
+        size, starts = self.images.shape[1], range(0, len(self.labels), self.batch_size)
+        parts = [self.processes.part(start, min(start + self.batch_size, len(self.labels))) for start in starts]
+        counts = dict.fromkeys(part.stop - part.start for part in parts)
+        sides = dict.fromkeys(train_size(self.config, epoch, size) for epoch in range(epochs))
+        return [(count, side) for side in sides for count in counts]
+
+    def close(self) -> None:
+        """End the worker processes, where there are any."""
+        if self.workers is not None:
+            self.workers.close()
+
+    def weight(self, number: int) -> float:
+        """What this process's mean over its images weighs in the mean of all processes' means, in a step counted over
+        the whole run, so that every image of the batch counts alike: 1 where all have as many."""
+        start = number % len(self) * self.batch_size
+        stop = min(start + self.batch_size, len(self.labels))
+        mine = self.processes.part(start, stop)
+        return self.processes.size * (mine.stop - mine.start) / (stop - start)
+
+
+class EvalLoader:
+    """A split's images in order, only normalised: images float32 [B, 3, S, S] and labels int64 [B], on the device."""
+
+    def __init__(self, split: Split, config: AugmentConfig, *, batch_size: int, device: torch.device) -> None:
+        self.images = torch.from_numpy(split.images).to(device)
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self.config = config
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.labels), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield normalize(self.images[rows], self.config.mean, self.config.std), self.labels[rows]

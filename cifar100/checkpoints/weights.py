@@ -1,0 +1,153 @@
+"""Weights to share, as safetensors, with a JSON beside them that says what they are; and the ones that come with
+the package.
+
+    resnet18.safetensors     the tensors of the network, nothing else
+    resnet18.json            classes, preprocessing, what it was trained on and how, its figures: a `Checkpoint` as text
+
+Neither can carry code, and every name, shape and type is checked before memory is taken for it, so files of strangers
+may be opened. A checkpoint (.pth) is for going on with a training; this is for all that comes after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from cifar100.checkpoints.checkpoint import Checkpoint, fitting_model, load_checkpoint, problem
+from cifar100.checkpoints.hub import is_hub_address, pull
+from cifar100.config import RunConfig
+from cifar100.support.errors import UserError
+from cifar100.support.files import replace_file
+from cifar100.support.text import placeless, printable
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
+"""What the name "pretrained" stands for; its card is the README.md beside it."""
+
+FORMAT, VERSION = "cifar100-weights", 1
+MOST_JSON_BYTES = 10_000_000
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+OF_TRAINING = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
+"""The fields of a checkpoint that its JSON leaves out."""
+
+
+def load_weights(path: str | Path) -> Checkpoint:
+    """The checkpoint in a file of weights: .safetensors with its .json beside it, or what `load_checkpoint` reads.
+
+    "pretrained" stands for the weights that come with the package, "hf://user/model" for some on the Hugging Face hub.
+    Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
+    """
+    if str(path) == "pretrained":
+        path = PRETRAINED
+    if is_hub_address(path):
+        path = pull(path)
+    path = Path(path)
+    return _read(path) if path.suffix == ".safetensors" else load_checkpoint(path)
+
+
+def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") -> None:
+    """Write `path`, a .safetensors, and its .json: what using these weights needs, nothing that going on would.
+
+    `precision` is "fp32", or "fp16" or "bf16" for files half as large. Raises UserError for a weight that fp16 cannot
+    hold, RunFailed where the disk refuses.
+    """
+    dtype = DTYPES[precision]
+    tensors = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in checkpoint.weights.items()
+    }
+    unfit = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    if unfit is not None:
+        raise UserError(f"{printable(unfit)} holds numbers that {precision} cannot; choose fp32 or bf16.")
+    content = save(tensors)
+    said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
+    said |= {item.name: getattr(checkpoint, item.name) for item in fields(Checkpoint) if item.name not in OF_TRAINING}
+    said["dataset"] = placeless(checkpoint.dataset)
+    machines_own = {item.name for item in fields(RunConfig)}
+    said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
+    replace_file(path, content)
+    replace_file(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
+
+
+def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
+    """Take over all weights in a file that fit `model`, which is to know `classes`; what was taken, in words.
+
+    The last layer, "fc", is taken over only where the classes are the same. Raises UserError where the file cannot be
+    used, or nothing fits.
+    """
+    checkpoint, own = load_weights(path), model.state_dict()
+    same_head = list(classes) == checkpoint.classes
+    fitting = {
+        name: tensor
+        for name, tensor in checkpoint.weights.items()
+        if name in own and tensor.shape == own[name].shape and (same_head or not name.startswith("fc."))
+    }
+    if not any(name.startswith("layer") and tensor.ndim > 0 for name, tensor in fitting.items()):
+        raise UserError(f"--init-from {printable(path)}: none of its layers fits this network.")
+    model.load_state_dict(fitting, strict=False)
+    left = "" if same_head else "; a fresh last layer, for other classes"
+    return f"{printable(path)}: {len(fitting)} of {len(own)} tensors taken over{left}"
+
+
+def _read(path: Path) -> Checkpoint:
+    said = _read_json(path)
+    model, classes = said["model"], said["classes"]
+    if len(classes) > 100_000:
+        raise UserError(f"{printable(path)}: {len(classes):,} classes are more than are believed.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            kinds = {name: part.get_dtype() for name, part in slices.items()}
+            fitting_model(model, len(classes), {name: tuple(part.get_shape()) for name, part in slices.items()})
+            wrong = next((name for name, kind in kinds.items() if kind not in ("F32", "F16", "BF16", "I64")), None)
+            if wrong is not None:
+                raise UserError(f"its {printable(wrong)} is of type {kinds[wrong]}, which no weight of ours is.")
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            if digest != said.get("sha256"):
+                raise UserError(f"it is not the file that {printable(path.with_suffix('.json').name)} speaks of.")
+            weights = {
+                name: file.get_tensor(name).to(DTYPES["fp32"] if kinds[name] != "I64" else torch.int64)
+                for name in slices
+            }
+    except UserError as error:
+        raise UserError(f"{printable(path)}: {error}") from None
+    except FileNotFoundError:
+        raise UserError(f"There are no weights {printable(path)}.") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{printable(path)} cannot be read as safetensors ({printable(error)}).") from None
+    known = {item.name for item in fields(Checkpoint)} - OF_TRAINING
+    return Checkpoint(weights=weights, **{name: value for name, value in said.items() if name in known})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What is said about the weights in `path`."""
+    beside = path.with_suffix(".json")
+    if not path.is_file():
+        raise UserError(f"There are no weights {printable(path)}.")
+    try:
+        if beside.stat().st_size > MOST_JSON_BYTES:
+            raise ValueError("it is larger than any of ours")
+        said = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{printable(path)} has no {printable(beside.name)} beside it, which says what its classes are."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{printable(beside)} cannot be read ({printable(error)}).") from None
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise UserError(f"{printable(beside)} does not describe weights of cifar100.")
+    if said.get("version") != VERSION:
+        version = printable(said.get("version"))
+        raise UserError(f"{printable(beside)} is of version {version}; this cifar100 reads {VERSION}: update it.")
+    why = problem(said | {"weights": {}})
+    if why:
+        raise UserError(f"{printable(beside)} is damaged: {why}.")
+    return said

@@ -1,0 +1,41 @@
+"""cifar100 app"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar100.config import DeviceName
+from cifar100.support.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """A web page that names what is in pictures: on this machine, for this machine, unless told otherwise."""
+
+    checkpoint: Path = Path("pretrained")
+    """The trained model; "pretrained" is the one that comes with cifar100."""
+
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 lets all machines of the network in."""
+
+    port: int = 7860
+    """On which port."""
+
+    open: bool = False
+    """Open the page in a browser."""
+
+    device: DeviceName = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        if not 1 <= self.port <= 65535:
+            raise UserError(f"--port is {self.port}; ports are from 1 to 65535.")
+        try:
+            from cifar100.web.app import serve
+        except ModuleNotFoundError as error:
+            raise UserError(f"The page needs {error.name}: pip install 'cifar100[app]'.") from None
+        from cifar100.prediction.cam import open_model
+
+        serve(open_model(self.checkpoint, device=self.device), host=self.host, port=self.port, open_browser=self.open)
+        return 0

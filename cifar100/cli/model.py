@@ -1,0 +1,33 @@
+"""cifar100 model"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+from cifar100.config import ModelName
+from cifar100.support.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The layers of a network, their output shapes and parameters."""
+
+    name: Positional[ModelName] = "resnet18"
+    """Which network."""
+
+    num_classes: int = 100
+    """Classes that it tells apart."""
+
+    image_size: int = 32
+    """Side of its images, in pixels."""
+
+    def run(self) -> int:
+        from cifar100.model import describe
+
+        for flag, value in (("--num-classes", self.num_classes), ("--image-size", self.image_size)):
+            if value < 1:
+                raise UserError(f"{flag} is {value}; it must be 1 or more.")
+        print(describe(self.name, self.num_classes, self.image_size))
+        return 0

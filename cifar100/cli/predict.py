@@ -1,0 +1,169 @@
+"""cifar100 predict"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from cifar100.config import DeviceName
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cifar100.images.sources import Loaded, Source
+    from cifar100.inference import Prediction, Predictor
+    from cifar100.prediction.contact_sheet import Entry
+
+OWN = Path("logs/cifar100/best_model.pth")
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Name what is in images: the likeliest classes, each with its probability.
+
+    Exit code 0 where all could be read, 1 where some could not; these are listed at the end and stop nothing.
+    """
+
+    images: Positional[tuple[str, ...]]
+    """Image files of any kind and size; folders, with all in them; patterns such as 'photos/**/*.jpg'; http and https
+    addresses; "-" for standard input."""
+
+    checkpoint: Path | None = None
+    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth
+    where there is one, else "pretrained"."""
+
+    top_k: int = 5
+    """How many classes to name."""
+
+    batch_size: int = 128
+    """Images in one pass through the network, and so held at once."""
+
+    calibrated: bool = False
+    """Divide the logits by the temperature that was measured for these weights, as the web page does: probabilities
+    that can be taken at their word. The order of the classes stays."""
+
+    device: DeviceName = "auto"
+    """Where to compute."""
+
+    json: bool = False
+    """Print a JSON object a line for each image instead of a table."""
+
+    csv: bool = False
+    """Print CSV instead of a table: a row for each image and class."""
+
+    montage: Path | None = None
+    """Also draw the pictures, each with its class, on this PNG file."""
+
+    explain: Path | None = None
+    """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
+
+    def run(self) -> int:
+        self._check()
+        from cifar100.images.sources import find
+        from cifar100.inference import load_predictor
+        from cifar100.prediction.contact_sheet import Entry
+        from cifar100.prediction.output import Csv, JsonLines, Table
+        from cifar100.support.progress import progress
+
+        checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
+        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated)
+        if predictor.trained_on.startswith("SYNTHETIC"):
+            _tell("this model was trained on made-up images; its answers mean nothing")
+        sources = find(self.images, _tell)
+        listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
+        shown: list[tuple[Entry, np.ndarray]] = []
+        problems: list[str] = []
+        print(listing.head(), end="")
+        with progress("images", len(sources), _tell, stream=sys.stderr) as done:
+            for image, predictions in self._named(predictor, sources):
+                if predictions is None:
+                    problems.append(image.problem)
+                    print(listing.failed(image.name, image.problem), end="")
+                else:
+                    print(listing.named(image.name, predictions), end="")
+                    if image.picture is not None and image.pixels is not None:
+                        best = predictions[0]
+                        entry = Entry((image.picture,), image.name, best.class_name, best.probability)
+                        shown.append((entry, image.pixels))
+                done(1)
+        self._draw(checkpoint, shown, len(sources) - len(problems))
+        for problem in problems[:MOST_LISTED]:
+            _tell(problem)
+        if len(problems) > MOST_LISTED:
+            _tell(f"and {len(problems) - MOST_LISTED:,} more")
+        if problems and len(sources) > 1:
+            _tell(f"{len(problems):,} of {len(sources):,} images could not be read.")
+        return 1 if problems else 0
+
+    def _check(self) -> None:
+        from cifar100.support.files import refuse_target
+
+        if not self.images:
+            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
+        if self.json and self.csv:
+            raise UserError("--json and --csv: choose one of them.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+        for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
+            if path is not None:
+                refuse_target(flag, path)
+
+    def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
+        """The images in their order, each with what is in it; None for those that could not be read."""
+        from cifar100.images.sources import load
+        from cifar100.prediction.contact_sheet import MOST, SIDE
+
+        waiting: deque[Loaded] = deque()  # read, and not told of yet
+
+        def pixels() -> Iterator[np.ndarray]:
+            wanted = MOST if self.montage or self.explain else 0
+            for image in load(sources, predictor.image_size, pictures=wanted, picture_size=SIDE):
+                waiting.append(image)
+                if image.pixels is not None:
+                    yield image.pixels
+
+        for predictions in predictor.predict_stream(pixels(), self.top_k, self.batch_size):
+            while waiting[0].problem:
+                yield waiting.popleft(), None
+            yield waiting.popleft(), predictions
+        while waiting:
+            yield waiting.popleft(), None
+
+    def _draw(self, checkpoint: Path, shown: list[tuple[Entry, np.ndarray]], count: int) -> None:
+        """The sheets that were asked for, of these images out of `count`."""
+        from cifar100.prediction.contact_sheet import contact_sheet
+        from cifar100.support.files import replace_file
+
+        wanted = [path for path in (self.montage, self.explain) if path is not None]
+        if wanted and not shown:
+            _tell("no picture could be read, so none was drawn")
+            return
+        entries = [entry for entry, _ in shown]
+        if self.montage is not None:
+            replace_file(self.montage, contact_sheet(entries))
+        if self.explain is not None:
+            from cifar100.prediction.cam import open_model
+            from cifar100.prediction.overlay import overlay
+
+            see = open_model(checkpoint, device=self.device).see
+            entries = [
+                entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
+                for entry, pixels in shown
+            ]
+            replace_file(self.explain, contact_sheet(entries))
+        for path in wanted:
+            of_all = f" of {count:,}" if count > len(entries) else ""
+            _tell(f"drew {len(entries):,}{of_all} pictures on {printable(path)}")
+
+
+def _tell(what: str) -> None:
+    print(f"cifar100: {what}", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""cifar100 push"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """Share a trained model on the Hugging Face hub: its weights, what belongs to them, a model card with its figures.
+
+    Others then load it with load_predictor("hf://user/model"). Log in first: `hf auth login`, or $HF_TOKEN.
+    """
+
+    repo: Positional[str]
+    """Where it goes, as user/model; it is made if need be."""
+
+    checkpoint: Path = Path("logs/cifar100/best_model.pth")
+    """The trained model."""
+
+    private: bool = False
+    """Make a repository that only you see, where it is made."""
+
+    folder: Path | None = None
+    """Only write the files into this folder, to look at them; nothing is pushed."""
+
+    def run(self) -> int:
+        from cifar100.checkpoints.hub import WEIGHTS, upload
+        from cifar100.checkpoints.model_card import model_card
+        from cifar100.checkpoints.weights import load_weights, save_weights
+        from cifar100.support.files import replace_file
+
+        if self.repo.count("/") != 1:
+            raise UserError(f"{printable(self.repo)} is no place on the hub: it must be user/model.")
+        checkpoint = load_weights(self.checkpoint)
+        checkpoint.build()  # refuses what would be of no use to others
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.folder or Path(temporary)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"--folder {printable(folder)} cannot be made ({error.strerror}).") from None
+            save_weights(checkpoint, folder / WEIGHTS)
+            replace_file(folder / "README.md", model_card(checkpoint, self.repo))
+            if self.folder is None:
+                print(upload(folder, self.repo, private=self.private))
+            else:
+                print(f"Written to {printable(folder)}; nothing was pushed.")
+        return 0

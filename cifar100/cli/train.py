@@ -1,0 +1,70 @@
+"""cifar100 train"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from cifar100.config import Config
+from cifar100.recipes import RECIPES, recipe
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
+
+CHANGED = ", changed"
+"""What follows a recipe's name where flags changed a setting that counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train from scratch, or go on with an interrupted run.
+
+    The defaults shown are the recipe's: cifar100/config.py, and what the recipe does differently.
+    """
+
+    recipe: Literal["baseline", "fast", "best", "finetune"] = "baseline"
+    """The settings to start from."""
+
+    resume: bool = False
+    """Go on, exactly, with the run in --run-dir, with the settings that it began with."""
+
+    config: Config
+
+    def run(self) -> int:
+        from cifar100.train import train
+
+        named = recipe(self.recipe)
+        changed = replace(self.config, run=named.run) != named
+        result = train(self.config, recipe=self.recipe + CHANGED * changed, resume=self.resume)
+        return 130 if result.stopped_by.startswith("SIG") else 0
+
+    @staticmethod
+    def default(words: Sequence[str]) -> Train:
+        """What the flags start from: the recipe that they name, or on --resume the run's own settings.
+
+        Raises UserError where the run's config.json cannot be used.
+        """
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        early.add_argument("--recipe", default="baseline")
+        early.add_argument("--resume", action="store_true")
+        early.add_argument("--run-dir", "--run_dir", type=Path, default=Config().run.run_dir)
+        known, _ = early.parse_known_args(words)
+        name = known.recipe if known.recipe in RECIPES else "baseline"
+        saved = known.run_dir / "config.json"
+        if known.resume and saved.is_file():
+            try:
+                values = json.loads(saved.read_text(encoding="utf-8"))
+                name = values["recipe"].removesuffix(CHANGED)
+                return Train(
+                    config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
+                )
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
+                why = printable(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
+                raise UserError(
+                    f"{printable(saved)} cannot be used: {why} Mend it, or move it away and give the run's settings as "
+                    "flags."
+                ) from None
+        return Train(config=recipe(name), recipe=name)

@@ -1,0 +1,144 @@
+"""Which device a run uses and in which precision, and why: the one place that decides it. (Several processes, each
+with a device of its own, are in `cifar100.compute.distributed`.)"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from cifar100.config import USE_MPS
+from cifar100.support.errors import UserError
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, the precision of the network's arithmetic on it, and the reason in words."""
+
+    device: torch.device
+    precision: str
+    why: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights that are only read; those that are trained stay fp32."""
+        return _DTYPES[self.precision]
+
+    def place(self, model: Model) -> Model:
+        """The model, moved here, its weights in the memory format of the device."""
+        return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the network runs in this precision; weights stay fp32."""
+        if self.device.type == "cuda" and self.precision == "fp32":  # cuDNN would take TF32, of 10 bits, for it
+            cudnn = torch.backends.cudnn
+            return cudnn.flags(
+                enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+            )
+        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given: before a clock is read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def __str__(self) -> str:
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        else:
+            name = f"threads: {torch.get_num_threads()}" if self.device.type == "cpu" else "Apple GPU"
+        return f"{self.device.type} ({name}), {self.precision}: {self.why}"
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The memory format of images and convolution weights on a device.
+
+    On MPS it is NCHW: up to PyTorch 2.13 batch norm computes wrong gradients there for channels_last tensors
+    (https://github.com/pytorch/pytorch/issues/175189), and up to 2.14 convolutions are slow for them
+    (https://github.com/pytorch/pytorch/issues/193349).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def choose_compute(
+    device: str = "auto", precision: str = "auto", *, use_mps: bool = USE_MPS, local_rank: int | None = None
+) -> Compute:
+    """The device and precision for these wishes ("auto" or a name of each).
+
+    `local_rank` is the number of this process on its machine where several train together: it gets the GPU of that
+    number. Raises UserError where a named device is not there, or cannot compute in the named precision.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if local_rank is not None and device == "mps":
+        raise UserError("--device mps is for one process: PyTorch connects none over Apple's GPUs. Try --device cpu.")
+    if device == "auto":
+        use_mps = use_mps and local_rank is None
+        device = next(name for name in available if available[name] and (name != "mps" or use_mps))
+    elif not available.get(device, False):
+        there = ", ".join(name for name in available if available[name])
+        raise UserError(f"--device {device}: this machine has none that PyTorch can use; it has {there}.")
+    place = torch.device(device)
+    if local_rank is not None and device == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"Process {local_rank + 1} of this machine finds {torch.cuda.device_count()} GPUs; start at most one "
+                "process a GPU, or all with --device cpu."
+            )
+        place = torch.device(device, local_rank)
+    best, why = _best_precision(device)
+    if precision == "auto":
+        return Compute(place, best, why)
+    if precision == "fp16" and device == "cpu":
+        raise UserError("--precision fp16 is for GPUs; on the CPU choose bf16 or fp32.")
+    return Compute(place, precision, "as asked" if precision != best else f"as asked; {why}")
+
+
+def _best_precision(device: str) -> tuple[str, str]:
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU computes bf16 natively"
+        return "fp16", "this GPU has no native bf16; the loss is scaled"
+    if device == "mps":
+        return "fp32", "lower precision has not been measured on Apple GPUs yet"
+    if torch.cpu._is_amx_tile_supported():
+        return "bf16", "this CPU multiplies bf16 in AMX tiles"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "bf16", "this CPU has AVX512-BF16"
+    return "fp32", "this CPU has no fast bf16"
+
+
+def cpu_has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (AMX or AVX512-BF16); any other emulates it."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what is freed for the next allocation, rather than give it back; whether it will.
+
+    Each step frees and takes gigabytes; glibc would return most of it to the system, which fills every page with zeros
+    before it is had again: a fifth of a step's time. The process stays as large as it once was.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    most_mmaps, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    return mallopt(most_mmaps, 0) == 1 and mallopt(trim_threshold, -1) == 1
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device's or the machine's memory is used up."""
+    words = ("not enough memory", "can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

@@ -1,0 +1,233 @@
+"""Weights -> metrics on a split: one forward pass, then every measure from its logits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cifar100.augmentation.loader import EvalLoader
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.weights import load_weights
+from cifar100.compute.device import Compute, choose_compute
+from cifar100.compute.distributed import Processes
+from cifar100.config import AugmentConfig, Config, DataConfig
+from cifar100.dataset import Dataset, Split, hold_out, load_dataset
+from cifar100.evaluation import metrics
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
+
+BATCH_SIZE = 500
+"""Images a forward pass of evaluation, at most. It does not change the result beyond rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model does on a split. Accuracies are shares in 0..1."""
+
+    split: str
+    images: int
+    loss: float
+    """Cross-entropy in nats, unsmoothed."""
+    top1: float
+    top5: float
+    superclass_top1: float | None
+    """Share whose predicted class lies in the right superclass; None where the dataset has no superclasses."""
+    per_class: dict[str, float]
+    """Accuracy of each class that has images."""
+    per_superclass: dict[str, float]
+    """Share of each superclass's images that were put into it."""
+    seconds: float
+    """Time of the forward passes, data already on the device."""
+    compute: str
+    """Device and precision."""
+    logits: np.ndarray = field(repr=False)
+    """float32 [N, C], rows in the split's order."""
+    labels: np.ndarray = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What to know about the images beside these figures, in lines for people."""
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of the forward passes."""
+        return self.images / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, without the logits."""
+        names = ("split", "images", "loss", "top1", "top5", "superclass_top1")
+        rest = ("per_superclass", "per_class", "seconds", "images_per_second", "compute")
+        return {name: getattr(self, name) for name in (*names, *rest)}
+
+
+@torch.inference_mode()
+def forward_all(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
+    """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    with compute.autocast():
+        logits = [model(images).float() for images, _ in loader]
+    model.train(was_training)
+    return torch.cat(logits).cpu().numpy()
+
+
+def evaluate_model(
+    model: nn.Module,
+    split: Split,
+    *,
+    name: str,
+    dataset: Dataset,
+    config: AugmentConfig,
+    compute: Compute,
+    batch_size: int = BATCH_SIZE,
+    processes: Processes | None = None,
+) -> Evaluation:
+    """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
+
+    Several processes, their models equal, evaluate a part of the images each; all get the whole result.
+    """
+    processes = processes or Processes()
+    mine = processes.part(0, len(split))
+    part = Split(split.images[mine], split.labels[mine], "")
+    loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
+    compute.synchronize()
+    start = time.perf_counter()
+    parts = processes.gather(forward_all(model, loader, compute) if len(part) else None)
+    logits = np.concatenate([part for part in parts if part is not None])
+    seconds = time.perf_counter() - start
+
+    labels = split.labels
+    confusion = metrics.confusion_matrix(logits, labels)
+    per_superclass, superclass_top1 = {}, None
+    if dataset.superclasses:
+        superclass_top1 = metrics.superclass_accuracy(logits, labels, dataset.superclass_of)
+        folded = metrics.per_class_accuracy(metrics.fold(confusion, dataset.superclass_of))
+        per_superclass = _named(dataset.superclasses, folded)
+    return Evaluation(
+        split=name,
+        images=len(labels),
+        loss=metrics.cross_entropy(logits, labels),
+        top1=metrics.top_k_accuracy(logits, labels, 1),
+        top5=metrics.top_k_accuracy(logits, labels, 5),
+        superclass_top1=superclass_top1,
+        per_class=_named(dataset.classes, metrics.per_class_accuracy(confusion)),
+        per_superclass=per_superclass,
+        seconds=seconds,
+        compute=str(compute),
+        logits=logits,
+        labels=labels,
+    )
+
+
+def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, values, strict=True) if not np.isnan(value)}
+
+
+def evaluate(
+    checkpoint: str | Path | Checkpoint,
+    *,
+    split: str = "test",
+    dataset: str = "cifar100",
+    data_dir: Path | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+) -> Evaluation:
+    """Evaluate a checkpoint on "test", "train", or "val": what its training held out.
+
+    fp32 by default, for a figure that does not hang on the chip. Images of your own are resized and split as they
+    were for its training. Raises UserError where the checkpoint or the data cannot be read, their classes differ, or
+    there is no such split.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_weights(checkpoint)
+    compute = choose_compute(device, precision)
+    data, chosen, config = open_split(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
+    return evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split)
+
+
+def evaluate_split(
+    checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str
+) -> Evaluation:
+    """Evaluate a checkpoint on images that `open_split` found for it."""
+    model = compute.place(checkpoint.build())
+    evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
+    notes = data.notes
+    if checkpoint.fingerprint not in ("", data.train.fingerprint):
+        notes += ("the train images here are not those that it was trained on: it may know some of these",)
+    return replace(evaluation, notes=notes)
+
+
+def open_split(
+    checkpoint: Checkpoint, *, split: str = "test", dataset: str = "cifar100", data_dir: Path | None = None
+) -> tuple[Dataset, Split, Config]:
+    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
+    names = {setting.name for setting in fields(DataConfig)}
+    settings = {name: value for name, value in checkpoint.config.items() if name in names}
+    settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
+    config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
+    data = load_dataset(config)
+    if list(data.classes) != list(checkpoint.classes):
+        raise UserError(
+            f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
+            "names differ, so an accuracy would mean nothing."
+        )
+    if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
+        raise UserError(
+            f"The checkpoint was trained on other images ({printable(checkpoint.dataset)}), so this dataset's "
+            f"{split} split is not its own; only --split test can be evaluated."
+        )
+    trained_on, held_out = hold_out(data, config.data.val_fraction)
+    splits = {"test": data.test, "train": trained_on, "val": held_out}
+    chosen = splits.get(split)
+    if chosen is None:
+        why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
+        raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
+    return data, chosen, config
+
+
+def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
+    """The figures as plain text: the headline, the superclasses, and the best and worst classes, or all of them."""
+    classes = evaluation.logits.shape[1]
+    lines = [
+        f"{'split':<14}{evaluation.split}, {evaluation.images:,} images",
+        f"{'top-1':<14}{evaluation.top1:7.2%}",
+        f"{'top-5':<14}{evaluation.top5:7.2%}" + (f"  (of {classes} classes: always)" if classes <= 5 else ""),
+    ]
+    if evaluation.superclass_top1 is not None:
+        lines.append(f"{'superclass':<14}{evaluation.superclass_top1:7.2%}")
+    else:
+        lines.append(f"{'superclass':<14}left out: these classes have no superclasses")
+    lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
+    lines.append(f"{'throughput':<14}{evaluation.images_per_second:,.0f} images/s on {evaluation.compute}")
+    lines += [f"{'' if place else 'note':<14}{note}" for place, note in enumerate(evaluation.notes)]
+    if evaluation.per_superclass:
+        lines += ["", "Superclasses, best first", *_ranking(evaluation.per_superclass)]
+    ranking = _ranking(evaluation.per_class)
+    if per_class or len(ranking) <= 10:
+        lines += ["", "Classes, best first", *ranking]
+    else:
+        lines += ["", "Best and worst classes", *ranking[:5], "  …", *ranking[-5:]]
+    return "\n".join(lines)
+
+
+def _ranking(accuracies: dict[str, float]) -> list[str]:
+    ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
+    return [f"  {printable(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
+
+
+def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
+    """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
+    chosen = np.linspace(0, evaluation.images - 1, min(max(count, 0), evaluation.images)).round().astype(int)
+    probabilities = metrics.softmax(evaluation.logits[chosen])
+    lines = ["Sample predictions"]
+    for row, likely in zip(chosen, probabilities, strict=True):
+        label = int(evaluation.labels[row])
+        best = np.argsort(-likely, kind="stable")[:3].tolist()
+        named = ", ".join(f"{printable(classes[i])} {likely[i]:.1%}" for i in best)
+        lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {printable(classes[label]):<16} -> {named}")
+    return lines

@@ -1,0 +1,126 @@
+"""One image from the web, within bounds: http and https, ten seconds, 20 MB, three redirects.
+
+Addresses of the own machine and network are as good as any: who types one here has a browser and `curl` beside it, and
+a camera or a NAS is often what is meant. (What strangers use, the web page, takes no addresses at all.)
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import urllib.error
+import urllib.request
+from email.message import Message
+from http.client import HTTPException, HTTPResponse
+from typing import IO
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
+from cifar100.version import __version__
+
+SECONDS = 10.0
+"""For all of it: the name's look-up, the redirects, the last byte."""
+
+MOST_BYTES = 20_000_000
+MOST_REDIRECTS = 3
+
+_HEADERS = {"User-Agent": f"cifar100/{__version__} (image classification from a command line)", "Accept": "image/*"}
+
+
+def is_address(word: str) -> bool:
+    """Whether a word is an address, of whatever scheme, rather than a path."""
+    return "://" in word
+
+
+def fetch(address: str) -> bytes:
+    """What is at this address. Raises UserError, in one sentence, where it is not had within the bounds."""
+    name = printable(address)
+    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            answers.put(_read(address))
+        except Exception as error:
+            answers.put(error)
+
+    # Timeouts of sockets begin anew with every byte, and a name's look-up has none: so the clock is outside, and what
+    # is still under way then is left to itself.
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        answer = answers.get(timeout=SECONDS)
+    except queue.Empty:
+        answer = TimeoutError()
+    if isinstance(answer, bytes):
+        return answer
+    raise UserError(f"{name} {_why(answer)}.") from None
+
+
+def _read(address: str) -> bytes:
+    opener = urllib.request.build_opener(_Redirects)
+    request = urllib.request.Request(_quoted(address), headers=_HEADERS)
+    with opener.open(request, timeout=SECONDS) as response:
+        assert isinstance(response, HTTPResponse)
+        kind = response.headers.get_content_type()
+        if kind.startswith("text/") and "Content-Type" in response.headers:
+            raise UserError(f"is a page ({printable(kind)}), not an image; take the address of the image itself")
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > MOST_BYTES:
+            raise UserError(_TOO_LARGE)
+        content = response.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(_TOO_LARGE)
+    return content
+
+
+_TOO_LARGE = f"is larger than {MOST_BYTES // 1_000_000} MB; it is not fetched"
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = MOST_REDIRECTS
+    max_repeats = 1
+    inf_msg = ""
+
+    def redirect_request(  # noqa: PLR0917 (as the class above has it)
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        _refuse_other_schemes(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _quoted(address: str) -> str:
+    """An address as people paste it, spaces and umlauts in it, as HTTP wants it."""
+    _refuse_other_schemes(address)
+    parts = urlsplit(address)
+    if not parts.hostname or "@" in parts.netloc or parts.port == 0:  # asked for a port over 65535 it raises the same
+        raise ValueError
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    kept = "%/:=&?~+!$,;'@()*"
+    return urlunsplit((parts.scheme, host, quote(parts.path, safe=kept), quote(parts.query, safe=kept), ""))
+
+
+def _refuse_other_schemes(address: str) -> None:
+    scheme = urlsplit(address).scheme
+    if scheme not in ("http", "https"):
+        raise UserError(f"is not fetched: only http and https addresses are, not {printable(scheme)}")
+
+
+def _why(error: Exception) -> str:
+    """What is wrong, as the rest of a sentence that begins with the address."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, urllib.error.HTTPError):
+        if 300 <= error.code < 400:
+            return f"was redirected more than {MOST_REDIRECTS} times, in a circle, or off the web"
+        return f"cannot be fetched: the server answered {error.code} ({printable(error.reason)})"
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
+        error = error.reason
+    if isinstance(error, TimeoutError):
+        return f"did not come within {SECONDS:g} seconds"
+    if isinstance(error, OSError):
+        return f"cannot be fetched ({printable(error.strerror or error)})"
+    if isinstance(error, HTTPException):
+        return f"cannot be fetched: the server speaks no proper HTTP ({type(error).__name__})"
+    if isinstance(error, ValueError):
+        return "is no address that can be fetched"
+    raise error

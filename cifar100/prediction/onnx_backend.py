@@ -1,0 +1,79 @@
+"""The forward pass of an exported ONNX file, by onnxruntime alone: PyTorch is not needed, and not imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar100.prediction.onnx_validation import read_onnx
+from cifar100.support.errors import UserError
+from cifar100.support.text import printable
+
+TYPES = {"uint8": "tensor(uint8)", "float": "tensor(float)"}
+
+
+class OnnxForward:
+    """uint8 [B, S, S, 3] -> logits float32 [B, C]; what a Predictor asks for. `takes` is what the graph does."""
+
+    def __init__(self, session: Any, takes: str) -> None:
+        self.session = session
+        self.takes = takes
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        return self._run(["logits"], pixels)[0]
+
+    def with_maps(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The logits, and the class activation maps float32 [B, C, h, w]: how much each place speaks for each class.
+
+        A map's mean, plus the class's bias, is the class's logit; it is Grad-CAM's before the ReLU.
+        """
+        logits, maps = self._run(["logits", "maps"], pixels)
+        return logits, maps
+
+    def _run(self, outputs: list[str], pixels: np.ndarray) -> list[np.ndarray]:
+        return self.session.run(outputs, {"images": model_input(pixels, self.takes)})
+
+
+def model_input(pixels: np.ndarray, takes: str) -> np.ndarray:
+    """uint8 [B, S, S, 3] as a graph takes them: these, or float32 [B, 3, S, S] in 0..1."""
+    if takes == "uint8":
+        return pixels
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+
+
+def open_onnx(path: str | Path) -> tuple[OnnxForward, dict[str, Any]]:
+    """The forward pass of an exported file, and the facts in its metadata.
+
+    Raises UserError where the file is damaged, foreign or not to be run (see `onnx_file`), or onnxruntime is missing.
+    """
+    content, facts = read_onnx(Path(path))
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(
+            f"To open {printable(path)}, onnxruntime is needed: pip install 'cifar100[onnx]', or it alone."
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is raised, and told in a sentence
+    classes, size, takes = len(facts["classes"]), facts["image_size"], facts["takes"]
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        forward = OnnxForward(session, takes)
+        inputs = [(item.name, item.type) for item in session.get_inputs()]
+        outputs = [item.name for item in session.get_outputs()]
+        fits = inputs == [("images", TYPES[takes])] and outputs == ["logits", "maps"]
+        if fits:  # what the file says of shapes is one thing, what it does another
+            logits, maps = forward.with_maps(np.zeros((2, size, size, 3), np.uint8))
+            fits = logits.shape == (2, classes) and maps.ndim == 4 and maps.shape[:2] == (2, classes)
+    except Exception as error:  # onnxruntime raises many kinds for a file that is damaged
+        raise UserError(
+            f"{printable(path)} is damaged: onnxruntime does not run it ({type(error).__name__})."
+        ) from None
+    if not fits:
+        raise UserError(
+            f"{printable(path)} does not go from images to the logits and maps of its {classes:,} classes: it is no "
+            "export of cifar100."
+        )
+    return forward, facts

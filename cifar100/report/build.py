@@ -1,0 +1,143 @@
+"""`cifar100 report`: what a report is about, evaluated once; `cifar100.report.write` puts it on paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.hub import is_hub_address
+from cifar100.checkpoints.weights import PRETRAINED, load_weights
+from cifar100.compute.device import Compute, choose_compute
+from cifar100.dataset import Dataset
+from cifar100.evaluation.calibration import HIGHEST, LOWEST, fit_temperature
+from cifar100.evaluation.evaluate import Evaluation, evaluate_split, open_split
+from cifar100.evaluation.robustness import Robustness, read_results
+from cifar100.report.curves import History
+from cifar100.report.sections import Subject
+from cifar100.report.write import prepare_folder, write_report
+from cifar100.support.errors import RunFailed, UserError
+
+Temperature = tuple[float, str]
+"""A temperature, and the images that it was fitted on in words."""
+
+
+def report(
+    checkpoints: Sequence[Path],
+    out: Path | None = None,
+    *,
+    split: str = "test",
+    dataset: str = "cifar100",
+    data_dir: Path | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+) -> Path:
+    """Evaluate the first checkpoint and write its report to `out`; the page's path. Not given, it is report/ beside the
+    checkpoint, or in the working directory for "pretrained" and what is on the hub.
+
+    Checkpoints are whatever `load_weights` takes. The learning curves of all are laid over one another. What `evaluate
+    --corruptions` kept beside the first is shown too. The temperature is one that the weights carry, else one fitted on
+    the images that their training held out, else `calibration.cross_fit`'s. Raises UserError where a checkpoint or the
+    data cannot be read, `out` cannot be written, or the model's outputs are no numbers.
+    """
+    paths = [Path(path) for path in checkpoints]
+    loaded = [load_weights(path) for path in paths]
+    histories = [history_of(path, checkpoint) for path, checkpoint in zip(paths, loaded, strict=True)]
+    beside = Path() if is_hub_address(paths[0]) else paths[0].parent
+    out = prepare_folder(out or beside / "report")
+    compute = choose_compute(device, precision)
+    checkpoint = loaded[0]
+    where: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir}
+    data, chosen, config = open_split(checkpoint, split=split, **where)
+    subject = Subject(
+        checkpoint=checkpoint,
+        name=paths[0].name,
+        dataset=data,
+        images=chosen.images,
+        evaluation=evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split),
+        compute=compute,
+        history=histories[0],
+        robustness=best_known(paths[0], checkpoint),
+    )
+    temperature = carried_temperature(checkpoint)
+    is_own = checkpoint.fingerprint in ("", data.train.fingerprint)
+    if temperature is None and split == "test" and config.data.val_fraction and is_own:
+        _, held_out, _ = open_split(checkpoint, split="val", **where)
+        temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
+    runs = dict(zip(_names(paths), histories, strict=True)) if len(paths) > 1 else {}
+    return write_report(subject, out, runs=runs, temperature=temperature)
+
+
+def best_known(path: Path, checkpoint: Checkpoint) -> Robustness | None:
+    """What is known best of the errors on corrupted images: beside the weights, and for those that come along also in
+    the working directory."""
+    known = read_results(path, checkpoint)
+    if str(path) == "pretrained":
+        known += read_results(PRETRAINED, checkpoint)
+    return max(known, key=lambda one: (len(one.cells), one.identity["images"]), default=None)
+
+
+def report_line(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    evaluation: Evaluation,
+    *,
+    held_out: Evaluation | None,
+    compute: Compute,
+    name: str,
+    out: Path,
+) -> str:
+    """Write the report on a training's last epoch, evaluated on the test set; a line that says where it is, or why
+    there is none: a page is not worth ending a run over. The temperature is fitted on what was `held_out`, if any was.
+    """
+    subject = Subject(
+        checkpoint=checkpoint,
+        name=name,
+        dataset=dataset,
+        images=dataset.test.images,
+        evaluation=evaluation,
+        compute=compute,
+        history=checkpoint.history,
+    )
+    try:
+        page = write_report(subject, out, temperature=None if held_out is None else _fitted_on(held_out))
+    except (UserError, RunFailed) as error:
+        return f"Report    not made: {error}"
+    except ImportError as error:
+        return f"Report    not made: {error.name} is not installed"
+    return f"Report    {page}"
+
+
+def carried_temperature(checkpoint: Checkpoint) -> Temperature | None:
+    """The temperature that weights to share carry; None where they carry none, or one from the test images, which
+    would be judged on those that it was fitted on."""
+    temperature, origin = (checkpoint.calibration.get(name) for name in ("temperature", "origin"))
+    if not isinstance(temperature, int | float) or not LOWEST <= temperature <= HIGHEST or "on test" in str(origin):
+        return None
+    return float(temperature), f"the weights' own, {origin or 'of unknown origin'}"
+
+
+def _fitted_on(held_out: Evaluation) -> Temperature:
+    origin = f"the {held_out.images:,} train images that its training held out"
+    return fit_temperature(held_out.logits, held_out.labels), origin
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What tells these files apart: their folders where these do, else the files' names too, numbered where needed."""
+    names = [path.resolve().parent.name for path in paths]
+    if len(set(names)) < len(paths):
+        names = [f"{folder}/{path.name}" for folder, path in zip(names, paths, strict=True)]
+    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+
+
+def history_of(path: Path, checkpoint: Checkpoint) -> History:
+    """The rows of the checkpoint's run: all of them where its folder has those after this checkpoint too."""
+    rows = [row for row in checkpoint.history if isinstance(row, dict)]
+    try:
+        lines = (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        all_rows = [json.loads(line) for line in lines]
+    except (OSError, ValueError, RecursionError):
+        return rows
+    return all_rows if rows and all_rows[: len(rows)] == rows else rows

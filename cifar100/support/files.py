@@ -1,0 +1,48 @@
+"""Writing files that are never half there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.text import printable
+
+
+def refuse_target(flag: str, path: Path) -> None:
+    """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {printable(path)}: there is no folder {printable(path.parent)}.")
+    if path.is_dir():
+        raise UserError(f"{flag} {printable(path)}: it is a folder, not a file.")
+
+
+def replace_file(path: Path, content: bytes | memoryview | str) -> None:
+    """Make a file hold this content: written beside it, flushed to the disk, renamed.
+
+    Raises RunFailed where the disk refuses; what was at `path` is then intact.
+    """
+    temporary = path.with_name(f"{temporary_prefix(path)}{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RunFailed(
+            f"{printable(path)} could not be written ({error.strerror or error}). What was there before is intact."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process that was killed while it wrote `path` left beside it."""
+    for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def temporary_prefix(path: Path) -> str:
+    """How the names of the temporary files for `path` begin; the number of the process follows."""
+    return f".{path.name}."

@@ -1,0 +1,35 @@
+"""Names that come from data (files, folders, classes) are text, never instructions to a terminal."""
+
+import re
+
+
+def printable(text: object) -> str:
+    """`str(text)` with what a terminal would act on (escape codes, line breaks, text direction) shown as `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def csv_cell(text: object) -> str:
+    """`printable(text)`, in a form that no spreadsheet takes for a formula: an apostrophe before its first sign."""
+    shown = printable(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA_SIGNS) else shown
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 from an hour on, 2:03 below."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def placeless(dataset: str) -> str:
+    """The words for a dataset without the folder that it was read from: what is passed on names none."""
+    words, found, _ = dataset.partition(" test images from ")
+    return f"{words} test images" if found else dataset.partition(" from ")[0]
+
+
+def trained_on(dataset: str) -> str:
+    """The words for a dataset as what a network was trained on: `placeless`, and its train images alone."""
+    return re.sub(r"( train) and [\d,]+ test images$", r"\1 images", placeless(dataset))
+
+
+_FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # a tab or a line break at the start is shown already

@@ -1,0 +1,88 @@
+"""Whether a device computes the gradients that the CPU computes: some releases of PyTorch return wrong ones silently,
+such as those of batch norm on Apple GPUs (https://github.com/pytorch/pytorch/issues/175189)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar100.compute.device import Compute, is_out_of_memory, memory_format
+from cifar100.model import resnet18
+from cifar100.support.errors import UserError
+
+TOLERANCES = {"fp32": 0.01, "bf16": 0.4, "fp16": 0.1}
+"""Largest relative error of a gradient tensor that counts as rounding, for each precision. Measured on a CPU: 0.0001,
+0.11 and 0.013; with other random numbers up to 0.005, 0.36 and 0.034."""
+
+NUM_IMAGES, IMAGE_SIZE = 8, 16
+
+_LOSS_SCALE = 1024.0  # a power of two, so exact: it keeps fp16 gradients from underflowing
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The gradient tensor that differs most from the CPU's: the name of its parameter, and the norm of the difference
+    divided by the norm of the CPU's gradient (infinite if the gradient is not finite)."""
+
+    tensor_name: str
+    relative_error: float
+
+
+def worst_deviation(compute: Compute) -> Deviation:
+    """Compare the gradients of one small batch, 8 random images of 16x16 through resnet18, on the device and in the
+    precision of `compute` with those of the CPU in fp32. Takes about a second; the random state is left as it was.
+    """
+    expected = _gradients(Compute(torch.device("cpu"), "fp32", "the reference"))
+    actual = _gradients(compute)
+    deviations = [Deviation(name, _relative_error(actual[name], expected[name])) for name in expected]
+    return max(deviations, key=lambda deviation: deviation.relative_error)
+
+
+def check_gradients(compute: Compute, tolerance: float | None = None) -> None:
+    """Raise UserError if a gradient tensor on this device deviates by more than `tolerance`, relative to its norm (by
+    default that of `TOLERANCES` for the precision), or if PyTorch cannot compute the gradients there at all."""
+    limit = TOLERANCES[compute.precision] if tolerance is None else tolerance
+    device = f"PyTorch {torch.__version__} on this machine's {compute.device.type} device"
+    remedies = "Install a newer PyTorch, or give --device cpu."
+    try:
+        worst = worst_deviation(compute)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError("device.gradients", f"{device} computes no gradients ({reason}). {remedies}") from error
+    if worst.relative_error > limit:
+        raise UserError(
+            "device.gradients",
+            f"{device} computes wrong gradients: that of {worst.tensor_name} deviates from the CPU's by "
+            f"{worst.relative_error:.1%} of its norm, and {limit:.0%} is the limit. {remedies}",
+        )
+
+
+def _gradients(compute: Compute) -> dict[str, Tensor]:
+    """The gradient of each parameter, fp32 on the CPU; the network and the batch are the same in every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = resnet18()
+        for module in model.modules():
+            # Few activations are then near 0: a single ReLU that rounding opens or closes can change a gradient by 1 %.
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.bias, 3.0)
+        images = torch.randn(NUM_IMAGES, 3, IMAGE_SIZE, IMAGE_SIZE)
+    model = compute.place(model)
+    images = images.to(compute.device).contiguous(memory_format=memory_format(compute.device))
+    labels = torch.arange(NUM_IMAGES, device=compute.device)
+    with compute.autocast():
+        loss = F.cross_entropy(model(images).float(), labels)
+    (loss * _LOSS_SCALE).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {name: gradient.cpu() / _LOSS_SCALE for name, gradient in gradients.items() if gradient is not None}
+
+
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    error = ((actual - expected).norm() / expected.norm()).item()
+    return error if math.isfinite(error) else math.inf

@@ -1,0 +1,136 @@
+"""One training step behind one function: precision, loss, gradients, update, and the running sums of the epoch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar100.compute.device import Compute, memory_format
+from cifar100.config import OptimConfig
+from cifar100.optim.build import set_rate
+from cifar100.optim.ema import WeightAverage
+from cifar100.optim.sam import climbed
+from cifar100.support.errors import UserError
+
+
+class TrainStep:
+    """Trains a model one batch at a time, and sums what is reported, without ever making the CPU wait for the device.
+
+    `loss_sum` (of smoothed losses), `correct` and `seen` run over the images since `reset_sums`. `first_bad` is the
+    number of the first step whose loss was not finite, -1 where there was none; reading any of them waits.
+
+    Where several processes train together, `model` is the wrapped one (`Processes.replicate`), which averages their
+    gradients in the backward pass; `weight`, of a step's number, is what the loss of this process's images counts.
+    `average` follows the weights, where there is one, and teaches where `config` says so.
+
+    Raises UserError where `config` asks for what the precision cannot do.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        compute: Compute,
+        config: OptimConfig,
+        *,
+        compiled: bool = False,
+        average: WeightAverage | None = None,
+        weight: Callable[[int], float] = lambda _number: 1.0,
+    ) -> None:
+        if config.sam_friendly and compute.precision == "fp16":
+            raise UserError("--sam-friendly wants gradients of one scale: give --precision fp32, or bf16.")
+        self.model = model
+        if compiled:  # each side and size of batch is compiled by itself; above the limit PyTorch would give up
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        self.forward = torch.compile(model, dynamic=False) if compiled else model
+        self.optimizer = optimizer
+        self.compute = compute
+        self.config = config
+        self.average = average
+        self.weight = weight
+        # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        self.first_bad = torch.tensor(-1, device=compute.device)
+        self.reset_sums()
+
+    def reset_sums(self, loss_sum: float = 0.0, correct: int = 0, seen: int = 0) -> None:
+        """Start the sums afresh, or from where an interrupted epoch left them."""
+        self.loss_sum = torch.tensor(loss_sum, dtype=torch.float32, device=self.compute.device)
+        self.correct = torch.tensor(correct, device=self.compute.device)
+        self.seen = seen
+
+    def warm_up(self, shapes: Iterable[tuple[int, int]]) -> None:
+        """Compile, and choose kernels, for batches of each (images, side), before a clock runs and the first step is
+        taken. Everything is then as it was."""
+        models = [self.model, self.average.model] if self.average else [self.model]
+        before = [copy.deepcopy(model.state_dict()) for model in models]
+        scaler = self.scaler.state_dict()
+        for count, side in shapes:
+            images = torch.zeros(count, 3, side, side, device=self.compute.device)
+            images = images.contiguous(
+                memory_format=memory_format(images.device)
+            )  # as batches are, or they compile anew
+            self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
+        for model, state in zip(models, before, strict=True):
+            model.load_state_dict(state)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        self.scaler.load_state_dict(scaler)
+        self.first_bad.fill_(-1)
+        self.reset_sums()
+        self.compute.synchronize()
+
+    def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        """Update the weights on images [B, 3, S, S] and labels, int64 [B] or shares of the classes, float32
+        [B, classes]; `number` counts the run's steps from 0."""
+        config = self.config
+        set_rate(self.optimizer, learning_rate)
+        taught = self._taught(images) if config.distill else None
+        loss, logits = self._backward(images, labels, taught, number)
+        if config.sam_rho and number % config.sam_every == 0:
+            with climbed(self.model, self.optimizer, rho=config.sam_rho, friendly=config.sam_friendly):
+                self._backward(images, labels, taught, number)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(number)
+
+        with torch.no_grad():
+            answers = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, what it shows most of
+            self.loss_sum += loss * len(labels)
+            self.correct += (logits.argmax(dim=1) == answers).sum()
+            self.seen += len(labels)
+            newly_bad = (self.first_bad < 0) & ~torch.isfinite(loss)
+            self.first_bad = torch.where(newly_bad, torch.full_like(self.first_bad, number), self.first_bad)
+
+    def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None, number: int) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of this batch alone in the weights; the loss and the logits [B, classes]."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.compute.autocast():
+            logits = self.forward(images)
+            # a last batch may have fewer images than there are processes: those without only join in the averaging
+            loss = self._loss(logits.float(), labels, taught) if len(labels) else logits.float().sum()
+        self.scaler.scale(loss * self.weight(number)).backward()
+        return loss.detach(), logits.detach()
+
+    def _taught(self, images: Tensor) -> Tensor:
+        """[B, classes]: the average's probabilities for a batch, softened by the temperature."""
+        if self.average is None:
+            raise ValueError("Self-distillation needs an average of the weights.")
+        with self.compute.autocast():
+            logits = self.average.logits(images)
+        return F.softmax(logits.float() / self.config.distill_temperature, dim=1)
+
+    def _loss(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
+        """Cross-entropy with smoothed labels; in part, as Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) have
+        it, the distance to what was `taught`."""
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        if taught is None:
+            return loss
+        temperature = self.config.distill_temperature
+        distance = F.kl_div(F.log_softmax(logits / temperature, dim=1), taught, reduction="batchmean")
+        return torch.lerp(loss, distance * temperature**2, self.config.distill)

@@ -1,0 +1,453 @@
+"""augmentation/albumentations_pipeline.py against the batched ops; its worker processes; runs that use them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
+from importlib import import_module
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_one_sentence
+from PIL import Image
+from scipy.stats import chi2_contingency, chisquare
+from torch import Tensor
+
+from cifar100 import utils
+from cifar100.augmentation.albumentations_pipeline import Pipeline, load_albumentations
+from cifar100.augmentation.batched import Draws, augment, draw_epoch
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.checkpoints.checkpoint import load_checkpoint
+from cifar100.config import AugmentConfig, Config
+from cifar100.dataset import Split
+from cifar100.model import ResNet
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.train import train
+from cifar100.training.step import TrainStep
+
+CPU = torch.device("cpu")
+SIZE = 32
+CONFIG = AugmentConfig(pipeline="albumentations")
+
+
+def some_images(count: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+# The same transforms
+
+
+def with_draws(pipeline: Pipeline, image: np.ndarray, draws: Draws, place: int) -> np.ndarray:
+    """What the pipeline's own transforms make of an image when they draw what `draws` says."""
+    names = [type(transform).__name__ for transform in pipeline.transforms]
+    transforms = dict(zip(names, pipeline.transforms, strict=True))
+    top, left, size = int(draws.crop_top[place]), int(draws.crop_left[place]), len(image)
+    window = {"crop_coords": (left, top, left + size, top + size), "pad_params": None}
+    hole_top, hole_left, side = int(draws.cut_top[place]), int(draws.cut_left[place]), pipeline.config.cutout_size
+    hole = {"holes": np.array([[hole_left, hole_top, hole_left + side, hole_top + side]]), "seed": 0}
+    if "RandomCrop" in transforms:
+        transforms["RandomCrop"].get_params_dependent_on_data = lambda params, data: window
+    transforms["HorizontalFlip"].should_apply = lambda force_apply=False: bool(draws.flipped[place])
+    if "CoarseDropout" in transforms:
+        transforms["CoarseDropout"].get_params_dependent_on_data = lambda params, data: hole
+        transforms["CoarseDropout"].should_apply = lambda force_apply=False: bool(draws.cut[place])
+    return pipeline.transforms(image=image)["image"]
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (CONFIG, 32),
+        (replace(CONFIG, crop_padding=0, cutout_size=0), 32),
+        (replace(CONFIG, crop_padding=9, cutout_size=20, cutout_probability=1.0), 20),
+        (replace(CONFIG, cutout_size=1, mean=(0.1, 0.5, 0.9), std=(0.5, 0.05, 1.0)), 32),
+    ],
+    ids=["baseline", "flip only", "large", "small hole"],
+)
+def test_the_same_draws_give_the_same_images_as_the_batched_ops(config: AugmentConfig, size: int) -> None:
+    count = 200
+    images, draws = some_images(count, size), draw_epoch(config, seed=3, epoch=2, count=count, size=size)
+    expected = augment(torch.from_numpy(images), draws, config).permute(0, 2, 3, 1).numpy()
+    pipeline = Pipeline(config, seed=0, size=size)
+    for place in range(count):
+        found = with_draws(pipeline, images[place], draws, place)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected[place], rtol=0, atol=1e-5)
+
+
+# The same distribution
+
+
+def coded_image() -> np.ndarray:
+    """Each pixel tells its row (red, from 1) and its column (green, from 1); black is then padding alone."""
+    image = np.full((SIZE, SIZE, 3), 200, dtype=np.uint8)
+    image[:, :, 0] = np.arange(1, SIZE + 1)[:, None]
+    image[:, :, 1] = np.arange(1, SIZE + 1)
+    return image
+
+
+def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
+    """What was drawn for each of many augmented versions of the coded image, read from their pixels."""
+    normalized = images.permute(0, 2, 3, 1).numpy()
+    hole = (normalized == 0).all(axis=3)
+    pixels = ((normalized * np.array(config.std) + np.array(config.mean)) * 255).round().astype(int)
+    seen = (pixels[..., 2] == 200) & ~hole  # neither padding nor hole
+    count = len(pixels)
+
+    def first(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.divmod(mask.reshape(count, -1).argmax(axis=1), SIZE)
+
+    row, column = first(seen)
+    red, green = (pixels[np.arange(count), row, column, channel] for channel in (0, 1))
+    to_the_right = np.diff(pixels[..., 1], axis=2) * (seen[:, :, 1:] & seen[:, :, :-1])
+    flipped = to_the_right.sum(axis=(1, 2)) < 0
+    cut = hole.any(axis=(1, 2))
+    assert (hole.sum(axis=(1, 2))[cut] == config.cutout_size**2).all(), "a hole is whole, inside, and of the mean"
+    hole_row, hole_column = first(hole)
+    return {
+        "crop_top": red - 1 - row + config.crop_padding,
+        "crop_left": green - 1 - np.where(flipped, SIZE - 1 - column, column) + config.crop_padding,
+        "flipped": flipped.astype(int),
+        "cut": cut.astype(int),
+        "cut_top": np.where(cut, hole_row, -1),
+        "cut_left": np.where(cut, hole_column, -1),
+    }
+
+
+def batched(config: AugmentConfig, images: np.ndarray) -> Tensor:
+    draws = draw_epoch(config, seed=0, epoch=0, count=len(images), size=SIZE)
+    return augment(torch.from_numpy(images), draws, config)
+
+
+def albumentations(config: AugmentConfig, images: np.ndarray) -> Tensor:
+    return Pipeline(config, seed=0, size=SIZE)[0, list(range(len(images))), images]
+
+
+LEAST = 1e-3
+"""Of a p-value: with the seeds fixed, a test that passes once passes always."""
+
+
+@pytest.fixture(scope="module", params=[batched, albumentations], ids=["batched", "albumentations"])
+def drawn(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
+    images = np.broadcast_to(coded_image(), (8_000, SIZE, SIZE, 3)).copy()
+    return read_draws(request.param(CONFIG, images), CONFIG)
+
+
+def test_offsets_and_holes_are_uniform_to_both_ends(drawn: dict[str, np.ndarray]) -> None:
+    for name, values in (("crop_top", 9), ("crop_left", 9), ("cut_top", 17), ("cut_left", 17)):
+        found = drawn[name][drawn["cut"] == 1] if name.startswith("cut") else drawn[name]
+        counts = np.bincount(found, minlength=values)
+        assert len(counts) == values, name
+        assert chisquare(counts).pvalue > LEAST, name
+
+
+def test_half_are_flipped_and_half_are_cut(drawn: dict[str, np.ndarray]) -> None:
+    for name in ("flipped", "cut"):
+        assert chisquare(np.bincount(drawn[name])).pvalue > LEAST, name
+
+
+def test_no_draw_depends_on_another(drawn: dict[str, np.ndarray]) -> None:
+    cut = drawn["cut"] == 1
+    names = list(drawn)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            if one == "cut" and other.startswith("cut_"):
+                continue
+            rows = cut if other.startswith("cut_") else slice(None)
+            table = np.zeros((17, 17))
+            np.add.at(table, (drawn[one][rows], drawn[other][rows]), 1)
+            table = table[table.any(axis=1)][:, table.any(axis=0)]
+            result: Any = chi2_contingency(table, correction=False)  # scipy says less of it than is true
+            assert result.pvalue > LEAST, f"{one} and {other}"
+
+
+# Reseeding
+
+
+def test_an_image_depends_on_seed_epoch_and_row_alone() -> None:
+    images = some_images(3)
+    pipeline = Pipeline(CONFIG, seed=5, size=SIZE)
+    first = pipeline[7, [10, 11, 12], images]
+    np.random.default_rng().random()
+    again = Pipeline(CONFIG, seed=5, size=SIZE)[7, [12, 11, 10], images[::-1]]
+    assert torch.equal(first, again.flip(0))
+
+
+@pytest.mark.parametrize("other", [(6, 7, 10), (5, 8, 10), (5, 7, 11), (7, 5, 10)])
+def test_another_seed_epoch_or_row_is_another_draw(other: tuple[int, int, int]) -> None:
+    images = np.broadcast_to(some_images(1), (8, SIZE, SIZE, 3))
+
+    def result(seed: int, epoch: int, row: int) -> Tensor:
+        return Pipeline(CONFIG, seed=seed, size=SIZE)[epoch, list(range(row, row + 100, 13)), images]
+
+    before, after = result(5, 7, 10), result(*other)
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# Loading
+
+
+def numbered_split(count: int = 23) -> Split:
+    """Images of noise, so that no two augmented ones are equal; the labels are their rows."""
+    return Split(some_images(count), np.arange(count), "")
+
+
+def loader(num_workers: int = 0, *, config: AugmentConfig = CONFIG, count: int = 23) -> TrainLoader:
+    return TrainLoader(numbered_split(count), config, batch_size=5, seed=0, device=CPU, num_workers=num_workers)
+
+
+def same(left: list[tuple[Tensor, Tensor]], right: list[tuple[Tensor, Tensor]]) -> bool:
+    return len(left) == len(right) and all(
+        torch.equal(a, b) and torch.equal(c, d) for (a, c), (b, d) in zip(left, right, strict=True)
+    )
+
+
+def test_images_come_in_the_order_of_the_batched_pipeline() -> None:
+    theirs, ours = loader(), loader(config=replace(CONFIG, pipeline="batched"))
+    for (images, labels), (_, expected) in zip(theirs.epoch(3), ours.epoch(3), strict=True):
+        assert torch.equal(labels, expected)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        pipeline = Pipeline(CONFIG, 0, SIZE)
+        assert torch.equal(images, pipeline[3, labels.tolist(), numbered_split().images[labels.numpy()]])
+
+
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_any_number_of_workers_gives_the_same_batches_from_any_step_on(num_workers: int) -> None:
+    here = loader()
+    generator = torch.get_rng_state()
+    with closing(loader(num_workers)) as workers:
+        next(workers.epoch(0))  # begun and left: what was made ahead is dropped
+        for epoch, first_step in ((2, 0), (1, 3), (2, 4)):
+            whole = list(here.epoch(epoch))
+            assert len(whole) == 5
+            assert same(list(workers.epoch(epoch, first_step)), whole[first_step:])
+        assert len(active_children()) == num_workers
+    assert not active_children()
+    assert torch.equal(generator, torch.get_rng_state()), "the global generator is not ours to move on"
+
+
+# Training
+
+
+@pytest.fixture
+def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A run of 2 epochs of 4 steps, of a small network."""
+    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+        monkeypatch.setattr(
+            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+        )
+    settings = {
+        "epochs": 2,
+        "batch_size": 64,
+        "warmup_epochs": 1,
+        "lr": 0.02,
+        "pipeline": "albumentations",
+        "report": False,
+    }
+    return Config().replace(**settings, data_dir=tiny_data, run_dir=tmp_path / "run")
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_checkpoint(folder / "last.pth").weights
+
+
+def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert not [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
+    """Do something during a step of the next run."""
+    call = TrainStep.__call__
+
+    def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        if number == step:
+            act()
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+
+    monkeypatch.setattr(TrainStep, "__call__", acting)
+
+
+def test_a_run_stopped_in_mid_epoch_goes_on_exactly_with_other_workers(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    other = train(config.replace(run_dir=tmp_path / "other", pipeline="batched")).folder
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(config.replace(num_workers=1)).stopped_by == "SIGTERM"
+    assert not active_children()
+    with pytest.raises(UserError, match="--pipeline was albumentations and is now batched"):
+        train(config.replace(pipeline="batched"), resume=True)
+    resumed = train(config, resume=True).folder
+    assert_identical(weights(whole), weights(resumed))
+    assert not torch.equal(weights(whole)["fc.weight"], weights(other)["fc.weight"]), "it is another pipeline"
+    assert "no effect" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_a_worker() -> None:
+        active_children()[0].kill()
+        time.sleep(1)
+
+    at_step(monkeypatch, 2, kill_a_worker)
+    with pytest.raises(RunFailed) as error:
+        train(config.replace(num_workers=2))
+    assert_one_sentence(str(error.value), "--num-workers", "killed", "--resume")
+    assert not active_children()
+    (log,) = config.run.run_dir.glob("training_log_*.txt")
+    assert str(error.value) in log.read_text()
+
+
+def test_an_error_in_a_worker_is_raised_here_and_ends_the_others() -> None:
+    with closing(loader(1)) as workers:
+        assert workers.workers is not None
+        with pytest.raises(ValueError, match="shorter"):
+            list(workers.workers.batches([(0, [1, 2], some_images(1))]))
+    assert not active_children()
+
+
+class Command:
+    """`cifar100 train` with workers in a session of its own, as a terminal starts it."""
+
+    def __init__(self, tiny_data: Path, folder: Path, *words: str) -> None:
+        settings = [
+            "--epochs",
+            "3",
+            "--batch-size",
+            "32",
+            "--lr",
+            "0.02",
+            "--warmup-epochs",
+            "1",
+            "--save-seconds",
+            "0",
+            "--no-report",
+        ]
+        place = ["--data-dir", str(tiny_data), "--run-dir", str(folder), "--pipeline", "albumentations"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "cifar100", "train", *settings, *place, *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def members(self) -> list[int]:
+        """The processes of the session that are alive, the first one among them."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _parent, _group, session = status.read_text().rsplit(")", 1)[1].split()[:4]
+                if int(session) == self.process.pid and state != "Z":
+                    found.append(int(status.parent.name))
+        return found
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        end = time.monotonic() + 120
+        while not happened():
+            assert self.process.returncode is not None or self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [
+        ("while workers start", signal.SIGINT),
+        ("while workers start", signal.SIGTERM),
+        ("in mid-run", signal.SIGINT),
+        ("in mid-run", signal.SIGTERM),
+        ("in mid-run", signal.SIGHUP),
+    ],
+)
+def test_a_signal_to_all_is_for_the_run_alone(tiny_data: Path, tmp_path: Path, when: str, number: int) -> None:
+    run = Command(tiny_data, tmp_path / "run", "--num-workers", "2")
+    if when == "in mid-run":
+        run.wait_until((tmp_path / "run" / "last.pth").exists)
+    else:
+        run.wait_until(lambda: len(run.members()) >= 4)  # the run, Python's resource tracker and two workers
+        time.sleep(0.1)
+    os.killpg(run.process.pid, number)
+    _, errors = run.process.communicate(timeout=120)
+    assert run.process.returncode == 130, errors
+    assert "Traceback" not in errors
+    run.wait_until(lambda: not run.members())  # Python's resource tracker goes a moment after the run
+    assert load_checkpoint(tmp_path / "run" / "last.pth").loop["epoch"] < 3
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_at_once_with_other_workers_it_ends_with_the_same_bits(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    whole = Command(tiny_data, tmp_path / "whole")
+    assert whole.process.wait(200) == 0
+    folder = tmp_path / "killed"
+    for num_workers in ("2", "1"):
+        run = Command(tiny_data, folder, "--num-workers", num_workers, *(["--resume"] if folder.exists() else []))
+        seen = (folder / "last.pth").stat().st_mtime_ns if folder.exists() else 0
+        run.wait_until(lambda: (folder / "last.pth").exists() and (folder / "last.pth").stat().st_mtime_ns != seen)  # noqa: B023
+        run.process.kill()
+        run.process.wait()
+    last = Command(tiny_data, folder, "--resume")
+    _, errors = last.process.communicate(timeout=200)
+    assert last.process.returncode == 0, errors
+    assert_identical(weights(tmp_path / "whole"), weights(folder))
+
+
+# The library
+
+
+def test_it_asks_the_network_for_nothing_and_starts_no_threads() -> None:
+    load_albumentations()
+    import albumentations.check_version
+    import cv2
+
+    assert albumentations.check_version.opener is None
+    assert cv2.getNumThreads() == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "told"), [(None, "No module named|import of albumentations halted"), ("1.4.24", "found version 1.4.24")]
+)
+def test_a_missing_or_other_release_is_one_sentence_and_touches_nothing(
+    found: str | None, told: str, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = load_albumentations()
+    if found is None:
+        monkeypatch.setitem(sys.modules, "albumentations", None)
+    else:
+        monkeypatch.setattr(library, "__version__", found)
+    with pytest.raises(UserError, match=told) as error:
+        train(config)
+    assert_one_sentence(str(error.value), "--pipeline albumentations", "pip install 'cifar100[albumentations]'")
+    assert not config.run.run_dir.exists()
+    train(config.replace(pipeline="batched", stop_after=1))
+
+
+def test_the_preview_shows_both_pipelines_or_how_to_get_the_second(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(utils, "images_per_second", lambda _loader: 1234)
+    config = Config().replace(data_dir=tiny_data, crop_padding=3)
+    both = utils.preview(config, tmp_path / "both.png")
+    assert "Pad                     padding=3" in both
+    assert "CoarseDropout" in both
+    assert "albumentations gives 1,234 in this process" in both
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    one = utils.preview(config, tmp_path / "one.png")
+    assert "pip install 'cifar100[albumentations]'" in one
+    assert "CoarseDropout" not in one
+    assert Image.open(tmp_path / "both.png").width > 1.5 * Image.open(tmp_path / "one.png").width

@@ -1,0 +1,403 @@
+"""cifar100/augmentation/batched.py against slow per-image references, and cifar100/augmentation/loader.py."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cifar100.augmentation.batched import (
+    Draws,
+    at_train_size,
+    augment,
+    crop,
+    cutout,
+    describe,
+    draw_epoch,
+    erase,
+    flip,
+    normalize,
+    scale,
+)
+from cifar100.augmentation.loader import EvalLoader, TrainLoader
+from cifar100.config import AugmentConfig
+from cifar100.dataset import Split
+from cifar100.support.errors import UserError
+
+CPU = torch.device("cpu")
+CONFIG = AugmentConfig()
+COUNT, SIZE = 64, 32
+MEAN, STD = np.array(CONFIG.mean), np.array(CONFIG.std)
+NO_AUGMENTATION = AugmentConfig(crop_padding=0, flip_probability=0, cutout_size=0)
+
+
+def some_images(count: int = COUNT, size: int = SIZE, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8))
+
+
+def some_draws(config: AugmentConfig = CONFIG, *, seed: int = 0, epoch: int = 0, count: int = COUNT) -> Draws:
+    return draw_epoch(config, seed=seed, epoch=epoch, count=count, size=SIZE)
+
+
+def slow_crop(image: np.ndarray, top: int, left: int, padding: int) -> np.ndarray:
+    size = len(image)
+    result = np.zeros_like(image)
+    for row in range(size):
+        for column in range(size):
+            y, x = row + top - padding, column + left - padding
+            if 0 <= y < size and 0 <= x < size:
+                result[row, column] = image[y, x]
+    return result
+
+
+def slow_flip(image: np.ndarray, flipped: bool) -> np.ndarray:
+    return image[:, ::-1] if flipped else image
+
+
+def slow_normalize(image: np.ndarray) -> np.ndarray:
+    return (image / 255 - MEAN) / STD
+
+
+def slow_cutout(image: np.ndarray, cut: bool, top: int, left: int, size: int) -> np.ndarray:
+    image = image.copy()
+    if cut:
+        image[top : top + size, left : left + size] = 0
+    return image
+
+
+def to_nhwc(images: torch.Tensor) -> np.ndarray:
+    return images.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("padding", [0, 1, 4, 40])
+def test_crop_equals_the_slow_reference(padding: int) -> None:
+    images, draws = some_images(), some_draws(AugmentConfig(crop_padding=padding))
+    result = crop(images, draws.crop_top, draws.crop_left, padding)
+    expected = [
+        slow_crop(image, int(top), int(left), padding)
+        for image, top, left in zip(images.numpy(), draws.crop_top, draws.crop_left, strict=True)
+    ]
+    assert result.dtype == torch.uint8
+    np.testing.assert_array_equal(result.numpy(), expected)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_flip_equals_the_slow_reference(probability: float) -> None:
+    images, draws = some_images(), some_draws(AugmentConfig(flip_probability=probability))
+    expected = [slow_flip(image, bool(f)) for image, f in zip(images.numpy(), draws.flipped, strict=True)]
+    np.testing.assert_array_equal(flip(images, draws.flipped).numpy(), expected)
+
+
+def test_normalize_equals_the_slow_reference_for_every_pixel_value() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    result = normalize(images, CONFIG.mean, CONFIG.std)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(to_nhwc(result)[0], slow_normalize(images[0].numpy()), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [0, 1, 16, 31, 32])
+def test_cutout_equals_the_slow_reference(size: int) -> None:
+    draws = some_draws(AugmentConfig(cutout_size=size))
+    images = normalize(some_images(), CONFIG.mean, CONFIG.std)
+    result = cutout(images, draws.cut, draws.cut_top, draws.cut_left, size)
+    expected = [
+        slow_cutout(image, bool(cut), int(top), int(left), size)
+        for image, cut, top, left in zip(to_nhwc(images), draws.cut, draws.cut_top, draws.cut_left, strict=True)
+    ]
+    np.testing.assert_array_equal(to_nhwc(result), expected)
+
+
+ERASING = AugmentConfig(erase_probability=1.0)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_erasing_equals_the_slow_reference(probability: float) -> None:
+    config = replace(NO_AUGMENTATION, erase_probability=probability)
+    images, draws = some_images(), some_draws(config)
+    expected = to_nhwc(normalize(images, CONFIG.mean, CONFIG.std)).copy()
+    for image, (top, left, bottom, right) in zip(expected, draws.erased.tolist(), strict=True):
+        image[top:bottom, left:right] = 0
+    np.testing.assert_array_equal(to_nhwc(augment(images, draws, config)), expected)
+
+
+def test_the_erased_rectangles_are_the_papers() -> None:
+    """Inside; 2 to 33 % of the area, at most 3.3 times as long as wide before rounding; anywhere, either way round."""
+    top, left, bottom, right = some_draws(ERASING, count=20_000).erased.double().unbind(1)
+    height, width = bottom - top, right - left
+    assert min(top.min(), left.min()) == 0
+    assert max(bottom.max(), right.max()) == SIZE
+    assert ((height + 0.5) * (width + 0.5) >= 0.02 * SIZE**2).all()
+    assert ((height - 0.5) * (width - 0.5) <= 0.33 * SIZE**2).all()
+    assert ((height - 0.5) / (width + 0.5) <= 1 / 0.3).all()
+    assert ((width - 0.5) / (height + 0.5) <= 1 / 0.3).all()
+    assert min((height / width).max(), (width / height).max()) > 3
+    share = height * width / SIZE**2
+    assert abs(share.mean() - 0.175) < 0.004, "uniform from 0.02 to 0.33"
+    assert (share < 0.025).any()
+    assert (share > 0.32).any()
+    for low, high in ((top, bottom), (left, right)):
+        assert abs((low + high).mean() - SIZE) < 0.3, "as far from one edge as from the other"
+    assert abs(((height > width).double() - (height < width).double()).mean()) < 0.03
+
+
+def test_erasing_keeps_channels_last_and_leaves_the_rest() -> None:
+    images, boxes = (
+        torch.rand(2, 3, SIZE, SIZE).to(memory_format=torch.channels_last),
+        torch.tensor([[0] * 4, [1, 2, 9, 5]]),
+    )
+    result = erase(images, boxes)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(result[0], images[0])
+    assert [int(n) for n in (result[1] == 0).sum(dim=(1, 2))] == [24] * 3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, NO_AUGMENTATION, AugmentConfig(crop_padding=2, cutout_size=8, cutout_probability=1, flip_probability=1)],
+    ids=["baseline", "nothing", "always"],
+)
+def test_augment_equals_the_slow_reference(config: AugmentConfig) -> None:
+    images, draws = some_images(), some_draws(config, epoch=3)
+    result = augment(images, draws, config)
+    for i, image in enumerate(images.numpy()):
+        expected = slow_crop(image, int(draws.crop_top[i]), int(draws.crop_left[i]), config.crop_padding)
+        expected = slow_normalize(slow_flip(expected, bool(draws.flipped[i])))
+        top, left = int(draws.cut_top[i]), int(draws.cut_left[i])
+        expected = slow_cutout(expected, bool(draws.cut[i]), top, left, config.cutout_size)
+        np.testing.assert_allclose(to_nhwc(result)[i], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", [CONFIG, NO_AUGMENTATION], ids=["baseline", "nothing"])
+def test_augmented_batches_are_channels_last_in_memory(config: AugmentConfig) -> None:
+    result = augment(some_images(), some_draws(config), config)
+    assert result.shape == (COUNT, 3, SIZE, SIZE)
+    assert result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
+    config = AugmentConfig(flip_probability=0, cutout_probability=1, cutout_size=8)
+    white = torch.full((1, SIZE, SIZE, 3), 255, dtype=torch.uint8)
+    one, zero = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
+    placed = {"crop_top": zero, "crop_left": zero, "cut": one, "cut_top": zero + 20, "cut_left": zero + 10}
+    draws = replace(some_draws(config, count=1), flipped=~one, **placed)
+    result = to_nhwc(augment(white, draws, config))[0]
+    np.testing.assert_allclose(result[:4], np.broadcast_to(-MEAN / STD, (4, SIZE, 3)), atol=1e-6)
+    np.testing.assert_allclose(result[:, :4], np.broadcast_to(-MEAN / STD, (SIZE, 4, 3)), atol=1e-6)
+    np.testing.assert_array_equal(result[20:28, 10:18], 0)
+    np.testing.assert_allclose(result[4, 4], (1 - MEAN) / STD, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "changed"),
+    [
+        ("crop_padding", 3, {"crop_top", "crop_left"}),
+        ("crop_padding", 0, {"crop_top", "crop_left"}),
+        ("flip_probability", 0.2, {"flipped"}),
+        ("cutout_size", 8, {"cut_top", "cut_left"}),
+        ("cutout_size", 32, {"cut_top", "cut_left"}),
+        ("cutout_probability", 0.9, {"cut"}),
+        ("policy", "trivial", {"ops", "levels"}),
+        ("policy", "rand", {"ops", "levels"}),
+        ("erase_probability", 0.5, {"erased"}),
+        ("mixup_probability", 0.5, {"share"}),
+        ("cutmix_probability", 0.5, {"box"}),
+        ("mean", (0.0, 0.0, 0.0), set()),
+    ],
+)
+def test_one_setting_changes_only_its_own_draws(setting: str, value: Any, changed: set[str]) -> None:
+    before, after = some_draws(), some_draws(replace(CONFIG, **{setting: value}))
+    different = {f.name for f in fields(Draws) if not torch.equal(getattr(before, f.name), getattr(after, f.name))}
+    assert different == changed
+
+
+def test_draws_depend_on_nothing_but_their_arguments() -> None:
+    before = some_draws(seed=5, epoch=7)
+    np.random.default_rng().random()
+    torch.rand(3)
+    after = some_draws(seed=5, epoch=7)
+    assert all(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(Draws))
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"seed": 2**32 - 1}])
+def test_another_seed_or_epoch_changes_every_draw(other: dict[str, Any]) -> None:
+    config = replace(CONFIG, policy="trivial", erase_probability=1, mixup_probability=0.5, cutmix_probability=0.5)
+    before, after = some_draws(config), some_draws(config, **other)
+    assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(Draws))
+
+
+def test_seed_and_epoch_are_not_interchangeable() -> None:
+    assert not torch.equal(some_draws(seed=1, epoch=2).order, some_draws(seed=2, epoch=1).order)
+
+
+def test_the_order_serves_every_row_once() -> None:
+    assert sorted(some_draws(count=1000).order.tolist()) == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("crop_top", range(9)), ("crop_left", range(9)), ("cut_top", range(17)), ("cut_left", range(17))],
+)
+def test_positions_reach_both_ends_and_no_further(name: str, expected: range) -> None:
+    values = getattr(some_draws(count=5000), name)
+    assert set(values.tolist()) == set(expected)
+
+
+def test_rows_and_columns_are_drawn_apart() -> None:
+    draws = some_draws(count=1000)
+    assert not torch.equal(draws.crop_top, draws.crop_left)
+    assert not torch.equal(draws.cut_top, draws.cut_left)
+
+
+@pytest.mark.parametrize("size", [1, 16, 32])
+def test_the_hole_lies_wholly_inside(size: int) -> None:
+    draws = some_draws(AugmentConfig(cutout_size=size, cutout_probability=1), count=500)
+    holes = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cut, draws.cut_top, draws.cut_left, size)
+    assert ((holes == 0).sum(dim=(1, 2, 3)) == size * size).all()
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize(("setting", "name"), [("flip_probability", "flipped"), ("cutout_probability", "cut")])
+def test_about_the_asked_share_is_flipped_or_cut(setting: str, name: str, probability: float) -> None:
+    count = 20_000
+    share = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
+    assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
+def test_about_the_asked_share_is_erased(probability: float) -> None:
+    boxes = some_draws(AugmentConfig(erase_probability=probability), count=20_000).erased
+    assert abs((boxes[:, 2] > 0).float().mean() - probability) <= 4 * np.sqrt(probability * (1 - probability) / 20_000)
+
+
+def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
+    config = AugmentConfig(alternating_flip=True)
+    by_row = []
+    for epoch in range(4):
+        draws = some_draws(config, epoch=epoch, count=1000)
+        by_row.append(draws.flipped[draws.order.argsort()])
+    assert torch.equal(by_row[0], ~by_row[1])
+    assert torch.equal(by_row[0], by_row[2])
+    assert 0.4 < by_row[0].float().mean() < 0.6
+    assert not some_draws(AugmentConfig(alternating_flip=True, flip_probability=0)).flipped.any()
+
+
+@pytest.mark.parametrize(("epoch", "size"), [(0, 16), (1, 16), (2, 24), (3, 32), (9, 32)])
+def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
+    config = AugmentConfig(train_sizes=(16, 16, 24, 32))
+    images, draws = some_images(), some_draws(epoch=epoch)
+    result = at_train_size(augment(images, draws, config), config, epoch)
+    assert result.shape == (COUNT, 3, size, size)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    if size == SIZE:
+        assert torch.equal(result, augment(images, draws, AugmentConfig()))
+
+
+def test_scaling_is_pillows_antialiased_triangle() -> None:
+    """A uniform picture stays one, and a checkerboard, which sampling would alias, becomes grey."""
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
+    images = board.float().expand(2, 3, 32, 32)
+    assert (scale(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
+    torch.testing.assert_close(scale(torch.full((1, 3, 32, 32), 0.3), 20), torch.full((1, 3, 20, 20), 0.3))
+
+
+def test_cutout_of_size_zero_cuts_nothing() -> None:
+    assert not some_draws(AugmentConfig(cutout_size=0, cutout_probability=1)).cut.any()
+
+
+def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
+    draws = some_draws()
+    batch = draws.take(slice(10, 20))
+    assert all(torch.equal(getattr(batch, f.name), getattr(draws, f.name)[10:20]) for f in fields(Draws))
+
+
+def test_describe_names_the_settings() -> None:
+    config = AugmentConfig(crop_padding=3, flip_probability=0.125, cutout_size=7, cutout_probability=0.375)
+    text = str(describe(config))
+    assert all(part in text for part in ("pad 3 px", "0.125", "7x7", "0.375", str(config.mean)))
+
+
+def numbered_split(count: int = 23, size: int = 8) -> Split:
+    """Image i is filled with the value i and labelled i % 7, so that every served pixel says which image it is."""
+    values = np.arange(count, dtype=np.uint8)
+    images = np.broadcast_to(values[:, None, None, None], (count, size, size, 3)).copy()
+    return Split(images, np.arange(count) % 7, "")
+
+
+def train_loader(config: AugmentConfig, batch_size: int = 5, seed: int = 0) -> TrainLoader:
+    return TrainLoader(numbered_split(), config, batch_size=batch_size, seed=seed, device=CPU)
+
+
+def numbers(images: torch.Tensor) -> list[int]:
+    """Which images these normalised ones are."""
+    pixels = (to_nhwc(images) * STD + MEAN) * 255
+    assert (np.ptp(pixels, axis=(1, 2, 3)) < 1e-3).all()
+    return [int(n) for n in pixels[:, 0, 0, 0].round()]
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 5, 5, 3]), (23, [23]), (100, [23]), (1, [1] * 23)])
+def test_every_image_is_served_once_an_epoch(batch_size: int, sizes: list[int]) -> None:
+    loader = train_loader(NO_AUGMENTATION, batch_size)
+    batches = list(loader.epoch(0))
+    served = [n for images, _ in batches for n in numbers(images)]
+    labels = [int(label) for _, batch in batches for label in batch]
+    assert [len(images) for images, _ in batches] == sizes
+    assert len(loader) == len(sizes)
+    assert sorted(served) == list(range(23))
+    assert labels == [n % 7 for n in served]
+    assert served != list(range(23))
+
+
+def same_batches(left: list[tuple[torch.Tensor, torch.Tensor]], right: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    return len(left) == len(right) and all(
+        torch.equal(a, b) and torch.equal(c, d) for (a, c), (b, d) in zip(left, right, strict=True)
+    )
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 4, 5])
+def test_an_epoch_from_a_step_on_is_the_tail_of_the_epoch(first_step: int) -> None:
+    loader = train_loader(AugmentConfig(crop_padding=2, cutout_size=4))
+    whole = list(loader.epoch(2))
+    assert same_batches(list(loader.epoch(2, first_step=first_step)), whole[first_step:])
+    assert len(whole) == 5
+
+
+def test_plain_iteration_serves_the_epochs_in_turn() -> None:
+    config = AugmentConfig(crop_padding=2, cutout_size=4)
+    loader, other = train_loader(config), train_loader(config)
+    first, second = list(loader), list(loader)
+    assert same_batches(first, list(other.epoch(0)))
+    assert same_batches(second, list(other.epoch(1)))
+    assert not same_batches(first, second)
+
+
+def test_another_seed_serves_another_order() -> None:
+    first, second = train_loader(NO_AUGMENTATION), train_loader(NO_AUGMENTATION, seed=1)
+    assert not same_batches(list(first.epoch(0)), list(second.epoch(0)))
+
+
+def test_train_batches_are_what_the_network_takes() -> None:
+    images, labels = next(train_loader(AugmentConfig(cutout_size=4)).epoch(0))
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+    assert images.shape == (5, 3, 8, 8)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_hole_larger_than_the_images_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"^--cutout-size is 9, .* 8x8\.$"):
+        train_loader(AugmentConfig(cutout_size=9))
+
+
+def test_eval_loader_serves_in_order_and_only_normalises() -> None:
+    split = numbered_split()
+    loader = EvalLoader(split, CONFIG, batch_size=10, device=CPU)
+    batches = list(loader)
+    assert [len(images) for images, _ in batches] == [10, 10, 3]
+    assert len(loader) == 3
+    assert [n for images, _ in batches for n in numbers(images)] == list(range(23))
+    assert torch.cat([labels for _, labels in batches]).tolist() == split.labels.tolist()
+    assert batches[0][0].is_contiguous(memory_format=torch.channels_last)

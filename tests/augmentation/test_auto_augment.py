@@ -1,0 +1,253 @@
+"""cifar100/augmentation/auto_augment.py against Pillow, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from cifar100.augmentation.auto_augment import LEVELS, Op, Reach, apply, draw, reach
+from cifar100.augmentation.batched import Draws, augment, describe, draw_epoch
+from cifar100.config import AugmentConfig, PolicyName
+from cifar100.support.errors import UserError
+
+TRIVIAL, RAND = AugmentConfig(policy="trivial"), AugmentConfig(policy="rand")
+ALL_LEVELS = range(-LEVELS, LEVELS + 1)
+
+
+def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
+    """Pictures of every contrast: noise on a slope, of a few values, of one, of much white."""
+    rng = np.random.default_rng(seed)
+    slope = np.linspace(0, 1, size)[:, None, None]
+    images = []
+    for number in range(count):
+        low, high = np.sort(rng.integers(0, 256, (2, 3)), axis=0)
+        image = low + (high - low) * (slope + rng.random((size, size, 3))) / 2
+        images.append([image, image // 64 * 64, low + 0 * image, np.where(image < high - 9, image, 255)][number % 4])
+    return np.stack(images).astype(np.uint8)
+
+
+def by_pillow(image: np.ndarray, op: Op, level: int, policy: PolicyName) -> np.ndarray:
+    """The paper's operations, each by the function of Pillow that it was defined by."""
+    picture, most, share = Image.fromarray(image), reach(policy, len(image)), level / 30
+
+    def move(*source: float) -> Image.Image:
+        return picture.transform(picture.size, Image.Transform.AFFINE, source)
+
+    pixels, factor = int(most.translate * share), 1 + most.enhance * share
+    done = {
+        Op.IDENTITY: lambda: picture,
+        Op.SHEAR_X: lambda: move(1, most.shear * share, 0, 0, 1, 0),
+        Op.SHEAR_Y: lambda: move(1, 0, 0, most.shear * share, 1, 0),
+        Op.TRANSLATE_X: lambda: move(1, 0, pixels, 0, 1, 0),
+        Op.TRANSLATE_Y: lambda: move(1, 0, 0, 0, 1, pixels),
+        Op.ROTATE: lambda: picture.rotate(most.rotate * share),
+        Op.BRIGHTNESS: lambda: ImageEnhance.Brightness(picture).enhance(factor),
+        Op.COLOR: lambda: ImageEnhance.Color(picture).enhance(factor),
+        Op.CONTRAST: lambda: ImageEnhance.Contrast(picture).enhance(factor),
+        Op.SHARPNESS: lambda: ImageEnhance.Sharpness(picture).enhance(factor),
+        Op.POSTERIZE: lambda: ImageOps.posterize(picture, 8 - round(most.posterize * abs(share))),
+        Op.SOLARIZE: lambda: ImageOps.solarize(picture, 256 - int(256 * abs(level) / 30)),
+        Op.AUTOCONTRAST: lambda: ImageOps.autocontrast(picture),
+        Op.EQUALIZE: lambda: ImageOps.equalize(picture),
+    }
+    return np.asarray(done[op]())
+
+
+def applied(images: np.ndarray, ops: list[int], levels: list[int], policy: PolicyName = "trivial") -> np.ndarray:
+    """One operation an image."""
+    return apply(torch.from_numpy(images), torch.tensor(ops)[:, None], torch.tensor(levels)[:, None], policy).numpy()
+
+
+@pytest.mark.parametrize("size", [32, 17])
+@pytest.mark.parametrize("policy", ["trivial", "rand"])
+@pytest.mark.parametrize("op", [op for op in Op if op != Op.AUTOCONTRAST], ids=lambda op: op.name.lower())
+def test_each_operation_is_pillows_at_every_level(op: Op, policy: PolicyName, size: int) -> None:
+    images = some_images(len(ALL_LEVELS), size, seed=op)
+    result = applied(images, [op] * len(images), list(ALL_LEVELS), policy)
+    for image, got, level in zip(images, result, ALL_LEVELS, strict=True):
+        np.testing.assert_array_equal(got, by_pillow(image, op, level, policy), err_msg=f"level {level}")
+
+
+def test_autocontrast_is_pillows_but_for_1_of_255_where_pillow_misses_a_whole_number() -> None:
+    images = some_images(200)
+    result = applied(images, [Op.AUTOCONTRAST] * 200, [0] * 200)
+    for image, got in zip(images, result, strict=True):
+        above = got.astype(int) - by_pillow(image, Op.AUTOCONTRAST, 0, "trivial")
+        least, most = image.min(axis=(0, 1)).astype(int), image.max(axis=(0, 1)).astype(int)
+        whole = (255 * (image - least)) % np.maximum(most - least, 1) == 0
+        assert ((above == 0) | ((above == 1) & whole)).all()
+
+
+@pytest.mark.parametrize("policy", ["trivial", "rand"])
+def test_level_0_and_identity_leave_the_pixels(policy: PolicyName) -> None:
+    images = some_images(len(Op))
+    levelled = [op for op in Op if op not in (Op.AUTOCONTRAST, Op.EQUALIZE)]
+    np.testing.assert_array_equal(
+        applied(images[levelled], list(levelled), [0] * len(levelled), policy), images[levelled]
+    )
+    np.testing.assert_array_equal(applied(images, [Op.IDENTITY] * len(Op), [30] * len(Op), policy), images)
+
+
+def test_the_highest_level_does_what_the_papers_say() -> None:
+    """The papers' numbers, written out once more: the reference above takes them from the same place as the code."""
+    assert reach("trivial", 32) == Reach(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
+    assert reach("rand", 331) == Reach(shear=0.3, translate=150, rotate=30, enhance=0.9, posterize=4)
+    images = some_images(1, 40)
+
+    def wide(op: Op) -> np.ndarray:
+        return applied(images, [op], [30], "trivial")[0]
+
+    def narrow(op: Op) -> np.ndarray:
+        return applied(images, [op], [30], "rand")[0]
+
+    np.testing.assert_array_equal(wide(Op.TRANSLATE_X)[:, :8], images[0, :, 32:])
+    assert not wide(Op.TRANSLATE_X)[:, 8:].any()
+    np.testing.assert_array_equal(narrow(Op.TRANSLATE_Y)[: 40 - 18], images[0, 18:])  # 150/331 of 40 is 18.1
+    np.testing.assert_array_equal(wide(Op.POSTERIZE), images[0] // 64 * 64)
+    np.testing.assert_array_equal(narrow(Op.POSTERIZE), images[0] // 16 * 16)
+    np.testing.assert_array_equal(wide(Op.SOLARIZE), 255 - images[0])
+    picture = Image.fromarray(images[0])
+    np.testing.assert_array_equal(wide(Op.ROTATE), picture.rotate(135))
+    np.testing.assert_array_equal(narrow(Op.ROTATE), picture.rotate(30))
+    np.testing.assert_array_equal(wide(Op.COLOR), ImageEnhance.Color(picture).enhance(1.99))
+    np.testing.assert_array_equal(narrow(Op.SHARPNESS), ImageEnhance.Sharpness(picture).enhance(1.9))
+    for sheared in applied(np.full((2, 40, 40, 3), 255, np.uint8), [Op.SHEAR_X] * 2, [30, -30]):
+        assert [(row[:, 0] > 0).sum() for row in sheared] == [40 - int(0.99 * y + 0.995) for y in range(40)]
+
+
+@pytest.mark.parametrize("config", [RAND, replace(RAND, rand_ops=3, rand_magnitude=24)], ids=["2 of 9", "3 of 24"])
+def test_several_operations_follow_one_another(config: AugmentConfig) -> None:
+    images = some_images(60)
+    ops, levels = draw(config, np.random.default_rng(0), len(images))
+    ops[ops == Op.AUTOCONTRAST] = Op.EQUALIZE  # which is exact
+    result = apply(torch.from_numpy(images), ops, levels, "rand").numpy()
+    for image, got, own_ops, own_levels in zip(images, result, ops.tolist(), levels.tolist(), strict=True):
+        for op, level in zip(own_ops, own_levels, strict=True):
+            image = by_pillow(image, Op(op), level, "rand")  # noqa: PLW2901
+        np.testing.assert_array_equal(got, image)
+
+
+def test_an_image_does_not_depend_on_the_others_of_its_batch() -> None:
+    images = torch.from_numpy(some_images(32))
+    ops, levels = draw(RAND, np.random.default_rng(1), len(images))
+    together = apply(images, ops, levels, "rand")
+    for number in range(len(images)):
+        alone = slice(number, number + 1)
+        assert torch.equal(apply(images[alone], ops[alone], levels[alone], "rand"), together[alone])
+
+
+def columns(config: AugmentConfig, count: int = 20_000) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    ops, levels = draw(config, np.random.default_rng(0), count)
+    return zip(ops.unbind(1), levels.unbind(1), strict=True)
+
+
+@pytest.mark.parametrize("config", [TRIVIAL, RAND, replace(RAND, rand_ops=3)], ids=["trivial", "rand", "rand 3"])
+def test_every_operation_and_sign_is_as_likely(config: AugmentConfig) -> None:
+    pairs = list(columns(config))
+    assert len(pairs) == {TRIVIAL: 1, RAND: 2}.get(config, 3)
+    for ops, levels in pairs:
+        for op in Op:
+            chosen = ops == op
+            share, expected = chosen.float().mean().item(), 1 / len(Op)
+            assert abs(share - expected) < 4 * np.sqrt(expected / 20_000)
+            signs = levels[chosen].sign().float()
+            assert abs(signs.mean()) < 4 / np.sqrt(20_000 * expected)
+
+
+def test_trivialaugment_draws_every_level_as_often_and_randaugment_one() -> None:
+    ((ops, levels),) = columns(TRIVIAL)
+    frequency = torch.bincount(levels.abs(), minlength=LEVELS + 1) / len(levels)
+    assert len(frequency) == LEVELS + 1
+    assert (frequency - 1 / 31).abs().max() < 4 * np.sqrt(1 / 31 / len(levels))
+    assert abs(np.corrcoef(ops, levels.abs())[0, 1]) < 0.03
+    for _, levels in columns(replace(RAND, rand_magnitude=17)):
+        assert set(levels.tolist()) == {-17, 17}
+
+
+def test_operations_of_one_image_are_drawn_apart() -> None:
+    (first, _), (second, _) = columns(RAND)
+    assert abs((first == second).float().mean() - 1 / len(Op)) < 0.01
+
+
+def some_draws(config: AugmentConfig, *, seed: int = 0, epoch: int = 0, count: int = 64) -> Draws:
+    return draw_epoch(config, seed=seed, epoch=epoch, count=count, size=32)
+
+
+@pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])
+def test_draws_follow_from_seed_and_epoch(config: AugmentConfig) -> None:
+    one, again = some_draws(config, seed=3, epoch=4), some_draws(config, seed=3, epoch=4)
+    assert torch.equal(one.ops, again.ops)
+    assert torch.equal(one.levels, again.levels)
+    for other in (some_draws(config, seed=4, epoch=4), some_draws(config, seed=3, epoch=3)):
+        assert not torch.equal(one.ops, other.ops)
+        assert not torch.equal(one.levels, other.levels)
+
+
+def test_a_policy_changes_no_other_draw_and_no_baseline() -> None:
+    """The baseline's draws are what they were before there were policies: the sums were taken then."""
+    plain, changed = some_draws(AugmentConfig()), some_draws(replace(RAND, erase_probability=1.0))
+    assert plain.ops.shape == (64, 0)
+    for name in ("order", "crop_top", "crop_left", "flipped", "cut", "cut_top", "cut_left"):
+        assert torch.equal(getattr(plain, name), getattr(changed, name))
+    sums = [
+        int((getattr(plain, name) * torch.arange(64)).sum()) for name in ("order", "crop_top", "flipped", "cut_left")
+    ]
+    assert sums == [62753, 8222, 1171, 17808]
+
+
+def test_policy_and_erasing_are_drawn_apart_from_all_else() -> None:
+    draws = some_draws(replace(TRIVIAL, erase_probability=0.5), count=20_000)
+    drawn = [draws.ops[:, 0], draws.levels[:, 0], draws.erased[:, 2] > 0, draws.crop_top, draws.crop_left]
+    drawn += [draws.flipped, draws.cut, draws.cut_top, draws.cut_left]
+    together = np.corrcoef(torch.stack([one.double() for one in drawn]).numpy())
+    assert abs(together - np.eye(len(drawn))).max() < 0.03
+
+
+def test_the_policy_comes_before_the_flip_and_the_hole() -> None:
+    images = some_images(16)
+    config = replace(TRIVIAL, crop_padding=0, flip_probability=1.0, cutout_probability=1.0, cutout_size=8)
+    draws = some_draws(config, count=16)
+    draws = replace(draws, ops=torch.full_like(draws.ops, Op.SHEAR_X), levels=torch.full_like(draws.levels, 20))
+    got = augment(torch.from_numpy(images), draws, config).permute(0, 2, 3, 1).numpy()
+    for number, image in enumerate(images):
+        sheared = by_pillow(image, Op.SHEAR_X, 20, "trivial")[:, ::-1]
+        expected = (sheared / 255 - np.array(config.mean)) / np.array(config.std)
+        top, left = int(draws.cut_top[number]), int(draws.cut_left[number])
+        expected[top : top + 8, left : left + 8] = 0
+        np.testing.assert_allclose(got[number], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])
+def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -> None:
+    result = augment(
+        torch.from_numpy(some_images(8)), some_draws(config, count=8), replace(config, erase_probability=1.0)
+    )
+    assert result.shape == (8, 3, 32, 32)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (TRIVIAL, ["TrivialAugment"]),
+        (replace(RAND, rand_ops=3, rand_magnitude=17), ["RandAugment", "3 of them", "17 of 30"]),
+        (AugmentConfig(erase_probability=0.375), ["Random erasing", "0.375"]),
+    ],
+    ids=["trivial", "rand", "erase"],
+)
+def test_describe_names_what_is_on(config: AugmentConfig, named: list[str]) -> None:
+    assert all(words in str(describe(config)) for words in named)
+    assert not any(words in str(describe(AugmentConfig())) for words in named)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"policy": "trivial"}, {"policy": "rand"}, {"erase_probability": 0.1}], ids=["trivial", "rand", "erase"]
+)
+def test_albumentations_has_neither(setting: dict) -> None:
+    with pytest.raises(UserError, match=r"is of --pipeline batched; leave one of the two out\.$"):
+        AugmentConfig(pipeline="albumentations", **setting)

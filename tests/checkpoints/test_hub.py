@@ -1,0 +1,255 @@
+"""cifar100/checkpoints/hub.py against a stand-in of the hub's HTTP interface on this machine; and the model card."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from conftest import assert_one_sentence, narrow_network, random_checkpoint
+from test_download import NOWHERE, Handler, Server
+
+import cifar100.checkpoints.checkpoint
+from cifar100.checkpoints import hub
+from cifar100.checkpoints.model_card import model_card
+from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.cli.main import main
+from cifar100.inference import load_predictor
+from cifar100.support.errors import UserError
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+class HubHandler(Handler):
+    """Repositories are whatever files were pushed, or put into `server.files`."""
+
+    def answer(self, *, send: bool) -> None:
+        known = self.path in self.server.files
+        if known or self.server.faults:
+            super().answer(send=send)
+            return
+        repository = "/".join(self.path.split("/")[:3])
+        exists = any(path.startswith(f"{repository}/") for path in self.server.files)
+        self.reply(404, {}, {"X-Error-Code": "EntryNotFound" if exists else "RepoNotFound"})
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length) if length else self.chunks()
+        self.server.asked.append(("POST", self.path, self.headers.get("Authorization", "")))
+        if self.headers.get("Authorization") != "Bearer hf_good":
+            self.reply(403, {"error": "no"})
+        elif self.path == "/api/repos/create":
+            self.server.private = json.loads(body).get("private")
+            self.reply(200, {"url": f"{self.server.url}/someone/model"})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
+            self.reply(200, {"files": files})
+        elif "/commit/" in self.path:
+            for line in body.splitlines():
+                said = json.loads(line)
+                if said["key"] == "file":
+                    place = f"/someone/model/resolve/main/{said['value']['path']}"
+                    self.server.files[place] = base64.b64decode(said["value"]["content"])
+            url = f"{self.server.url}/someone/model/commit/{'a' * 40}"
+            self.reply(200, {"commitUrl": url, "commitOid": "a" * 40, "success": True})
+        else:
+            self.reply(200, {"errors": [], "warnings": []})
+
+    def chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def reply(self, code: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(code)
+        for name, value in (
+            {"Content-Type": "application/json", "Content-Length": str(len(body))} | (headers or {})
+        ).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """The hub, with nothing on it; a login; a cache of the test's own; narrow networks."""
+    with Server() as server:
+        server.RequestHandlerClass = HubHandler
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_good")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+        yield server
+
+
+@pytest.fixture
+def pushed(server: Server, tmp_path: Path) -> Path:
+    """A checkpoint that was pushed to someone/model."""
+    said = {
+        "split": "test",
+        "images": 600,
+        "top1": 0.7512,
+        "top5": 0.9407,
+        "superclass_top1": None,
+        "compute": "cpu, fp32",
+    }
+    path = tmp_path / "best.pth"
+    random_checkpoint(recipe="fast", compute="cpu (threads: 2), bf16", evaluation=said).save(path)
+    assert main(["push", "someone/model", "--checkpoint", str(path)]) == 0
+    return path
+
+
+def test_what_was_pushed_is_loaded_by_its_address(server: Server, pushed: Path) -> None:
+    names = {path.rsplit("/", 1)[1] for path in server.files}
+    assert names == {"model.safetensors", "model.json", "README.md"}
+    expected = load_predictor(pushed, precision="fp32").predict(IMAGE)
+    for address in (
+        "hf://someone/model",
+        Path("hf://someone/model"),
+        "hf://someone/model@main",
+        "hf://someone/model/model.safetensors",
+    ):
+        assert load_predictor(address, precision="fp32").predict(IMAGE) == expected
+    assert load_weights("hf://someone/model").evaluation["top1"] == 0.7512
+
+
+def test_the_cache_serves_without_the_hub(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_predictor("hf://someone/model")
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
+    assert len(load_predictor("hf://someone/model").classes) == 100
+    with pytest.raises(UserError) as caught:
+        load_predictor("hf://someone/else")
+    assert_one_sentence(str(caught.value), "cannot be reached", "someone/else")
+
+
+def test_the_weights_are_fetched_once(server: Server, pushed: Path) -> None:
+    for _ in range(2):
+        load_predictor("hf://someone/model")
+    assert len([path for method, path, _ in server.asked if method == "GET" and "safetensors" in path]) == 1
+
+
+def test_onnx_where_there_are_no_weights(server: Server, exports: Path) -> None:
+    server.files["/someone/model/resolve/main/model.onnx"] = (exports / "best.onnx").read_bytes()
+    assert (
+        load_predictor("hf://someone/model").predict(IMAGE)[0]
+        == load_predictor(exports / "best.onnx").predict(IMAGE)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("hf://someone", "is no model on the hub"),
+        ("hf://someone/model/best_model.pth", "is no model on the hub"),
+        ("hf://someone/../model/x.onnx", "is no model on the hub"),
+        ("hf://some--one/m..odel", "no name of a model"),
+        ("hf://nobody/model", "There is no model nobody/model"),
+        ("hf://someone/model/other.onnx", "holds no other.onnx"),
+        ("hf://someone/model", "holds no model.safetensors with its JSON, nor model.onnx"),
+    ],
+)
+def test_what_is_not_there(server: Server, address: str, said: str) -> None:
+    server.files["/someone/model/resolve/main/best_model.pth"] = b"code"
+    with pytest.raises(UserError) as caught:
+        load_predictor(address)
+    assert_one_sentence(str(caught.value), said)
+    assert not [path for method, path, _ in server.asked if method == "GET"], "nothing was fetched"
+
+
+def test_what_is_too_large_is_not_fetched(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(hub.LARGEST, ".safetensors", 1000)
+    with pytest.raises(UserError) as caught:
+        load_predictor("hf://someone/model")
+    assert_one_sentence(str(caught.value), "model.safetensors of someone/model is not fetched", "bytes are too many")
+    assert not [path for method, path, _ in server.asked if method == "GET"]
+
+
+def test_weights_of_another_network_are_refused(server: Server, tmp_path: Path) -> None:
+    save_weights(random_checkpoint(weights={"evil": torch.zeros(3)}), tmp_path / "model.safetensors")
+    for name in ("model.safetensors", "model.json"):
+        server.files[f"/someone/model/resolve/main/{name}"] = (tmp_path / name).read_bytes()
+    with pytest.raises(UserError, match="These are not the weights of a resnet18"):
+        load_predictor("hf://someone/model")
+
+
+def test_who_may_not_push(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_bad")
+    assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 2
+    assert "does not let this login write to someone/model (403)" in capsys.readouterr().err
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 2
+    assert "hf auth login" in capsys.readouterr().err
+    assert main(["push", "model", "--checkpoint", str(pushed)]) == 2
+    assert "it must be user/model" in capsys.readouterr().err
+
+
+def test_pushing_without_a_network(pushed: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
+    assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_a_folder_to_look_at(server: Server, tmp_path: Path) -> None:
+    random_checkpoint().save(tmp_path / "best.pth")
+    words = ["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "look")]
+    assert main(words) == 0
+    assert load_predictor(tmp_path / "look" / "model.safetensors").predict(IMAGE)
+    assert not server.asked
+
+
+def test_the_card_says_what_the_checkpoint_knows(server: Server, pushed: Path) -> None:
+    card = server.files["/someone/model/resolve/main/README.md"].decode()
+    assert "**75.12%** on the 600 test images, single view; n = one run" in card
+    assert "made-up images" in card
+    assert "| hardware | cpu (threads: 2), bf16 |" in card
+    assert 'load_predictor("hf://someone/model")' in card
+    assert "nowhere" not in card, "where the data lay"
+
+
+def test_the_front_matter_of_a_card() -> None:
+    yaml = pytest.importorskip("yaml")
+    evaluation = {"split": "test", "images": 10_000, "top1": 0.7598}
+    card = model_card(random_checkpoint(dataset="CIFAR-100 (verified): 50,000", evaluation=evaluation), "me/my-model")
+    said = yaml.safe_load(card.split("---\n")[1])
+    assert said["datasets"] == ["uoft-cs/cifar100"]
+    assert said["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.7598}]
+    assert huggingface_hub.ModelCard(card).data.to_dict()["license"] == "mit"
+    for unproven in ("CIFAR-100 layout, but NOT the published images", "my images"):
+        assert "datasets" not in yaml.safe_load(
+            model_card(random_checkpoint(dataset=unproven), "me/m").split("---\n")[1]
+        )
+
+
+def test_names_in_a_card_are_text() -> None:
+    names = ["<script>", "[x](http://a)", "a|b", "*c*", "line\nbreak", "`code`"]
+    card = model_card(random_checkpoint(classes=names, dataset="x | <b>"), "me/m")
+    classes = card.split("## Classes\n\n")[1].strip()
+    assert "<" not in classes
+    assert len(classes.splitlines()) == 1
+    assert not re.search(r"(?<!\\)[*|`\[\]]", classes)
+    assert "| trained on | x \\| &lt;b&gt; |" in card
+
+
+def test_a_card_without_figures_says_so() -> None:
+    assert "| accuracy | not measured |" in model_card(random_checkpoint(), "me/m")
+    card = model_card(
+        random_checkpoint(metrics={"split": "val", "top1": 0.5}, chosen_on="the best top-1 on val"), "me/m"
+    )
+    assert "**50.00%** on the val images" in card
+    assert "kept as the best top-1 on val" in card

@@ -1,0 +1,182 @@
+"""cifar100/checkpoints/weights.py: weights to share, and the ones that come with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_one_sentence, untrained
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
+from cifar100.inference import load_predictor
+from cifar100.model import resnet18
+from cifar100.support.errors import UserError
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """Weights to share, in fp32."""
+    path = tmp_path / "some.safetensors"
+    save_weights(untrained(chosen_on="the last epoch", evaluation={"top1": 0.5}), path)
+    return path
+
+
+@pytest.mark.parametrize(("precision", "error", "size"), [("fp32", 0.0, 45), ("fp16", 5e-4, 23), ("bf16", 4e-3, 23)])
+def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, error: float, size: float) -> None:
+    checkpoint = untrained(chosen_on="the last epoch", calibration={"temperature": 1.5}, history=[{"epoch": 1}])
+    save_weights(checkpoint, tmp_path / "some.safetensors", precision)
+    again = load_weights(tmp_path / "some.safetensors")
+    assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_said(checkpoint))
+    assert (again.superclass_of, again.chosen_on) == (checkpoint.superclass_of, "the last epoch")
+    assert again.calibration == {"temperature": 1.5}
+    assert again.history == []
+    for name, tensor in checkpoint.weights.items():
+        assert again.weights[name].dtype == tensor.dtype
+        torch.testing.assert_close(again.weights[name], tensor, rtol=error, atol=1e-7 if error else 0)
+    assert (tmp_path / "some.safetensors").stat().st_size < size * 1e6
+    again.build()
+
+
+def _said(checkpoint: Any) -> tuple[Any, ...]:
+    return checkpoint.classes, checkpoint.mean, checkpoint.std
+
+
+def test_where_things_lay_is_not_shared(tmp_path: Path) -> None:
+    config = {"lr": 0.1, "data_dir": "/home/me/secret", "run_dir": "/home/me/runs"}
+    dataset = "CIFAR-100 (verified): 50,000 train and 10,000 test images from /home/me/secret"
+    save_weights(untrained(config=config, dataset=dataset), tmp_path / "some.safetensors")
+    assert "/home" not in (tmp_path / "some.json").read_text()
+    again = load_weights(tmp_path / "some.safetensors")
+    assert again.config == {"lr": 0.1}
+    assert again.dataset == "CIFAR-100 (verified): 50,000 train and 10,000 test images"
+
+
+def test_a_weight_that_fp16_cannot_hold_is_refused(tmp_path: Path) -> None:
+    checkpoint = untrained()
+    checkpoint.weights["bn1.running_var"] = torch.full((64,), 1e6)
+    with pytest.raises(UserError) as caught:
+        save_weights(checkpoint, tmp_path / "some.safetensors", "fp16")
+    assert_one_sentence(str(caught.value), "bn1.running_var", "fp16", "bf16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    said = json.loads(path.with_suffix(".json").read_text())
+    change(said)
+    path.with_suffix(".json").write_text(json.dumps(said))
+
+
+def _tensors(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    """Change the tensors, and have the JSON vouch for them."""
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    _edit(path, lambda said: said.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1_000_000])
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def _claim_a_huge_header(path: Path) -> None:
+    path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no weights": (lambda p: p.unlink(), "There are no weights"),
+    "no JSON": (lambda p: p.with_suffix(".json").unlink(), "has no some.json beside it"),
+    "a JSON of something else": (lambda p: p.with_suffix(".json").write_text('{"a": 1}'), "does not describe weights"),
+    "a JSON that is none": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
+    "a JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),
+    "a JSON without end": (lambda p: p.with_suffix(".json").write_bytes(b"[" * 20_000_000), "larger than any"),
+    "a newer version": (lambda p: _edit(p, lambda said: said.update(version=2)), "is of version 2"),
+    "no classes": (lambda p: _edit(p, lambda said: said.update(classes=[])), "its classes"),
+    "a million classes": (
+        lambda p: _edit(p, lambda said: said.update(classes=["a"] * 10**6)),
+        "more than are believed",
+    ),
+    "fewer classes": (lambda p: _edit(p, lambda said: said["classes"].pop()), "of 99 classes"),
+    "another network": (
+        lambda p: _edit(p, lambda said: said.update(model="resnet34")),
+        "not the weights of a resnet34",
+    ),
+    "no such network": (lambda p: _edit(p, lambda said: said.update(model="vgg16")), "There is no model 'vgg16'"),
+    "a std of 0": (lambda p: _edit(p, lambda said: said.update(std=[1, 0, 1])), "its std is not above 0"),
+    "a temperature of 0": (
+        lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 0})),
+        "its temperature is no number",
+    ),
+    "no checksum": (lambda p: _edit(p, lambda said: said.pop("sha256")), "not the file that some.json"),
+    "a flipped bit": (_flip_a_bit, "not the file that some.json speaks of"),
+    "half a file": (_cut, "cannot be read as safetensors"),
+    "an empty file": (lambda p: p.write_bytes(b""), "cannot be read as safetensors"),
+    "a header of 4 EiB": (_claim_a_huge_header, "cannot be read as safetensors"),
+    "a pickle": (lambda p: torch.save({}, p), "cannot be read as safetensors"),
+    "a tensor too many": (lambda p: _tensors(p, lambda t: t.update(more=torch.zeros(1))), "more is (1,)"),
+    "a tensor too few": (lambda p: _tensors(p, lambda t: t.pop("fc.bias")), "fc.bias is missing"),
+    "another shape": (lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(7)})), "fc.bias is (7,)"),
+    "another type": (
+        lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(100, dtype=torch.uint8)})),
+        "its fc.bias is of type U8",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_damaged_or_foreign_is_refused(shared: Path, kind: str) -> None:
+    spoil, told = BAD[kind]
+    spoil(shared)
+    with pytest.raises(UserError) as caught:
+        load_weights(shared)
+    assert_one_sentence(str(caught.value), told, "some.")
+
+
+def test_the_weights_that_come_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing is looked for in the working directory
+    predictor, named = load_predictor(), load_predictor(PRETRAINED)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    assert predictor.predict(image) == named.predict(image)
+    assert len(predictor.classes) == 100
+    figures = load_weights("pretrained").evaluation
+    assert figures["top1"] > 0.73
+    assert f"{figures['top1']:.2%}".replace("%", " %") in PRETRAINED.with_name("README.md").read_text()
+    assert PRETRAINED.stat().st_size + PRETRAINED.with_suffix(".json").stat().st_size < 24e6
+
+
+def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    checkpoint = untrained(weights=resnet18().state_dict())
+    checkpoint.save(tmp_path / "a.pth")
+    save_weights(checkpoint, tmp_path / "a.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    ours, theirs = (load_predictor(tmp_path / f"a.{kind}").forward(pixels) for kind in ("pth", "safetensors"))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_calibrated_probabilities_are_of_logits_over_the_temperature(tmp_path: Path) -> None:
+    save_weights(untrained(calibration={"temperature": 2.0}), tmp_path / "a.safetensors")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    plain = load_predictor(tmp_path / "a.safetensors", precision="fp32")
+    calibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=True)
+    (before,), (after,) = plain.probabilities([image]), calibrated.probabilities([image])
+    np.testing.assert_allclose(after, np.sqrt(before) / np.sqrt(before).sum(), rtol=1e-5)
+
+
+def test_no_temperature_was_measured(shared: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load_predictor(shared, calibrated=True)
+    assert_one_sentence(str(caught.value), "no temperature was measured")

@@ -1,0 +1,269 @@
+"""The command line: its surface, its help, its sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import untrained
+from PIL import Image
+from torch import nn
+
+from cifar100.cli.main import VERBS, main
+from cifar100.config import Config
+from cifar100.train import TrainResult
+
+RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
+RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
+RUN += ["--report", "--tensorboard"]
+AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
+AUGMENT += ["--policy", "--rand-ops", "--rand-magnitude", "--erase-probability"]
+AUGMENT += ["--mixup-probability", "--mixup-alpha", "--cutmix-probability", "--cutmix-alpha"]
+AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
+MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
+OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
+OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
+OPTIM += ["--label-smoothing", "--ema-decay", "--distill", "--distill-temperature", "--sam-rho", "--sam-every"]
+OPTIM += ["--sam-friendly", "--seed"]
+DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
+SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
+SURFACE = {
+    "train": ["--recipe", "--resume", *SETTINGS],
+    "evaluate": [
+        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
+        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit"),
+    ],
+    "predict": [
+        *(
+            "--checkpoint",
+            "--top-k",
+            "--batch-size",
+            "--calibrated",
+            "--device",
+            "--json",
+            "--csv",
+            "--montage",
+            "--explain",
+        )
+    ],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "push": ["--checkpoint", "--private", "--folder"],
+    "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
+    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
+    "compare": ["--plot"],
+    "data get": ["--to"],
+    "data check": ["--image-size"],
+    "data report": ["--out", "--dataset", "--image-size"],
+    "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
+    "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
+    "model": ["--num-classes", "--image-size"],
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained resnet18 as a checkpoint file."""
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    untrained().save(path)
+    return path
+
+
+def test_the_verbs() -> None:
+    assert VERBS.keys() == SURFACE.keys()
+
+
+@pytest.mark.parametrize("verb", SURFACE)
+def test_the_flags_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*verb.split(), "--help"])
+    assert exit_.value.code == 0
+    shown = re.findall(r"^[│ ] (?:-h, )?(--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.MULTILINE)
+    assert shown == ["--help", *SURFACE[verb]]
+
+
+def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
+    assert sorted(f"--{name.replace('_', '-')}" for name in Config().flat()) == sorted(SETTINGS)
+    names = [setting.name for section in fields(Config()) for setting in fields(getattr(Config(), section.name))]
+    assert len(names) == len(set(names)), "a flat name must be unique"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--help"], 0, "train from scratch"),
+        (["--version"], 0, "cifar100 0."),
+        ([], 2, "usage: cifar100 VERB"),
+        (["data"], 2, "usage: cifar100 data VERB"),
+        (["data", "--help"], 0, "usage: cifar100 data VERB"),
+        (["model", "resnet34"], 0, "Total parameters: 21,328,292"),
+    ],
+)
+def test_answers(words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == code
+    assert told in capsys.readouterr().out
+
+
+def test_evaluate_prints_a_table_and_writes_json(
+    checkpoint: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    words = ["--data-dir", str(tiny_data), "--per-class", "--samples", "2", "--json", str(out)]
+    assert main(["evaluate", str(checkpoint), *words]) == 0
+    table = capsys.readouterr().out
+    figures = json.loads(out.read_text())
+    assert f"top-1         {figures['top1']:7.2%}" in table
+    assert table.count("%\n") >= 100 + 20, "every class and superclass"
+    assert len(figures["per_class"]) == 100
+    assert len(figures["per_superclass"]) == 20
+    assert figures["images"] == 100
+    assert figures["versions"]["torch"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """photos/bad.png, which is none, and photos/good.png, =1+1.png."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("good.png", "=1+1.png"):
+        Image.new("RGB", (50, 40), "teal").save(folder / name)
+    (folder / "bad.png").write_text("not an image")
+    return folder
+
+
+def predict(checkpoint: Path, *words: str | Path) -> int:
+    return main(["predict", *map(str, words), "--checkpoint", str(checkpoint), "--device", "cpu", "--top-k", "3"])
+
+
+def test_predict_names_images_and_goes_on_after_a_bad_one(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(checkpoint, photos, photos / "none*") == 1
+    printed = capsys.readouterr()
+    assert printed.out.count("\nimage ") + printed.out.startswith("image ") == 1, "one head"
+    assert len(re.findall(r" \d+\.\d\d%  \w+ +\d+", printed.out)) == 2 * 3
+    assert printed.err.splitlines() == [
+        f"cifar100: {photos}/bad.png is not an image that can be read.",
+        f"cifar100: No image is called {photos}/none*.",
+        "cifar100: 2 of 4 images could not be read.",
+    ]
+    assert predict(checkpoint, photos / "good.png") == 0
+
+
+def test_predict_json_has_a_line_for_each_image_read_or_not(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(checkpoint, photos / "bad.png", photos / "good.png", "--json") == 1
+    bad, good = map(json.loads, capsys.readouterr().out.splitlines())
+    assert bad == {"image": str(photos / "bad.png"), "error": f"{photos}/bad.png is not an image that can be read."}
+    assert [set(item) for item in good["predictions"]] == [{"class_name", "class_id", "probability"}] * 3
+
+
+def test_predict_calibrated_is_surer_by_the_temperature(
+    exports: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odds = []
+    for words in ([], ["--calibrated"]):
+        assert predict(exports / "best.onnx", photos / "good.png", "--json", *words) == 0
+        first, second, _ = json.loads(capsys.readouterr().out)["predictions"]
+        odds.append(math.log(first["probability"] / second["probability"]))
+    assert odds[1] == pytest.approx(odds[0] / 1.5, rel=1e-4), "its temperature is 1.5"
+
+
+def test_predict_csv_holds_no_formula(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    assert predict(checkpoint, "=1+1.png", "bad.png", "--csv") == 1
+    head, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert head == ["image", "rank", "class_name", "class_id", "probability", "error"]
+    assert [(row[0], row[1]) for row in rows] == [("'=1+1.png", rank) for rank in "123"] + [("bad.png", "")]
+    assert 0 < float(rows[0][4]) <= 1
+    assert rows[3][5] == "bad.png is not an image that can be read."
+
+
+def test_predict_draws_sheets(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheets = tmp_path / "sheet.png", tmp_path / "why.png"
+    assert predict(checkpoint, photos, "--montage", sheets[0], "--explain", sheets[1]) == 1
+    assert "drew 2 pictures on" in capsys.readouterr().err
+    first, second = (np.asarray(Image.open(sheet)).astype(int) for sheet in sheets)
+    teal = (np.abs(first - (0, 128, 128)).max(axis=2) < 3).sum()
+    assert teal == 2 * 128 * 128, "both pictures, whole"
+    assert second.shape[1] > 256, "each beside its overlay"
+
+
+def test_predict_takes_the_model_of_the_last_run_before_the_one_that_comes_along(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", str(photos / "good.png"), "--json", "--device", "cpu"]
+
+    def answer() -> str:
+        assert main(words) == 0
+        return capsys.readouterr().out
+
+    shipped = answer()
+    Path("logs/cifar100").mkdir(parents=True)
+    shutil.copy(checkpoint, "logs/cifar100/best_model.pth")
+    assert answer() != shipped
+
+
+def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(tiny_data)]) == 1
+    told = capsys.readouterr().out
+    assert "NOT the published images" in told
+    assert re.search(r"train +200 images  2 a class  fingerprint [0-9a-f]{64}", told)
+
+
+def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "samples", str(tmp_path / "s"), "--dataset", "synthetic", "--count", "3"]) == 0
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name.rsplit("_", 1)[0] for path in paths] == ["apple", "mouse", "worm"]
+    assert Image.open(paths[0]).size == (32, 32)
+
+
+def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifar100.cli.train import Train
+
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "logs" / "cifar100"
+    folder.mkdir(parents=True)
+    settings = Config().replace(epochs=3, lr=0.7).flat()
+    (folder / "config.json").write_text(json.dumps({"recipe": "fast, changed", "settings": settings}))
+    resumed = Train.default(["--resume"])
+    assert isinstance(resumed, Train)
+    assert (resumed.recipe, resumed.config.optim.epochs, resumed.config.optim.lr) == ("fast", 3, 0.7)
+    fresh = Train.default([])
+    assert isinstance(fresh, Train)
+    assert fresh.config == Config()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "baseline"),
+        (["--recipe", "fast", "--device", "cpu", "--run-dir", "elsewhere"], "fast"),
+        (["--recipe", "fast", "--lr", "0.7"], "fast, changed"),
+        (["--dataset", "synthetic"], "baseline, changed"),
+    ],
+)
+def test_a_run_says_whether_it_is_its_recipe(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+
+    def train(_config: Config, *, recipe: str, resume: bool) -> TrainResult:
+        names.append(recipe)
+        return TrainResult([], nn.Identity(), Path(), "")
+
+    monkeypatch.setattr(import_module("cifar100.train"), "train", train)
+    assert main(["train", *words]) == 0
+    assert names == [told]

@@ -1,0 +1,125 @@
+"""The choice of device and precision, the hardware faked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cifar100.compute.device import choose_compute, is_out_of_memory
+from cifar100.support.errors import UserError
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch):
+    """Pretend that the machine has this hardware."""
+
+    def fake(*, cuda: bool = False, mps: bool = False, bf16_gpu: bool = True, amx: bool = False, avx: bool = False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16_gpu)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "precision", "why"),
+    [
+        ({"cuda": True, "mps": True}, "cuda", "bf16", "this GPU computes bf16 natively"),
+        ({"cuda": True, "bf16_gpu": False}, "cuda", "fp16", "the loss is scaled"),
+        ({"mps": True}, "mps", "fp32", "not been measured on Apple GPUs"),
+        ({"amx": True, "avx": True}, "cpu", "bf16", "AMX"),
+        ({"avx": True}, "cpu", "bf16", "AVX512-BF16"),
+        ({}, "cpu", "fp32", "no fast bf16"),
+    ],
+)
+def test_the_best_there_is(hardware, there: dict[str, bool], device: str, precision: str, why: str) -> None:
+    hardware(**there)
+    compute = choose_compute()
+    assert (compute.device.type, compute.precision) == (device, precision)
+    assert why in compute.why
+
+
+def test_use_mps_false_leaves_the_apple_gpu_alone(hardware) -> None:
+    hardware(mps=True)
+    assert choose_compute(use_mps=False).device.type == "cpu"
+    assert choose_compute("mps", use_mps=False).device.type == "mps", "asked for by name it is used"
+
+
+def test_each_of_several_processes_has_a_gpu_of_its_own(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
+    hardware(cuda=True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_compute().device == torch.device("cuda")
+    assert [choose_compute(local_rank=rank).device for rank in (0, 1)] == [
+        torch.device("cuda", 0),
+        torch.device("cuda", 1),
+    ]
+    assert choose_compute("cuda", "fp32", local_rank=1).device == torch.device("cuda", 1)
+    with pytest.raises(UserError, match="Process 3 of this machine finds 2 GPUs; start at most one process a GPU"):
+        choose_compute(local_rank=2)
+    assert choose_compute("cpu", "fp32", local_rank=2).device.type == "cpu"
+
+
+def test_an_apple_gpu_is_for_one_process(hardware) -> None:
+    hardware(mps=True)
+    assert choose_compute(local_rank=0).device.type == "cpu"
+    with pytest.raises(UserError, match="--device mps is for one process"):
+        choose_compute("mps", local_rank=0)
+
+
+def test_wishes_are_kept_or_refused_in_a_sentence(hardware) -> None:
+    hardware(amx=True)
+    assert choose_compute("cpu", "fp32").precision == "fp32"
+    with pytest.raises(UserError, match="--device cuda: this machine has none that PyTorch can use; it has cpu"):
+        choose_compute("cuda")
+    with pytest.raises(UserError, match="fp16 is for GPUs"):
+        choose_compute("cpu", "fp16")
+
+
+def test_precision_is_what_the_network_computes_in(hardware) -> None:
+    hardware(amx=True)
+    layer = torch.nn.Linear(4, 4)
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with choose_compute("cpu", precision).autocast():
+            assert layer(torch.zeros(1, 4)).dtype == dtype
+    assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept() -> None:
+    """Memory that is freed and taken again needs no new pages from the system."""
+    code = """
+import resource, torch
+from cifar100.compute.device import keep_freed_memory
+
+def pages_taken():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)  # 64 MiB, 16,384 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(min(pages_taken() for _ in range(6)), keep_freed_memory(), min(pages_taken() for _ in range(6)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, done, after = result.stdout.split()
+    assert int(before) > 1000
+    assert done == "True"
+    assert int(after) < 100
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("out of memory of the events"), False),
+    ],
+)
+def test_out_of_memory_is_recognised(error: Exception, answer: bool) -> None:
+    assert is_out_of_memory(error) is answer

@@ -1,0 +1,579 @@
+"""Several processes: the same training as one would do, one voice, and one end for all.
+
+`START` starts a training as `torchrun -m cifar100 train` would, of a network with a fiftieth of the work of
+resnet18, in which something can happen to one process at one step. What is compared with one process is in fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, assert_one_sentence
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from cifar100.compute import distributed
+from cifar100.compute.distributed import Processes
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.model import ResNet
+from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.training.run_dir import RunFolder
+
+START = """
+import os, signal, sys, time
+from importlib import import_module
+from cifar100.cli.main import main
+from cifar100.model import ResNet
+from cifar100.training.step import TrainStep
+
+train, checkpoint = import_module("cifar100.train"), import_module("cifar100.checkpoints.checkpoint")
+train.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+what, rank, at = os.environ.get("HAPPENS", "nothing:0:-1").split(":")
+call, load = TrainStep.__call__, train.load_dataset
+if what == "SIGTERM, slow disk":
+    save = checkpoint.Checkpoint.save
+    checkpoint.Checkpoint.save = lambda *words: (time.sleep(3), save(*words))
+if what == "cores":
+    os.sched_getaffinity = lambda _: range(16)
+
+def step(self, images, labels, *, learning_rate, number):
+    if number == int(at) and os.environ.get("RANK", "0") == rank:
+        if what == "SIGKILL": os.kill(os.getpid(), signal.SIGKILL)
+        if what in ("SIGTERM", "SIGTERM, slow disk"): os.kill(os.getpid(), signal.SIGTERM)
+        if what == "nan": images = images * float("nan")
+        if what == "memory": raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        if what == "silence":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(600)
+    call(self, images, labels, learning_rate=learning_rate, number=number)
+
+def load_dataset(config, **options):
+    began = time.monotonic()
+    if what == "foreign" and os.environ["RANK"] == rank:
+        return load(config.replace(dataset="synthetic"), **options)
+    if what == "no data" and os.environ["RANK"] == rank:
+        os.environ["CIFAR100_DATA_DIR"] = "nowhere"
+    if what == "slow data":
+        time.sleep(1)
+    dataset = load(config, **options)
+    if what == "slow data":
+        open(f"loaded_by_{os.environ['RANK']}", "w").write(f"{began} {time.monotonic()}")
+    return dataset
+
+TrainStep.__call__, train.load_dataset = step, load_dataset
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "precision": "fp32", "device": "cpu"}
+
+GENTLE = {"epochs": 1, "lr": 0.002}
+"""Rounding grows fast through so small a batch norm: in an epoch at 0.02, fp32 comes 10 % of its way off float64."""
+
+WARNING_OF_TORCHRUN = (
+    "*****************************************Setting OMP_NUM_THREADS environment variable for each process to be 1 in "
+    "default, to avoid your system being overloaded, please further tune the variable for optimal performance in your "
+    "application as needed. *****************************************"
+)
+
+
+class Torchrun:
+    """Starts trainings in a folder, on the tiny data."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder = folder
+        self.data = data
+        (folder / "start.py").write_text(START)
+
+    def start(
+        self, count: int, *words: object, happens: str = "", env: dict[str, str] | None = None, **settings: Any
+    ) -> subprocess.Popen[str]:
+        """`count` processes under torchrun, or without it where that is 0."""
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in (SHORT | settings).items()]
+        flags = [] if "--resume" in words else [*flags, "--no-report"]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count else []
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CIFAR100_DATA_DIR": str(self.data)}
+        environment |= {"HAPPENS": happens} if happens else {}
+        if env is not None:
+            environment.pop("OMP_NUM_THREADS", None)
+            environment |= env
+        return subprocess.Popen(
+            [sys.executable, *launcher, "start.py", *flags, *map(str, words)],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, count: int, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        process = self.start(count, *words, **options)
+        try:
+            out, errors = process.communicate(timeout=400)
+        finally:
+            process.terminate()  # which, of a test that waited in vain, ends torchrun's processes too
+        return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path, tiny_data: Path) -> Torchrun:
+    return Torchrun(tmp_path, tiny_data)
+
+
+def last(folder: Path) -> Checkpoint:
+    return load_checkpoint(folder / "last.pth")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def log_of(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
+
+
+def our_lines(errors: str) -> list[str]:
+    """What `cifar100` itself said on stderr."""
+    return [line for line in errors.splitlines() if line.startswith("cifar100: ")]
+
+
+def first_exit_code(errors: str) -> str:
+    """The exit code of the process that torchrun saw fail first."""
+    return errors.rpartition("Root Cause")[2].partition("exitcode  : ")[2].split()[0]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As torchrun gives each process on two cores: the reference rounds as they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def fresh_model() -> nn.Module:
+    torch.manual_seed(0)
+    return ResNet((1, 1, 1, 1), 100, 8)
+
+
+def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float]]:
+    """One process that does what `world` would: each one's part through its own batch norm, the gradients of all
+    images averaged. The weights at the end, with process 0's running statistics, and the mean loss of each epoch."""
+    dataset = load_dataset(config)
+    loader = TrainLoader(
+        dataset.train, config.augment, batch_size=config.optim.batch_size, seed=0, device=torch.device("cpu")
+    )
+    model = fresh_model()
+    optimizer = build_optimizer(model, config.optim)
+    replicas = [copy.deepcopy(model).train() for _ in range(world)]
+    losses = []
+    for epoch in range(config.optim.epochs):
+        total = 0.0
+        for step, (images, labels) in enumerate(loader.epoch(epoch)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(epoch * len(loader) + step, len(loader), config.optim)
+            optimizer.zero_grad()
+            places = np.array_split(np.arange(len(labels)), world)
+            for replica, mine in zip(replicas, places, strict=True):
+                if len(mine) == 0:
+                    continue
+                replica.load_state_dict(dict(model.named_parameters()), strict=False)
+                replica.zero_grad()
+                loss = F.cross_entropy(replica(images[mine]), labels[mine], label_smoothing=0.1, reduction="sum")
+                (loss / len(labels)).backward()
+                total += loss.item()
+                for parameter, copied in zip(model.parameters(), replica.parameters(), strict=True):
+                    assert copied.grad is not None
+                    parameter.grad = copied.grad.clone() if parameter.grad is None else parameter.grad + copied.grad
+            optimizer.step()
+        losses.append(total / len(loader.labels))
+    return {**dict(replicas[0].named_buffers()), **dict(model.named_parameters())}, losses
+
+
+def assert_follows(folder: Path, config: Config, world: int) -> None:
+    """The run in a folder ends where the reference does: apart by less than a hundredth of the way that they went."""
+    weights, losses = reference(config, world)
+    found, start = last(folder).weights, dict(fresh_model().named_parameters())
+    assert found.keys() == weights.keys()
+    apart, way = (
+        torch.cat([(one[name] - other[name]).detach().flatten() for name in start]).norm()
+        for one, other in ((found, weights), (weights, start))
+    )
+    assert apart < 0.01 * way
+    for name in weights.keys() - start.keys():
+        torch.testing.assert_close(found[name], weights[name], rtol=1e-4, atol=1e-5)
+    assert [row["train_loss"] for row in rows(folder)] == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 64])
+def test_the_parts_are_everything_once_the_first_ones_larger(size: int, count: int) -> None:
+    parts = [Processes(rank=rank, size=size).part(10, 10 + count) for rank in range(size)]
+    assert [place for part in parts for place in range(part.start, part.stop)] == list(range(10, 10 + count))
+    lengths = [part.stop - part.start for part in parts]
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_two_processes_train_as_one_that_averages_their_gradients(torchrun: Torchrun, tmp_path: Path) -> None:
+    """The quick one: three steps of 64 images and one of 8, one voice, whole sums, one set of files."""
+    result = torchrun(2, run_dir="run", **GENTLE)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.replace("\n", "") in ("", WARNING_OF_TORCHRUN)
+    assert result.stdout.count("Epoch   1/1") == 1
+    assert "2 processes on 1 host, gloo" in result.stdout
+    assert len(list((tmp_path / "run").glob("training_log_*.txt"))) == 1
+    config = Config().replace(**(SHORT | GENTLE | {"data_dir": torchrun.data}))
+    assert_follows(tmp_path / "run", config, 2)
+
+
+@pytest.mark.slow
+def test_mixed_images_are_mixed_across_processes(torchrun: Torchrun, tmp_path: Path) -> None:
+    """The last image of a process's part with the first of the next one's."""
+    mixed = GENTLE | {"cutmix_probability": 0.5, "mixup_probability": 0.3}
+    result = torchrun(2, run_dir="run", **mixed)
+    assert result.returncode == 0, result.stderr
+    assert_follows(tmp_path / "run", Config().replace(**(SHORT | mixed | {"data_dir": torchrun.data})), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "batch_size"), [(3, 64), (3, 33), (2, 199)])
+def test_batches_that_do_not_divide(torchrun: Torchrun, tmp_path: Path, count: int, batch_size: int) -> None:
+    """The last batches have 8, 2 and 1 images: with 33 a step one process of three has none, with 199 one of two."""
+    result = torchrun(count, run_dir="run", **GENTLE | {"batch_size": batch_size})
+    assert result.returncode == 0, result.stderr
+    config = Config().replace(**(SHORT | GENTLE | {"batch_size": batch_size, "data_dir": torchrun.data}))
+    assert_follows(tmp_path / "run", config, count)
+
+
+EVALUATE = """
+import sys, torch
+from pathlib import Path
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.compute.device import choose_compute
+from cifar100.evaluation.evaluate import evaluate_model
+from cifar100.model import ResNet
+from cifar100.compute.distributed import join
+import numpy as np
+
+with join() as processes:
+    compute, dataset = choose_compute("cpu", "fp32"), load_dataset()
+    distributed.connect(compute.device, 60)
+    torch.manual_seed(distributed.rank)
+    model = compute.place(ResNet((1, 1, 1, 1), 100, 8))
+    for buffer in model.buffers():
+        buffer.add_(distributed.rank)
+    distributed.replicate(model)
+    distributed.equalise(model)
+    for count in (100, 7, 2, 1):
+        split = dataset.test.take(np.arange(0, 100, 100 // count)[:count])
+        evaluation = evaluate_model(
+            model, split, name="test", dataset=dataset, config=Config().augment, compute=compute, processes=processes
+        )
+        assert evaluation.images == count
+        np.savez(f"{sys.argv[1]}_{distributed.rank}_{count}", logits=evaluation.logits, loss=evaluation.loss)
+"""
+
+
+@pytest.mark.slow
+def test_evaluation_counts_each_image_once_in_every_process(torchrun: Torchrun, tmp_path: Path) -> None:
+    """Also with fewer images than processes; and all evaluate process 0's model, running statistics and all."""
+    (tmp_path / "start.py").write_text(EVALUATE)
+    for process in (torchrun.start(0, "one", "--resume"), torchrun.start(3, "three", "--resume")):
+        assert process.wait(timeout=400) == 0
+    for count in (100, 7, 2, 1):
+        with np.load(tmp_path / f"one_0_{count}.npz") as alone:
+            for rank in range(3):
+                with np.load(tmp_path / f"three_{rank}_{count}.npz") as shared:
+                    np.testing.assert_allclose(shared["logits"], alone["logits"], rtol=1e-4, atol=1e-5)
+                    np.testing.assert_allclose(shared["loss"], alone["loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_stopped_in_mid_epoch_it_goes_on_with_the_same_bits(torchrun: Torchrun, tmp_path: Path, count: int) -> None:
+    """The signal comes to one process; all stop at the same step."""
+    whole = torchrun(count, run_dir="whole")
+    assert whole.returncode == 0, whole.stderr
+    stopped = torchrun(count, run_dir="run", happens=f"SIGTERM:{count - 1}:5")
+    assert first_exit_code(stopped.stderr) == "130"
+    assert stopped.stdout.count("Stopped by SIGTERM at epoch 2, step 2. Saved") == 1
+    loop = last(tmp_path / "run").loop
+    assert (loop["epoch"], loop["step"], loop["seen"]) == (1, 2, 128), "the sums are over the images of all"
+    resumed = torchrun(count, "--resume", "--run-dir=run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "bit for bit" not in resumed.stdout
+    expected, found = last(tmp_path / "whole").weights, last(tmp_path / "run").weights
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    for before, after in zip(rows(tmp_path / "whole"), rows(tmp_path / "run"), strict=True):
+        assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-6)
+        assert (after["train_top1"], after["loss"]) == (before["train_top1"], before["loss"])
+
+
+@pytest.mark.slow
+def test_the_first_may_take_its_time_to_save(torchrun: Torchrun, tmp_path: Path) -> None:
+    """torchrun ends all processes a moment after one of them ended."""
+    stopped = torchrun(2, run_dir="run", happens="SIGTERM, slow disk:1:2")
+    assert stopped.stdout.count("Stopped by SIGTERM at epoch 1, step 3. Saved") == 1
+    assert last(tmp_path / "run").loop["step"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 2), (2, 3)])
+def test_another_number_of_processes_goes_on_and_says_so(
+    torchrun: Torchrun, tmp_path: Path, before: int, after: int
+) -> None:
+    assert "Saved" in torchrun(before, run_dir="run", happens="SIGTERM:0:5").stdout
+    resumed = torchrun(after, "--resume", "--run-dir=run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "It goes on, though not bit for bit as it would have: on " in resumed.stdout
+    assert f"{max(before, after)} processes on 1 host, gloo" in resumed.stdout
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == [1, 2]
+    config = Config().replace(**(SHORT | {"data_dir": torchrun.data}))
+    _, losses = reference(config, 1)
+    assert rows(tmp_path / "run")[1]["train_loss"] == pytest.approx(losses[1], rel=0.02), "over the whole epoch"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: Path, number: signal.Signals) -> None:
+    """Also where each process gets it twice, as it does when a whole job is asked to stop."""
+    process = torchrun.start(2, run_dir="run", epochs=500)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Epoch   2/500"):
+            break
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), number)
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert out.count(f"Stopped by {number.name}") == 1, errors
+    assert our_lines(errors) == []
+    assert last(tmp_path / "run").loop["epoch"] >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_all_with_a_sentence(torchrun: Torchrun, tmp_path: Path, rank: int) -> None:
+    process = torchrun.start(2, run_dir="run", happens=f"SIGKILL:{rank}:5", epochs=500, save_seconds=0)
+    while not (tmp_path / "run" / "last.pth").exists() and process.poll() is None:
+        time.sleep(0.1)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    (told,) = our_lines(errors)
+    assert_one_sentence(told, "Lost contact with another process", "by peer", "--resume")
+    assert rank == 0 or "Lost contact with another process" in log_of(tmp_path / "run")
+    assert torchrun(2, "--resume", "--run-dir=run", "--stop-after=2").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_process_that_falls_silent_is_given_up(torchrun: Torchrun, tmp_path: Path) -> None:
+    process = torchrun.start(2, run_dir="run", happens="silence:1:5", peer_seconds=2)
+    _, errors = process.communicate(timeout=90)
+    (told,) = our_lines(errors)
+    assert_one_sentence(told, "Lost contact with another process", "Timed out", "--resume")
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_in_one_process_ends_all(torchrun: Torchrun, tmp_path: Path) -> None:
+    result = torchrun(2, run_dir="run", happens="nan:1:5", save_seconds=0)
+    assert first_exit_code(result.stderr) == "1"
+    (told,) = our_lines(result.stderr)
+    assert_one_sentence(told, "at step 6 of the run (epoch 2, step 2)", "The last good checkpoint is kept")
+    assert told.removeprefix("cifar100: ") in log_of(tmp_path / "run")
+    assert last(tmp_path / "run").is_finite()
+
+
+@pytest.mark.slow
+def test_what_ended_one_process_is_in_the_log_of_all(torchrun: Torchrun, tmp_path: Path) -> None:
+    result = torchrun(2, run_dir="run", happens="memory:1:5")
+    (told,) = our_lines(result.stderr)
+    assert_one_sentence(told, "Out of memory at 64 images a step")
+    assert "Process 1 failed: Out of memory at 64 images a step" in log_of(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("happens", "words", "told"),
+    [
+        ("", ["--lr=-1"], "--lr is -1.0; it must be above 0"),
+        ("", ["--batch-size=1"], "--batch-size is 1, and each of the 2 processes needs an image"),
+        ("", ["--sync-bn"], "--sync-bn is for GPUs"),
+        ("", ["--data-dir=nowhere"], "--data-dir is nowhere, and there is no such folder or archive"),
+        ("no data:1:0", [], "$CIFAR100_DATA_DIR is nowhere, and there is no such folder or archive"),
+        ("foreign:1:0", [], "dataset is"),
+        ("", ["--resume", "--run-dir=none"], "nothing to go on from"),
+        ("", ["--run-dir=locked"], "Another run is using"),
+    ],
+)
+def test_a_mistake_is_told_once_and_ends_all(
+    torchrun: Torchrun, tmp_path: Path, happens: str, words: list[str], told: str
+) -> None:
+    with RunFolder(tmp_path / "locked"):
+        result = torchrun(2, *words, happens=happens)
+    (line,) = our_lines(result.stderr)
+    assert_one_sentence(line, told)
+    assert first_exit_code(result.stderr) == "2"
+    assert result.stdout == ""
+    assert 'start.py", line' not in result.stderr, "no traceback of ours"
+
+
+@pytest.mark.slow
+def test_the_others_wait_until_the_first_has_the_data(torchrun: Torchrun, tmp_path: Path) -> None:
+    """It may have to download it; that is done once, and told."""
+    result = torchrun(3, run_dir="run", epochs=1, warmup_epochs=0, happens="slow data:0:0")
+    assert result.returncode == 0, result.stderr
+    times = [[float(word) for word in (tmp_path / f"loaded_by_{rank}").read_text().split()] for rank in range(3)]
+    assert min(began for began, _ in times[1:]) >= times[0][1]
+
+
+@pytest.mark.slow
+def test_a_second_run_moves_the_first_aside_once(torchrun: Torchrun, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert torchrun(2, run_dir="run", stop_after=1).returncode == 0
+    (moved,) = (tmp_path / "run" / "previous").iterdir()
+    assert last(moved).loop["epoch"] == last(tmp_path / "run").loop["epoch"] == 1
+
+
+@pytest.mark.slow
+def test_sixteen_cores_are_shared_unless_the_user_said_how(torchrun: Torchrun) -> None:
+    for env, threads in (({}, 8), ({"OMP_NUM_THREADS": "1"}, 1)):
+        out = torchrun(2, run_dir="run", epochs=1, warmup_epochs=0, happens="cores:0:0", env=env).stdout
+        assert f"cpu (threads: {threads})" in out
+
+
+@pytest.mark.slow
+def test_two_hosts(tmp_path: Path) -> None:
+    """Two network namespaces where there may be, else two addresses: equal to one host; each killed; the cable cut."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "two_hosts.py"), "--out", str(tmp_path / "report.md")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(script, env=env, capture_output=True, text=True, timeout=3000, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = (tmp_path / "report.md").read_text()
+    assert report.count("Lost contact with another process") >= 2
+    assert "It goes on, though not bit for bit" in report
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_documents(torchrun: Torchrun, tmp_path: Path) -> None:
+    """As a module, as a file from inside cifar100/, as the installed command; resnet18 itself."""
+    inside = tmp_path / "clone" / "cifar100"
+    shutil.copytree(ROOT / "cifar100", inside, ignore=shutil.ignore_patterns("__pycache__", "data", "logs"))
+    installed = tmp_path / "cifar100"
+    installed.write_text(f"#!{sys.executable}\nimport sys\nfrom cifar100.cli.main import main\nsys.exit(main())\n")
+    installed.chmod(0o755)
+    flags = ["--epochs=1", "--warmup-epochs=0", "--batch-size=100", "--lr=0.01"]
+    for folder, words in (
+        (inside.parent, ["-m", "cifar100", "train"]),
+        (inside, ["train.py"]),
+        (tmp_path, ["--no-python", str(installed), "train"]),
+    ):
+        result = subprocess.run(
+            [*(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"), *words, *flags],
+            cwd=folder,
+            env={**os.environ, "CIFAR100_DATA_DIR": str(torchrun.data), "PYTHONPATH": str(inside.parent)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("Final     test top-1") == 1
+        assert (folder / "logs" / "cifar100" / "best_model.pth").exists()
+
+
+def test_one_process_asks_nobody() -> None:
+    alone = Processes()
+    model = nn.Linear(2, 2)
+    assert alone.replicate(model) is model
+    assert alone.gather("mine") == ["mine"]
+    assert alone.agree(1, 0, 15) == (1, 0, 15)
+    assert alone.first(lambda: 5) == 5
+    assert alone.part(3, 9) == slice(3, 9)
+    error = RuntimeError("[gloo] Connection closed by peer")
+    assert alone.explained(error) is error
+    with pytest.raises(ZeroDivisionError), alone.together():
+        _ = 1 / 0
+
+
+def test_one_process_of_torchrun_is_a_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with distributed.join() as alone:
+        assert alone.size == 1
+    assert not torch.distributed.is_initialized()
+
+
+def test_gpus_are_joined_by_nccl_and_may_synchronise_their_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is here: the calls are watched."""
+    made: list[str] = []
+    wrapped: list[dict[str, Any]] = []
+
+    def wrap(model: nn.Module, *, forward_sync_buffers: bool = True, **options: Any) -> nn.Module:
+        wrapped.append({"group": options["process_group"], "synchronised": forward_sync_buffers})
+        return model
+
+    def new_group(*, backend: str, timeout: Any) -> str:
+        made.append(f"{backend} {timeout.total_seconds():.0f}")
+        return backend
+
+    monkeypatch.setattr(distributed.dist, "new_group", new_group)
+    monkeypatch.setattr(distributed, "DistributedDataParallel", wrap)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: made.append(str(device)))
+    two = Processes(size=2, local_rank=1)
+    two.connect(torch.device("cuda", 1), 120)
+    assert made == ["cuda:1", "gloo 120", "nccl 120"]
+    assert str(two) == "2 processes on 1 host, nccl"
+    plain = ResNet((1, 1, 1, 1), 100, 8)
+    weights = list(plain.parameters())
+    two.replicate(plain)
+    assert not [module for module in plain.modules() if isinstance(module, nn.SyncBatchNorm)]
+    two.replicate(plain, sync_bn=True)
+    assert isinstance(plain.bn1, nn.SyncBatchNorm)
+    assert list(map(id, plain.parameters())) == list(map(id, weights)), "the optimizer holds the same ones"
+    assert wrapped == [{"group": "nccl", "synchronised": False}] * 2
+
+
+def test_what_is_no_lost_contact_stays_as_it_is() -> None:
+    two = Processes(size=2)
+    for error in (RuntimeError("shapes do not match"), ValueError("Connection closed by peer")):
+        assert two.explained(error) is error
+    told = two.explained(RuntimeError("[a/b.cc:84] Connection closed by peer [127.0.0.1]:5. This is typical. GLHF!"))
+    assert isinstance(told, RunFailed)
+    assert "(Connection closed by peer [127.0.0.1]:5)" in str(told)
+
+
+def test_processes_that_are_not_found_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with suppress(KeyError):
+        monkeypatch.delenv("MASTER_ADDR")
+    with pytest.raises(RunFailed, match=r"did not find one another .*MASTER_ADDR.* torchrun"), distributed.join():
+        pass
+
+
+def test_a_batch_is_no_smaller_than_the_processes_are_many(tiny_data: Path) -> None:
+    split = load_dataset(Config().replace(data_dir=tiny_data)).train
+    with pytest.raises(UserError, match="--batch-size is 2, and each of the 3 processes needs an image"):
+        TrainLoader(
+            split, Config().augment, batch_size=2, seed=0, device=torch.device("cpu"), processes=Processes(size=3)
+        )

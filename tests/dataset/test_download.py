@@ -1,0 +1,285 @@
+"""Downloading, against servers on this machine that behave badly."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_formats import cifar100_parquet, cifar100_pickles, some
+
+from cifar100.cli.main import main
+from cifar100.config import Config
+from cifar100.dataset import download as fetching
+from cifar100.dataset import load_dataset, read
+from cifar100.dataset.download import ARCHIVE, HUB_FILES, HUB_REPOSITORY, HUB_REVISION, fetch
+from cifar100.dataset.published import CIFAR100
+from cifar100.support.errors import UserError
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files` by path. `faults` are taken one a GET, the first first; "" is none."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.faults: list[str] = []
+        self.asked: list[tuple[str, str, str]] = []  # method, path, range
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def server_close(self) -> None:
+        self.shutdown()  # a thread that goes on asking a closed socket for work is busy for ever
+        super().server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is not worth a traceback."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Any
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.answer(send=False)
+
+    def do_GET(self) -> None:
+        self.answer(send=True)
+
+    def answer(self, *, send: bool) -> None:
+        wanted = self.headers.get("Range", "")
+        self.server.asked.append((self.command, self.path, wanted))
+        fault = self.server.faults.pop(0) if send and self.server.faults else ""
+        content = self.server.files.get(self.path)
+        if content is None or fault.isdigit():
+            self.send_response(int(fault) if fault else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if fault == "redirect":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted and fault != "no ranges" else 0
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = content[start:] if fault != "wrong bytes" else bytes(len(content) - start)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", {"huge": "9" * 12, "no number": "many"}.get(fault, str(len(body))))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", HUB_REVISION)
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+        if send:
+            self.wfile.write(body[: len(body) // 2] if fault in ("truncate", "stall") else body)
+            self.wfile.flush()
+            if fault == "stall":
+                time.sleep(1.5)
+        if fault:
+            self.close_connection = True
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """One server that is the hub and both homes, with a tiny dataset that passes for the real one."""
+    with Server() as server:
+        train, test = some(0, 300, 100), some(1, 50, 100)
+        for name, write in (("pickles", cifar100_pickles), ("parquet", cifar100_parquet)):
+            (tmp_path / "made" / name).mkdir(parents=True)
+            write(tmp_path / "made" / name, train, test)
+        made = read(tmp_path / "made" / "pickles")
+        monkeypatch.setitem(CIFAR100.fingerprints, "train", made.train.fingerprint)
+        monkeypatch.setitem(CIFAR100.fingerprints, "test", made.test.fingerprint)
+
+        for number, name in enumerate(HUB_FILES):
+            path = (
+                tmp_path / "made" / "parquet" / ("train-00000-of-00002.parquet", "test-00000-of-00002.parquet")[number]
+            )
+            server.files[f"/datasets/{HUB_REPOSITORY}/resolve/{HUB_REVISION}/{name}"] = path.read_bytes()
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
+            tar.add(tmp_path / "made" / "pickles", "cifar-100-python")
+            tar.addfile(tarfile.TarInfo("../outside"), io.BytesIO())
+        for home in ("one", "two"):
+            server.files[f"/{home}/{ARCHIVE}"] = archive.getvalue()
+
+        monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
+        monkeypatch.setattr(fetching, "HOMES", (f"{server.url}/one/", f"{server.url}/two/"))
+        monkeypatch.setattr(fetching, "ARCHIVE_MD5", hashlib.md5(archive.getvalue(), usedforsecurity=False).hexdigest())
+        monkeypatch.setattr(fetching, "TIMEOUT", 0.5)
+        yield server
+
+
+def assert_placed(folder: Path, name: str) -> None:
+    """The dataset is there, whole and proven, and nothing else is left."""
+    assert read(folder).is_verified
+    assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == {name}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        ["truncate"],
+        ["truncate", "truncate", "truncate"],
+        ["stall"],
+        ["truncate", "no ranges"],
+        ["redirect"],
+        ["500"],
+        ["503", "truncate", "500"],
+        ["no number"],
+    ],
+    ids=lambda faults: "+".join(faults) or "none",
+)
+def test_the_home_page_in_spite_of_faults(server: Server, tmp_path: Path, faults: list[str]) -> None:
+    server.faults = list(faults)
+    fetch(tmp_path / "data", lambda _: None)
+    assert_placed(tmp_path / "data", "cifar-100-python")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_what_arrived_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    server.faults = ["truncate"]
+    fetch(tmp_path / "data", lambda _: None)
+    half = len(server.files[f"/one/{ARCHIVE}"]) // 2
+    assert [asked[2] for asked in server.asked if asked[0] == "GET"] == ["", f"bytes={half}-"]
+
+
+def test_a_broken_off_download_goes_on_the_next_time(server: Server, tmp_path: Path) -> None:
+    server.faults = ["truncate", *["500"] * 20]
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch(tmp_path / "data", lambda _: None)
+    server.faults, server.asked = [], []
+    fetch(tmp_path / "data", lambda _: None)
+    assert server.asked[0][2].startswith("bytes=")
+    assert_placed(tmp_path / "data", "cifar-100-python")
+
+
+@pytest.mark.parametrize("fault", ["404", "wrong bytes", "huge"])
+def test_the_second_home_where_the_first_fails(server: Server, tmp_path: Path, fault: str) -> None:
+    server.faults = [fault]
+    told: list[str] = []
+    fetch(tmp_path / "data", told.append)
+    assert_placed(tmp_path / "data", "cifar-100-python")
+    assert any("/two/" in line for line in told)
+    assert any({"404": "answered 404", "wrong bytes": "MD5", "huge": "announces"}[fault] in line for line in told)
+
+
+def test_wrong_bytes_everywhere_place_nothing(server: Server, tmp_path: Path) -> None:
+    server.faults = ["wrong bytes"] * 20
+    with pytest.raises(UserError, match=r"could not be fetched.*MD5.*thrown away"):
+        fetch(tmp_path / "data", lambda _: None)
+    assert not list((tmp_path / "data").rglob("*.gz"))
+    assert not list((tmp_path / "data").glob("cifar*"))
+
+
+def test_the_hub_comes_first_and_is_placed_as_the_binary_version(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny train split is two parquet files; the hub's is one, so this server's is proven only by half of it."""
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    half = tmp_path / "made" / "half"
+    half.mkdir()
+    images, labels = some(0, 300, 100)
+    cifar100_pickles(half, (images[:150], labels[:150]), some(1, 50, 100))
+    monkeypatch.setitem(CIFAR100.fingerprints, "train", read(half).train.fingerprint)
+    fetch(tmp_path / "data", lambda _: None)
+    assert_placed(tmp_path / "data", "cifar-100-binary")
+    np.testing.assert_array_equal(read(tmp_path / "data").train.images, read(half).train.images)
+    assert not [path for _, path, _ in server.asked if ARCHIVE in path]
+
+
+def test_a_hub_that_gives_something_else_is_not_believed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    told: list[str] = []
+    fetch(tmp_path / "data", told.append)
+    assert any("not CIFAR-100, and was thrown away" in line for line in told)
+    assert_placed(tmp_path / "data", "cifar-100-python")
+
+
+def test_a_hub_without_the_dataset(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    for path in [path for path in server.files if "/resolve/" in path]:
+        del server.files[path]
+    told: list[str] = []
+    fetch(tmp_path / "data", told.append)
+    assert any("answered 404" in line or "cannot be reached" in line for line in told)
+    assert_placed(tmp_path / "data", "cifar-100-python")
+
+
+def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
+    threads = [threading.Thread(target=fetch, args=(tmp_path / "data", lambda _: None)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert_placed(tmp_path / "data", "cifar-100-python")
+    assert len([asked for asked in server.asked if asked[0] == "GET"]) == 1
+
+
+def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+    fetch(tmp_path / "data", lambda _: None)
+    asked, told = len(server.asked), list[str]()
+    assert fetch(tmp_path / "data", told.append).is_verified
+    assert len(server.asked) == asked
+    assert told[0].startswith("It is there already. CIFAR-100 (verified)")
+
+
+def test_an_archive_that_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ARCHIVE).write_bytes(server.files[f"/one/{ARCHIVE}"])
+    assert fetch(tmp_path / "data", lambda _: None).is_verified
+    assert not server.asked
+
+
+def test_a_first_training_fetches_into_data(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
+    assert load_dataset(say=lambda _: None).is_verified
+    assert_placed(tmp_path / "data", "cifar-100-python")
+    asked = len(server.asked)
+    assert load_dataset(say=lambda _: None).is_verified
+    assert len(server.asked) == asked, "the second time it is there"
+
+
+def test_a_named_folder_is_never_filled(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no dataset"):
+        load_dataset(Config().replace(data_dir=tmp_path / "empty"))
+    monkeypatch.setenv("CIFAR100_DATA_DIR", str(tmp_path / "empty"))
+    with pytest.raises(UserError, match="holds no dataset"):
+        load_dataset()
+    assert not server.asked
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_data_get_fills_the_folder_that_it_is_given(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "get", "--to", str(tmp_path / "elsewhere")]) == 0
+    assert "CIFAR-100 (verified): 300 train and 50 test images" in capsys.readouterr().out
+    assert_placed(tmp_path / "elsewhere", "cifar-100-python")

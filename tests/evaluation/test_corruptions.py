@@ -1,0 +1,264 @@
+"""Corruptions: each against the authors' definition written plainly, image by image; their draws; their severities.
+
+The references below follow make_cifar_c.py with the libraries that it uses (scipy, OpenCV, Pillow), and get the draws
+of the batched code, so that both see the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from cifar100.evaluation.corruptions import KINDS, SEVERITIES, Draws, corrupt
+
+NUMBERS = [3, 14, 159, 2653]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """Four pictures of coarse and fine detail, uint8 [4, 32, 32, 3]."""
+    noise = np.random.default_rng(0).normal(size=(4, 32, 32, 3))
+    coarse = ndimage.gaussian_filter(noise, (0, 4, 4, 0)) * 600 + 120
+    return torch.from_numpy((coarse + 15 * noise).clip(0, 255).astype(np.uint8))
+
+
+# The definitions, for one picture uint8 [32, 32, 3]; they give numbers in 0..255 and beyond.
+
+
+def gaussian_noise(picture: np.ndarray, draws: Draws, scale: float) -> np.ndarray:
+    return 255 * (picture / 255 + scale * drawn(draws.normal(3, 32, 32)).transpose(1, 2, 0))
+
+
+def shot_noise(picture: np.ndarray, draws: Draws, photons: float) -> np.ndarray:
+    rates = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255 * photons
+    return 255 * drawn(draws.poisson(rates)).transpose(1, 2, 0) / photons
+
+
+def impulse_noise(picture: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
+    dice = drawn(draws.uniform(0, 1, 3, 32, 32)).transpose(1, 2, 0)
+    result = picture.astype(float)
+    result[dice < amount] = 0
+    result[dice < amount / 2] = 255
+    return result
+
+
+def defocus_blur(picture: np.ndarray, _draws: Draws, radius: float, softness: float) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(-8, 9), np.arange(-8, 9))
+    disk = np.array(x**2 + y**2 <= radius**2, np.float32)
+    kernel = cv2.GaussianBlur(disk / disk.sum(), (3, 3), sigmaX=softness)
+    return 255 * np.stack([cv2.filter2D(picture[:, :, c] / 255, -1, kernel) for c in range(3)], axis=2)
+
+
+def glass_blur(picture: np.ndarray, draws: Draws, sigma: float, reach: int, times: int) -> np.ndarray:
+    x = (blurred(picture / 255, sigma) * 255 + 1e-3).astype(np.uint8)
+    for _ in range(times):
+        offsets = drawn(draws.integers(-reach, reach, 2, 32, 32))
+        for h in range(32 - reach, reach, -1):
+            for w in range(32 - reach, reach, -1):
+                down, right = offsets[:, h, w]
+                x[h, w], x[h + down, w + right] = x[h + down, w + right], x[h, w]
+    return 255 * blurred(x / 255, sigma)
+
+
+def zoom_blur(picture: np.ndarray, _draws: Draws, farthest: float) -> np.ndarray:
+    factors = np.arange(1, farthest, 0.01)
+    total = picture / 255 + sum(enlarged(picture / 255, factor) for factor in factors)
+    return 255 * total / (len(factors) + 1)
+
+
+def snow(picture: np.ndarray, draws: Draws, *c: float) -> np.ndarray:
+    x = picture / 255
+    layer = enlarged(drawn(draws.normal(1, 32, 32)).transpose(1, 2, 0) * c[1] + c[0], c[2])[:, :, 0]
+    layer[layer < c[3]] = 0
+    layer = (layer.clip(0, 1) * 255).astype(np.uint8) / 255
+    layer = smeared(layer[:, :, None], float(drawn(draws.uniform(-135, -45))), int(c[4]), c[5])
+    grey = (x @ [0.299, 0.587, 0.114])[:, :, None]
+    x = c[6] * x + (1 - c[6]) * np.maximum(x, grey * 1.5 + 0.5)
+    return 255 * (x + layer + np.rot90(layer, k=2))
+
+
+def motion_blur(picture: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
+    return 255 * smeared(picture / 255, float(drawn(draws.uniform(-45, 45))), radius, sigma)
+
+
+def fog(picture: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
+    x, clouds = picture / 255, diamond_square(draws, decay)[:, :, None]
+    return 255 * (x + amount * clouds) * x.max() / (x.max() + amount)
+
+
+def brightness(picture: np.ndarray, _draws: Draws, amount: float) -> np.ndarray:
+    hsv = cv2.cvtColor((picture / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
+    hsv[:, :, 2] = np.clip(hsv[:, :, 2] + amount, 0, 1)
+    return 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def contrast(picture: np.ndarray, _draws: Draws, factor: float) -> np.ndarray:
+    means = picture.mean(axis=(0, 1))
+    return (picture - means) * factor + means
+
+
+def elastic_transform(picture: np.ndarray, draws: Draws, amount: float, sigma: float, shift: float) -> np.ndarray:
+    corners = np.array([[26, 26], [26, 6], [6, 6]], np.float32)
+    moved = corners + drawn(draws.uniform(-32 * shift, 32 * shift, 3, 2))
+    affine = cv2.getAffineTransform(corners, moved)
+    x = cv2.warpAffine((picture / 255).astype(np.float32), affine, (32, 32), borderMode=cv2.BORDER_REFLECT_101)
+    field = [
+        ndimage.gaussian_filter(u, 32 * sigma, mode="reflect", truncate=3)
+        for u in drawn(draws.uniform(-1, 1, 2, 32, 32))
+    ]
+    columns, rows = np.meshgrid(np.arange(32.0), np.arange(32.0))
+    places = [rows + 32 * amount * field[1], columns + 32 * amount * field[0]]
+    return 255 * np.stack(
+        [ndimage.map_coordinates(x[:, :, c], places, order=1, mode="reflect") for c in range(3)], axis=2
+    )
+
+
+def pixelate(picture: np.ndarray, _draws: Draws, factor: float) -> np.ndarray:
+    small = Image.fromarray(picture).resize((int(32 * factor), int(32 * factor)), Image.Resampling.BOX)
+    return np.asarray(small.resize((32, 32), Image.Resampling.BOX), float)
+
+
+def drawn(values: Tensor) -> np.ndarray:
+    return values[0].numpy()
+
+
+def blurred(x: np.ndarray, sigma: float) -> np.ndarray:
+    return np.asarray(ndimage.gaussian_filter(x, (sigma, sigma, 0), mode="nearest", truncate=4))
+
+
+def enlarged(x: np.ndarray, factor: float) -> np.ndarray:
+    cut = int(np.ceil(32 / factor))
+    top = (32 - cut) // 2
+    large = np.asarray(ndimage.zoom(x[top : top + cut, top : top + cut], (factor, factor, 1), order=1))
+    trim = (len(large) - 32) // 2
+    return large[trim : trim + 32, trim : trim + 32]
+
+
+def smeared(x: np.ndarray, degrees: float, radius: int, sigma: float) -> np.ndarray:
+    weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * sigma**2))
+    result = np.zeros_like(x)
+    for step, weight in enumerate(weights / weights.sum()):
+        rows = np.arange(32) + np.ceil(step * np.sin(np.radians(degrees)) - 0.5)
+        columns = np.arange(32) + np.ceil(step * np.cos(np.radians(degrees)) - 0.5)
+        result += weight * x[np.ix_(rows.clip(0, 31).astype(int), columns.clip(0, 31).astype(int))]
+    return result
+
+
+def diamond_square(draws: Draws, decay: float) -> np.ndarray:
+    clouds, step, wobble = np.zeros((32, 32)), 32, 100.0
+    while step >= 2:
+        half = step // 2
+        noise = wobble * drawn(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
+        beside = wobble * drawn(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
+        below = wobble * drawn(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
+        for i in range(0, 32, step):
+            for j in range(0, 32, step):
+                around = [clouds[a % 32, b % 32] for a in (i, i + step) for b in (j, j + step)]
+                clouds[i + half, j + half] = sum(around) / 4 + noise[i // step, j // step]
+        for i in range(0, 32, step):
+            for j in range(0, 32, step):
+                up, down = clouds[(i - half) % 32, j + half], clouds[i + half, j + half]
+                clouds[i, j + half] = (clouds[i, j] + clouds[i, (j + step) % 32] + up + down) / 4 + beside[
+                    i // step, j // step
+                ]
+                left, right = clouds[i + half, (j - half) % 32], clouds[i + half, j + half]
+                clouds[i + half, j] = (clouds[i, j] + clouds[(i + step) % 32, j] + left + right) / 4 + below[
+                    i // step, j // step
+                ]
+        step, wobble = half, wobble / decay
+    clouds -= clouds.min()
+    return clouds / clouds.max()
+
+
+REFERENCES: dict[str, Callable[..., np.ndarray]] = {
+    function.__name__: function
+    for function in (
+        *(gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, fog),
+        *(brightness, contrast, elastic_transform, pixelate),
+    )
+}
+# OpenCV interpolates the affine map in steps of 1/32 pixel
+TOLERANCE = {"elastic_transform": 8}
+
+
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_each_kind_is_its_definition(kind: str, images: Tensor) -> None:
+    for severity in SEVERITIES:
+        found = corrupt(images[:2], kind, severity, numbers=NUMBERS[:2], seed=7).numpy()
+        for number, picture, result in zip(NUMBERS, images.numpy()[:2], found, strict=False):
+            draws = Draws(7, kind, severity, [number], CPU)
+            expected = REFERENCES[kind](picture, draws, *KINDS[kind][1][severity - 1]).clip(0, 255)
+            difference = np.abs(result - np.floor(expected + 1e-3))
+            assert difference.max() <= TOLERANCE.get(kind, 1), severity
+            assert difference.mean() < 0.2 * TOLERANCE.get(kind, 1), severity
+
+
+def test_jpeg_is_pillows(images: Tensor) -> None:
+    found = corrupt(images, "jpeg_compression", 5, numbers=NUMBERS).numpy()
+    ok, code = cv2.imencode(".jpg", images[0].numpy()[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])
+    assert ok
+    theirs = np.asarray(cv2.imdecode(code, 1), int)[:, :, ::-1]
+    assert np.abs(theirs - found[0]).mean() < 3, "another encoder, as coarse"
+
+
+def test_the_kinds_are_those_of_the_paper() -> None:
+    noise, blur = ["gaussian_noise", "shot_noise", "impulse_noise"], ["defocus", "glass", "motion", "zoom"]
+    weather = ["snow", "frost", "fog", "brightness"]
+    digital = ["contrast", "elastic_transform", "pixelate", "jpeg_compression"]
+    assert list(KINDS) == [*noise, *(f"{name}_blur" for name in blur), *weather, *digital]
+    assert all(len(arguments) == len(SEVERITIES) for _, arguments in KINDS.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_is_spoiled_the_same_alone_and_in_a_batch(kind: str, images: Tensor) -> None:
+    before = images.clone()
+    together = corrupt(images, kind, 4, numbers=NUMBERS)
+    assert together.dtype == torch.uint8
+    assert together.shape == images.shape
+    assert torch.equal(images, before)
+    for place in range(4):
+        alone = corrupt(images[place : place + 1], kind, 4, numbers=NUMBERS[place : place + 1])[0]
+        assert (alone.int() - together[place].int()).abs().max() <= 1, "rounding of sums in another order"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(corrupt(images, kind, 4, numbers=NUMBERS), together), "bf16 is for the network"
+
+
+DRAWING = sorted(KINDS.keys() - {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"})
+
+
+@pytest.mark.parametrize("kind", DRAWING)
+def test_draws_hang_on_seed_and_number_alone(kind: str, images: Tensor) -> None:
+    first = corrupt(images, kind, 3, numbers=NUMBERS, seed=1)
+    assert torch.equal(first, corrupt(images, kind, 3, numbers=NUMBERS, seed=1))
+    assert not torch.equal(first, corrupt(images, kind, 3, numbers=NUMBERS, seed=2))
+    assert not torch.equal(first, corrupt(images, kind, 3, numbers=[n + 1 for n in NUMBERS], seed=1))
+
+
+# By the paper's own constants elastic_transform moves less as it bends more, frost dims what is bright, and glass_blur
+# is stronger at 3 than at 4.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "elastic_transform"])
+def test_a_higher_severity_is_farther_from_the_picture(kind: str, images: Tensor) -> None:
+    many = images.repeat(12, 1, 1, 1)
+    distances = [
+        (corrupt(many, kind, severity, numbers=range(48)).float() - many).square().mean().sqrt().item()
+        for severity in SEVERITIES
+    ]
+    assert distances[0] > 0.3
+    assert distances[4] > 1.1 * distances[0]
+    assert kind in ("glass_blur", "frost") or all(more > less for less, more in pairwise(distances)), distances
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_pictures_and_other_sizes(kind: str) -> None:
+    for level in (0, 255):
+        plain = torch.full((1, 48, 48, 3), level, dtype=torch.uint8)
+        assert corrupt(plain, kind, 5, numbers=[0]).shape == (1, 48, 48, 3)

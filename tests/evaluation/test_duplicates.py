@@ -1,0 +1,154 @@
+"""Images that occur twice: found where they are, not found where they are not, and what leaving them out changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_input import small_network
+from conftest import untrained
+from PIL import Image
+from scipy import ndimage
+
+from cifar100.cli.main import main
+from cifar100.dataset.base import Dataset, Published, Split
+from cifar100.evaluation import metrics
+from cifar100.evaluation.duplicates import (
+    Rows,
+    exact_duplicates,
+    near_duplicates,
+    rows_in_train,
+    without_duplicates,
+)
+from cifar100.report.data import inspect, summary, write_page
+from cifar100.support.errors import UserError
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Pictures with large and small shapes, no two alike: uint8 [count, 32, 32, 3]."""
+    noise = np.random.default_rng(seed).normal(size=(count, 32, 32, 3))
+    shapes = 700 * ndimage.gaussian_filter(noise, (0, 5, 5, 0)) + 120 * ndimage.gaussian_filter(noise, (0, 1, 1, 0))
+    return (shapes + 128).clip(0, 255).astype(np.uint8)
+
+
+def changed(picture: np.ndarray, kind: str) -> np.ndarray:
+    """The same picture to a person."""
+    image = Image.fromarray(picture)
+    if kind == "mirrored":
+        return picture[:, ::-1]
+    if kind == "shifted":
+        return np.roll(picture, (1, -1), axis=(0, 1))
+    if kind == "brighter":
+        return (picture * 0.8 + 40).astype(np.uint8)
+    if kind == "noisy":
+        return (picture + np.random.default_rng(1).normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
+    assert kind == "blurred"
+    return np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC).resize((32, 32), Image.Resampling.BICUBIC))
+
+
+KINDS = ["mirrored", "shifted", "brighter", "noisy", "blurred"]
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """300 train and 40 test images of 4 classes; each of the first five test images is a changed train image, the sixth
+    the same as one, with another label; two of train are the same."""
+    train, test = pictures(300, 0), pictures(40, 1)
+    train_labels, test_labels = np.arange(300) % 4, np.arange(40) % 4
+    for row, kind in enumerate(KINDS):
+        test[row] = changed(train[10 * row], kind)
+    test[5], test_labels[5] = train[7], (train_labels[7] + 1) % 4
+    train[299] = train[3]
+    published = Published("own images", ("ant", "<b>bee</b>", "cat", "dog"))
+    return Dataset(published, Split(train, train_labels, ""), Split(test, test_labels, ""), "memory")
+
+
+def test_exact_ones_are_found(dataset: Dataset) -> None:
+    rows = Rows(dataset)
+    pairs = exact_duplicates(rows.images)
+    assert [(pair.first, pair.second) for pair in pairs] == [(3, 299), (7, 305)]
+    assert [rows.place(pair) for pair in pairs] == ["train", "across"]
+    assert [rows.conflicts(pair) for pair in pairs] == [False, True]
+    assert rows_in_train(pairs, rows).tolist() == [5]
+
+
+def test_near_ones_are_found_and_nothing_else(dataset: Dataset) -> None:
+    rows = Rows(dataset)
+    pairs = near_duplicates(rows.images)
+    assert sorted((pair.first, pair.second) for pair in pairs) == [(10 * row, 300 + row) for row in range(5)]
+    assert {pair.second - 300 for pair in pairs if pair.mirrored} == {KINDS.index("mirrored")}
+    assert rows_in_train(pairs, rows).tolist() == [0, 1, 2, 3, 4]
+    assert [pair.correlation for pair in pairs] == sorted((pair.correlation for pair in pairs), reverse=True)
+
+
+def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, told = Rows(dataset).images, []
+    whole = near_duplicates(images)
+    monkeypatch.setattr("cifar100.evaluation.duplicates.BLOCK", 37)
+    parts = near_duplicates(images, tell=told.append)
+    assert [(pair.first, pair.second, pair.mirrored) for pair in parts] == [
+        (pair.first, pair.second, pair.mirrored) for pair in whole
+    ]
+    assert sum(told) == len(images)
+
+
+def test_plain_pictures_are_like_no_other() -> None:
+    shades = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None] * np.ones((32, 32, 3), np.uint8)
+    assert near_duplicates(shades) == []
+
+
+def test_leaving_them_out(dataset: Dataset) -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 4))
+    labels = dataset.test.labels
+    exact, near = without_duplicates(logits, labels, dataset)
+    assert (exact.left_out, exact.images, near.left_out, near.images) == (1, 39, 6, 34)
+    kept = np.arange(40) != 5
+    assert exact.top1 == metrics.top_k_accuracy(logits[kept], labels[kept])
+    assert near.top1 == metrics.top_k_accuracy(logits[6:], labels[6:])
+    assert near.top1_of_left_out == metrics.top_k_accuracy(logits[:6], labels[:6])
+    assert f"{near.top1:.2%}" in str(near)
+    only = Dataset(dataset.published, dataset.train, dataset.train, "")
+    with pytest.raises(UserError, match="nothing is left"):
+        without_duplicates(np.zeros((300, 4)), dataset.train.labels, only)
+
+
+def test_the_page_and_the_text(dataset: Dataset, tmp_path: Path) -> None:
+    found = inspect(dataset, say=lambda _text: None)
+    train = dataset.train.images.reshape(-1, 3) / 255
+    assert found.mean == pytest.approx(train.mean(axis=0))
+    assert found.std == pytest.approx(train.std(axis=0))
+    text = summary(found)
+    assert "test images that occur exactly in train: 1 (2.50%)" in text
+    assert "test images that occur exactly or nearly in train: 6 (15.00%)" in text
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<b>bee</b>" not in page
+    assert "&lt;b&gt;bee" in page
+    assert page.count("<figure>") == 7
+    assert "http://" not in page, "it opens offline"
+    assert "https://" not in page
+    assert "default-src 'none'" in page
+    assert str(tmp_path) not in page
+    assert "6 (15.00\xa0%) with these or nearly" in page
+    assert page.index("the same pixels</th><td>") < page.index("nearly the same</th><td>")
+
+
+def test_the_commands(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "report", str(tiny_data), "--out", "page.html"]) == 0
+    assert "published 0.5071 0.4867 0.4408" in capsys.readouterr().out
+    assert (tmp_path / "page.html").is_file()
+    assert main(["data", "report", str(tiny_data), "--out", "nowhere/page.html"]) == 2
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", small_network)
+    untrained(weights=small_network().state_dict()).save(tmp_path / "model.pth")
+    words = ["evaluate", "model.pth", "--data-dir", str(tiny_data), "--device", "cpu", "--json", "figures.json"]
+    capsys.readouterr()
+    assert main([*words, "--without-duplicates", "--views", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "exactly in train" in told
+    assert "agree" in told
+    assert '"without_duplicates"' in (tmp_path / "figures.json").read_text()
+    assert main([*words, "--without-duplicates", "--split", "train"]) == 2

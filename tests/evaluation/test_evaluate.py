@@ -1,0 +1,51 @@
+"""Evaluation: the figures of a checkpoint are those of its logits, whatever the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import untrained
+
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.dataset.classes import CLASSES
+from cifar100.evaluation.evaluate import evaluate, table
+from cifar100.inference import load_predictor
+from cifar100.support.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return untrained(config={"val_fraction": 0.5})
+
+
+def test_it_agrees_with_the_predictor_image_by_image(checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "model.pth")
+    evaluation = evaluate(tmp_path / "model.pth", data_dir=tiny_data, device="cpu")
+    predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
+    test = load_dataset(Config().replace(data_dir=tiny_data)).test
+    named = [predictions[0].class_id for predictions in predictor.predict_batch(test.images, top_k=1)]
+    assert evaluation.top1 == np.mean(np.array(named) == test.labels)
+    assert evaluation.logits.argmax(axis=1).tolist() == named
+    assert evaluation.images == 100
+    assert set(evaluation.per_class) == set(CLASSES)
+    assert f"{evaluation.top1:.2%}" in table(evaluation)
+
+
+def test_the_splits(checkpoint: Checkpoint, tiny_data: Path) -> None:
+    sizes = {
+        split: evaluate(checkpoint, split=split, data_dir=tiny_data, device="cpu").images
+        for split in ("train", "val", "test")
+    }
+    assert sizes == {"train": 100, "val": 100, "test": 100}, "half of 200 is held out, as in its training"
+
+
+def test_a_split_that_is_not_there(checkpoint: Checkpoint, tiny_data: Path) -> None:
+    plain = Checkpoint(**{**vars(checkpoint), "config": {}})
+    with pytest.raises(UserError, match="its training held nothing out"):
+        evaluate(plain, split="val", data_dir=tiny_data)
+    with pytest.raises(UserError, match="the splits are test, train, val"):
+        evaluate(plain, split="tset", data_dir=tiny_data)

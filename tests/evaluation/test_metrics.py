@@ -1,0 +1,224 @@
+"""cifar100/evaluation/metrics.py against scikit-learn, torchmetrics and slow references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+from torchmetrics.functional import classification as torch_metrics
+
+from cifar100.dataset.classes import SUPERCLASS_OF
+from cifar100.evaluation import metrics
+
+CLASSES = 100
+COARSE = np.array(SUPERCLASS_OF)
+
+
+def random_case(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(count)
+    logits, labels = rng.normal(size=(count, CLASSES)).astype(np.float32), rng.integers(0, CLASSES, count)
+    logits[np.arange(count), labels] += 2  # so that some are right
+    return logits, labels
+
+
+def a_class_missing() -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = random_case()
+    return logits[labels != 42], labels[labels != 42]
+
+
+def all_wrong() -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = random_case()
+    logits[np.arange(len(labels)), labels] = -10
+    return logits, labels
+
+
+def all_right() -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = random_case()
+    logits[np.arange(len(labels)), labels] = 10
+    return logits, labels
+
+
+def one_image() -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = random_case()
+    return logits[:1], labels[:1]
+
+
+def tied() -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers for logits, so that most rows have several largest."""
+    rng = np.random.default_rng(3)
+    return rng.integers(0, 4, (400, CLASSES)).astype(np.float32), rng.integers(0, CLASSES, 400)
+
+
+CASES = [random_case, a_class_missing, all_wrong, all_right, one_image]
+Case = Callable[[], tuple[np.ndarray, np.ndarray]]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+
+
+@each_case
+@pytest.mark.parametrize("k", [1, 5, 99])
+def test_top_k_agrees_with_sklearn(case: Case, k: int) -> None:
+    logits, labels = case()
+    expected = sklearn_metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
+    assert metrics.top_k_accuracy(logits, labels, k) == pytest.approx(expected, abs=1e-12)
+
+
+def test_top_k_of_the_extreme_cases() -> None:
+    assert [metrics.top_k_accuracy(*all_wrong(), k) for k in (1, 5)] == [0, 0]
+    assert [metrics.top_k_accuracy(*all_right(), k) for k in (1, 5)] == [1, 1]
+
+
+@each_case
+def test_cross_entropy_agrees_with_sklearn(case: Case) -> None:
+    logits, labels = case()
+    shifted = np.exp(logits.astype(np.float64))
+    expected = sklearn_metrics.log_loss(labels, shifted / shifted.sum(axis=1, keepdims=True), labels=range(CLASSES))
+    assert metrics.cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-9)
+
+
+@each_case
+def test_superclass_accuracy_agrees_with_sklearn(case: Case) -> None:
+    logits, labels = case()
+    expected = sklearn_metrics.accuracy_score(COARSE[labels], COARSE[logits.argmax(axis=1)])
+    assert metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF) == pytest.approx(expected, abs=1e-12)
+
+
+@each_case
+def test_confusion_matrix_agrees_with_sklearn(case: Case) -> None:
+    logits, labels = case()
+    expected = sklearn_metrics.confusion_matrix(labels, logits.argmax(axis=1), labels=range(CLASSES))
+    result = metrics.confusion_matrix(logits, labels)
+    assert result.dtype == np.int64
+    np.testing.assert_array_equal(result, expected)
+
+
+@each_case
+@pytest.mark.filterwarnings("error")
+def test_per_class_accuracy_agrees_with_sklearn(case: Case) -> None:
+    logits, labels = case()
+    options: dict[str, Any] = {"labels": range(CLASSES), "average": None, "zero_division": np.nan}
+    expected = sklearn_metrics.recall_score(labels, logits.argmax(axis=1), **options)
+    result = metrics.per_class_accuracy(metrics.confusion_matrix(logits, labels))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("case", [*CASES, tied], ids=lambda case: case.__name__)
+def test_everything_agrees_with_torchmetrics(case: Case) -> None:
+    logits, labels = case()
+    given = torch.from_numpy(logits), torch.from_numpy(labels)
+    confusion = metrics.confusion_matrix(logits, labels)
+    expected = torch_metrics.multiclass_confusion_matrix(*given, num_classes=CLASSES)
+    np.testing.assert_array_equal(confusion, expected.numpy())
+    top1 = torch_metrics.multiclass_accuracy(*given, num_classes=CLASSES, average="micro")
+    assert metrics.top_k_accuracy(logits, labels, 1) == pytest.approx(float(top1), abs=1e-6)
+    if case is not tied:  # which of those tied for the fifth place it takes is its own choice
+        top5 = torch_metrics.multiclass_accuracy(*given, num_classes=CLASSES, average="micro", top_k=5)
+        assert metrics.top_k_accuracy(logits, labels, 5) == pytest.approx(float(top5), abs=1e-6)
+    recall = torch_metrics.multiclass_recall(*given, num_classes=CLASSES, average=None)
+    ours = metrics.per_class_accuracy(confusion)
+    there = ~np.isnan(ours)
+    np.testing.assert_allclose(ours[there], recall.numpy()[there], atol=1e-6)
+    coarse = torch.from_numpy(COARSE)
+    folded = torch_metrics.multiclass_confusion_matrix(coarse[given[0].argmax(1)], coarse[given[1]], num_classes=20)
+    np.testing.assert_array_equal(metrics.fold(confusion, SUPERCLASS_OF), folded.numpy())
+
+
+def test_a_class_without_images_has_no_accuracy() -> None:
+    result = metrics.per_class_accuracy(metrics.confusion_matrix(*a_class_missing()))
+    missing = set(range(CLASSES)) - set(a_class_missing()[1].tolist())
+    assert 42 in missing
+    assert set(np.flatnonzero(np.isnan(result))) == missing
+
+
+@each_case
+def test_fold_equals_the_slow_reference(case: Case) -> None:
+    confusion = metrics.confusion_matrix(*case())
+    expected = np.zeros((20, 20), np.int64)
+    for true in range(CLASSES):
+        for called in range(CLASSES):
+            expected[SUPERCLASS_OF[true], SUPERCLASS_OF[called]] += confusion[true, called]
+    np.testing.assert_array_equal(metrics.fold(confusion, SUPERCLASS_OF), expected)
+
+
+@each_case
+def test_the_folded_diagonal_is_the_superclass_accuracy(case: Case) -> None:
+    logits, labels = case()
+    folded = metrics.fold(metrics.confusion_matrix(logits, labels), SUPERCLASS_OF)
+    share = np.trace(folded) / len(labels)
+    assert metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF) == pytest.approx(share, abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_ties_go_to_the_lower_class_id(k: int) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.integers(0, 3, (200, 10)).astype(np.float32), rng.integers(0, 10, 200)
+    hits = 0
+    for row, label in zip(logits, labels, strict=True):
+        ranked = sorted(range(10), key=lambda i: (-row[i], i))
+        hits += label in ranked[:k]
+    assert 0 < hits < 200
+    assert metrics.top_k_accuracy(logits, labels, k) == hits / 200
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5, 1e30])
+def test_constant_logits_score_chance(value: float) -> None:
+    logits, labels = np.full((CLASSES, CLASSES), value, np.float32), np.arange(CLASSES)
+    assert metrics.top_k_accuracy(logits, labels, 1) == pytest.approx(0.01)
+    assert metrics.top_k_accuracy(logits, labels, 5) == pytest.approx(0.05)
+    assert metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF) == pytest.approx(0.05)
+    assert metrics.cross_entropy(logits, labels) == pytest.approx(np.log(CLASSES))
+
+
+def test_cross_entropy_does_not_overflow() -> None:
+    logits = np.array([[0, 1e4], [1e4, 0]], np.float32)
+    assert metrics.cross_entropy(logits, np.array([0, 0])) == pytest.approx(5e3)
+
+
+def nan_rows() -> tuple[np.ndarray, np.ndarray]:
+    """Four images that would all be right; in the second the label's logit is NaN, in the third every one is, and in
+    the fourth another class's is."""
+    logits, labels = np.eye(4, dtype=np.float32), np.arange(4)
+    logits, labels = np.vstack([logits[1], logits[0], logits[0], logits[3]]), np.array([1, 0, 0, 3])
+    logits[1, 0], logits[2, :], logits[3, 2] = np.nan, np.nan, np.nan
+    return logits, labels
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_a_row_with_a_nan_is_a_miss(k: int) -> None:
+    assert metrics.top_k_accuracy(*nan_rows(), k) == 0.25
+
+
+def test_a_row_with_a_nan_is_a_miss_for_the_superclass() -> None:
+    assert metrics.superclass_accuracy(*nan_rows(), [0, 0, 1, 1]) == 0.25
+
+
+def test_a_row_with_a_nan_is_not_right_in_the_confusion_matrix() -> None:
+    assert np.trace(metrics.confusion_matrix(*nan_rows())) == 1
+
+
+def test_a_nan_shows_in_the_loss() -> None:
+    assert np.isnan(metrics.cross_entropy(*nan_rows()))
+
+
+MEASURES: list[Callable[[np.ndarray, np.ndarray], object]] = [
+    metrics.top_k_accuracy,
+    metrics.cross_entropy,
+    metrics.confusion_matrix,
+    lambda logits, labels: metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF),
+]
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=["top_k", "cross_entropy", "confusion", "superclass"])
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [((0, CLASSES), (0,)), ((3, CLASSES), (2,)), ((CLASSES,), (1,)), ((3, CLASSES), (3, 1))],
+    ids=["empty", "counts differ", "one row without an axis", "labels with an axis"],
+)
+def test_nothing_or_mismatched_shapes_are_refused(
+    measure: Callable[[np.ndarray, np.ndarray], object], logits: tuple[int, ...], labels: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="with N at least 1"):
+        measure(np.zeros(logits, np.float32), np.zeros(labels, np.int64))

@@ -1,0 +1,55 @@
+"""Test-time views: each is what it says, and their mean is of the logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cifar100.augmentation.batched import normalize
+from cifar100.augmentation.loader import EvalLoader
+from cifar100.compute.device import choose_compute
+from cifar100.config import AugmentConfig
+from cifar100.dataset.base import Split
+from cifar100.evaluation import metrics
+from cifar100.evaluation.evaluate import forward_all
+from cifar100.evaluation.tta import VIEWS, down_right, evaluate_views, mirror, table, up_left
+from cifar100.model import ResNet
+
+AUGMENT = AugmentConfig()
+
+
+def test_the_views_move_a_dot_as_they_say() -> None:
+    image = torch.zeros(1, 1, 8, 8)
+    image[0, 0, 3, 2] = 1
+    assert [view(image).nonzero()[0, 2:].tolist() for view in (mirror, up_left, down_right)] == [[3, 5], [2, 1], [4, 3]]
+    assert len(VIEWS) == 6
+
+
+def test_the_mean_is_of_logits_and_agreement_of_all_views() -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 10, "")
+    model = ResNet((1, 1, 1, 1), 10, 8).eval()
+    compute = choose_compute("cpu", "fp32")
+    single = forward_all(model, EvalLoader(split, AUGMENT, batch_size=7, device=compute.device), compute)
+    one, two, six = evaluate_views(model, split, AUGMENT, compute, single=single, count=6)
+    assert (one.views, two.views, six.views) == (1, 2, 6)
+    assert one.top1 == metrics.top_k_accuracy(single, split.labels)
+    assert one.consistency == 1
+    with torch.no_grad():
+        images = normalize(torch.from_numpy(split.images), AUGMENT.mean, AUGMENT.std)
+        plain, flipped = model(images), model(images.flip(3))
+        padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
+        crops = (padded[:, :, :32, :32], padded[:, :, 2:, 2:])
+        shifted = [model(part) for crop in crops for part in (crop, crop.flip(3))]
+    both = ((plain + flipped) / 2).numpy()
+    all_six = both / 2 + torch.stack(shifted).mean(dim=0).numpy() / 2
+    assert two.top1 == metrics.top_k_accuracy(both, split.labels)
+    assert six.top1 == metrics.top_k_accuracy(all_six, split.labels)
+    assert six.top5 == metrics.top_k_accuracy(all_six, split.labels, 5)
+    named = torch.stack([plain, flipped, *shifted]).argmax(dim=2)
+    assert two.consistency == (named[0] == named[1]).double().mean().item()
+    assert six.consistency == pytest.approx((named == named[0]).all(dim=0).double().mean().item())
+    assert "agree" in table([one, two, six])
+    assert [one] == evaluate_views(model, split, AUGMENT, compute, single=single, count=1)

@@ -1,0 +1,236 @@
+"""cifar100/export: what is written does what the checkpoint does, here with a narrow network on made-up images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import assert_one_sentence, narrow_network, random_checkpoint
+
+import cifar100.checkpoints.checkpoint
+from cifar100.augmentation.batched import normalize
+from cifar100.checkpoints.checkpoint import load_checkpoint
+from cifar100.dataset import synthetic
+from cifar100.export import export, metadata
+from cifar100.export.check import Yardstick, check
+from cifar100.export.graph import Graph
+from cifar100.inference import load_predictor
+from cifar100.prediction.onnx_backend import open_onnx
+from cifar100.prediction.onnx_validation import KEY
+from cifar100.support.errors import RunFailed, UserError
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+
+
+def reference(exports: Path, pixels: np.ndarray) -> np.ndarray:
+    return Yardstick(load_checkpoint(exports / "best.pth"), None, 1).forward(pixels)
+
+
+PIXELS = synthetic.make().test.images[::10]
+
+
+def assert_found(folder: Path, file: str, format: str) -> None:
+    """What was found when the file was made is beside it, and good."""
+    kept = json.loads((folder / f"{file}.check.json").read_text())
+    assert (kept["file"], kept["format"]) == (file, format)
+    assert kept["bytes"] == (folder / file).stat().st_size
+    assert kept["images"] == 200
+    assert kept["on"] == "200 of 600 made-up test images"
+    assert set(kept["difference"]) == {"1", "2", "7", "64"}
+    assert kept["agreement"] > 0.9 if format == "onnx-int8" else kept["agreement"] == 1
+    assert min(kept["images_per_second"].values()) > 0
+
+
+def test_what_was_found_is_kept_beside_the_file(exports: Path) -> None:
+    assert_found(exports, "best.onnx", "onnx")
+    assert_found(exports, "best.safetensors", "safetensors")
+
+
+@pytest.mark.slow
+def test_what_was_found_of_int8_and_pt2(all_exports: Path) -> None:
+    assert_found(all_exports, "best.int8.onnx", "onnx-int8")
+    assert_found(all_exports, "best.pt2", "pt2")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 60])
+def test_onnx_gives_the_logits_of_the_checkpoint(exports: Path, batch: int) -> None:
+    predictor = load_predictor(exports / "best.onnx")
+    logits = predictor.forward(PIXELS[:batch])
+    np.testing.assert_allclose(logits, reference(exports, PIXELS[:batch]), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_pt2_needs_only_pytorch(all_exports: Path) -> None:
+    facts = {KEY: ""}
+    module = torch.export.load(all_exports / "best.pt2", extra_files=facts).module()
+    for batch in (1, 7):
+        logits, maps = module(torch.from_numpy(PIXELS[:batch]))
+        np.testing.assert_allclose(logits, reference(all_exports, PIXELS[:batch]), atol=1e-4)
+        assert maps.shape == (batch, 100, 4, 4)
+    assert json.loads(facts[KEY])["classes"][0] == "apple"
+
+
+@pytest.mark.slow
+def test_a_graph_may_take_floats(exports: Path) -> None:
+    export(exports / "best.pth", "onnx", exports / "float.onnx", takes="float", images=20, seconds=0.01)
+    np.testing.assert_allclose(
+        load_predictor(exports / "float.onnx").forward(PIXELS), reference(exports, PIXELS), atol=1e-4
+    )
+    forward, _ = open_onnx(exports / "float.onnx")
+    floats = np.ascontiguousarray(PIXELS.transpose(0, 3, 1, 2)) / np.float32(255)
+    logits = forward.session.run(["logits"], {"images": floats})[0]
+    np.testing.assert_allclose(logits, reference(exports, PIXELS), atol=1e-4)
+
+
+def assert_maps_make_the_logits(path: Path, bias: np.ndarray) -> None:
+    forward, _ = open_onnx(path)
+    logits, maps = forward.with_maps(PIXELS[:5])
+    np.testing.assert_allclose(maps.mean(axis=(2, 3)) + bias, logits, atol=1e-4)
+
+
+def test_the_maps_are_what_the_logits_are_made_of(exports: Path) -> None:
+    assert_maps_make_the_logits(exports / "best.onnx", load_checkpoint(exports / "best.pth").weights["fc.bias"].numpy())
+
+
+@pytest.mark.slow
+def test_the_maps_of_int8_too(all_exports: Path) -> None:
+    bias = load_checkpoint(all_exports / "best.pth").weights["fc.bias"].numpy()
+    assert_maps_make_the_logits(all_exports / "best.int8.onnx", bias)
+    assert b".py" not in (all_exports / "best.int8.onnx").read_bytes(), "a path of this machine"
+    assert open_onnx(all_exports / "best.int8.onnx")[1]["std"] == [0.2, 0.25, 0.3]
+
+
+def test_the_maps_are_grad_cam(exports: Path) -> None:
+    """The gradient's way (Selvaraju et al. 2017), from the last stage of the unfolded network."""
+    checkpoint = load_checkpoint(exports / "best.pth")
+    model = checkpoint.build().eval()
+    features: list[Any] = []
+    model.layer4.register_forward_hook(lambda _m, _i, output: features.append(output))
+    logits = model(normalize(torch.from_numpy(PIXELS[:1]), tuple(checkpoint.mean), tuple(checkpoint.std)))
+    top = int(logits.argmax())
+    (gradient,) = torch.autograd.grad(logits[0, top], features[0])
+    grad_cam = (gradient.mean(dim=(2, 3), keepdim=True) * features[0]).sum(dim=1)[0].detach().numpy()
+    forward, _ = open_onnx(exports / "best.onnx")
+    maps = forward.with_maps(PIXELS[:1])[1]
+    np.testing.assert_allclose(maps[0, top], 16 * grad_cam, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_int8_is_a_fraction_of_the_size_and_close(all_exports: Path) -> None:
+    assert (all_exports / "best.int8.onnx").stat().st_size < 0.5 * (all_exports / "best.onnx").stat().st_size
+    logits, expected = load_predictor(all_exports / "best.int8.onnx").forward(PIXELS), reference(all_exports, PIXELS)
+    assert np.abs(logits - expected).max() < 0.2 * np.abs(expected).max()
+    weights = [t for t in onnx.load(all_exports / "best.int8.onnx").graph.initializer if len(t.dims) == 4]
+    assert {onnx.TensorProto.DataType.Name(t.data_type) for t in weights if t.dims[0] != 100} == {"INT8"}
+
+
+def test_what_belongs_to_the_weights_goes_along(exports: Path) -> None:
+    predictor = load_predictor(exports / "best.onnx", calibrated=True)
+    assert predictor.classes == tuple(load_checkpoint(exports / "best.pth").classes)
+    assert (predictor.image_size, predictor.temperature) == (32, 1.5)
+    assert predictor.trained_on == "SYNTHETIC images, not CIFAR-100"
+    assert load_predictor(exports / "best.onnx").temperature == 1
+    _, facts = open_onnx(exports / "best.onnx")
+    assert (facts["mean"], facts["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
+
+
+def test_nothing_of_this_machine_is_in_the_file(exports: Path) -> None:
+    content = (exports / "best.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b"nowhere" not in content
+    assert b".py" not in content
+
+
+def test_the_same_predictions_from_each_file(exports: Path) -> None:
+    image = synthetic.make().test.images[77]
+    expected = load_predictor(exports / "best.pth", precision="fp32").predict(image)
+    for name in ("best.onnx", "best.safetensors"):
+        found = load_predictor(exports / name).predict(image)
+        assert [p[:2] for p in found] == [p[:2] for p in expected]
+
+
+def test_random_pixels_where_there_are_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
+    random_checkpoint(config={}, dataset="CIFAR-100").save(tmp_path / "best.pth")
+    result = export(tmp_path / "best.pth", "safetensors", seconds=0.01)
+    assert result.top1 is None
+    assert "random pixels only" in str(result)
+    with pytest.raises(UserError) as caught:
+        export(tmp_path / "best.pth", "onnx-int8")
+    assert_one_sentence(str(caught.value), "calibrated on train images", "--data-dir")
+    assert not list(tmp_path.glob("*.onnx*"))
+
+
+def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
+    checkpoint = load_checkpoint(exports / "best.pth")
+    yardstick = Yardstick(checkpoint, synthetic.make().test, 64)
+
+    def wrong(pixels: np.ndarray) -> np.ndarray:
+        return np.roll(yardstick.forward(pixels), 1, axis=1)  # the classes in another order
+
+    for format, said in (("onnx", "logits differ"), ("onnx-int8", "the checkpoint's class for only")):
+        result = check(wrong, yardstick, format=format, file=exports / "best.onnx", seconds=0.01)
+        with pytest.raises(RunFailed, match=said):
+            result.demand_parity()
+    result = check(yardstick.forward, yardstick, format="onnx", file=exports / "best.onnx", seconds=0.01)
+    result.demand_parity()
+    assert (result.agreement, max(result.difference.values())) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("model.pth", "ends in .onnx"),
+        ("nowhere/model.onnx", "there is no folder nowhere"),
+        ("folder.onnx", "it is a folder"),
+    ],
+)
+def test_a_place_that_is_none(
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.onnx").mkdir()
+    with pytest.raises(UserError) as caught:
+        export(exports / "best.pth", "onnx", Path(out))
+    assert_one_sentence(str(caught.value), said)
+
+
+def test_a_full_disk_leaves_what_was_there(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "best.onnx"
+    out.write_bytes(b"the earlier one")
+    monkeypatch.setattr("cifar100.export.save_onnx", full)
+    with pytest.raises(RunFailed, match="No space left"):
+        export(exports / "best.pth", "onnx", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
+    assert out.read_bytes() == b"the earlier one"
+
+
+def test_without_the_extra(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(UserError) as caught:
+        export(exports / "best.pth", "onnx", tmp_path / "best.onnx")
+    assert_one_sentence(str(caught.value), "onnxscript", "pip install 'cifar100[onnx]'")
+
+
+def test_other_sizes_and_classes() -> None:
+    checkpoint = random_checkpoint(
+        image_size=48, classes=list("abc"), weights=narrow_network("x", 3).state_dict(), model="resnet34"
+    )
+    graph = Graph(checkpoint, "float")
+    logits, maps = graph(torch.rand(2, 3, 48, 48))
+    assert (logits.shape, maps.shape) == ((2, 3), (2, 3, 6, 6))
+    assert json.loads(metadata(checkpoint, "float")[KEY])["preprocessing"].startswith("float32 [B, 3, 48, 48]")

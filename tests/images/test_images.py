@@ -1,0 +1,460 @@
+"""images/convert.py: every kind of image comes out as the same uint8 RGB pixels, or is refused in one sentence."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_one_sentence
+from PIL import Image, ImageCms
+
+from cifar100.images.convert import FORMATS, image_suffixes, to_pixels, to_rgb
+from cifar100.support.errors import UserError
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+GREY = PICTURE[:, :, 0]
+GREY_AS_RGB = np.repeat(GREY[:, :, None], 3, axis=2)
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def assert_is(result: np.ndarray, expected: Any, *, within: int = 0, size: int = 32) -> None:
+    """`expected` is a picture or a colour."""
+    assert result.shape == (size, size, 3)
+    assert result.dtype == np.uint8
+    assert np.abs(result.astype(int) - np.asarray(expected)).max() <= within
+
+
+def blocks(*colours: tuple[int, int, int], width: int, height: int) -> np.ndarray:
+    """A picture of equally wide columns of colour."""
+    return np.repeat(np.array([colours], np.uint8), width // len(colours), axis=1).repeat(height, axis=0)
+
+
+# PIL images of every mode
+
+
+def palette(*, transparent: bool = False) -> Image.Image:
+    image = Image.new("P", (32, 32), 1)
+    image.putpalette([*BLUE, *RED])
+    if transparent:
+        image.info["transparency"] = 1
+    return image
+
+
+def quantized(alpha: int) -> Image.Image:
+    """What Pillow makes of RGBA in 8 colours: a palette with an alpha of its own."""
+    return Image.new("RGBA", (32, 32), (*RED, alpha)).quantize(8)
+
+
+def lab(colour: tuple[int, int, int]) -> Image.Image:
+    srgb, profile = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    image = ImageCms.profileToProfile(Image.new("RGB", (32, 32), colour), srgb, profile, outputMode="LAB")  # type: ignore[arg-type]
+    assert image is not None
+    assert image.mode == "LAB"
+    return image
+
+
+def rgb_with_a_transparent_colour() -> Image.Image:
+    image = Image.new("RGB", (32, 32), RED)
+    image.info["transparency"] = RED
+    return image
+
+
+def solid(mode: str, colour: Any) -> Callable[[], Image.Image]:
+    return lambda: Image.new(mode, (32, 32), colour)
+
+
+MODES: list[tuple[str, Callable[[], Image.Image], tuple[int, int, int], int]] = [
+    ("1", solid("1", 1), WHITE, 0),
+    ("L", solid("L", 77), (77, 77, 77), 0),
+    ("P", palette, RED, 0),
+    ("P transparent", lambda: palette(transparent=True), WHITE, 0),
+    ("P quantized, opaque", lambda: quantized(255), RED, 0),
+    ("P quantized, transparent", lambda: quantized(0), WHITE, 0),
+    ("LA", solid("LA", (77, 255)), (77, 77, 77), 0),
+    ("LA transparent", solid("LA", (77, 0)), WHITE, 0),
+    ("La transparent", solid("La", (0, 0)), WHITE, 0),
+    ("PA opaque", lambda: palette().convert("PA"), RED, 0),
+    ("PA transparent", lambda: palette(transparent=True).convert("RGBA").convert("PA"), WHITE, 0),
+    ("RGB", solid("RGB", (10, 20, 30)), (10, 20, 30), 0),
+    ("RGB with a transparent colour", rgb_with_a_transparent_colour, WHITE, 0),
+    ("RGBA", solid("RGBA", (10, 20, 30, 255)), (10, 20, 30), 0),
+    ("RGBA transparent", solid("RGBA", (10, 20, 30, 0)), WHITE, 0),
+    ("RGBA half", solid("RGBA", (0, 0, 255, 128)), (127, 127, 255), 1),
+    ("RGBa", solid("RGBa", (0, 0, 0, 0)), WHITE, 0),
+    ("RGBX", solid("RGBX", (10, 20, 30, 0)), (10, 20, 30), 0),
+    ("CMYK", solid("CMYK", (0, 255, 255, 0)), RED, 0),
+    ("YCbCr", lambda: Image.new("RGB", (32, 32), BLUE).convert("YCbCr"), BLUE, 2),
+    ("HSV", solid("HSV", (0, 255, 255)), RED, 0),
+    ("LAB", lambda: lab((200, 100, 50)), (200, 100, 50), 6),
+    ("I;16", solid("I;16", 257 * 77), (77, 77, 77), 0),
+    ("I;16B", lambda: Image.frombytes("I;16B", (32, 32), struct.pack(">H", 257 * 77) * 1024), (77, 77, 77), 0),
+    ("I", solid("I", 257 * 77), (77, 77, 77), 0),
+    ("F", solid("F", 0.2), (51, 51, 51), 0),
+]
+
+
+@pytest.mark.parametrize(("make", "expected", "within"), [row[1:] for row in MODES], ids=[row[0] for row in MODES])
+def test_a_pil_image_of_any_mode(make: Callable[[], Image.Image], expected: tuple[int, int, int], within: int) -> None:
+    assert_is(to_pixels(make()), expected, within=within)
+
+
+def test_the_picture_is_returned_exactly_where_it_has_the_size_already() -> None:
+    assert_is(to_pixels(Image.fromarray(PICTURE)), PICTURE)
+
+
+def test_an_image_that_is_given_is_not_changed() -> None:
+    image = Image.fromarray(PICTURE)
+    to_pixels(image, 16)
+    np.testing.assert_array_equal(np.asarray(image), PICTURE)
+
+
+def test_to_rgb_keeps_the_size() -> None:
+    image = to_rgb(Image.new("L", (70, 50)))
+    assert (image.mode, image.size) == ("RGB", (70, 50))
+
+
+# Files
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("bmp", {}), ("webp", {"lossless": True}), ("jpg", {})])
+def test_a_file(tmp_path: Path, kind: type, suffix: str, options: dict[str, Any]) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(PICTURE).save(path, **options)
+    expected = PICTURE if suffix != "jpg" else np.asarray(Image.open(path))
+    assert_is(to_pixels(kind(path)), expected)
+
+
+def test_a_name_with_the_wrong_suffix_is_read_for_what_it_is(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "picture.jpg", "PNG")
+    assert_is(to_pixels(tmp_path / "picture.jpg"), PICTURE)
+
+
+def test_a_16_bit_png_file(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "grey.png")
+    assert_is(to_pixels(tmp_path / "grey.png"), GREY_AS_RGB)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        (np.int32, 200, 200),  # an 8-bit image in a file of 32 bits
+        (np.int32, 257 * 77, 77),
+        (np.uint16, 200, 200),
+        (np.uint16, 257 * 77, 77),
+    ],
+)
+def test_a_tiff_of_more_than_8_bits(tmp_path: Path, dtype: Any, value: int, expected: int) -> None:
+    Image.fromarray(np.full((32, 32), value, dtype)).save(tmp_path / "deep.tif")
+    assert_is(to_pixels(tmp_path / "deep.tif"), (expected, expected, expected))
+
+
+def test_a_tiff_of_12_bits_is_scaled_by_its_bits() -> None:
+    pixels = b"\x80\x08\x00" * (32 * 32 // 2)  # two samples of 2048 in each three bytes
+    tags = {256: 32, 257: 32, 258: 12, 259: 1, 262: 1, 273: 8 + 2 + 9 * 12 + 4, 277: 1, 278: 32, 279: len(pixels)}
+    entries = [(tag, 3, struct.pack("<HH", value, 0)) for tag, value in tags.items()]
+    assert_is(to_pixels(tiff_ifd(*entries) + pixels), (128, 128, 128))
+
+
+def test_a_32_bit_tiff_beyond_16_bits_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "deep.tif")
+    with pytest.raises(UserError) as caught:
+        to_pixels(tmp_path / "deep.tif")
+    assert_one_sentence(str(caught.value), tmp_path / "deep.tif", "70000")
+
+
+def test_a_transparent_palette_png_file(tmp_path: Path) -> None:
+    image = Image.new("P", (32, 32), 1)
+    image.putpalette([*BLUE, *RED])
+    image.putpixel((3, 5), 0)
+    image.save(tmp_path / "palette.png", transparency=1)
+    result = to_pixels(tmp_path / "palette.png")
+    assert tuple(result[5, 3]) == BLUE
+    assert tuple(result[0, 0]) == WHITE
+
+
+UPRIGHT = np.array([[RED, GREEN], [BLUE, BLACK]], np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+# What the EXIF standard says of each orientation: on which sides of the upright picture the stored first row and
+# first column lie.
+STORED: dict[int, np.ndarray] = {
+    1: UPRIGHT,  # top, left
+    2: UPRIGHT[:, ::-1],  # top, right
+    3: UPRIGHT[::-1, ::-1],  # bottom, right
+    4: UPRIGHT[::-1],  # bottom, left
+    5: UPRIGHT.swapaxes(0, 1),  # left, top
+    6: UPRIGHT[:, ::-1].swapaxes(0, 1),  # right, top
+    7: UPRIGHT[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: UPRIGHT[::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "options", "within"), [("png", {}, 0), ("jpg", {"quality": 95, "subsampling": 0}, 4)]
+)
+def test_a_photo_is_turned_upright(
+    tmp_path: Path, suffix: str, options: dict[str, Any], within: int, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(np.ascontiguousarray(STORED[orientation])).save(path, exif=exif, **options)
+    assert_is(to_pixels(path), UPRIGHT, within=within)
+    with Image.open(path) as image:
+        assert_is(to_pixels(image), UPRIGHT, within=within)
+
+
+def tiff_ifd(*entries: tuple[int, int, bytes]) -> bytes:
+    """A TIFF header with one directory of these (tag, type, 4 bytes of value), as EXIF is written."""
+    tags = b"".join(struct.pack("<HHI", tag, kind, 1) + value for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "damaged", [(256, 8, struct.pack("<hh", -5, 0)), (34665, 4, b"\xff\xff\xff\x7f"), (34853, 4, bytes(4))]
+)
+@pytest.mark.parametrize(
+    ("suffix", "options", "within"),
+    [("png", {}, 0), ("jpg", {"quality": 95, "subsampling": 0}, 4), ("webp", {"lossless": True}, 0)],
+)
+def test_damaged_exif_leaves_the_pixels_and_the_orientation(
+    tmp_path: Path, damaged: tuple[int, int, bytes], suffix: str, options: dict[str, Any], within: int
+) -> None:
+    exif = b"Exif\0\0" + tiff_ifd((274, 3, struct.pack("<HH", 6, 0)), damaged)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6]))
+    stored.save(tmp_path / f"photo.{suffix}", exif=exif, **options)
+    assert_is(to_pixels(tmp_path / f"photo.{suffix}"), UPRIGHT, within=within)
+
+
+def test_exif_that_is_none_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "photo.png", exif=b"Exif\0\0MM")
+    assert_is(to_pixels(tmp_path / "photo.png"), PICTURE)
+
+
+@pytest.fixture
+def animation(tmp_path: Path) -> Path:
+    first, second = Image.new("RGB", (32, 32), RED), Image.new("RGB", (32, 32), GREEN)
+    first.save(tmp_path / "animation.gif", save_all=True, append_images=[second])
+    return tmp_path / "animation.gif"
+
+
+def test_of_an_animation_the_first_frame_is_taken(animation: Path) -> None:
+    assert_is(to_pixels(animation), RED)
+    with Image.open(animation) as image:
+        image.seek(1)
+        assert_is(to_pixels(image), RED)
+
+
+# Arrays and tensors
+
+WITH_ALPHA = np.dstack([PICTURE, np.full((32, 32), 255, np.uint8)])
+UNIT = PICTURE / 255
+
+ARRAYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
+    "HWC": (PICTURE, PICTURE),
+    "HW": (GREY, GREY_AS_RGB),
+    "HW1": (GREY[:, :, None], GREY_AS_RGB),
+    "HWC of 4, opaque": (WITH_ALPHA, PICTURE),
+    "HWC of 4, transparent": (WITH_ALPHA * np.array([1, 1, 1, 0], np.uint8), np.full_like(PICTURE, 255)),
+    "not contiguous": (np.asfortranarray(PICTURE)[:, ::-1], PICTURE[:, ::-1]),
+    "uint16": (PICTURE.astype(np.uint16) * 257, PICTURE),
+    "uint16 HW": (GREY.astype(np.uint16) * 257, GREY_AS_RGB),
+    "float64": (UNIT, PICTURE),
+    "float32": (UNIT.astype(np.float32), PICTURE),
+    "float16": (UNIT.astype(np.float16), PICTURE),
+    "float HW": (GREY / 255, GREY_AS_RGB),
+    "float of 4": (WITH_ALPHA / 255, PICTURE),
+    "float, rounding error": (UNIT * 1.0000001, PICTURE),
+    "bool": (PICTURE > 127, np.where(PICTURE > 127, 255, 0)),
+    "bool HW": (GREY > 127, np.where(GREY_AS_RGB > 127, 255, 0)),
+}
+
+
+@pytest.mark.parametrize(("array", "expected"), ARRAYS.values(), ids=ARRAYS.keys())
+def test_an_array(array: np.ndarray, expected: np.ndarray) -> None:
+    assert_is(to_pixels(array), expected)
+
+
+HWC = torch.from_numpy(PICTURE)
+CHW = HWC.permute(2, 0, 1)
+
+TENSORS: dict[str, tuple[torch.Tensor, np.ndarray, int]] = {
+    "CHW": (CHW, PICTURE, 0),
+    "CHW contiguous": (CHW.contiguous(), PICTURE, 0),
+    "HWC": (HWC, PICTURE, 0),
+    "HW": (HWC[:, :, 0], GREY_AS_RGB, 0),
+    "1HW": (HWC[None, :, :, 0], GREY_AS_RGB, 0),
+    "HW1": (HWC[:, :, :1], GREY_AS_RGB, 0),
+    "CHW float": (CHW / 255, PICTURE, 0),
+    "CHW bf16": ((CHW / 255).bfloat16(), PICTURE, 1),
+    "HWC bf16": ((HWC / 255).bfloat16(), PICTURE, 1),
+    "CHW float with a gradient": ((CHW / 255).requires_grad_(), PICTURE, 0),
+    "CHW bool": (CHW > 127, np.where(PICTURE > 127, 255, 0), 0),
+}
+
+
+@pytest.mark.parametrize(("tensor", "expected", "within"), TENSORS.values(), ids=TENSORS.keys())
+def test_a_tensor(tensor: torch.Tensor, expected: np.ndarray, within: int) -> None:
+    assert_is(to_pixels(tensor), expected, within=within)
+
+
+def test_a_wide_tensor_is_the_same_as_the_wide_array() -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    expected = to_pixels(wide)
+    assert_is(to_pixels(torch.from_numpy(wide)), expected)
+    assert_is(to_pixels(torch.from_numpy(wide).permute(2, 0, 1)), expected)
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("size", [1, 20, 32, 64])
+@pytest.mark.parametrize("shape", [(1, 1), (32, 32), (7, 100), (3000, 40), (40, 3000), (33, 32), (1000, 999)])
+def test_any_size_comes_out_square(shape: tuple[int, int], size: int) -> None:
+    assert_is(to_pixels(np.full((*shape, 3), (10, 20, 30), np.uint8), size), (10, 20, 30), size=size)
+
+
+def test_of_a_wide_image_the_centre_is_kept_unscaled() -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    assert_is(to_pixels(wide), wide[:, 16:48])
+    assert_is(to_pixels(wide.swapaxes(0, 1)), wide.swapaxes(0, 1)[16:48])
+
+
+@pytest.mark.parametrize("factor", [2, 10, 31])
+def test_the_shorter_side_is_resized_and_the_centre_cropped(factor: int) -> None:
+    wide = blocks(RED, GREEN, BLUE, width=96, height=32).repeat(factor, axis=0).repeat(factor, axis=1)
+    result = to_pixels(wide)
+    assert_is(result, to_pixels(wide.swapaxes(0, 1)).swapaxes(0, 1))
+    np.testing.assert_array_equal(result[:, 4:-4], np.broadcast_to(GREEN, (32, 24, 3)))
+
+
+def test_the_aspect_ratio_is_kept() -> None:
+    picture = np.zeros((128, 256, 3), np.uint8)
+    picture[32:96, 96:160] = 255  # a square of half the height, in the middle
+    result = to_pixels(picture) > 127
+    assert result.any(axis=(1, 2)).sum() == result.any(axis=(0, 2)).sum() == 16
+
+
+def test_the_shorter_side_is_kept_whole() -> None:
+    picture = np.zeros((320, 960, 3), np.uint8)
+    picture[:10], picture[-10:] = RED, BLUE
+    result = to_pixels(picture)
+    assert result[0, :, 0].min() > 200
+    assert result[-1, :, 2].min() > 200
+
+
+def test_a_long_image_is_cropped_to_its_centre() -> None:
+    picture = np.concatenate([np.full((40, 1000, 3), c, np.uint8) for c in (RED, GREEN, BLUE)], axis=1)
+    assert_is(to_pixels(picture), GREEN)
+
+
+@pytest.mark.parametrize("period", [1, 2, 3])
+def test_a_fine_checkerboard_becomes_grey(period: int) -> None:
+    y, x = np.mgrid[:480, :480] // period
+    board = ((x + y) % 2 * 255).astype(np.uint8)
+    assert_is(to_pixels(board), (127, 127, 127), within=8)
+
+
+# What is refused
+
+
+def test_a_file_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EPS file is PostScript, which Pillow hands to Ghostscript wherever that is installed."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow looks for it once
+    Image.fromarray(PICTURE).save(tmp_path / "picture.eps")
+    with pytest.raises(UserError) as caught:
+        to_pixels(tmp_path / "picture.eps")
+    assert_one_sentence(str(caught.value), "picture.eps")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_is_recognized_by_its_content(tmp_path: Path, brand: bytes) -> None:
+    content = b"\0\0\0\x18ftyp" + brand + bytes(100)
+    (tmp_path / "IMG_1.JPG").write_bytes(content)
+    for image in (content, tmp_path / "IMG_1.JPG"):
+        with pytest.raises(UserError) as caught:
+            to_pixels(image)
+        assert caught.value.code == "image.heic"
+        assert_one_sentence(str(caught.value), "HEIC", "JPEG")
+
+
+def test_the_suffixes_are_those_of_the_formats() -> None:
+    suffixes = image_suffixes()
+    assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".jp2", ".tga", ".ico", ".mpo", ".avif"} <= set(suffixes)
+    assert not {".heic", ".eps", ".pdf", ".psd", ".txt"} & set(suffixes)
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format not in ("JPEG2000", "AVIF", "WEBP")])
+def test_every_format_is_read(tmp_path: Path, format: str) -> None:
+    Image.new("RGB", (32, 32), RED).save(tmp_path / "x", format)
+    assert_is(to_pixels(tmp_path / "x"), RED, within=2)
+
+
+def test_a_damaged_image_that_pillow_has_opened_is_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).resize((300, 300)).save(file, "JPEG")
+    with pytest.raises(UserError) as caught:
+        to_pixels(Image.open(io.BytesIO(file.getvalue()[:1500])))
+    assert_one_sentence(str(caught.value))
+
+
+PIXELS = np.full((8, 8, 3), 0.5)
+
+
+def with_one(value: float) -> np.ndarray:
+    array = PIXELS.copy()
+    array[3, 3, 1] = value
+    return array
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "one axis": (np.zeros(32, np.uint8), "[32]"),
+    "a batch": (np.zeros((2, 32, 32, 3), np.uint8), "[2, 32, 32, 3]"),
+    "two channels": (np.zeros((32, 32, 2), np.uint8), "[32, 32, 2]"),
+    "five channels": (np.zeros((32, 32, 5), np.uint8), "[32, 32, 5]"),
+    "channels first": (np.zeros((3, 32, 32), np.uint8), "[3, 32, 32]"),
+    "no rows": (np.zeros((0, 32, 3), np.uint8), "[0, 32, 3]"),
+    "no columns": (np.zeros((32, 0), np.uint8), "[32, 0, 1]"),
+    "a scalar": (np.array(1.0), "[]"),
+    "a batch of tensors": (torch.zeros(2, 3, 32, 32), "[2, 3, 32, 32]"),
+    "NaN": (with_one(np.nan), "nan"),
+    "infinite": (with_one(np.inf), "inf"),
+    "below 0": (with_one(-0.1), "-0.1"),
+    "above 1": (with_one(1.1), "1.1"),
+    "0..255 as floats": (PICTURE.astype(np.float32), "0..1"),
+    "NaN in a tensor": (torch.full((3, 8, 8), torch.nan), "nan"),
+    "NaN in an F image": (Image.fromarray(np.full((8, 8), np.nan, np.float32)), "nan"),
+    "F image of 0..255": (Image.new("F", (8, 8), 200), "200"),
+    "negative I image": (Image.new("I", (8, 8), -5), "-5"),
+    "int64": (np.zeros((8, 8, 3), np.int64), "int64"),
+    "int8": (np.zeros((8, 8, 3), np.int8), "int8"),
+    "complex": (np.zeros((8, 8, 3), np.complex64), "complex64"),
+    "objects": (np.full((8, 8, 3), None), "object"),
+    "text": (np.full((8, 8, 3), "x"), "<U1"),
+    "an int64 tensor": (torch.zeros(3, 8, 8, dtype=torch.int64), "int64"),
+    "None": (None, "NoneType"),
+    "a number": (5, "int"),
+    "bytes of no image": (b"\x89PNG", "not an image that can be read"),
+    "a list": ([[0, 1], [1, 0]], "list"),
+    "an open file": (io.BytesIO(), "BytesIO"),
+    "no pixels": (Image.new("RGB", (0, 5)), "no pixels"),
+    "too long and thin": (Image.new("RGB", (4000, 2)), "4000x2"),
+}
+
+
+@pytest.mark.parametrize(("image", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_image_is_refused(image: Any, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        to_pixels(image)
+    assert_one_sentence(str(caught.value), said)

@@ -1,0 +1,358 @@
+"""images/sources.py and download.py: what the words of `predict` mean; what is read, in which order and bounds."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_input import png_that_claims
+from conftest import assert_one_sentence
+from PIL import Image
+
+from cifar100.images.convert import download, sources
+from cifar100.images.download import fetch
+from cifar100.images.sources import Source, find, load
+from cifar100.support.errors import UserError
+
+
+def draw(path: Path, value: int = 0, size: tuple[int, int] = (40, 32)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).save(path)
+    return path
+
+
+def names(*words: str | Path) -> list[str]:
+    found = find(words)
+    assert not any(source.problem for source in found), found
+    return [source.name for source in found]
+
+
+# What words mean
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """photos/10.png, 2.png, deep/er/a.JPG, and what is no image of the user's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("10.png", "2.png", "deep/er/a.jpg", ".hidden.png", ".git/b.png", "__MACOSX/c.png"):
+        draw(Path("photos", name))
+    Path("photos/deep/er/a.jpg").rename("photos/deep/er/a.JPG")
+    Path("photos/notes.txt").write_text("no image")
+    os.mkfifo("photos/pipe.png")
+    Path("photos/loop").symlink_to(".")
+    return Path("photos")
+
+
+def test_a_folder_is_all_images_in_it_numbers_by_value(photos: Path) -> None:
+    assert names(photos) == ["photos/2.png", "photos/10.png", "photos/deep/er/a.JPG"]
+
+
+def test_skipped_files_of_a_folder_are_counted(photos: Path) -> None:
+    for name in ("a.txt", "raw", ".hidden.txt"):
+        (photos / "deep" / name).write_text("no image")
+    said: list[str] = []
+    find([photos / "deep", "photos/*.png"], said.append)
+    assert len(said) == 1
+    for figure in ("2 files", "1 .txt", "1 without any"):
+        assert figure in said[0]
+    find([photos / "2.png"], said.append)
+    assert len(said) == 1
+
+
+def test_a_folder_of_files_without_suffix_says_how_images_end(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / f"{number}.png").rename(tmp_path / f"{number}")
+    (source,) = find([tmp_path])
+    assert_one_sentence(source.problem, tmp_path, "3 files", ".jpg")
+
+
+def test_every_format_of_images_is_found_in_a_folder(tmp_path: Path) -> None:
+    for suffix in ("jp2", "tga", "ico", "jpg"):
+        Image.new("RGB", (32, 32), "red").save(tmp_path / f"a.{suffix}")
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    loaded = list(load(find([tmp_path]), 32))
+    assert [Path(image.name).name for image in loaded if image.problem] == ["IMG_1.HEIC"]
+    assert len(loaded) == 5
+    assert "save it as JPEG" in next(image.problem for image in loaded if image.problem)
+
+
+def test_words_keep_their_order(photos: Path) -> None:
+    assert names("photos/10.png", "photos/deep", "photos/2.png", "-", "http://127.0.0.1/x") == [
+        *("photos/10.png", "photos/deep/er/a.JPG", "photos/2.png", "-", "http://127.0.0.1/x")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/*.png", ["photos/2.png", "photos/10.png"]),
+        ("photos/?.png", ["photos/2.png"]),
+        ("photos/**/*.JPG", ["photos/deep/er/a.JPG"]),
+        ("photos/d*", ["photos/deep/er/a.JPG"]),
+    ],
+)
+def test_patterns(photos: Path, pattern: str, expected: list[str]) -> None:
+    os.unlink("photos/pipe.png")
+    assert names(pattern) == expected
+
+
+def test_a_file_with_brackets_in_its_name_is_no_pattern(photos: Path) -> None:
+    draw(Path("photo[1].png"))
+    assert names("photo[1].png") == ["photo[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("none*.png", "No image is called none*.png."),
+        ("empty", "empty is a folder, not an image, and there are no images in it."),
+        ("\x1b[31m*", "No image is called \\x1b[31m*."),
+    ],
+)
+def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str, said: str) -> None:
+    Path("empty").mkdir()
+    assert [source.problem for source in find([word])] == [said]
+
+
+def test_a_folder_that_cannot_be_entered_is_told_and_the_rest_read(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refusing(place: str) -> object:
+        if str(place).endswith("deep"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert find([photos]) == [
+        *(Source("photos/2.png"), Source("photos/10.png")),
+        Source("photos/deep", "photos/deep cannot be read (Permission denied)."),
+    ]
+
+
+# Reading
+
+
+def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> None:
+    paths = [draw(tmp_path / f"{i}.png", i) for i in range(30)]
+    paths[7].write_text("text")
+    paths[20].unlink()
+    loaded = list(load(find(paths), 32))
+    assert [image.name for image in loaded] == [str(path) for path in paths]
+    for value, image in enumerate(loaded):
+        if value in (7, 20):
+            assert image.pixels is None
+            assert_one_sentence(image.problem, paths[value].name)
+        else:
+            assert image.pixels is not None
+            assert image.pixels.shape == (32, 32, 3)
+            assert (image.pixels == value).all()
+            assert not image.problem
+
+
+def test_larger_pictures_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
+    paths = [draw(tmp_path / f"{i}.png", i) for i in range(4)]
+    loaded = list(load(find(paths), 32, pictures=2, picture_size=64))
+    assert [None if image.picture is None else image.picture.shape for image in loaded] == [(64, 64, 3)] * 2 + [
+        None
+    ] * 2
+
+
+def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "AHEAD", 8)
+    begun = []
+    decode = sources.to_rgb
+    monkeypatch.setattr(sources, "to_rgb", lambda image, **words: (begun.append(image), decode(image, **words))[1])
+    path = str(draw(tmp_path / "a.png"))
+    stream = load([Source(path)] * 100, 32)
+    for taken in range(1, 40):
+        next(stream)
+        assert len(begun) <= taken + 8
+    del stream  # closed by that
+    time.sleep(0.05)
+    assert len(begun) <= 39 + 8
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    Image.new("L", (32, 32), 9).save(content, "PNG")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.getvalue())))
+    first, second = load(find(["-", "-"]), 32)
+    assert first.pixels is not None
+    assert (first.pixels == 9).all()
+    assert second.problem == "Standard input can be read only once."
+
+
+def test_text_on_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cat.png\n")))
+    assert next(load(find(["-"]), 32)).problem == "standard input is not an image that can be read."
+
+
+# Addresses
+
+
+def png() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(content, "PNG")
+    return content.getvalue()
+
+
+NOTHING = {"Content-Length": "0"}
+
+
+class Site(BaseHTTPRequestHandler):
+    """/image, /agent, /hop/N: N redirects and then the image, and all kinds of what a site can do wrong."""
+
+    def do_GET(self) -> None:
+        word, _, number = self.path[1:].partition("/")
+        if word == "hop" and int(number):
+            return self.answer(302, b"", {"Location": f"/hop/{int(number) - 1}", **NOTHING})
+        if word == "circle":
+            return self.answer(301, b"", {"Location": "/circle", **NOTHING})
+        if word == "file":
+            return self.answer(302, b"", {"Location": "file:///etc/passwd", **NOTHING})
+        if word == "ftp":
+            return self.answer(302, b"", {"Location": "ftp://127.0.0.1/a.png", **NOTHING})
+        if word == "gone":
+            return self.answer(404, b"")
+        if word == "page":
+            return self.answer(200, b"<html>", {"Content-Type": "text/html"})
+        if word == "claims":
+            return self.answer(200, b"", {"Content-Length": "20000001"})
+        if word == "pours":
+            self.answer(200, b"", {})
+            chunk = bytes(1 << 20)
+            try:
+                for _ in range(40):
+                    self.wfile.write(chunk)
+                    self.server.poured += 1  # type: ignore[attr-defined]
+            except OSError:
+                pass
+            return None
+        if word == "drips":
+            self.answer(200, b"", {})
+            try:
+                for byte in png():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.1)
+            except OSError:
+                pass
+            return None
+        if word == "nonsense":
+            self.wfile.write(b"not http at all\r\n\r\n")
+            return None
+        if word == "bomb":
+            return self.answer(200, png_that_claims(12_000, 12_000))
+        self.server.agents.append(self.headers["User-Agent"])  # type: ignore[attr-defined]
+        return self.answer(200, png(), {"Content-Type": "image/png"})
+
+    def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """Without headers, the length is told."""
+        self.send_response(code)
+        headers = {"Content-Length": str(len(body))} if headers is None else headers
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        server.agents, server.poured = [], 0  # type: ignore[attr-defined]
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def at(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return lambda path: f"http://127.0.0.1:{server.server_port}/{path}"
+
+
+@pytest.mark.parametrize("path", ["image", "hop/3", "a picture, ä.png#part"])
+def test_an_address_gives_its_image(at: Callable[[str], str], path: str) -> None:
+    (image,) = load(find([at(path)]), 32)
+    assert image.pixels is not None
+    assert (image.pixels == (1, 2, 3)).all()
+
+
+def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
+    fetch(at("image"))
+    assert server.agents[-1].startswith("cifar100/")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("hop/4", "redirected more than 3 times"),
+        ("circle", "redirected more than 3 times, in a circle, or off the web"),
+        ("file", "off the web"),
+        ("ftp", "only http and https addresses are, not ftp"),
+        ("gone", "the server answered 404 (Not Found)"),
+        ("page", "is a page (text/html), not an image"),
+        ("claims", "is larger than 20 MB"),
+        ("nonsense", "the server speaks no proper HTTP"),
+    ],
+)
+def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        fetch(at(path))
+    assert_one_sentence(str(caught.value), at(path), said)
+
+
+def test_what_pours_is_left_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
+    with pytest.raises(UserError, match="is larger than 20 MB"):
+        fetch(at("pours"))
+    assert server.poured < 40  # type: ignore[attr-defined]
+
+
+def test_what_drips_is_left_in_time(at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "SECONDS", 0.4)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"did not come within 0\.4 seconds"):
+        fetch(at("drips"))
+    assert time.monotonic() - start < 5  # 8 s of dripping, each drip in time
+
+
+def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) -> None:
+    (image,) = load(find([at("bomb")]), 32)
+    assert image.problem == f"{at('bomb')} has more pixels than any photo needs; it is not opened."
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ftp://127.0.0.1/a.png", "only http and https addresses are, not ftp"),
+        ("file:///etc/passwd", "not file"),
+        ("http://", "is no address"),
+        ("http://name:secret@127.0.0.1/", "is no address"),
+        ("http://127.0.0.1:99999/", "is no address"),
+        ("http://127.0.0.1:1/", "cannot be fetched (Connection refused)"),
+    ],
+)
+def test_addresses_that_are_none(address: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        fetch(address)
+    assert_one_sentence(str(caught.value), said)
+
+
+def test_an_image_given_as_bytes() -> None:
+    from cifar100.images.convert import to_pixels
+
+    assert (to_pixels(png()) == np.array([1, 2, 3])).all()
+    with pytest.raises(UserError, match="the image is not an image that can be read"):
+        to_pixels(b"text")

@@ -1,0 +1,109 @@
+"""cifar100/optim/ema.py against its formulas, and a run whose result is an average."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_identical
+from test_sam import CPU, batches, network
+from torch.nn import functional as F
+
+from cifar100.checkpoints.checkpoint import load_checkpoint
+from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.evaluation.evaluate import evaluate_model
+from cifar100.optim.build import build_optimizer
+from cifar100.optim.ema import WeightAverage, recompute_statistics
+from cifar100.train import train
+from cifar100.training.step import TrainStep
+
+
+def test_the_average_is_the_formulas() -> None:
+    model = network()
+    average = WeightAverage(model, 0.7)
+    expected = model.fc.weight.detach().clone()
+    for step in range(30):
+        with torch.no_grad():
+            model.fc.weight += torch.randn_like(model.fc.weight)
+        average.update(step)
+        decay = min(0.7, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.fc.weight.detach()
+    kept = average.model.state_dict()["fc.weight"]
+    torch.testing.assert_close(kept, expected)
+    assert not any(weight.requires_grad for weight in average.model.parameters())
+
+
+def test_statistics_are_those_of_the_batches() -> None:
+    """Of the first batch norm, whose input can be had without the network."""
+    model, some = network(), [images for images, _ in batches()]
+    recompute_statistics(model, some, CPU)
+    with torch.no_grad():
+        shown = [model.conv1(images) for images in some]
+    means = torch.stack([x.mean((0, 2, 3)) for x in shown]).mean(0)
+    variances = torch.stack([x.var((0, 2, 3)) for x in shown]).mean(0)
+    torch.testing.assert_close(model.bn1.running_mean, means)
+    torch.testing.assert_close(model.bn1.running_var, variances)
+    assert model.bn1.momentum == 0.1
+
+
+def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
+    model = network()
+    model.freeze_stem()
+    before = copy.deepcopy(model.state_dict())
+    recompute_statistics(model, [images for images, _ in batches()], CPU)
+    after = model.state_dict()
+    assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
+    assert not torch.equal(after["layer1.0.bn1.running_mean"], before["layer1.0.bn1.running_mean"])
+
+
+def test_the_average_teaches() -> None:
+    """The loss is a share of the labels' and of the Kullback-Leibler divergence from the average's probabilities."""
+    model, ((images, labels),) = network(), batches(1)
+    config = Config().replace(ema_decay=0.9, distill=0.4, distill_temperature=3.0, label_smoothing=0.0).optim
+    average = WeightAverage(model, config.ema_decay)
+    with torch.no_grad():
+        average.model.state_dict()["fc.weight"].mul_(3)
+    taught = F.softmax(copy.deepcopy(average.model).train()(images) / 3, dim=1)
+    logits = copy.deepcopy(model)(images)
+    apart = (taught * (taught.log() - F.log_softmax(logits / 3, dim=1))).sum(1).mean() * 9
+    expected = 0.6 * F.cross_entropy(logits, labels) + 0.4 * apart
+    step = TrainStep(model, build_optimizer(model, config), CPU, config, average=average)
+    step(images, labels, learning_rate=0.1, number=0)
+    assert float(step.loss_sum) / len(labels) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_shares_of_classes_are_counted_by_what_an_image_shows_most_of() -> None:
+    model, ((images, _),) = network(), batches(1)
+    config = Config().replace(label_smoothing=0.0).optim
+    logits = copy.deepcopy(model)(images)
+    shares = torch.lerp(F.one_hot(logits.argmax(1), 5).float(), torch.full((12, 5), 0.2), 0.3)
+    step = TrainStep(model, build_optimizer(model, config), CPU, config)
+    step(images, shares, learning_rate=0.1, number=0)
+    assert int(step.correct) == 12
+    expected = -(shares * F.log_softmax(logits, dim=1)).sum(1).mean()
+    assert float(step.loss_sum) / 12 == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_average_is_what_is_evaluated_and_kept(tiny_data: Path, tmp_path: Path) -> None:
+    settings = {"data_dir": tiny_data, "run_dir": tmp_path / "run", "report": False, "device": "cpu"}
+    config = Config().replace(epochs=2, batch_size=64, warmup_epochs=1, ema_decay=0.9, precision="fp32", **settings)
+    result = train(config)
+    last = load_checkpoint(result.folder / "last.pth")
+    assert_identical(last.weights, result.model.state_dict())
+    assert not torch.equal(last.weights["fc.weight"], last.training_weights["fc.weight"])
+    dataset = load_dataset(config)
+    evaluation = evaluate_model(
+        last.build(), dataset.test, name="test", dataset=dataset, config=config.augment, compute=CPU
+    )
+    assert evaluation.loss == pytest.approx(result.history[-1]["loss"], rel=1e-4)
+    save_weights(last, tmp_path / "shared.safetensors")
+    shared = load_weights(tmp_path / "shared.safetensors")
+    assert_identical(shared.weights, last.weights)
+    assert not shared.training_weights
+    best = load_checkpoint(result.folder / "best_model.pth")
+    assert best.metrics["top1"] == max(row["top1"] for row in result.history)

@@ -1,0 +1,155 @@
+"""cifar100/optim/build.py: groups, Muon, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from cifar100.config import Config
+from cifar100.model import ResNet
+from cifar100.optim.build import Muon, build_optimizer, learning_rate, orthogonalize, set_rate
+
+
+@pytest.fixture
+def network() -> ResNet:
+    torch.manual_seed(0)
+    return ResNet((1, 1, 1, 1), 10, 8)
+
+
+def named_groups(network: nn.Module, **settings: object) -> dict[str, dict[str, object]]:
+    """{parameter name: its group, without the parameters}."""
+    optimizer = build_optimizer(network, Config().replace(**settings).optim)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return {
+        names[id(parameter)]: {key: value for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+
+
+def test_every_parameter_is_in_one_group(network: ResNet) -> None:
+    settings = {"optimizer": "muon", "norm_bias_lr_factor": 4.0, "head_lr_factor": 2.0, "decay_norms": False}
+    optimizer = build_optimizer(network, Config().replace(**settings).optim)
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in network.parameters())
+
+
+def test_treatments_by_kind_of_parameter(network: ResNet) -> None:
+    settings = {"optimizer": "muon", "lr": 0.2, "muon_lr": 0.05, "norm_bias_lr_factor": 4.0, "head_lr_factor": 2.0}
+    groups = named_groups(network, decay_norms=False, **settings)
+    expected = {  # (weight decay, rate over the step's, orthogonalised)
+        "conv1.weight": (0.0, 0.25, True),
+        "layer2.0.downsample.0.weight": (0.0, 0.25, True),
+        "bn1.weight": (0.0, 1.0, False),
+        "bn1.bias": (0.0, 4.0, False),
+        "fc.weight": (5e-4, 2.0, False),
+        "fc.bias": (0.0, 2.0, False),
+    }
+    for name, (decay, factor, orthogonal) in expected.items():
+        group = groups[name]
+        assert (group["weight_decay"], group["lr_factor"], group["orthogonal"]) == (decay, factor, orthogonal), name
+
+
+def test_the_baseline_is_one_group_of_sgd(network: ResNet) -> None:
+    optimizer = build_optimizer(network, Config().optim)
+    assert type(optimizer) is torch.optim.SGD
+    (group,) = optimizer.param_groups
+    assert (group["weight_decay"], group["lr_factor"], group["nesterov"]) == (5e-4, 1.0, True)
+
+
+def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
+    optimizer = build_optimizer(network, Config().replace(decay_norms=False).optim)
+    shapes = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in optimizer.param_groups}
+    assert shapes == {5e-4: {2, 4}, 0.0: {1}}
+
+
+def test_set_rate_keeps_each_groups_factor(network: ResNet) -> None:
+    optimizer = build_optimizer(network, Config().replace(head_lr_factor=2.0).optim)
+    set_rate(optimizer, 0.3)
+    assert {group["lr_factor"]: group["lr"] for group in optimizer.param_groups} == {1.0: 0.3, 2.0: 0.6}
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muon_is_sgd_where_nothing_is_orthogonalised(nesterov: bool) -> None:
+    torch.manual_seed(0)
+    ours = nn.Linear(6, 4)
+    theirs = copy.deepcopy(ours)
+    settings = {"lr": 0.1, "momentum": 0.9, "nesterov": nesterov}
+    mine = Muon([{"params": list(ours.parameters()), "weight_decay": 1e-2}], **settings)
+    reference = torch.optim.SGD(theirs.parameters(), weight_decay=1e-2, **settings)
+    for _ in range(4):
+        x = torch.randn(8, 6)
+        for layer, optimizer in ((ours, mine), (theirs, reference)):
+            optimizer.zero_grad()
+            layer(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("shape", [(64, 576), (576, 64), (128, 128), (1, 9)])
+def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    rank = min(shape)
+    u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
+    matrix = u @ torch.diag(torch.logspace(0, -1.5, rank)) @ v.T
+    result = orthogonalize(matrix[None])[0]
+    lengths = torch.diagonal(u.T @ result @ v)
+    assert lengths.min() > 0.6
+    assert lengths.max() < 1.3
+    torch.testing.assert_close(u @ torch.diag(lengths) @ v.T, result, rtol=0, atol=0.05)
+
+
+def test_orthogonalize_of_nothing_is_finite() -> None:
+    assert torch.isfinite(orthogonalize(torch.zeros(1, 4, 9))).all()
+
+
+def test_muon_steps_a_convolution_by_its_rate(network: ResNet) -> None:
+    """Weights are held at sqrt(out), and a step moves them by about the rate times that, however small the gradient."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(network, Config().replace(optimizer="muon", muon_lr=0.1, lr=0.1, momentum=0.9).optim)
+    weight = network.get_parameter("layer1.0.conv1.weight")
+    before = weight.detach() * (len(weight) ** 0.5 / weight.detach().norm())
+    loss = network(torch.randn(4, 3, 16, 16)).logsumexp(1).sum() * 1e-3
+    loss.backward()
+    optimizer.step()
+    moved = (weight.detach() - before).norm() / len(weight) ** 0.5
+    assert 0.06 < moved < 0.13
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_muon_takes_no_closure(network: ResNet) -> None:
+    with pytest.raises(ValueError, match="no closure"):
+        build_optimizer(network, Config().replace(optimizer="muon").optim).step(lambda: 0.0)
+
+
+def test_warmup_is_linear_and_the_cosine_ends_at_zero() -> None:
+    config, steps = Config().optim, 391
+    rates = [learning_rate(step, steps, config) for step in range(100 * steps)]
+    assert rates[0] == pytest.approx(0.1 / (5 * steps))
+    assert rates[5 * steps - 1] == pytest.approx(0.1)
+    assert all(b > a for a, b in pairwise(rates[: 5 * steps]))
+    middle = 5 * steps + 95 * steps // 2
+    assert rates[middle] == pytest.approx(0.05, rel=1e-3)
+    assert all(b <= a for a, b in pairwise(rates[5 * steps :]))
+    assert 0 < rates[-1] < 1e-6
+
+
+def test_no_warmup_and_a_warmup_of_half_an_epoch() -> None:
+    config = Config().replace(epochs=2, warmup_epochs=0).optim
+    assert learning_rate(0, 10, config) == pytest.approx(0.1)
+    config = Config().replace(epochs=2, warmup_epochs=0.5).optim
+    assert [learning_rate(step, 10, config) for step in (0, 4)] == pytest.approx([0.02, 0.1])
+
+
+def test_linear_schedule_runs_straight_to_zero() -> None:
+    config = Config().replace(epochs=10, warmup_epochs=2, lr=1.0, schedule="linear").optim
+    rates = [learning_rate(step, 5, config) for step in range(50)]
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    falls = [a - b for a, b in pairwise(rates[10:])]
+    assert falls == pytest.approx([1 / 40] * len(falls))
+    assert rates[-1] == pytest.approx(1 / 40)

@@ -1,0 +1,110 @@
+"""`cifar100 compare`: what differs between runs, and what came out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import assert_one_sentence
+from PIL import Image
+
+from cifar100.cli.main import main
+from cifar100.config import Config
+from cifar100.report.compare import comparison, read_runs
+from cifar100.support.errors import UserError
+
+
+def a_run(folder: Path, done: int, top1: float | None = None, **settings: Any) -> Path:
+    """The files that a run of so many epochs leaves, its best epoch the second; `top1` is its final figure."""
+    folder.mkdir(parents=True)
+    config = {"recipe": "baseline", "settings": Config().replace(**settings).flat(), "versions": {"torch": "2.13.0"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    rows = [
+        {"epoch": n, "split": "val", "top1": 0.6 if n == 2 else 0.1 * n, "elapsed_seconds": 61.0 * n}
+        | {"train_loss": 1.0, "images_per_second": 50.0 * n, "loss": None, "learning_rate": 0.1}
+        for n in range(1, done + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if top1 is not None:
+        (folder / "evaluation.json").write_text(json.dumps({"top1": top1, "top5": 0.9, "loss": 1.25}))
+    return folder
+
+
+def lines(text: str) -> dict[str, str]:
+    """The rows of a table by their names."""
+    split = [re.split(r"\s{2,}", line, maxsplit=1) for line in text.splitlines()]
+    return {parts[0]: parts[1] for parts in split if len(parts) == 2}
+
+
+def test_what_differs_and_what_came_out(tmp_path: Path) -> None:
+    a_run(tmp_path / "one", 3, 0.7, lr=0.1, run_dir=Path("here"))
+    a_run(tmp_path / "two", 2, None, lr=0.2, train_sizes=(16, 32), run_dir=Path("there"), epochs=50)
+    (tmp_path / "two" / "last.pth").write_text("")
+    table = lines(comparison(read_runs([tmp_path / "one", tmp_path / "two" / "last.pth"]), 200))
+    shown = {name: re.split(r"\s{2,}", cells) for name, cells in table.items()}
+    assert shown["lr"] == ["0.1", "0.2"]
+    assert shown["train_sizes"] == ["[]", "[16, 32]"]
+    assert "run_dir" not in shown
+    assert "momentum" not in shown, "the same in both"
+    assert "torch" not in shown, "the same in both"
+    assert shown["best top-1"] == ["60.00% of val, epoch 2", "60.00% of val, epoch 2"]
+    assert shown["last top-1"] == ["30.00% of val", "60.00% of val"]
+    assert shown["test top-1"] == ["70.00%", "–"]
+    assert shown["test loss"] == ["1.2500", "–"]
+    assert shown["time"] == ["3:03", "2:02"]
+    assert shown["epochs"] == ["3 of 100", "2 of 50"]
+    assert shown["images/s"] == ["100", "75"]
+
+
+def test_runs_that_a_narrow_terminal_does_not_hold_follow_below(tmp_path: Path) -> None:
+    runs = read_runs([a_run(tmp_path / f"run{number}", 2) for number in range(5)])
+    wide, narrow = comparison(runs, 400), comparison(runs, 80)
+    assert wide.count("best top-1") == 1
+    assert narrow.count("best top-1") == 3
+    assert all(f"run{number}" in narrow for number in range(5))
+    assert max(map(len, narrow.splitlines())) <= 80
+
+
+def test_names_tell_runs_apart(tmp_path: Path) -> None:
+    paths = [a_run(tmp_path / place / "cifar100", 1) for place in ("a", "b")]
+    assert [run.name for run in read_runs(paths)] == ["a/cifar100", "b/cifar100"]
+
+
+def test_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(a_run(tmp_path / name, 3)) for name in ("one", "two")]
+    assert main(["compare", *runs, "--plot", str(tmp_path / "curves.png")]) == 0
+    assert "best top-1" in capsys.readouterr().out
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert min(picture.size) > 500
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"settings": 3}'),
+        ("metrics.jsonl", "3\n"),
+        ("metrics.jsonl", "{"),
+        ("evaluation.json", "[" * 100_000),
+    ],
+)
+def test_damaged_files(tmp_path: Path, name: str, content: str) -> None:
+    folder = a_run(tmp_path / "run\x1b[31m", 2)
+    (folder / name).write_text(content)
+    with pytest.raises(UserError) as told:
+        read_runs([folder])
+    assert_one_sentence(str(told.value), name)
+
+
+def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare"]) == 2
+    assert main(["compare", str(tmp_path)]) == 2
+    assert main(["compare", str(a_run(tmp_path / "run", 1)), "--plot", str(tmp_path / "none" / "x.png")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    for line in errors:
+        assert_one_sentence(line)

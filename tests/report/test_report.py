@@ -1,0 +1,437 @@
+"""`cifar100 report`: what the page says is so, it asks the network for nothing, and any checkpoint gets one."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import assert_one_sentence, untrained
+from PIL import Image
+
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.cli.main import main
+from cifar100.compute.device import choose_compute
+from cifar100.config import Config
+from cifar100.dataset import load_dataset
+from cifar100.dataset.classes import SUPERCLASS_OF
+from cifar100.evaluation import metrics
+from cifar100.evaluation.corruptions import FAMILIES, KINDS
+from cifar100.evaluation.evaluate import evaluate_split, open_split
+from cifar100.evaluation.robustness import CELLS, Robustness, digest, results_path
+from cifar100.model import resnet18
+from cifar100.report.build import carried_temperature, history_of, report
+from cifar100.report.sections import Subject
+from cifar100.report.selection import (
+    confident_mistakes,
+    confused_pairs,
+    interval,
+    superclass_order,
+    uncertain_hits,
+)
+from cifar100.report.style import pretty
+from cifar100.report.write import write_report
+from cifar100.support.errors import UserError
+from cifar100.training.logger import COLUMNS
+
+PICTURES = {"classes", "confusion", "coverage", "curves", "reliability", "reliability_after", "superclass_confusion"}
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """The history of a run of so many epochs."""
+    return [
+        dict.fromkeys(COLUMNS)
+        | {"epoch": epoch, "learning_rate": 0.1, "train_loss": 4 / epoch, "train_top1": 0.1 * epoch, "split": "test"}
+        | {"loss": 3 / epoch, "top1": 0.09 * epoch, "images_per_second": 100.0, "elapsed_seconds": 3600.0 * epoch}
+        for epoch in range(1, count + 1)
+    ]
+
+
+class Page(HTMLParser):
+    """What is on a page: its text, the sources of its pictures, the ids and the links."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html, self.text = html, ""
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = tag
+        self.text += " "
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside not in ("style", "script"):
+            self.text += data
+
+    @property
+    def words(self) -> str:
+        """The text, each gap in it one space."""
+        return " ".join(self.text.split())
+
+    def svgs(self) -> Iterator[str]:
+        """The pictures that are SVG."""
+        for address in self.addresses:
+            if address.startswith("data:image/svg+xml;base64,"):
+                yield base64.b64decode(address.partition(",")[2]).decode()
+
+
+HOSTILE = "<img src=x onerror=alert(1)>$\\frac{$ & \x1b[31m日本"
+NAMES = sorted([HOSTILE, "a_b", "cat", "dog"])
+
+
+@pytest.fixture(scope="module")
+def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images of each of NAMES, a folder for each class."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("own")
+    for name in NAMES:
+        (folder / name).mkdir()
+        for number in range(5):
+            Image.fromarray(rng.integers(0, 255, (40, 52, 3), np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    """An untrained checkpoint of these images; they have no superclasses."""
+    none: dict[str, Any] = {"superclasses": [], "superclass_of": []}
+    said: dict[str, Any] = {"recipe": "baseline", "chosen_on": "the best top-1 on test", "history": rows(3)}
+    said |= {"weights": resnet18(len(NAMES)).state_dict(), "classes": NAMES, "config": {"test_fraction": 0.6}}
+    return untrained(**none | said)
+
+
+@pytest.fixture(scope="module")
+def made(checkpoint: Checkpoint, own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its report."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoint.save(folder / "model.pth")
+    assert main(["report", str(folder / "model.pth"), "--data-dir", str(own_images), "--device", "cpu"]) == 0
+    return folder / "report"
+
+
+@pytest.fixture(scope="module")
+def page(made: Path) -> Page:
+    return read(made / "index.html")
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def assert_asks_for_nothing(page: Page) -> None:
+    """The page names nothing outside itself, and runs nothing."""
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert "script" not in page.tags
+    assert "default-src 'none'" in page.html
+    for svg in page.svgs():
+        assert not re.search(r'(href|src)="(?!#|data:)', svg)
+        assert "@import" not in svg
+
+
+def test_it_lies_beside_the_checkpoint_with_its_pictures(made: Path) -> None:
+    assert {path.stem for path in made.glob("*.png")} == PICTURES - {"superclass_confusion"}
+
+
+def test_the_page_asks_the_network_for_nothing(page: Page) -> None:
+    assert_asks_for_nothing(page)
+
+
+def test_its_links_lead_somewhere(page: Page) -> None:
+    links = [address[1:] for address in page.addresses if address.startswith("#")]
+    assert len(links) >= 8
+    assert set(links) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
+    figures = json.loads((made / "report.json").read_text())
+    assert figures["images"] == 12
+    assert f"{100 * figures['top1']:.2f} %" in page.words
+    assert f"{figures['loss']:.4f}" in page.words
+    assert "12 test images, single view, 32×32 pixels" in page.words
+    assert "two-fold cross-fitting on test" in page.words
+    assert "chosen on the test images themselves, which flatters" in page.words
+    assert figures["calibration"]["ece_before"] == figures["ece"]
+    assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
+    for name, accuracy in figures["per_class"].items():
+        assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.words
+
+
+def test_pictures_follow_the_colour_scheme(page: Page) -> None:
+    svgs = list(page.svgs())
+    assert len(svgs) == 4 + 1 + 2 + 1, "curves, the matrix, reliability, coverage"
+    for svg in svgs:
+        assert "prefers-color-scheme:dark" in svg
+        assert "fill: #000000" not in svg, "black on black"
+
+
+def test_names_are_text_whatever_they_hold(page: Page) -> None:
+    assert "superclasses" not in page.ids
+    assert "<img src=x onerror=alert(1)>$" in page.text
+    assert "<img src=x" not in page.html
+    assert "\x1b" not in page.html
+    (confusion,) = [svg for svg in page.svgs() if "what it was called" in svg]
+    assert "&lt;img src=x onerror=alert(1)&gt;$\\frac{$ &amp; \\x1b[31m日本" in confusion
+    assert "\x1b" not in confusion
+
+
+def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    """All cells but one, each another error: in the page by kind, with the means of what is whole; as PNG; as JSON."""
+    path = tmp_path / "model.pth"
+    checkpoint.save(path)
+    assert list(KINDS) == [kind for kinds in FAMILIES.values() for kind in kinds]
+    figures = {"top5": 0.9, "loss": 1.0, "seconds": 1.0}
+    identity = dict.fromkeys(("weights", "dataset", "fingerprint"), "x") | {"image_size": 32, "precision": "fp32"}
+    identity |= {"sha256": digest(checkpoint.weights), "source": "computed", "images": 400, "seed": 7}
+    cells = {cell: {"top1": 0.99 - number / 100} | figures for number, cell in enumerate(CELLS)}
+    del cells["jpeg_compression", 5]
+    known = Robustness(identity, "cpu", {"top1": 0.75} | figures, cells)
+    kept = {"format": "cifar100-corruptions", "version": 1, "evaluations": [known.to_json()]}
+    results_path(path).write_text(json.dumps(kept))
+    made = report([path], data_dir=own_images, device="cpu")
+    page = read(made)
+    assert "robustness" in page.ids
+    assert "gaussian noise 1 2 3 4 5 3 shot noise 6 7 8 9 10 8 impulse" in page.words
+    assert "weather snow 36" in page.words
+    assert "jpeg compression 71 72 73 74 – –" in page.words
+    assert "over the 74 of 75 cells that are known so far; on the same images unspoiled it is 25.00 %" in page.words
+    assert "400 test images, spoiled by cifar100, seed 7, in fp32" in page.words
+    assert page.html.count("--e:") == 74 + 14
+    assert "--e:0.740" in page.html
+    with Image.open(made.parent / "corruptions.png") as picture:
+        assert min(picture.size) > 500
+    assert len(json.loads((made.parent / "report.json").read_text())["robustness"]["cells"]) == 74
+
+
+def test_what_the_run_did_after_a_best_checkpoint_is_drawn_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    kept, path = tmp_path / "metrics.jsonl", tmp_path / "best_model.pth"
+    assert history_of(path, checkpoint) == rows(3)
+    kept.write_text("".join(json.dumps(row) + "\n" for row in rows(9)))
+    assert history_of(path, checkpoint) == rows(9)
+    kept.write_text("".join(json.dumps(row | {"top1": 0.5}) + "\n" for row in rows(9)))
+    assert history_of(path, checkpoint) == rows(3), "of another run"
+    kept.write_text("{")
+    assert history_of(path, checkpoint) == rows(3)
+
+
+def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    bare = replace(checkpoint, history=[], chosen_on="")
+    data, split, config = open_split(bare, data_dir=own_images)
+    one, compute = split.take(np.array([0])), choose_compute("cpu", "fp32")
+    evaluation = evaluate_split(bare, data, one, config.augment, compute, name="test")
+    subject = Subject(
+        checkpoint=bare,
+        name="model.pth",
+        dataset=data,
+        images=one.images,
+        evaluation=evaluation,
+        compute=compute,
+        history=[],
+    )
+    page = read(write_report(subject, tmp_path / "report"))
+    assert "One image is too few to fit a temperature on" in page.words
+    assert "Of 3 classes there is no image here" in page.words
+    assert "carries no history" in page.words
+
+
+def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "model.pth")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("site", "file"):
+        with pytest.raises(UserError) as told:
+            report([tmp_path / "model.pth"], tmp_path / name, data_dir=own_images)
+        assert_one_sentence(str(told.value), tmp_path / name)
+    assert (tmp_path / "site" / "index.html").read_text() == (tmp_path / "file").read_text() == "mine"
+
+
+def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    weights = dict(checkpoint.weights)
+    weights["fc.bias"] = weights["fc.bias"] * float("nan")
+    replace(checkpoint, weights=weights).save(tmp_path / "model.pth")
+    with pytest.raises(UserError, match="for 12 of 12 images it gives no numbers"):
+        report([tmp_path / "model.pth"], data_dir=own_images, device="cpu")
+
+
+def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
+    def carrying(**calibration: Any) -> Checkpoint:
+        return replace(checkpoint, calibration=calibration)
+
+    assert carried_temperature(carrying()) is None
+    assert carried_temperature(carrying(temperature=0.7, origin="held out")) == (0.7, "the weights' own, held out")
+    on_test = carrying(temperature=0.7, origin="two-fold cross-fitting on test")
+    assert carried_temperature(on_test) is None, "judged anew"
+    assert carried_temperature(carrying(temperature=-1)) is None
+    assert carried_temperature(carrying(temperature="warm")) is None
+
+
+def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, classes, count)
+    logits = rng.normal(size=(count, classes))
+    logits[np.arange(count), labels] += 1
+    return metrics.softmax(logits), labels
+
+
+def test_the_galleries_show_what_they_say() -> None:
+    probabilities, labels = some_answers()
+    called, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    mistakes = confident_mistakes(probabilities, labels, 10)
+    assert (called[mistakes] != labels[mistakes]).all()
+    assert (np.diff(confidence[mistakes]) <= 0).all()
+    assert confidence[mistakes[0]] == confidence[called != labels].max()
+    hits = uncertain_hits(probabilities, labels, 10)
+    assert (called[hits] == labels[hits]).all()
+    assert confidence[hits[0]] == confidence[called == labels].min()
+    assert confident_mistakes(probabilities, called, 10) == []
+
+
+def test_the_confused_pairs_equal_a_slow_count() -> None:
+    probabilities, labels = some_answers()
+    called = probabilities.argmax(axis=1)
+    confusion = metrics.confusion_matrix(probabilities, labels)
+    pairs = confused_pairs(confusion, probabilities, labels, pairs=5, examples=4)
+    counts = {
+        (a, b): sum(1 for is_, said in zip(labels, called, strict=True) if {is_, said} == {a, b})
+        for a in range(12)
+        for b in range(a)
+    }
+    assert [pair.there + pair.back for pair in pairs] == sorted(counts.values(), reverse=True)[:5]
+    for pair in pairs:
+        assert pair.there >= pair.back
+        assert pair.there == ((labels == pair.one) & (called == pair.other)).sum()
+        assert len(pair.rows) == min(4, pair.there + pair.back)
+        for row in pair.rows:
+            assert {labels[row], called[row]} == {pair.one, pair.other}
+    assert confused_pairs(np.diag([3, 4]), probabilities, labels, pairs=5, examples=4) == []
+
+
+def test_the_order_keeps_superclasses_together() -> None:
+    order = superclass_order(SUPERCLASS_OF, 100)
+    assert sorted(order) == list(range(100))
+    assert np.array(SUPERCLASS_OF)[order].tolist() == [group for group in range(20) for _ in range(5)]
+    assert superclass_order((), 4).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("share", "images"), [(0.76, 10_000), (0.5, 10), (0.0, 5), (1.0, 1)])
+def test_the_interval_is_wilsons(share: float, images: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(round(share * images), images).proportion_ci(method="wilson")
+    assert interval(share, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def of_cifar100(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page on 100 classes and 20 superclasses, two runs laid over one another."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, epochs in (("short", 2), ("long", 5)):
+        (folder / name).mkdir()
+        untrained(history=rows(epochs)).save(folder / name / "last.pth")
+    paths = [folder / name / "last.pth" for name in ("short", "long")]
+    return report(paths, data_dir=tiny_data, device="cpu")
+
+
+@pytest.mark.slow
+def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> None:
+    page = read(of_cifar100)
+    assert_asks_for_nothing(page)
+    assert {path.stem for path in of_cifar100.parent.glob("*.png")} == PICTURES
+    with Image.open(of_cifar100.parent / "confusion.png") as picture:
+        assert min(picture.size) > 2000, "the names of a hundred classes must be readable"
+    names = re.findall(r"<li>([^<>]+)</li>", page.html.partition('class="heads"')[2])
+    assert names[:100] == names[100:200], "the names of the columns, and of the rows"
+    assert [names.index(name) for name in ("beaver", "whale", "aquarium fish", "tractor")] == [0, 4, 5, 99]
+    curves = [svg for svg in page.svgs() if "pale: train" in svg]
+    assert len(curves) == 2
+    assert all(">short</text>" in svg and ">long</text>" in svg for svg in curves)
+    assert re.search(r"short 2 18\.00 % 18\.00 % \(epoch 2\) test 2:00:00", page.words)
+    assert re.search(r"long 5 45\.00 % 45\.00 % \(epoch 5\) test 5:00:00", page.words)
+    first = next(address for address in page.addresses if address.startswith("data:image/png"))
+    with Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))) as picture:
+        pixels = np.asarray(picture)
+    images = load_dataset(Config().replace(data_dir=tiny_data)).test.images
+    assert any((pixels == image).all() for image in images), "the pictures are the test images, exactly"
+
+
+@pytest.mark.slow
+def test_made_up_images_say_so(tmp_path: Path) -> None:
+    untrained().save(tmp_path / "model.pth")
+    assert "These images are made up" in read(report([tmp_path / "model.pth"], dataset="synthetic", device="cpu")).text
+
+
+NAMES_OF_A_CELL = """([row, column]) => {
+    const matrix = document.querySelector('.matrix'), cells = matrix.querySelector('img').getBoundingClientRect();
+    const cell = cells.width / 100;
+    matrix.scrollTo(column * cell - 40, row * cell - 40);
+    const moved = matrix.querySelector('img').getBoundingClientRect();
+    const x = moved.left + (column + .5) * cell, y = moved.top + (row + .5) * cell;
+    const box = matrix.getBoundingClientRect();
+    const name = (list, at) => [...matrix.querySelectorAll(list + ' li')].find(li => {
+        const r = li.getBoundingClientRect();
+        return at(r) && r.left >= box.left && r.top >= box.top && r.right <= box.right && r.bottom <= box.bottom;
+    })?.textContent;
+    return [name('.sides', r => r.top <= y && y <= r.bottom), name('.heads', r => r.left <= x && x <= r.right)];
+}"""
+
+
+@pytest.mark.slow
+def test_in_a_browser(of_cifar100: Path) -> None:
+    """Nothing is asked of the network, and nothing overflows sideways, at a phone's, a tablet's and a desk's width."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = next(
+        (path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None
+    )
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    address = of_cifar100.resolve().as_uri()
+    with playwright.sync_playwright() as started:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = started.chromium.launch(executable_path=chromium, args=options)
+        backgrounds = set()
+        for scheme in ("light", "dark"):
+            for width in (360, 820, 1440):
+                view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+                asked: list[str] = []
+                told: list[str] = []
+                view.on("request", lambda request, asked=asked: asked.append(request.url))
+                view.on("console", lambda message, told=told: told.append(message.text))
+                view.goto(address)
+                assert [url for url in asked if not url.startswith("data:")] == [address]
+                assert told == []
+                assert view.evaluate("document.documentElement.scrollWidth") <= width
+                spilled = view.evaluate(
+                    "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && "
+                    "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+                )
+                assert spilled == []
+                broken = view.evaluate("[...document.images].filter(e => !e.naturalWidth).length")
+                assert broken == 0
+                backgrounds.add((scheme, view.evaluate("getComputedStyle(document.body).backgroundColor")))
+                view.check("#zoom")
+                assert view.evaluate("document.querySelector('.matrix img').clientWidth") >= 2000
+                seen = view.evaluate(NAMES_OF_A_CELL, [57, 83])
+                assert seen == ["chimpanzee", "shrew"], "however far one scrolls, names stand beside the cells"
+                assert view.evaluate("document.documentElement.scrollWidth") <= width
+                view.close()
+        browser.close()
+    assert len(backgrounds) == 2, "light and dark differ, whatever the width"

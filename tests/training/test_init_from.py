@@ -1,0 +1,84 @@
+"""--init-from and --freeze-stem: training that starts from weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import assert_identical, assert_one_sentence, untrained
+
+from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from cifar100.checkpoints.weights import save_weights, start_from
+from cifar100.config import Config
+from cifar100.model import ResNet, resnet18, resnet34
+from cifar100.support.errors import UserError
+from cifar100.train import train
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Checkpoint:
+    """Weights of a resnet18 for CIFAR-100, in given.safetensors."""
+    torch.manual_seed(7)
+    checkpoint = untrained(weights=resnet18().state_dict())
+    save_weights(checkpoint, tmp_path / "given.safetensors")
+    return checkpoint
+
+
+def test_all_weights_are_taken_over_where_the_classes_are_the_same(tmp_path: Path, given: Checkpoint) -> None:
+    model = resnet18()
+    told = start_from(tmp_path / "given.safetensors", model, given.classes)
+    assert_identical(model.state_dict(), given.weights)
+    assert "122 of 122 tensors" in told
+
+
+@pytest.mark.parametrize("classes", [["cat", "dog"], [f"other {i}" for i in range(100)]])
+def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint, classes: list[str]) -> None:
+    model = resnet18(len(classes))
+    fresh = model.fc.weight.clone()
+    told = start_from(tmp_path / "given.safetensors", model, classes)
+    assert torch.equal(model.fc.weight, fresh)
+    assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], given.weights["layer4.1.conv2.weight"])
+    assert "120 of 122 tensors" in told
+    assert "a fresh last layer" in told
+
+
+def test_of_another_network_what_fits_is_taken(tmp_path: Path, given: Checkpoint) -> None:
+    model = resnet34()
+    start_from(tmp_path / "given.safetensors", model, given.classes)
+    assert torch.equal(model.state_dict()["layer1.1.conv2.weight"], given.weights["layer1.1.conv2.weight"])
+
+
+@pytest.mark.usefixtures("given")
+def test_a_network_that_nothing_fits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        start_from(tmp_path / "given.safetensors", ResNet((1, 1, 1, 1), 1, 8), ["a"])
+    assert_one_sentence(str(caught.value), "given.safetensors", "none of its layers fits")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_run_starts_from_them_keeps_its_stem_and_goes_on_without_them(tiny_data: Path, tmp_path: Path) -> None:
+    short = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
+    config = Config().replace(**short, data_dir=tiny_data, run_dir=tmp_path / "first")
+    train(config)
+    source = tmp_path / "first" / "last.pth"
+    config = config.replace(init_from=source, freeze_stem=True, seed=3)
+
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    assert f"Start     from {source}: 74 of 74 tensors" in next(whole.glob("training_log_*")).read_text()
+    before, after = (load_checkpoint(folder / "last.pth").weights for folder in (tmp_path / "first", whole))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if not name.startswith(("conv1", "bn1"))}
+
+    config = config.replace(run_dir=tmp_path / "parts")
+    train(config.replace(stop_after=1))
+    source.unlink()
+    resumed = train(config, resume=True).folder
+    assert_identical(after, load_checkpoint(resumed / "last.pth").weights)
+
+
+def test_a_file_that_is_missing_is_named_before_anything_is_touched(tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        train(Config().replace(init_from=tmp_path / "none.pth", data_dir=tiny_data, run_dir=tmp_path / "run"))
+    assert_one_sentence(str(caught.value), "none.pth")
+    assert not (tmp_path / "run").exists()

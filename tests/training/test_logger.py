@@ -1,0 +1,97 @@
+"""What a run tells on a terminal and off it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cifar100.config import Config
+from cifar100.training.logger import Progress, duration, epoch_line
+from cifar100.training.run import LoopState, Run
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3723, "1:02:03")])
+def test_durations(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_an_epoch_without_evaluation_shows_only_training() -> None:
+    row = {"epoch": 3, "train_loss": 2.0, "train_top1": 0.5, "split": None, "learning_rate": 0.1}
+    row |= {"images_per_second": 1234.0, "elapsed_seconds": 61}
+    line = epoch_line(row, 10)
+    assert line == "Epoch   3/10 | train loss 2.0000 acc 50.00% | lr 0.10000 | 1,234 images/s | 1:01"
+
+
+def test_time_left_is_told_only_once_it_is_known() -> None:
+    progress = Progress(
+        epoch=1,
+        epochs=2,
+        step=3,
+        steps=4,
+        loss=1.0,
+        top1=0.25,
+        learning_rate=0.1,
+        images_per_second=100.0,
+        seconds_left=None,
+    )
+    assert "left" not in str(progress)
+    assert "acc 25.00%" in str(progress)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "left"),
+    [((), 10 + 20 + 20), ((16, 16, 32), 10 + 20 + 80), ((32, 16), 10 + 5 + 5)],
+    ids=["their own", "growing", "shrinking"],
+)
+def test_the_time_left_knows_the_sizes_of_epochs_to_come(sizes: tuple[int, ...], left: float) -> None:
+    """At the middle of the first of three epochs, ten seconds after the start."""
+    run: Any = SimpleNamespace(
+        config=Config().replace(epochs=3, train_sizes=sizes),
+        state=LoopState(step=20, seen=1, train_seconds=10.0),
+        loader=range(40),
+        dataset=SimpleNamespace(image_size=32),
+    )
+    assert Run.progress(run, 0.1, timed=True).seconds_left == pytest.approx(left)
+
+
+def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
+    """The bar carries loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
+    ours, theirs = pty.openpty()
+    words = ["train", "--epochs", "1", "--batch-size", "8", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "cifar100.cli",
+            *words,
+            "--data-dir",
+            str(tiny_data),
+            "--run-dir",
+            str(tmp_path / "run"),
+        ],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "COLUMNS": "140", "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    assert process.wait(timeout=60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert re.search(r"epoch 1/1 .* loss \d\.\d+  acc +\d+\.\d+%  lr 0\.\d+  \d+ img/s  \d+:\d\d left", text)
+    assert "Epoch   1/1 | train loss" in text

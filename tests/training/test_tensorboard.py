@@ -1,0 +1,110 @@
+"""What TensorBoard is given: each step once, however often a run was stopped and gone on with."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar100.config import Config
+from cifar100.model import ResNet
+from cifar100.support.errors import UserError
+from cifar100.train import train
+from cifar100.training import tensorboard
+from cifar100.training.logger import COLUMNS
+from cifar100.training.tensorboard import SCALARS, Board, NoBoard, board_for, require_tensorboard
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    given = {"learning_rate": 0.1, "train_loss": 2.0, "train_top1": 0.5, "images_per_second": 100.0}
+    return [dict.fromkeys(COLUMNS) | given | {"epoch": epoch, "top1": epoch / 10} for epoch in range(1, count + 1)]
+
+
+def read(folder: Path) -> Any:
+    """What TensorBoard itself finds in a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    return events.Reload()
+
+
+def steps(folder: Path, tag: str) -> list[int]:
+    return [event.step for event in read(folder).Scalars(tag)]
+
+
+def a_picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_rows_settings_and_pictures(tmp_path: Path) -> None:
+    ours = Board(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
+    for count in (1, 2, 3):
+        ours.epoch(rows(count))
+    ours.pictures({"confusion": a_picture}, 3)
+    ours.close()
+    found = read(tmp_path)
+    assert [(event.step, round(event.value, 6)) for event in found.Scalars("evaluation/top1")] == [
+        (1, 0.1),
+        (2, 0.2),
+        (3, 0.3),
+    ]
+    assert "evaluation/loss" not in found.Tags()["scalars"], "what was not measured is not there"
+    (picture,) = found.Images("confusion")
+    assert np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))[0, 0].tolist() == [0, 128, 128]
+    said = str(found.summary_metadata["_hparams_/session_start_info"])
+    assert "lr" in said
+    assert "train_sizes" in said
+    assert "somewhere" not in said
+
+
+def test_going_back_leaves_each_step_once(tmp_path: Path) -> None:
+    first = Board(tmp_path, {})
+    for count in range(1, 6):
+        first.epoch(rows(count))  # killed here: not closed
+    second = Board(tmp_path, {})
+    second.rewrite(rows(3))
+    second.epoch(rows(4))
+    second.close()
+    for tag in ("evaluation/top1", "train/loss"):
+        assert steps(tmp_path, tag) == [1, 2, 3, 4]
+
+
+def test_every_column_of_interest_is_there() -> None:
+    assert set(SCALARS.values()) <= set(COLUMNS)
+
+
+def test_nothing_where_it_is_not_asked_for(tmp_path: Path) -> None:
+    off = board_for(tmp_path / "tensorboard", Config())
+    assert isinstance(off, NoBoard)
+    off.epoch(rows(1))
+    off.pictures({"confusion": lambda: pytest.fail("made for nobody")}, 1)
+    off.close()
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda _name: None)
+    require_tensorboard(Config())
+    with pytest.raises(UserError, match=r"pip install 'cifar100\[tensorboard\]'"):
+        require_tensorboard(Config().replace(tensorboard=True))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_resumed(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+        monkeypatch.setattr(
+            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+        )
+    where = {"data_dir": tiny_data, "run_dir": tmp_path / "run", "report": False, "tensorboard": True}
+    config = Config().replace(epochs=3, batch_size=64, warmup_epochs=1, lr=0.02, **where)
+    train(config.replace(stop_after=2))
+    folder = train(config, resume=True).folder / "tensorboard"
+    assert steps(folder, "evaluation/top1") == steps(folder, "train/loss") == [1, 2, 3]
+    assert set(read(folder).Tags()["images"]) == {"confusion", "samples"}

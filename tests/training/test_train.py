@@ -1,0 +1,462 @@
+"""Training runs: what they keep, how they stop, and that going on is exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, Command, assert_identical
+from torch import Tensor
+
+from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from cifar100.config import Config
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.train import train
+from cifar100.training.logger import COLUMNS
+from cifar100.training.run import Run
+from cifar100.training.run_dir import RunFolder
+from cifar100.training.step import TrainStep
+
+SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
+
+
+@pytest.fixture
+def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
+    """A run of 2 epochs of 4 steps, of a network with a fiftieth of the work of resnet18."""
+    return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_checkpoint(folder / "last.pth").weights
+
+
+def figures(folder: Path) -> list[dict[str, object]]:
+    """The rows of metrics.jsonl without what a clock gave."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in COLUMNS if "second" not in name} for row in rows]
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int) -> None:
+    """Send this process a signal during a step of the next run."""
+    call = TrainStep.__call__
+
+    def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        if number == step:
+            os.kill(os.getpid(), signal_number)
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+
+    monkeypatch.setattr(TrainStep, "__call__", interrupted)
+
+
+def interrupt_evaluations(monkeypatch: pytest.MonkeyPatch, signal_number: int) -> None:
+    """Send this process a signal as each evaluation begins."""
+    evaluate = Run.evaluate
+
+    def interrupted(self: Run, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal_number)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Run, "evaluate", interrupted)
+
+
+def test_a_run_keeps_what_it_promises(config: Config) -> None:
+    result = train(config.replace(checkpoint_every=2))
+    folder = result.folder
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".", "training_log_"))}
+    assert names == {
+        "best_model.pth",
+        "checkpoint_epoch_2.pth",
+        "config.json",
+        "curves.png",
+        "evaluation.json",
+        "last.pth",
+        "metrics.csv",
+        "metrics.jsonl",
+    }
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert (folder / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+    best = load_checkpoint(folder / "best_model.pth")
+    assert best.chosen_on == "the best top-1 on test"
+    assert best.metrics["top1"] == max(row["top1"] for row in result.history)
+    assert json.loads((folder / "config.json").read_text())["settings"]["epochs"] == 2
+    assert json.loads((folder / "evaluation.json").read_text())["images"] == 100
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(config: Config, tmp_path: Path) -> None:
+    runs = [config.replace(run_dir=tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    a, b, c = (weights(train(run).folder) for run in runs)
+    assert_identical(a, b)
+    assert not torch.equal(a["fc.weight"], c["fc.weight"])
+
+
+EVERYTHING = {
+    "mixup_probability": 0.3,
+    "cutmix_probability": 0.4,
+    "ema_decay": 0.9,
+    "distill": 0.3,
+    "sam_rho": 0.1,
+    "sam_every": 2,
+    "sam_friendly": 0.9,
+}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"precision": "fp32"}, {"precision": "bf16"}, EVERYTHING], ids=["fp32", "bf16", "all"]
+)
+def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    config = config.replace(**settings)
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
+        stopped = train(config)
+    assert stopped.stopped_by == "SIGTERM"
+    loop = load_checkpoint(stopped.folder / "last.pth").loop
+    assert (loop["epoch"], loop["step"]) == (1, 2)
+    resumed = train(config, resume=True)
+    assert resumed.stopped_by == ""
+    assert_identical(weights(whole), weights(resumed.folder))
+    assert figures(whole) == figures(resumed.folder)
+
+
+def test_stop_after_ends_a_long_schedule_early_and_resume_goes_on(config: Config, tmp_path: Path) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    part = train(config.replace(stop_after=1))
+    assert part.stopped_by == "--stop-after"
+    assert len(part.history) == 1
+    assert_identical(weights(whole), weights(train(config, resume=True).folder))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no time to save: what goes on is the latest save, wherever in an epoch that was."""
+    rng = random.Random(os.environ.get("CIFAR100_TEST_SEED", "7"))
+    words = [
+        "--epochs",
+        "4",
+        "--batch-size",
+        "32",
+        "--lr",
+        "0.02",
+        "--warmup-epochs",
+        "1",
+        "--save-seconds",
+        "0",
+        "--no-report",
+    ]
+    whole = tmp_path / "whole"
+    command = [sys.executable, "-m", "cifar100", "train", "--data-dir", str(tiny_data), *words]
+    subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=200)
+
+    killed, folder = 0, tmp_path / "killed"
+    for attempt in range(30):
+        resume = ["--resume"] if (folder / "last.pth").exists() else []
+        process = subprocess.Popen(
+            [*command, "--run-dir", str(folder), *resume], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        if killed < 4 and attempt < 25:
+            seen = (folder / "last.pth").stat().st_mtime_ns if resume else 0
+            while process.poll() is None:  # let it get a little further than the last time, then kill it anywhere
+                time.sleep(0.02)
+                if (folder / "last.pth").exists() and (folder / "last.pth").stat().st_mtime_ns != seen:
+                    break
+            time.sleep(rng.uniform(0, 2.0))
+            process.kill()
+        _, errors = process.communicate(timeout=200)
+        killed += process.returncode == -signal.SIGKILL
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, errors.decode()
+            break
+    assert killed >= 3
+    assert_identical(weights(whole), weights(folder))
+    assert figures(whole) == figures(folder)
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config.replace(checkpoint_every=1)
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    part = train(config.replace(stop_after=1)).folder
+    content = (part / "last.pth").read_bytes()
+    (part / "last.pth").write_bytes(content[: len(content) // 2])
+    resumed = train(config, resume=True)
+    told = capsys.readouterr().out
+    assert "Passed over: " in told
+    assert "last.pth is damaged" in told
+    assert_identical(weights(whole), weights(resumed.folder))
+
+
+def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
+    train(config.replace(stop_after=1))
+    with pytest.raises(UserError, match=r"--lr was 0\.02 and is now 0\.3; --label-smoothing was 0\.1 and is now 0\.2"):
+        train(config.replace(lr=0.3, label_smoothing=0.2), resume=True)
+    train(config.replace(num_workers=3, stop_after=0), resume=True)  # where it runs may change
+
+
+def test_a_second_run_moves_the_first_aside(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(config.replace(stop_after=1))
+    kept = (first.folder / "last.pth").read_bytes()
+    train(config.replace(seed=1, stop_after=1))
+    (moved,) = (config.run.run_dir / "previous").iterdir()
+    assert str(moved) in capsys.readouterr().out
+    assert (moved / "last.pth").read_bytes() == kept
+    assert list(moved.glob("training_log_*.txt"))
+    assert load_checkpoint(config.run.run_dir / "last.pth").config["seed"] == 1
+
+
+def test_two_runs_do_not_share_a_folder(config: Config) -> None:
+    with RunFolder(config.run.run_dir), pytest.raises(UserError, match="Another run is using"):
+        train(config)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_good_checkpoint(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config.replace(stop_after=1))
+    good = weights(config.run.run_dir)
+    call = TrainStep.__call__
+
+    def poisoned(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        images = images * float("nan") if number == 6 else images
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+
+    monkeypatch.setattr(TrainStep, "__call__", poisoned)
+    with pytest.raises(RunFailed, match=r"step 7 of the run \(epoch 2, step 3\).*--lr"):
+        train(config.replace(save_seconds=0), resume=True)
+    kept = weights(config.run.run_dir)
+    assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+    assert load_checkpoint(config.run.run_dir / "last.pth").loop["step"] == 2
+    assert not torch.equal(good["fc.weight"], kept["fc.weight"])
+
+
+def test_a_signal_during_an_evaluation_saves_after_it(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    with monkeypatch.context() as patch:
+        interrupt_evaluations(patch, signal.SIGTERM)
+        stopped = train(config)
+    assert stopped.stopped_by == "SIGTERM"
+    loop = load_checkpoint(config.run.run_dir / "last.pth").loop
+    assert (loop["epoch"], loop["step"]) == (1, 0)
+    resumed = train(config, resume=True).folder
+    assert_identical(weights(whole), weights(resumed))
+    assert figures(whole) == figures(resumed)
+
+
+def test_a_signal_in_the_last_evaluation_leaves_the_conclusion_to_resume(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.replace(epochs=1, warmup_epochs=0)
+    with monkeypatch.context() as patch:
+        interrupt_evaluations(patch, signal.SIGINT)
+        assert train(config).stopped_by == "SIGINT"
+    assert not (config.run.run_dir / "evaluation.json").exists()
+    assert train(config, resume=True).stopped_by == ""
+    assert (config.run.run_dir / "evaluation.json").exists()
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
+    folder = train(config).folder
+    before = weights(folder)
+    assert train(config, resume=True).stopped_by == ""
+    assert_identical(before, weights(folder))
+    assert len(figures(folder)) == 2
+
+
+def test_the_recipe_keeps_its_name_when_a_run_goes_on(config: Config) -> None:
+    train(config.replace(stop_after=1), recipe="fast")
+    folder = train(config, resume=True).folder
+    assert load_checkpoint(folder / "last.pth").recipe == "fast"
+    assert json.loads((folder / "config.json").read_text())["recipe"] == "fast"
+
+
+def test_going_on_with_another_precision_says_that_it_is_not_bit_for_bit(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config.replace(stop_after=1, precision="fp32"))
+    assert "bit for bit" not in capsys.readouterr().out
+    train(config.replace(precision="bf16"), resume=True)
+    assert "not bit for bit as it would have: on cpu (threads" in capsys.readouterr().out
+
+
+def test_stop_after_an_epoch_that_is_behind_is_a_mistake(config: Config) -> None:
+    train(config.replace(epochs=3, stop_after=2))
+    with pytest.raises(UserError, match="--stop-after 1: the run has 2 epochs behind it"):
+        train(config.replace(epochs=3, stop_after=1), resume=True)
+
+
+def test_a_failed_new_run_says_where_the_one_before_it_is(config: Config) -> None:
+    train(config.replace(stop_after=1))
+    with pytest.raises(RunFailed):
+        train(config.replace(lr=1e30, warmup_epochs=0))
+    with pytest.raises(UserError, match=r"nothing to go on from .* The run before it is in .*previous"):
+        train(config, resume=True)
+
+
+def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
+    with pytest.raises(RunFailed):
+        train(config.replace(lr=1e30, warmup_epochs=0))
+    (log,) = config.run.run_dir.glob("training_log_*.txt")
+    assert "not a finite number at step" in log.read_text()
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
+    words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
+    pipe = f"{sys.executable} -m cifar100 {words} | {reader}"
+    subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=120, check=False)
+    assert (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(TrainStep, "__call__", full)
+    with pytest.raises(RunFailed, match=r"--batch-size 32 or less, or lower batch_size in config\.py"):
+        train(config)
+
+
+@pytest.mark.parametrize("full", ["last.pth", "checkpoint_epoch_2.pth", "metrics.jsonl", "evaluation.json"])
+def test_a_full_disk_loses_nothing_that_was_there(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    train(config.replace(stop_after=1))
+    before = (config.run.run_dir / "last.pth").read_bytes()
+    real = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        if f".{full}." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(RunFailed, match=rf"{full} could not be written \(No space left on device\)"):
+            train(config.replace(checkpoint_every=2), resume=True)
+    assert full != "last.pth" or (config.run.run_dir / "last.pth").read_bytes() == before
+    assert not list(config.run.run_dir.glob(".*.tmp"))
+    assert_identical(weights(whole), weights(train(config, resume=True).folder))
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config.replace(stop_after=1))
+    (config.run.run_dir / "curves.png").mkdir()
+    assert train(config, resume=True).stopped_by == ""
+    assert "Curves    not drawn" in capsys.readouterr().out
+
+
+def test_val_fraction_chooses_on_what_it_holds_out(config: Config) -> None:
+    result = train(config.replace(val_fraction=0.5))
+    assert {row["split"] for row in result.history} == {"val"}
+    assert result.history[0]["steps"] == 2, "100 of the 200 images are left to train on"
+    best = load_checkpoint(result.folder / "best_model.pth")
+    assert best.chosen_on == "the best top-1 on val"
+    assert json.loads((result.folder / "evaluation.json").read_text())["split"] == "test"
+
+
+def test_eval_every_skips_epochs_but_never_the_last(config: Config) -> None:
+    rows = train(config.replace(epochs=3, eval_every=2, warmup_epochs=0)).history
+    assert [row["split"] for row in rows] == [None, "test", "test"]
+
+
+def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> None:
+    words = ["train", "--epochs", "50", "--batch-size", "32", "--data-dir", str(tiny_data)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cifar100", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Epoch   1/50"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped by SIGINT" in rest
+    assert load_checkpoint(tmp_path / "logs" / "cifar100" / "last.pth").loop["epoch"] >= 1
+
+
+def test_the_checkpoint_is_whole(config: Config) -> None:
+    checkpoint = load_checkpoint(train(config.replace(stop_after=1)).folder / "last.pth")
+    assert isinstance(checkpoint, Checkpoint)
+    assert (checkpoint.model, checkpoint.image_size, len(checkpoint.classes)) == ("resnet18", 32, 100)
+    assert checkpoint.mean == [0.5071, 0.4867, 0.4408]
+    assert len(checkpoint.optimizer["state"]) == len(list(checkpoint.build().parameters()))
+    assert checkpoint.versions["torch"] == torch.__version__
+    assert "NOT the published images" in checkpoint.dataset
+
+
+def test_plain_lines_off_a_terminal(cifar100: Command) -> None:
+    result = cifar100("train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01", "--no-report")
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout
+    assert "Epoch   1/1 | train loss" in result.stdout
+    assert str(ROOT) not in result.stdout
+
+
+@pytest.mark.slow
+def test_training_ends_with_a_report(config: Config) -> None:
+    folder = train(config.replace(report=True, val_fraction=0.5)).folder
+    page = " ".join((folder / "report" / "index.html").read_text(encoding="utf-8").split())
+    assert "the 100 train images that its training held out" in page, "where its temperature is from"
+    assert "kept as the latest epoch" in page
+    figures = json.loads((folder / "report" / "report.json").read_text())
+    assert figures["top1"] == json.loads((folder / "evaluation.json").read_text())["top1"]
+    (log,) = folder.glob("training_log_*.txt")
+    assert f"Report    {folder / 'report' / 'index.html'}" in log.read_text()
+    (folder / "report" / "index.html").write_text("not ours")
+    assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by == ""
+    assert "Report    not made: " in log.read_text(), "which does not end a run"
+    train(config)
+    assert not (folder / "report").exists(), "it has moved with its run"
+    assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()
+
+
+def test_saving_is_not_on_the_clock_of_training(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, saved = Checkpoint.save, []
+
+    def slow(self: Checkpoint, path: Path) -> None:
+        time.sleep(0.2)
+        saved.append(path)
+        save(self, path)
+
+    monkeypatch.setattr(Checkpoint, "save", slow)
+    history = train(config.replace(save_seconds=0)).history
+    assert len(saved) > len(history), "also in mid-epoch"
+    apart = history[-1]["elapsed_seconds"] - sum(row["train_seconds"] for row in history)
+    assert apart > 0.2 * (len(saved) - 2), "all but the last epoch's two"
+
+
+def test_warming_up_leaves_no_trace(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before a timed run on a GPU: the run is the same, bit for bit; every kind of batch was met, in its layout."""
+    config = config.replace(optimizer="muon", train_sizes=(16, 32), **EVERYTHING)
+    plain = train(config.replace(run_dir=tmp_path / "plain")).folder
+    call, met = TrainStep.__call__, []
+
+    def noted(self: TrainStep, images: Tensor, *words: Any, **named: Any) -> None:
+        met.append((*images.shape[::3], images.is_contiguous(memory_format=torch.channels_last)))
+        call(self, images, *words, **named)
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    warmed = train(config.replace(run_dir=tmp_path / "warmed", compile=True)).folder
+    assert met[:4] == [(64, 16, True), (8, 16, True), (64, 32, True), (8, 32, True)]
+    assert set(met[4:]) == set(met[:4])
+    assert_identical(weights(plain), weights(warmed))
+    assert json.loads((warmed / "evaluation.json").read_text())["clock"]["warm_up_seconds"] > 0

@@ -1,0 +1,333 @@
+"""The web page in a real browser, and by its API: served by ourselves on 127.0.0.1, with made-up weights."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, Route, expect, sync_playwright
+from test_app import sure_checkpoint
+
+from cifar100.prediction.cam import Model, open_model
+from cifar100.web import app
+from cifar100.web.app import serving
+from cifar100.web.examples import example_files
+from cifar100.web.service import MOST_PICTURES
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
+ARGUMENTS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PATIENCE = 60_000  # ms: of a machine that does other work
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    sure_checkpoint().save(path)
+    with serving(open_model(path, device="cpu"), keep_seconds=1) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photo.png, noise.png, text.png (none), bomb.png (too many pixels), large.png (too many bytes)."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "photo.png").write_bytes(example_files()["sunflower.png"])
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
+    Image.fromarray(noise[:40, :40]).save(folder / "noise.png")
+    (folder / "text.png").write_text("no picture")
+    Image.new("1", (10_000, 5_000)).save(folder / "bomb.png")
+    Image.fromarray(noise).save(folder / "large.png")
+    return folder
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Page]:
+    """A page of the browser, that fails the test where anything is asked of another host."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    strangers: list[str] = []
+
+    def watch(route: Route) -> None:
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            strangers.append(route.request.url)
+            route.abort()
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(permissions=["camera", "clipboard-read", "clipboard-write"])
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        page.route("**/*", watch)
+        refused: list[str] = []
+        page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
+        page.goto(address)
+        expect(page.get_by_role("tab", name="Picture")).to_be_visible()
+        yield page
+        browser.close()
+    assert strangers == []
+    assert refused == [], "the policy had something to forbid"
+
+
+def send(page: Page, *files: Path) -> None:
+    place = "#files" if len(files) > 1 else "#picture"
+    page.locator(f"{place} input[type=file]").set_input_files([str(file) for file in files])
+
+
+def test_upload_bars_overlay_error_several(page: Page, photos: Path) -> None:
+    send(page, photos / "photo.png")
+    expect(page.locator("#answer ol.bars li")).to_have_count(5)
+    assert [image.get_attribute("alt") for image in page.locator("#answer img").all()] == [
+        "The picture as the network sees it, 32 by 32 pixels",
+        page.locator("#answer img").nth(1).get_attribute("alt"),
+    ]
+    assert all(
+        image.evaluate("image => image.complete && image.naturalWidth > 0")
+        for image in page.locator("#answer img").all()
+    )
+    expect(page.locator("#answer")).to_contain_text("ms, from the file to the answer")
+
+    page.get_by_role("button", name="Clear").or_(page.locator("#picture button[aria-label*='emove']")).first.click()
+    expect(page.locator("#answer")).to_contain_text("The answer appears here")
+    send(page, photos / "text.png")
+    expect(page.locator("#answer [role=alert]")).to_contain_text("text.png is not an image that can be read")
+
+    page.get_by_role("tab", name="Several").click()
+    send(page, photos / "photo.png", photos / "text.png", photos / "noise.png")
+    expect(page.locator("#answers tr")).to_have_count(4)
+    expect(page.locator("#answers tr.refusal")).to_contain_text("text.png is not an image")
+    expect(page.locator("#answers .badge")).to_have_count(1)  # the noise
+    expect(page.locator("#answers")).to_contain_text("2 of 3 pictures answered")
+
+
+def test_too_many_pixels_and_too_many_bytes_are_told_and_the_page_lives_on(page: Page, photos: Path) -> None:
+    send(page, photos / "bomb.png")
+    expect(page.locator("#answer [role=alert]")).to_contain_text("more pixels than any photo needs")
+    page.reload()
+    send(page, photos / "large.png")
+    expect(page.get_by_text("maximum allowed size").or_(page.get_by_text("exceeded")).first).to_be_visible()
+    page.reload()
+    send(page, photos / "photo.png")
+    expect(page.locator("#answer ol.bars li")).to_have_count(5)
+
+
+def test_too_many_pictures_are_told(page: Page, photos: Path) -> None:
+    page.get_by_role("tab", name="Several").click()
+    send(page, *[photos / "noise.png"] * (MOST_PICTURES + 1))
+    expect(page.locator("#answers [role=alert]")).to_contain_text(f"send {MOST_PICTURES} at once")
+
+
+def test_by_keyboard_an_example_and_its_answer(page: Page) -> None:
+    examples = page.locator("#examples button, #examples [role=button]")
+    expect(examples.first.locator("img")).to_have_attribute("alt", "Example: orange")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#examples') !== null"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer ol.bars li")).to_have_count(5)
+    assert page.locator("#answer[aria-live=polite], #answer [aria-live=polite]").count() >= 1
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_it_fits_phones_and_reads_in_both_lights(page: Page, photos: Path, width: int, scheme: Any) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    send(page, photos / "photo.png")
+    expect(page.locator("#answer ol.bars li")).to_have_count(5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    for where in ("#answer .verdict b", "#answer figcaption", "#answer .name small"):
+        assert contrast(page, where) >= 4.5, where
+    for tab in ("Model", "Classes", "API"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+
+
+def contrast(page: Page, where: str) -> float:
+    """Of a text with what is behind it (WCAG 2.2, 4.5 at least)."""
+    colours = page.locator(where).first.evaluate(
+        """element => {
+            const text = getComputedStyle(element).color;
+            let back = "rgba(0, 0, 0, 0)";
+            for (let e = element; e && back === "rgba(0, 0, 0, 0)"; e = e.parentElement)
+                back = getComputedStyle(e).backgroundColor;
+            return [text, back].map(colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number));
+        }"""
+    )
+    scaled = np.array(colours) / 255
+    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((high + 0.05) / (low + 0.05))
+
+
+# The API
+
+
+def test_the_api_answers_and_refuses(address: str, photos: Path) -> None:
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    client = Client(address, verbose=False, analytics_enabled=False)
+    answer = client.predict(handle_file(str(photos / "photo.png")), 3, api_name="/predict")
+    assert set(answer) == {"predictions", "unsure", "reason", "milliseconds"}
+    assert [set(item) for item in answer["predictions"]] == [
+        {"class_name", "class_id", "probability", "superclass"}
+    ] * 3
+    with pytest.raises(AppError, match=r"text\.png is not an image that can be read"):
+        client.predict(handle_file(str(photos / "text.png")), 3, api_name="/predict")
+    with pytest.raises(AppError, match="a top_k from 1 to 100"):
+        client.predict(handle_file(str(photos / "photo.png")), 0, api_name="/predict")
+    described = client.view_api(return_format="dict")
+    assert isinstance(described, dict)
+    assert list(described["named_endpoints"]) == ["/predict"]
+
+
+def test_no_address_is_fetched(address: str) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    asked: list[str] = []
+    client = Client(address, verbose=False, analytics_enabled=False)
+    for path in (f"{address}config?fetched", "http://169.254.169.254/latest"):
+        with pytest.raises(AppError, match="takes files, not addresses"):
+            client.predict({"path": path, "meta": {"_type": "gradio.FileData"}}, 3, api_name="/predict")
+        asked.append(path)
+    with pytest.raises(AppError):
+        client.predict({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, 3, api_name="/predict")
+
+
+def test_uploads_go(address: str, photos: Path) -> None:
+    from gradio_client import Client, handle_file
+
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    client = Client(address, verbose=False, analytics_enabled=False)
+    client.predict(handle_file(str(photos / "noise.png")), 3, api_name="/predict")
+    deadline = time.monotonic() + 120
+    while list(folder.rglob("noise.png")) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert not list(folder.rglob("noise.png"))
+    assert list(folder.rglob("orange.png")), "the examples stay"
+
+
+def test_it_listens_here_alone(address: str) -> None:
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address) as response:
+        assert "default-src 'self'" in response.headers["content-security-policy"]
+
+
+def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
+    sure_checkpoint().save(tmp_path / "model.pth")
+    before = os.environ.get("GRADIO_TEMP_DIR", "")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(serving(open_model(tmp_path / "model.pth", device="cpu")))
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert folder.is_dir()
+    assert not folder.exists()
+    os.environ["GRADIO_TEMP_DIR"] = before
+
+
+# Where it does not come from a file, and where it is too much
+
+
+def test_from_the_camera(page: Page) -> None:
+    """The browser's own made-up camera."""
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_label("capture photo").click()
+    expect(page.locator("#answer ol.bars li")).to_have_count(5)
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_from_the_clipboard(page: Page, by_key: bool) -> None:
+    page.evaluate(
+        """async () => {
+            const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+            canvas.width = canvas.height = 64;
+            pen.fillStyle = "orange";
+            pen.fillRect(0, 0, 64, 32);
+            const picture = await new Promise(done => canvas.toBlob(done, "image/png"));
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+        }"""
+    )
+    for number in range(2):  # and again, over the answer that is there
+        if by_key:
+            page.keyboard.press("Control+v")
+        else:
+            page.get_by_label("Paste from clipboard").click()
+        expect(page.locator("#answer ol.bars li")).to_have_count(5)
+        if number == 0:
+            page.get_by_label("Remove Image").click()
+            expect(page.locator("#answer")).to_contain_text("The answer appears here")
+
+
+@pytest.fixture
+def slow_model(tmp_path: Path) -> Model:
+    """Takes as many seconds for a picture as its attribute `seconds` says."""
+    sure_checkpoint().save(tmp_path / "model.pth")
+    model = open_model(tmp_path / "model.pth", device="cpu")
+    see = model.see
+
+    def slow(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(float(os.environ.get("TEST_SECONDS", "0")))
+        return see(pixels)
+
+    return dataclasses.replace(model, see=slow)
+
+
+def test_what_takes_too_long_is_given_up_and_the_page_lives_on(
+    slow_model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    monkeypatch.setattr(app, "SECONDS", 2.0)
+    with serving(slow_model) as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        photo = handle_file(str(photos / "photo.png"))
+        monkeypatch.setenv("TEST_SECONDS", "5")
+        with pytest.raises(AppError, match="took too long, and was given up"):
+            client.predict(photo, 3, api_name="/predict")
+        monkeypatch.setenv("TEST_SECONDS", "0")
+        monkeypatch.setattr(app, "SECONDS", 60.0)
+        assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3
+
+
+def test_more_visitors_than_may_wait_are_told_and_the_others_answered(
+    slow_model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradio_client import Client, handle_file
+
+    monkeypatch.setattr(app, "LONGEST_QUEUE", 3)
+    with serving(slow_model) as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        photo = handle_file(str(photos / "photo.png"))
+        monkeypatch.setenv("TEST_SECONDS", "1")
+        jobs = [client.submit(photo, 3, api_name="/predict") for _ in range(20)]
+        answered, told = 0, set()
+        for job in jobs:
+            try:
+                answered += len(job.result(timeout=120)["predictions"]) == 3
+            except Exception as error:
+                told.add(str(error))
+        assert answered >= 4, "those in work and those that waited"
+        assert answered < 20
+        assert told
+        assert all("queue is full" in text.lower() for text in told), told
+        monkeypatch.setenv("TEST_SECONDS", "0")
+        assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3

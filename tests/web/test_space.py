@@ -1,0 +1,69 @@
+"""gradio_app/: the folder that `make space` makes, in a fresh environment, as a Space would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_app import sure_checkpoint
+
+SPACE = ROOT / "gradio_app"
+
+
+def test_the_front_matter_and_the_requirements_pin_the_same_gradio() -> None:
+    import yaml
+
+    matter = yaml.safe_load((SPACE / "README.md").read_text().split("---")[1])
+    assert matter["sdk"] == "gradio"
+    assert matter["app_file"] == "app.py"
+    assert re.fullmatch(r"3\.\d+", matter["python_version"])
+    requirements = (SPACE / "requirements.txt").read_text().split()
+    assert f"gradio=={matter['sdk_version']}" in requirements
+    assert all("==" in line for line in requirements)
+    assert not any(line.startswith("torch") for line in requirements)
+    pinned = set((ROOT / "constraints.txt").read_text().split())
+    assert set(requirements) <= pinned, "the tests run what the Space runs"
+
+
+@pytest.mark.slow
+def test_it_runs_from_its_own_requirements_without_torch(tmp_path: Path) -> None:
+    from gradio_client import Client, handle_file
+
+    sure_checkpoint().save(tmp_path / "model.pth")
+    space = tmp_path / "space"
+    words = [space, "--weights", tmp_path / "model.pth", "--format", "onnx"]
+    subprocess.run([sys.executable, SPACE / "build.py", *map(str, words)], check=True, env={**os.environ, **ON_PATH})
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", space / "requirements.txt"], check=True)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
+
+    port = "7951"
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    server = subprocess.Popen(
+        [python, "app.py"], cwd=space, env={**alone, "GRADIO_SERVER_PORT": port}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        assert "The page is at" in server.stdout.readline()
+        client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+        photo = tmp_path / "photo.png"
+        from cifar100.web.examples import example_files
+
+        photo.write_bytes(example_files()["road.png"])
+        start = time.perf_counter()
+        answer = client.predict(handle_file(str(photo)), 5, api_name="/predict")
+        assert time.perf_counter() - start < 30
+        assert len(answer["predictions"]) == 5
+    finally:
+        server.terminate()
+        server.wait()
+
+
+ON_PATH = {"PYTHONPATH": str(ROOT)}
