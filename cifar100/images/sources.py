@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar100.images.convert import to_rgb, to_square
-from cifar100.images.convert.pillow_logging import quiet
 from cifar100.images.download import fetch, is_address
 from cifar100.images.names import is_hidden, is_image, natural
+from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
 from cifar100.support.machine import usable_cores
 from cifar100.support.text import printable

@@ -10,11 +10,11 @@ import torch
 from conftest import narrow_network
 from torch import Tensor
 
-from cifar100.compute import gradient_check
 from cifar100.compute.device import Compute, memory_format
 from cifar100.config import Config
 from cifar100.support.errors import UserError
 from cifar100.train import train
+from cifar100.training import gradient_check
 from cifar100.training.gradient_check import check_gradients, worst_deviation
 
 CPU = torch.device("cpu")
