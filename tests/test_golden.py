@@ -17,7 +17,8 @@ from cifar100.augmentation.loader import TrainLoader
 from cifar100.compute.device import choose_compute
 from cifar100.dataset import synthetic
 from cifar100.model import build_model, initialize
-from cifar100.optim.build import build, build_optimizer, learning_rate
+from cifar100.optim import build
+from cifar100.optim.build import build_optimizer, learning_rate
 from cifar100.optim.ema import WeightAverage
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep

@@ -16,7 +16,7 @@ from bad_input import png_that_claims
 from conftest import assert_one_sentence
 from PIL import Image
 
-from cifar100.images.convert import download, sources
+from cifar100.images import download, sources
 from cifar100.images.download import fetch
 from cifar100.images.sources import Source, find, load
 from cifar100.support.errors import UserError
