@@ -23,6 +23,7 @@ from cifar100.augmentation.batched import (
     scale,
 )
 from cifar100.augmentation.loader import EvalLoader, TrainLoader
+from cifar100.compute.distributed import Processes
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.support.errors import UserError
@@ -350,6 +351,52 @@ def test_every_image_is_served_once_an_epoch(batch_size: int, sizes: list[int]) 
     assert sorted(served) == list(range(23))
     assert labels == [n % 7 for n in served]
     assert served != list(range(23))
+
+
+@pytest.mark.parametrize(
+    ("processes", "batch_size", "sizes"),
+    [(1, 11, [11, 12]), (1, 22, [23]), (1, 7, [7, 7, 7, 2]), (1, 23, [23]), (1, 100, [23]), (2, 10, [10, 13])],
+)
+def test_no_process_gets_a_single_image_of_8_pixels(processes: int, batch_size: int, sizes: list[int]) -> None:
+    """A batch of one such image is one value a channel in the last layers, which batch norm refuses."""
+    config = replace(NO_AUGMENTATION, train_sizes=(8,))
+    loaders = [
+        TrainLoader(
+            numbered_split(),
+            config,
+            batch_size=batch_size,
+            seed=0,
+            device=CPU,
+            processes=Processes(rank=rank, size=processes),
+        )
+        for rank in range(processes)
+    ]
+    parts = [[numbers(images) for images, _ in loader.epoch(0)] for loader in loaders]
+    assert [sum(map(len, step)) for step in zip(*parts, strict=True)] == sizes
+    assert min(len(part) for served in parts for part in served) > 1
+    assert sorted(n for served in parts for part in served for n in part) == list(range(23))
+    loader = loaders[0]
+    assert len(loader) == len(sizes)
+    assert [count for count, _ in loader.shapes(1)] == list(dict.fromkeys(len(part) for part in parts[0]))
+    weights = [[each.weight(step) for each in loaders] for step in range(len(sizes))]
+    assert all(sum(step) == pytest.approx(processes) for step in weights)
+    assert [len(images) for images, _ in loader.epoch(0, first_step=1)] == [len(part) for part in parts[0][1:]]
+
+
+@pytest.mark.parametrize(("processes", "batch_size"), [(1, 1), (2, 3)])
+def test_batches_of_single_8_pixel_images_are_refused(processes: int, batch_size: int) -> None:
+    config = replace(NO_AUGMENTATION, train_sizes=(16, 8))
+    with pytest.raises(UserError) as caught:
+        TrainLoader(
+            numbered_split(),
+            config,
+            batch_size=batch_size,
+            seed=0,
+            device=CPU,
+            processes=Processes(size=processes),
+        )
+    assert caught.value.code == "train.batch_size"
+    assert f"--batch-size is {batch_size}" in str(caught.value)
 
 
 def same_batches(left: list[tuple[torch.Tensor, torch.Tensor]], right: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:

@@ -68,6 +68,11 @@ def interrupt_evaluations(monkeypatch: pytest.MonkeyPatch, signal_number: int) -
     monkeypatch.setattr(Run, "evaluate", interrupted)
 
 
+def test_a_last_batch_of_one_image_of_8_pixels(config: Config) -> None:
+    result = train(config.replace(epochs=1, batch_size=199, train_sizes=(8,), warmup_epochs=0))
+    assert [row["steps"] for row in result.history] == [1]
+
+
 def test_a_run_keeps_what_it_promises(config: Config) -> None:
     result = train(config.replace(checkpoint_every=2))
     folder = result.folder
