@@ -12,10 +12,17 @@ import torch
 from torch import Tensor
 
 from cifar100.augmentation.albumentations_pipeline import Pipeline, Workers, load_albumentations
-from cifar100.augmentation.batched import Draws, at_train_size, augment, draw_epoch, normalize, train_size
+from cifar100.augmentation.batched import (
+    AugmentParams,
+    augment,
+    normalize,
+    resize_for_epoch,
+    resolution_at_epoch,
+    sample_epoch_params,
+)
 from cifar100.augmentation.mixing import mix
 from cifar100.compute.device import memory_format
-from cifar100.compute.distributed import Processes
+from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.support.errors import UserError
@@ -46,11 +53,11 @@ class TrainLoader:
         device: torch.device,
         num_workers: int = 0,
         num_classes: int | None = None,
-        processes: Processes | None = None,
+        processes: DistContext | None = None,
     ) -> None:
         """`num_classes` is that of the labels where it is not given."""
         size = split.images.shape[1]
-        self.processes = processes or Processes()
+        self.processes = processes or DistContext()
         self.min_batch = self._checked_min_batch(batch_size, len(split), config)
         if config.cutout_size > size:
             raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
@@ -102,7 +109,7 @@ class TrainLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
         count, size = len(self.labels), self.images.shape[1]
-        draws = draw_epoch(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
+        draws = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
         places = [self.processes.part(*self._batch(step)) for step in range(first_step, len(self))]
         if self.config.mixes:  # with the image that is served next, the last with the first, whatever the batches are
             draws, places = draws.around(), [slice(place.start, place.stop + 1) for place in places]
@@ -111,9 +118,9 @@ class TrainLoader:
             batch = draws.take(place)
             served = images, self.labels[batch.order]
             mixed, labels = mix(*served, batch, self.num_classes) if self.config.mixes else served
-            yield at_train_size(mixed, self.config, epoch), labels
+            yield resize_for_epoch(mixed, self.config, epoch), labels
 
-    def _augmented(self, draws: Draws, epoch: int, places: list[slice]) -> Iterator[Tensor]:
+    def _augmented(self, draws: AugmentParams, epoch: int, places: list[slice]) -> Iterator[Tensor]:
         """The images at these places of the epoch, each augmented by itself: float32 [B, 3, S, S]."""
         if self.workers is None:
             for place in places:
@@ -131,7 +138,7 @@ class TrainLoader:
         size = self.images.shape[1]
         parts = [self.processes.part(*self._batch(step)) for step in range(len(self))]
         counts = dict.fromkeys(part.stop - part.start for part in parts)
-        sides = dict.fromkeys(train_size(self.config, epoch, size) for epoch in range(epochs))
+        sides = dict.fromkeys(resolution_at_epoch(self.config, epoch, size) for epoch in range(epochs))
         return [(count, side) for side in sides for count in counts]
 
     def close(self) -> None:

@@ -21,13 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar100.checkpoints.key_mapping import our_names, unwrap
+from cifar100.checkpoints.key_mapping import remap_keys, unwrap
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
-from cifar100.support.text import printable
+from cifar100.support.files import atomic_write
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 1
@@ -88,12 +87,12 @@ class Checkpoint:
         content |= {item.name: getattr(self, item.name) for item in fields(self)}
         buffer = io.BytesIO()  # torch.save to a full disk says nothing that a user understands
         torch.save(content, buffer)
-        replace_file(path, buffer.getbuffer())
+        atomic_write(path, buffer.getbuffer())
 
     def build(self) -> ResNet:
         """The network with a copy of these weights, in fp32. Raises UserError where they do not fit it."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
-        model = fitting_model(self.model, len(self.classes), shapes)
+        model = matching_model(self.model, len(self.classes), shapes)
         kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         copies = {name: tensor.to(kinds[name], copy=True) for name, tensor in self.weights.items()}
         model.load_state_dict(copies, assign=True)
@@ -105,7 +104,7 @@ class Checkpoint:
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
+def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
     """The network that `name` names, on the meta device (no memory is taken), if its weights have these names and
     shapes. Raises UserError where they have not."""
     with torch.device("meta"):
@@ -116,7 +115,7 @@ def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]
         wrong = min(name for name in names if expected.get(name) != shapes.get(name))
         raise UserError(
             f"These are not the weights of a {name} of {num_classes} classes: "
-            f"{printable(wrong)} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
+            f"{wrong} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
         )
     return model
 
@@ -131,23 +130,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if content.get("format") == FORMAT:
         version = content.get("version")
         if version != VERSION:
-            raise UserError(
-                f"{printable(path)} is of version {printable(version)}; this cifar100 reads {VERSION}: update it."
-            )
+            raise UserError(f"{path} is of version {version}; this cifar100 reads {VERSION}: update it.")
         why = problem(content)
         if why:
-            raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.")
+            raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
         known = {item.name for item in fields(Checkpoint)}
         checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
         checkpoint.weights = strip_prefixes(checkpoint.weights)
         return checkpoint
     weights = unwrap(content)
     if not _is_state_dict(weights):
-        raise UserError(f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
+        raise UserError(f"{path} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
     try:
-        return _from_state_dict(our_names(weights))
+        return _from_state_dict(remap_keys(weights))
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def problem(content: dict[str, Any]) -> str | None:
@@ -189,29 +186,27 @@ def _is_state_dict(value: Any) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     if not os.path.isfile(path):  # os.path's, unlike Path's, raises nothing for a name that is too long
         folder = " It is a folder." if os.path.isdir(path) else ""
-        raise UserError(f"There is no checkpoint {printable(path)}.{folder}")
+        raise UserError(f"There is no checkpoint {path}.{folder}")
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise UserError(f"{printable(path)} is refused: its parts are compressed, which torch.save never does.")
+                raise UserError(f"{path} is refused: its parts are compressed, which torch.save never does.")
             broken = archive.testzip()
         if broken is not None:
-            raise UserError(f"{printable(path)} is damaged: its part {broken} does not match its checksum.")
+            raise UserError(f"{path} is damaged: its part {broken} does not match its checksum.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except (OSError, zipfile.BadZipFile) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # zipfile's for an offset before the start
-            raise UserError(f"{printable(path)} cannot be read ({error.strerror or error}).") from None
-        raise UserError(
-            f"{printable(path)} is damaged, or not a checkpoint: it is no zip archive as torch.save writes."
-        ) from None
+            raise UserError(f"{path} cannot be read ({error.strerror or error}).") from None
+        raise UserError(f"{path} is damaged, or not a checkpoint: it is no zip archive as torch.save writes.") from None
     except Exception as error:  # torch.load raises many kinds for a file that is cut short or carries code
         hostile = "Unsupported" in str(error) or "GLOBAL" in str(error)
         why = "it names code to run, and is refused" if hostile else f"it does not load ({type(error).__name__})"
-        raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.") from None
+        raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{printable(path)} holds a {type(content).__name__}, not a checkpoint of cifar100.")
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint of cifar100.")
     return content
 
 

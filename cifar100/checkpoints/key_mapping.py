@@ -18,7 +18,7 @@ WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model", "net")
 PREFIX = re.compile(r"^((module|_orig_mod|model|net)\.)+")
 """Of DataParallel, torch.compile, and the trainers that hold a network as an attribute."""
 
-RENAMED = [
+KEY_PATTERNS = [
     # kuangliu/pytorch-cifar
     (r"^linear\.", r"fc."),
     (r"\.shortcut\.", r".downsample."),
@@ -38,7 +38,7 @@ def unwrap(content: Mapping[str, Any]) -> Any:
     return next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), content)
 
 
-def our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def remap_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under our names, in fp32, with the batch counters that some leave out.
 
     A name that is not known stays, for `Checkpoint.build` to refuse.
@@ -46,7 +46,7 @@ def our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for name, tensor in weights.items():
         ours = PREFIX.sub("", name)
-        for pattern, replacement in RENAMED:
+        for pattern, replacement in KEY_PATTERNS:
             ours = re.sub(pattern, replacement, ours)
         renamed[ours] = tensor.float() if tensor.is_floating_point() else tensor
     for name in [name for name in renamed if name.endswith(".running_mean")]:

@@ -22,12 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import Checkpoint, fitting_model, load_checkpoint, problem
+from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint, matching_model, problem
 from cifar100.checkpoints.hub import is_hub_address, pull
 from cifar100.config import RunConfig
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
-from cifar100.support.text import placeless, printable
+from cifar100.support.files import atomic_write
+from cifar100.support.text import placeless
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """What the name "pretrained" stands for; its card is the README.md beside it."""
@@ -35,7 +35,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 FORMAT, VERSION = "cifar100-weights", 1
 MOST_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-OF_TRAINING = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
+TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
 """The fields of a checkpoint that its JSON leaves out."""
 
 
@@ -66,18 +66,22 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     }
     unfit = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if unfit is not None:
-        raise UserError(f"{printable(unfit)} holds numbers that {precision} cannot; choose fp32 or bf16.")
+        raise UserError(f"{unfit} holds numbers that {precision} cannot; choose fp32 or bf16.")
     content = save(tensors)
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
-    said |= {item.name: getattr(checkpoint, item.name) for item in fields(Checkpoint) if item.name not in OF_TRAINING}
+    said |= {
+        item.name: getattr(checkpoint, item.name)
+        for item in fields(Checkpoint)
+        if item.name not in TRAINING_ONLY_FIELDS
+    }
     said["dataset"] = placeless(checkpoint.dataset)
     machines_own = {item.name for item in fields(RunConfig)}
     said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
-    replace_file(path, content)
-    replace_file(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
+    atomic_write(path, content)
+    atomic_write(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
 
 
-def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
+def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
     """Take over all weights in a file that fit `model`, which is to know `classes`; what was taken, in words.
 
     The last layer, "fc", is taken over only where the classes are the same. Raises UserError where the file cannot be
@@ -91,39 +95,39 @@ def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
         if name in own and tensor.shape == own[name].shape and (same_head or not name.startswith("fc."))
     }
     if not any(name.startswith("layer") and tensor.ndim > 0 for name, tensor in fitting.items()):
-        raise UserError(f"--init-from {printable(path)}: none of its layers fits this network.")
+        raise UserError(f"--init-from {path}: none of its layers fits this network.")
     model.load_state_dict(fitting, strict=False)
     left = "" if same_head else "; a fresh last layer, for other classes"
-    return f"{printable(path)}: {len(fitting)} of {len(own)} tensors taken over{left}"
+    return f"{path}: {len(fitting)} of {len(own)} tensors taken over{left}"
 
 
 def _read(path: Path) -> Checkpoint:
     said = _read_json(path)
     model, classes = said["model"], said["classes"]
     if len(classes) > 100_000:
-        raise UserError(f"{printable(path)}: {len(classes):,} classes are more than are believed.")
+        raise UserError(f"{path}: {len(classes):,} classes are more than are believed.")
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             kinds = {name: part.get_dtype() for name, part in slices.items()}
-            fitting_model(model, len(classes), {name: tuple(part.get_shape()) for name, part in slices.items()})
+            matching_model(model, len(classes), {name: tuple(part.get_shape()) for name, part in slices.items()})
             wrong = next((name for name, kind in kinds.items() if kind not in ("F32", "F16", "BF16", "I64")), None)
             if wrong is not None:
-                raise UserError(f"its {printable(wrong)} is of type {kinds[wrong]}, which no weight of ours is.")
+                raise UserError(f"its {wrong} is of type {kinds[wrong]}, which no weight of ours is.")
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             if digest != said.get("sha256"):
-                raise UserError(f"it is not the file that {printable(path.with_suffix('.json').name)} speaks of.")
+                raise UserError(f"it is not the file that {path.with_suffix('.json').name} speaks of.")
             weights = {
                 name: file.get_tensor(name).to(DTYPES["fp32"] if kinds[name] != "I64" else torch.int64)
                 for name in slices
             }
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     except FileNotFoundError:
-        raise UserError(f"There are no weights {printable(path)}.") from None
+        raise UserError(f"There are no weights {path}.") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{printable(path)} cannot be read as safetensors ({printable(error)}).") from None
-    known = {item.name for item in fields(Checkpoint)} - OF_TRAINING
+        raise UserError(f"{path} cannot be read as safetensors ({error}).") from None
+    known = {item.name for item in fields(Checkpoint)} - TRAINING_ONLY_FIELDS
     return Checkpoint(weights=weights, **{name: value for name, value in said.items() if name in known})
 
 
@@ -131,23 +135,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     """What is said about the weights in `path`."""
     beside = path.with_suffix(".json")
     if not path.is_file():
-        raise UserError(f"There are no weights {printable(path)}.")
+        raise UserError(f"There are no weights {path}.")
     try:
         if beside.stat().st_size > MOST_JSON_BYTES:
             raise ValueError("it is larger than any of ours")
         said = json.loads(beside.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(
-            f"{printable(path)} has no {printable(beside.name)} beside it, which says what its classes are."
-        ) from None
+        raise UserError(f"{path} has no {beside.name} beside it, which says what its classes are.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{printable(beside)} cannot be read ({printable(error)}).") from None
+        raise UserError(f"{beside} cannot be read ({error}).") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise UserError(f"{printable(beside)} does not describe weights of cifar100.")
+        raise UserError(f"{beside} does not describe weights of cifar100.")
     if said.get("version") != VERSION:
-        version = printable(said.get("version"))
-        raise UserError(f"{printable(beside)} is of version {version}; this cifar100 reads {VERSION}: update it.")
+        version = str(said.get("version"))
+        raise UserError(f"{beside} is of version {version}; this cifar100 reads {VERSION}: update it.")
     why = problem(said | {"weights": {}})
     if why:
-        raise UserError(f"{printable(beside)} is damaged: {why}.")
+        raise UserError(f"{beside} is damaged: {why}.")
     return said

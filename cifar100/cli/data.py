@@ -9,7 +9,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from cifar100.config import AugmentConfig, Config, DatasetName
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +40,21 @@ class DataCheck:
     """Side, in pixels, that your own images are resized and cropped to."""
 
     def run(self) -> int:
-        from cifar100.dataset import DEFAULT_FOLDER, find_folder, read
+        from cifar100.dataset import DEFAULT_FOLDER, read, resolve_data_dir
         from cifar100.dataset.cache import describe
 
         config = Config().replace(image_size=self.image_size)
-        dataset = read(find_folder(self.data_dir) or DEFAULT_FOLDER, config)
-        print(dataset)
+        dataset = read(resolve_data_dir(self.data_dir) or DEFAULT_FOLDER, config)
+        emit(dataset)
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             fewest, most = split.class_range(len(dataset.classes))
             each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-            print(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
+            emit(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
         for note in dataset.notes:
-            print(f"  {note}")
+            emit(f"  {note}")
         if dataset.originals:
-            print(f"  sizes of the files: {dataset.originals}")
-            print(f"  cache: {describe()}")
+            emit(f"  sizes of the files: {dataset.originals}")
+            emit(f"  cache: {describe()}")
         return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
 
 
@@ -80,12 +80,12 @@ class DataReport:
         from cifar100.support.errors import UserError
 
         if not self.out.parent.is_dir() or self.out.is_dir():
-            raise UserError(f"--out {printable(self.out)}: no file can be made there.")
+            raise UserError(f"--out {self.out}: no file can be made there.")
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
         found = inspect(load_dataset(config))
-        print(summary(found))
+        emit(summary(found))
         write_page(found, self.out)
-        print(f"Page: {printable(self.out)}")
+        emit(f"Page: {self.out}")
         return 0
 
 
@@ -123,7 +123,7 @@ class DataPreview:
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        print(preview(config, self.out))
+        emit(preview(config, self.out))
         return 0
 
 
@@ -163,7 +163,7 @@ class DataSamples:
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,
         )
-        dataset = load_dataset(config, say=lambda text: print(text, file=sys.stderr))  # stdout is for the paths
+        dataset = load_dataset(config, say=lambda text: emit(text, file=sys.stderr))  # stdout is for the paths
         for path in write_samples(dataset, self.out, self.count):
-            print(printable(path))
+            emit(path)
         return 0

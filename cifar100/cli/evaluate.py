@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,53 +71,55 @@ class Evaluate:
             raise UserError("--corruptions-dir and --limit go with --corruptions.")
         from cifar100.checkpoints.checkpoint import versions
         from cifar100.checkpoints.weights import load_weights
-        from cifar100.compute.device import choose_compute
-        from cifar100.evaluation.evaluate import evaluate_split, open_split, sample_lines, table
-        from cifar100.support.files import refuse_target, replace_file
+        from cifar100.compute.device import select_device
+        from cifar100.evaluation.evaluate import evaluate_split, format_samples, load_eval_split, table
+        from cifar100.support.files import atomic_write, check_writable
 
         if self.json is not None:
-            refuse_target("--json", self.json)
+            check_writable("--json", self.json)
         if self.without_duplicates and self.split != "test":
             raise UserError("--without-duplicates is for the test images; leave --split out.")
-        checkpoint, compute = load_weights(self.checkpoint), choose_compute(self.device, self.precision)
-        data, split, config = open_split(checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir)
+        checkpoint, compute = load_weights(self.checkpoint), select_device(self.device, self.precision)
+        data, split, config = load_eval_split(
+            checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir
+        )
         evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
         figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
-        print(f"{printable(self.checkpoint)}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
+        emit(f"{self.checkpoint}: {checkpoint.model}, trained on {checkpoint.dataset}")
         if checkpoint.chosen_on:
-            print(f"kept as {printable(checkpoint.chosen_on)}")
-        print("\n" + table(evaluation, per_class=self.per_class))
+            emit(f"kept as {checkpoint.chosen_on}")
+        emit("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
-            print("\n" + "\n".join(sample_lines(evaluation, checkpoint.classes, self.samples)))
+            emit("\n" + "\n".join(format_samples(evaluation, checkpoint.classes, self.samples)))
         if self.views > 1:
             from cifar100.evaluation import tta
 
             model = compute.place(checkpoint.build())
             seen = tta.evaluate_views(model, split, config.augment, compute, single=evaluation.logits, count=self.views)
             figures["views"] = tta.to_json(seen)
-            print("\n" + tta.table(seen))
+            emit("\n" + tta.table(seen))
         if self.without_duplicates:
             from cifar100.evaluation.duplicates import without_duplicates
 
             left = without_duplicates(evaluation.logits, evaluation.labels, data)
             figures["without_duplicates"] = [asdict(one) for one in left]
-            print("\nWithout the test images that are in train as well\n" + "\n".join(map(str, left)))
+            emit("\nWithout the test images that are in train as well\n" + "\n".join(map(str, left)))
         if self.json is not None:
-            replace_file(self.json, json.dumps(figures, indent=2) + "\n")
+            atomic_write(self.json, json.dumps(figures, indent=2) + "\n")
         return 0
 
     def _run_corruptions(self) -> int:
         from cifar100.checkpoints.weights import load_weights
-        from cifar100.compute.device import choose_compute
-        from cifar100.evaluation.evaluate import open_split
+        from cifar100.compute.device import select_device
+        from cifar100.evaluation.evaluate import load_eval_split
         from cifar100.evaluation.robustness import evaluate_corruptions, results_path
 
         if self.split != "test":
             raise UserError("--corruptions is for the test images; leave --split out.")
-        compute = choose_compute(self.device, self.precision)
+        compute = select_device(self.device, self.precision)
         checkpoint = load_weights(self.checkpoint)
-        dataset, _, config = open_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
+        dataset, _, config = load_eval_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
         where = {"limit": self.limit, "corruptions_dir": self.corruptions_dir}
         result = evaluate_corruptions(self.checkpoint, checkpoint, dataset, config.augment, compute, **where)
-        print(f"\n{result}\n\nKept in {printable(results_path(self.checkpoint))}")
+        emit(f"\n{result}\n\nKept in {results_path(self.checkpoint)}")
         return 0

@@ -8,6 +8,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from cifar100.support.terminal import emit
+
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
@@ -39,7 +41,7 @@ class Export:
     def run(self) -> int:
         from cifar100.export import export
 
-        print(
+        emit(
             export(self.checkpoint, self.format, self.out, takes=self.takes, data_dir=self.data_dir, images=self.images)
         )
         return 0

@@ -26,7 +26,7 @@ from cifar100.cli.push import Push
 from cifar100.cli.report import Report
 from cifar100.cli.train import Train
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit, emit_error
 from cifar100.version import __version__
 
 USAGE = """\
@@ -49,7 +49,7 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   cifar100 --version      the version
 """
 
-VERBS: dict[str, Any] = {
+COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
@@ -76,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except UserError as error:
-        print(f"cifar100: {error}", file=sys.stderr)
+        emit_error(error)
         return 2
     except RunFailed as error:
-        print(f"cifar100: {error}", file=sys.stderr)
+        emit_error(error)
         return 1
     except KeyboardInterrupt:
-        print("cifar100: interrupted", file=sys.stderr)
+        emit_error("interrupted")
         return 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough; leave Python nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,26 +91,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        emit(USAGE, end="")
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"cifar100 {__version__}")
+        emit(f"cifar100 {__version__}")
         return 0
     verb, rest = words[0], words[1:]
     if verb == "data":
-        verbs = [name.split()[1] for name in VERBS if name.startswith("data ")]
+        verbs = [name.split()[1] for name in COMMANDS if name.startswith("data ")]
         if not rest or rest[0] not in verbs:
             asked = bool(rest) and rest[0] in ("-h", "--help")
-            print("usage: cifar100 data VERB [OPTIONS]\n")
+            emit("usage: cifar100 data VERB [OPTIONS]\n")
             for name in verbs:
-                print(f"  {name:<10} {(VERBS['data ' + name].__doc__ or '').splitlines()[0]}")
+                emit(f"  {name:<10} {(COMMANDS['data ' + name].__doc__ or '').splitlines()[0]}")
             return 0 if asked else 2
         verb, rest = f"data {rest[0]}", rest[1:]
-    if verb not in VERBS:
-        raise UserError(f"There is no verb {printable(verb)!r}; cifar100 --help lists them.")
+    if verb not in COMMANDS:
+        raise UserError(f"There is no verb {verb!r}; cifar100 --help lists them.")
     with _told_once() if verb == "train" else nullcontext():
         command = tyro.cli(
-            VERBS[verb],
+            COMMANDS[verb],
             prog=f"cifar100 {verb}",
             args=rest,
             default=Train.default(rest) if verb == "train" else tyro.MISSING_NONPROP,

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from cifar100.config import ModelName
 from cifar100.support.errors import UserError
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,5 +30,5 @@ class Model:
         for flag, value in (("--num-classes", self.num_classes), ("--image-size", self.image_size)):
             if value < 1:
                 raise UserError(f"{flag} is {value}; it must be 1 or more.")
-        print(describe(self.name, self.num_classes, self.image_size))
+        emit(describe(self.name, self.num_classes, self.image_size))
         return 0

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit, emit_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,14 +82,14 @@ class Predict:
         listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
         shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
-        print(listing.head(), end="")
+        emit(listing.head(), end="")
         with progress("images", len(sources), _tell, stream=sys.stderr) as done:
             for image, predictions in self._named(predictor, sources):
                 if predictions is None:
                     problems.append(image.problem)
-                    print(listing.failed(image.name, image.problem), end="")
+                    emit(listing.failed(image.name, image.problem), end="")
                 else:
-                    print(listing.named(image.name, predictions), end="")
+                    emit(listing.named(image.name, predictions), end="")
                     if image.picture is not None and image.pixels is not None:
                         best = predictions[0]
                         entry = Entry((image.picture,), image.name, best.class_name, best.probability)
@@ -105,7 +105,7 @@ class Predict:
         return 1 if problems else 0
 
     def _check(self) -> None:
-        from cifar100.support.files import refuse_target
+        from cifar100.support.files import check_writable
 
         if not self.images:
             raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
@@ -115,7 +115,7 @@ class Predict:
             raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
         for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
             if path is not None:
-                refuse_target(flag, path)
+                check_writable(flag, path)
 
     def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
         """The images in their order, each with what is in it; None for those that could not be read."""
@@ -141,7 +141,7 @@ class Predict:
     def _draw(self, checkpoint: Path, shown: list[tuple[Entry, np.ndarray]], count: int) -> None:
         """The sheets that were asked for, of these images out of `count`."""
         from cifar100.prediction.contact_sheet import contact_sheet
-        from cifar100.support.files import replace_file
+        from cifar100.support.files import atomic_write
 
         wanted = [path for path in (self.montage, self.explain) if path is not None]
         if wanted and not shown:
@@ -149,7 +149,7 @@ class Predict:
             return
         entries = [entry for entry, _ in shown]
         if self.montage is not None:
-            replace_file(self.montage, contact_sheet(entries))
+            atomic_write(self.montage, contact_sheet(entries))
         if self.explain is not None:
             from cifar100.prediction.cam import open_model
             from cifar100.prediction.overlay import overlay
@@ -159,11 +159,11 @@ class Predict:
                 entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
                 for entry, pixels in shown
             ]
-            replace_file(self.explain, contact_sheet(entries))
+            atomic_write(self.explain, contact_sheet(entries))
         for path in wanted:
             of_all = f" of {count:,}" if count > len(entries) else ""
-            _tell(f"drew {len(entries):,}{of_all} pictures on {printable(path)}")
+            _tell(f"drew {len(entries):,}{of_all} pictures on {path}")
 
 
 def _tell(what: str) -> None:
-    print(f"cifar100: {what}", file=sys.stderr)
+    emit_error(what)

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,5 +55,5 @@ class Report:
             device=self.device,
             precision=self.precision,
         )
-        print(printable(page))
+        emit(page)
         return 0

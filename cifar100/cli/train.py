@@ -12,7 +12,6 @@ from typing import Literal
 from cifar100.config import Config
 from cifar100.recipes import RECIPES, recipe
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 CHANGED = ", changed"
 """What follows a recipe's name where flags changed a setting that counts."""
@@ -62,9 +61,8 @@ class Train:
                     config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
                 )
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
-                why = printable(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
+                why = str(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 raise UserError(
-                    f"{printable(saved)} cannot be used: {why} Mend it, or move it away and give the run's settings as "
-                    "flags."
+                    f"{saved} cannot be used: {why} Mend it, or move it away and give the run's settings as flags."
                 ) from None
         return Train(config=recipe(name), recipe=name)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from cifar100.augmentation.loader import EvalLoader
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.weights import load_weights
-from cifar100.compute.device import Compute, choose_compute
-from cifar100.compute.distributed import Processes
+from cifar100.compute.device import Compute, select_device
+from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig, Config, DataConfig
-from cifar100.dataset import Dataset, Split, hold_out, load_dataset
+from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
 from cifar100.evaluation import metrics
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 500
 """Images a forward pass of evaluation, at most. It does not change the result beyond rounding."""
@@ -66,7 +66,7 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def forward_all(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
+def predict_logits(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
     """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
     was_training = model.training
     model.eval()
@@ -85,19 +85,19 @@ def evaluate_model(
     config: AugmentConfig,
     compute: Compute,
     batch_size: int = BATCH_SIZE,
-    processes: Processes | None = None,
+    processes: DistContext | None = None,
 ) -> Evaluation:
     """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
 
     Several processes, their models equal, evaluate a part of the images each; all get the whole result.
     """
-    processes = processes or Processes()
+    processes = processes or DistContext()
     mine = processes.part(0, len(split))
     part = Split(split.images[mine], split.labels[mine], "")
     loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
-    parts = processes.gather(forward_all(model, loader, compute) if len(part) else None)
+    parts = processes.gather(predict_logits(model, loader, compute) if len(part) else None)
     logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
 
@@ -145,15 +145,15 @@ def evaluate(
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_weights(checkpoint)
-    compute = choose_compute(device, precision)
-    data, chosen, config = open_split(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
+    compute = select_device(device, precision)
+    data, chosen, config = load_eval_split(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
     return evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split)
 
 
 def evaluate_split(
     checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str
 ) -> Evaluation:
-    """Evaluate a checkpoint on images that `open_split` found for it."""
+    """Evaluate a checkpoint on images that `load_eval_split` found for it."""
     model = compute.place(checkpoint.build())
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
     notes = data.notes
@@ -162,7 +162,7 @@ def evaluate_split(
     return replace(evaluation, notes=notes)
 
 
-def open_split(
+def load_eval_split(
     checkpoint: Checkpoint, *, split: str = "test", dataset: str = "cifar100", data_dir: Path | None = None
 ) -> tuple[Dataset, Split, Config]:
     """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
@@ -178,10 +178,10 @@ def open_split(
         )
     if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
-            f"The checkpoint was trained on other images ({printable(checkpoint.dataset)}), so this dataset's "
+            f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
             f"{split} split is not its own; only --split test can be evaluated."
         )
-    trained_on, held_out = hold_out(data, config.data.val_fraction)
+    trained_on, held_out = train_val_split(data, config.data.val_fraction)
     splits = {"test": data.test, "train": trained_on, "val": held_out}
     chosen = splits.get(split)
     if chosen is None:
@@ -217,10 +217,10 @@ def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
 
 def _ranking(accuracies: dict[str, float]) -> list[str]:
     ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
-    return [f"  {printable(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
+    return [f"  {escape_control_chars(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
 
 
-def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
+def format_samples(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
     """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
     chosen = np.linspace(0, evaluation.images - 1, min(max(count, 0), evaluation.images)).round().astype(int)
     probabilities = metrics.softmax(evaluation.logits[chosen])
@@ -228,6 +228,8 @@ def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> 
     for row, likely in zip(chosen, probabilities, strict=True):
         label = int(evaluation.labels[row])
         best = np.argsort(-likely, kind="stable")[:3].tolist()
-        named = ", ".join(f"{printable(classes[i])} {likely[i]:.1%}" for i in best)
-        lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {printable(classes[label]):<16} -> {named}")
+        named = ", ".join(f"{escape_control_chars(classes[i])} {likely[i]:.1%}" for i in best)
+        lines.append(
+            f"  {'right' if best[0] == label else 'WRONG'}  {escape_control_chars(classes[label]):<16} -> {named}"
+        )
     return lines

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 MOST_PIXELS = 80_000_000
 """Of a file; a small one can claim any number."""
@@ -51,7 +50,7 @@ def is_heif(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
 
 
-def to_pixels(image: Any, size: int = 32) -> np.ndarray:
+def to_model_input(image: Any, size: int = 32) -> np.ndarray:
     """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
 
     `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on
@@ -59,17 +58,17 @@ def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     or float in 0..1; or a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps
     its exact pixels. Raises UserError, in one sentence, for anything else and for a file that is no image.
     """
-    return to_square(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
+    return resize_center_crop(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
 
 
-def to_square(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
-    """What `to_pixels` does to an upright RGB image of any size; `name` is for what it raises."""
+def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
+    """What `to_model_input` does to an upright RGB image of any size; `name` is for what it raises."""
     width, height = rgb.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         if max(wide, high) > 100 * size:
-            said = f"{printable(name)}: " if name else ""
+            said = f"{name}: " if name else ""
             raise UserError(f"{said}The image is {width}x{height}: too long and thin to be cropped to a square.")
         left, top = (wide - size) // 2, (high - size) // 2
         # Pillow's filters widen with the reduction, which is antialiasing
@@ -78,7 +77,7 @@ def to_square(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarr
 
 
 def to_rgb(image: Any, *, name: str | Path = "the image", most_pixels: int = MOST_PIXELS) -> Image.Image:
-    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_pixels` does.
+    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_model_input` does.
 
     `name` is what bytes are called in what it raises; a file of more than `most_pixels` is refused undecoded.
     """
@@ -105,7 +104,7 @@ def to_rgb(image: Any, *, name: str | Path = "the image", most_pixels: int = MOS
 
 
 def _from_file(file: Path | io.BytesIO, name: str | Path, most_pixels: int) -> Image.Image:
-    name = printable(name)
+    name = str(name)
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
             opened = Image.open(file, formats=FORMATS)

@@ -9,7 +9,6 @@ import numpy as np
 
 from cifar100.prediction.onnx_validation import read_onnx
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 TYPES = {"uint8": "tensor(uint8)", "float": "tensor(float)"}
 
@@ -52,9 +51,7 @@ def open_onnx(path: str | Path) -> tuple[OnnxForward, dict[str, Any]]:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(
-            f"To open {printable(path)}, onnxruntime is needed: pip install 'cifar100[onnx]', or it alone."
-        ) from None
+        raise UserError(f"To open {path}, onnxruntime is needed: pip install 'cifar100[onnx]', or it alone.") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is raised, and told in a sentence
     classes, size, takes = len(facts["classes"]), facts["image_size"], facts["takes"]
@@ -68,12 +65,10 @@ def open_onnx(path: str | Path) -> tuple[OnnxForward, dict[str, Any]]:
             logits, maps = forward.with_maps(np.zeros((2, size, size, 3), np.uint8))
             fits = logits.shape == (2, classes) and maps.ndim == 4 and maps.shape[:2] == (2, classes)
     except Exception as error:  # onnxruntime raises many kinds for a file that is damaged
-        raise UserError(
-            f"{printable(path)} is damaged: onnxruntime does not run it ({type(error).__name__})."
-        ) from None
+        raise UserError(f"{path} is damaged: onnxruntime does not run it ({type(error).__name__}).") from None
     if not fits:
         raise UserError(
-            f"{printable(path)} does not go from images to the logits and maps of its {classes:,} classes: it is no "
+            f"{path} does not go from images to the logits and maps of its {classes:,} classes: it is no "
             "export of cifar100."
         )
     return forward, facts

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 1
 """The metadata's key, and what stands in its JSON under "format" and "version"."""
@@ -50,7 +49,7 @@ def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
 
     Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign, or not to be run.
     """
-    name = printable(path)
+    name = str(path)
     if not os.path.isfile(path):
         raise UserError(f"There is no model {name}.{' It is a folder.' if os.path.isdir(path) else ''}")
     try:
@@ -101,10 +100,10 @@ def _look_at(graph: memoryview) -> tuple[list[tuple[int, ...]], int]:
                 if part == OP_TYPE:
                     operator = _text(of_node)
                     if operator not in OPERATORS:
-                        raise _Refused(f"its operator {printable(operator[:40])} is in no export of cifar100")
+                        raise _Refused(f"its operator {operator[:40]} is in no export of cifar100")
                     convolutions += operator == "Conv"
                 elif part == DOMAIN and _text(of_node) not in ("", "ai.onnx"):
-                    raise _Refused(f"it has operators of {printable(_text(of_node)[:40])}, which no export of ours has")
+                    raise _Refused(f"it has operators of {_text(of_node)[:40]}, which no export of ours has")
                 elif part == ATTRIBUTE:
                     _check_attribute(_message(of_node))
     return shapes, convolutions

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cifar100.evaluation.metrics import softmax
-from cifar100.images.convert import to_pixels
+from cifar100.images.convert import to_model_input
 from cifar100.support.errors import UserError
 
 BATCH_SIZE = 128
@@ -59,7 +59,7 @@ class Predictor:
     def predict(self, image: Any, top_k: int = 5) -> list[Prediction]:
         """The `top_k` likeliest classes of one image, the likeliest first.
 
-        `image` is whatever `to_pixels` accepts: a path, a PIL image, an array or a tensor of any size.
+        `image` is whatever `to_model_input` accepts: a path, a PIL image, an array or a tensor of any size.
         Raises UserError where it is no image, or `top_k` is not in 1..number of classes; up to 5 are taken, and all
         classes given, where there are fewer.
         """
@@ -90,5 +90,5 @@ class Predictor:
         if one_image or getattr(images, "ndim", 4) < 4:  # an array or tensor of fewer axes is one image
             raise UserError("A batch is a list or another iterable of images; for one image use predict.")
         remaining = iter(images)
-        while batch := [to_pixels(image, self.image_size) for image in islice(remaining, batch_size)]:
+        while batch := [to_model_input(image, self.image_size) for image in islice(remaining, batch_size)]:
             yield from softmax(self.forward(np.stack(batch)) / self.temperature)

@@ -41,7 +41,7 @@ TERMS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ReportInput:
     """What a report is about."""
 
     checkpoint: Checkpoint
@@ -68,14 +68,14 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def lead(subject: Subject) -> str:
+def lead(subject: ReportInput) -> str:
     """What this is, in one line."""
     recipe, kept = subject.checkpoint.recipe, subject.checkpoint.chosen_on
     parts = [subject.name, *([f"recipe {recipe}"] if recipe else []), *([f"kept as {kept}"] if kept else [])]
     return " · ".join(parts)
 
 
-def notes(subject: Subject) -> list[str]:
+def notes(subject: ReportInput) -> list[str]:
     """What to know before believing a figure."""
     told = list(subject.evaluation.notes)
     split = subject.evaluation.split
@@ -86,11 +86,11 @@ def notes(subject: Subject) -> list[str]:
     return told
 
 
-def _last_word(subject: Subject) -> str:
+def _last_word(subject: ReportInput) -> str:
     return subject.checkpoint.chosen_on.rpartition(" ")[2]
 
 
-def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:
+def tiles(subject: ReportInput, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:
     """The headline figures."""
     evaluation = subject.evaluation
     low, high = interval(evaluation.top1, evaluation.images)
@@ -110,7 +110,7 @@ def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, e
     return [*found, {"name": "if it may keep silent", "value": percent(some.accuracy), "about": about}]
 
 
-def facts(subject: Subject) -> list[tuple[str, str]]:
+def facts(subject: ReportInput) -> list[tuple[str, str]]:
     """The circumstances of the figures: images, network, training, evaluation, versions."""
     checkpoint, evaluation = subject.checkpoint, subject.evaluation
     size = subject.dataset.image_size
@@ -215,7 +215,7 @@ def ranked(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in ordered]
 
 
-def class_about(subject: Subject) -> str:
+def class_about(subject: ReportInput) -> str:
     """How far a class's accuracy can be trusted, and how many have none."""
     counts = np.bincount(subject.evaluation.labels, minlength=len(subject.dataset.classes))
     seen = counts[counts > 0]
@@ -284,7 +284,7 @@ def pair_about(one: str, other: str, there: int, back: int) -> str:
 
 
 def cards(
-    subject: Subject, rows: Sequence[int], probabilities: np.ndarray, overlays: Mapping[int, str]
+    subject: ReportInput, rows: Sequence[int], probabilities: np.ndarray, overlays: Mapping[int, str]
 ) -> list[dict[str, Any]]:
     """Images with what they are, what they were called, and the five likeliest classes of each."""
     classes, found = subject.dataset.classes, []

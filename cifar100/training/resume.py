@@ -12,7 +12,6 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
 from cifar100.training.step import TrainStep
@@ -20,10 +19,10 @@ from cifar100.training.step import TrainStep
 _MOVE_AWAY = "move it away to go on from an earlier checkpoint."
 
 
-def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
+def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
     """Raise UserError, naming what differs, where going on from the checkpoint in `path` would not be the same run."""
     if not checkpoint.loop or not checkpoint.optimizer:
-        raise UserError(f"--resume: {printable(path)} holds weights only, and nothing to go on from.")
+        raise UserError(f"--resume: {path} holds weights only, and nothing to go on from.")
     loop = asdict(LoopState()) | checkpoint.loop
     sound = (
         loop.keys() == asdict(LoopState()).keys()
@@ -34,12 +33,12 @@ def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: 
         and checkpoint.is_finite()
     )
     if not sound:
-        raise UserError(f"--resume: {printable(path)} is not what a run of this version leaves; {_MOVE_AWAY}")
+        raise UserError(f"--resume: {path} is not what a run of this version leaves; {_MOVE_AWAY}")
     free = {setting.name for setting in fields(RunConfig)}
     try:
         before = Config.from_flat(checkpoint.config)
     except UserError as error:
-        raise UserError(f"--resume: {printable(path)} has settings that this version does not take: {error}") from None
+        raise UserError(f"--resume: {path} has settings that this version does not take: {error}") from None
     told = [
         f"--{name.replace('_', '-')} was {was} and is now {now}"
         for name, (was, now) in before.differences(config).items()
@@ -48,9 +47,7 @@ def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: 
     if told:
         raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
     if checkpoint.fingerprint != dataset.train.fingerprint:
-        raise UserError(
-            f"--resume: the training images are not those of the run, which were {printable(checkpoint.dataset)}."
-        )
+        raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
     epoch, stop_after = loop["epoch"], config.run.stop_after
     if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
         raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")
@@ -73,8 +70,8 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
             for kept in state.values()
         )
     except UserError as error:
-        raise UserError(f"--resume: {printable(path)}: {error}") from None
+        raise UserError(f"--resume: {path}: {error}") from None
     except Exception:  # torch raises many kinds for a state that it did not write
         fits = False
     if not fits:
-        raise UserError(f"--resume: the state of the optimizer in {printable(path)} does not fit; {_MOVE_AWAY}")
+        raise UserError(f"--resume: the state of the optimizer in {path} does not fit; {_MOVE_AWAY}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cifar100 import utils
 from cifar100.augmentation.albumentations_pipeline import Pipeline, load_albumentations
-from cifar100.augmentation.batched import Draws, augment, draw_epoch
+from cifar100.augmentation.batched import AugmentParams, augment, sample_epoch_params
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.config import AugmentConfig, Config
@@ -47,7 +47,7 @@ def some_images(count: int, size: int = SIZE) -> np.ndarray:
 # The same transforms
 
 
-def with_draws(pipeline: Pipeline, image: np.ndarray, draws: Draws, place: int) -> np.ndarray:
+def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, place: int) -> np.ndarray:
     """What the pipeline's own transforms make of an image when they draw what `draws` says."""
     names = [type(transform).__name__ for transform in pipeline.transforms]
     transforms = dict(zip(names, pipeline.transforms, strict=True))
@@ -76,7 +76,7 @@ def with_draws(pipeline: Pipeline, image: np.ndarray, draws: Draws, place: int) 
 )
 def test_the_same_draws_give_the_same_images_as_the_batched_ops(config: AugmentConfig, size: int) -> None:
     count = 200
-    images, draws = some_images(count, size), draw_epoch(config, seed=3, epoch=2, count=count, size=size)
+    images, draws = some_images(count, size), sample_epoch_params(config, seed=3, epoch=2, count=count, size=size)
     expected = augment(torch.from_numpy(images), draws, config).permute(0, 2, 3, 1).numpy()
     pipeline = Pipeline(config, seed=0, size=size)
     for place in range(count):
@@ -125,7 +125,7 @@ def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
 
 
 def batched(config: AugmentConfig, images: np.ndarray) -> Tensor:
-    draws = draw_epoch(config, seed=0, epoch=0, count=len(images), size=SIZE)
+    draws = sample_epoch_params(config, seed=0, epoch=0, count=len(images), size=SIZE)
     return augment(torch.from_numpy(images), draws, config)
 
 

@@ -18,7 +18,7 @@ from conftest import untrained
 from PIL import Image
 from torch import nn
 
-from cifar100.cli.main import VERBS, main
+from cifar100.cli.main import COMMANDS, main
 from cifar100.config import Config
 from cifar100.train import TrainResult
 
@@ -78,7 +78,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_verbs() -> None:
-    assert VERBS.keys() == SURFACE.keys()
+    assert COMMANDS.keys() == SURFACE.keys()
 
 
 @pytest.mark.parametrize("verb", SURFACE)

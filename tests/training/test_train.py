@@ -23,7 +23,7 @@ from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import Run
-from cifar100.training.run_dir import RunFolder
+from cifar100.training.run_dir import RunDir
 from cifar100.training.step import TrainStep
 
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
@@ -222,7 +222,7 @@ def test_a_second_run_moves_the_first_aside(config: Config, capsys: pytest.Captu
 
 
 def test_two_runs_do_not_share_a_folder(config: Config) -> None:
-    with RunFolder(config.run.run_dir), pytest.raises(UserError, match="Another run is using"):
+    with RunDir(config.run.run_dir), pytest.raises(UserError, match="Another run is using"):
         train(config)
 
 
