@@ -13,13 +13,13 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Runs side by side: the settings that differ, best and last accuracy, time."""
+    """Compare runs: settings that differ, best and last accuracy, time."""
 
     runs: Positional[tuple[Path, ...]]
-    """The folders of the runs, or checkpoints in them."""
+    """Run directories, or checkpoints in them."""
 
     plot: Path | None = None
-    """Also draw their learning curves, laid over one another, to this PNG file."""
+    """Also plot their learning curves to this PNG file."""
 
     def run(self) -> int:
         if not self.runs:

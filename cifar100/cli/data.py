@@ -14,10 +14,10 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class DataGet:
-    """Download CIFAR-100, from the Hugging Face hub or from its home page, and prove that it is the real one."""
+    """Download CIFAR-100, from the Hugging Face Hub or its home page, and verify it."""
 
     to: Path = Path("data")
-    """The folder that it goes to; training looks into ./data by itself."""
+    """Destination directory; training looks in ./data by default."""
 
     def run(self) -> int:
         from cifar100.dataset.download import fetch
@@ -34,10 +34,10 @@ class DataCheck:
     """
 
     data_dir: Positional[Path | None] = None
-    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def run(self) -> int:
         from cifar100.dataset import DEFAULT_FOLDER, read, resolve_data_dir
@@ -60,19 +60,19 @@ class DataCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """Look at the images themselves: the classes, mean and deviation, what occurs twice, and labels that conflict."""
+    """Dataset report: statistics, duplicates, label conflicts."""
 
     data_dir: Positional[Path | None] = None
-    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     out: Path = Path("data_report.html")
-    """The page: one file, which opens offline."""
+    """Output HTML file (self-contained)."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set."""
+    """"synthetic" is the generated dataset."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
@@ -91,25 +91,25 @@ class DataReport:
 
 @dataclass(frozen=True, kw_only=True)
 class DataPreview:
-    """Describe each augmentation, time the pipeline, draw originals beside what it makes of them; list the classes."""
+    """Preview and benchmark the augmentation; list the classes."""
 
     out: Path = Path("augmentations.png")
-    """Where the picture goes."""
+    """Output PNG file."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set."""
+    """"synthetic" is the generated dataset."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     batch_size: int = Config().optim.batch_size
-    """Images a batch."""
+    """Batch size."""
 
     seed: int = Config().optim.seed
-    """Which images, and what happens to them."""
+    """Dataset and augmentation."""
 
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -129,28 +129,28 @@ class DataPreview:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSamples:
-    """Write some test images as PNG files named by their class, to try predictions on."""
+    """Export sample test images as PNG files named by class."""
 
     out: Positional[Path] = Path("samples")
-    """The folder that they go to; it is made."""
+    """Output directory; created if missing."""
 
     count: int = 10
-    """How many, spread evenly over the classes."""
+    """Number of images, evenly spread over the classes."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set."""
+    """"synthetic" is the generated dataset."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     test_fraction: float = Config().data.test_fraction
-    """Share of your own images that training split off as the test images."""
+    """Fraction of the custom images that training held out for testing."""
 
     split_seed: int = Config().data.split_seed
-    """Which ones those were."""
+    """Seed of that split."""
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset

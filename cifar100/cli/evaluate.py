@@ -16,53 +16,51 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Accuracy of a checkpoint: top-1, top-5, the 20 superclasses, the classes; loss and speed."""
+    """Evaluate a checkpoint: top-1, top-5, superclass and per-class accuracy, loss, speed."""
 
     checkpoint: Positional[Path]
     """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
-    "pretrained": the weights that come with cifar100."""
+    "pretrained": the bundled weights."""
 
     split: Literal["test", "val", "train"] = "test"
-    """Which images; "val" is what the checkpoint's training held out."""
+    """Split; "val" is the validation split used in training."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set of `train --dataset synthetic`."""
+    """"synthetic" is the generated dataset of `train --dataset synthetic`."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device to run on."""
 
     precision: PrecisionName = "fp32"
-    """Arithmetic of the network; "auto" is what training would use."""
+    """Compute precision; "auto" is what training would use."""
 
     per_class: bool = False
     """List all classes, not only the best and the worst."""
 
     samples: int = 0
-    """Also show so many sample predictions."""
+    """Show N sample predictions."""
 
     json: Path | None = None
-    """Also write all figures to this file."""
+    """Also write all results to this JSON file."""
 
     views: Literal[1, 2, 6] = 1
-    """Also the accuracy of the mean of so many views of each image (mirrored; shifted by a pixel), and how far they
-    agree: an extra, never the headline."""
+    """Also report test-time augmentation with N views (horizontal flip, one-pixel shifts) and their agreement."""
 
     without_duplicates: bool = False
-    """Also the accuracy without the test images that occur in train, exactly or nearly; a minute or two."""
+    """Also report accuracy without test images that are duplicated in train (exact or near; takes a minute or two)."""
 
     corruptions: bool = False
-    """Instead: the error on test images spoiled in fifteen ways, five severities each; how long it takes is said first.
-    Kept in corruptions.json beside the weights (of "pretrained" in the working directory), and gone on with there when
-    started again."""
+    """Evaluate corruption robustness instead: 15 corruptions x 5 severities (prints an ETA first). Results are saved to
+    corruptions.json next to the weights, and an interrupted run continues from there."""
 
     corruptions_dir: Path | None = None
-    """For --corruptions: the folder that holds the files of CIFAR-100-C, to take these in place of our own."""
+    """For --corruptions: directory with the CIFAR-100-C files, to use instead of our own corruptions."""
 
     limit: int | None = None
-    """For --corruptions: so many images, spread evenly over the split."""
+    """For --corruptions: number of images, evenly spread over the split."""
 
     def run(self) -> int:
         if self.corruptions:

@@ -16,13 +16,13 @@ class Model:
     """The layers of a network, their output shapes and parameters."""
 
     name: Positional[ModelName] = "resnet18"
-    """Which network."""
+    """Architecture."""
 
     num_classes: int = 100
-    """Classes that it tells apart."""
+    """Number of classes."""
 
     image_size: int = 32
-    """Side of its images, in pixels."""
+    """Input resolution, in pixels."""
 
     def run(self) -> int:
         from cifar100.model import describe

@@ -28,43 +28,40 @@ MOST_LISTED = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Name what is in images: the likeliest classes, each with its probability.
+    """Classify images and print the top-k classes.
 
     Exit code 0 where all could be read, 1 where some could not; these are listed at the end and stop nothing.
     """
 
     images: Positional[tuple[str, ...]]
-    """Image files of any kind and size; folders, with all in them; patterns such as 'photos/**/*.jpg'; http and https
-    addresses; "-" for standard input."""
+    """Image files, directories, glob patterns, URLs, or `-` for stdin."""
 
     checkpoint: Path | None = None
-    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth
-    where there is one, else "pretrained"."""
+    """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
 
     top_k: int = 5
-    """How many classes to name."""
+    """Number of classes to print per image."""
 
     batch_size: int = 128
-    """Images in one pass through the network, and so held at once."""
+    """Batch size."""
 
     calibrated: bool = False
-    """Divide the logits by the temperature that was measured for these weights, as the web page does: probabilities
-    that can be taken at their word. The order of the classes stays."""
+    """Apply the stored temperature (calibrated probabilities), as the web app does. The order of the classes stays."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device to run on."""
 
     json: bool = False
-    """Print a JSON object a line for each image instead of a table."""
+    """Print JSON Lines (one object per image) instead of a table."""
 
     csv: bool = False
-    """Print CSV instead of a table: a row for each image and class."""
+    """Print CSV (one row per image and class) instead of a table."""
 
     montage: Path | None = None
-    """Also draw the pictures, each with its class, on this PNG file."""
+    """Also write a contact sheet of the images with their classes to this PNG file."""
 
     explain: Path | None = None
-    """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
+    """Also write class activation maps to this PNG file."""
 
     def run(self) -> int:
         self._check()

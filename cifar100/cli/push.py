@@ -14,22 +14,22 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
-    """Share a trained model on the Hugging Face hub: its weights, what belongs to them, a model card with its figures.
+    """Upload a model with a model card to the Hugging Face Hub.
 
     Others then load it with load_predictor("hf://user/model"). Log in first: `hf auth login`, or $HF_TOKEN.
     """
 
     repo: Positional[str]
-    """Where it goes, as user/model; it is made if need be."""
+    """Repository, as user/model; created if missing."""
 
     checkpoint: Path = Path("logs/cifar100/best_model.pth")
-    """The trained model."""
+    """Model to upload."""
 
     private: bool = False
-    """Make a repository that only you see, where it is made."""
+    """Create the repository as private."""
 
     folder: Path | None = None
-    """Only write the files into this folder, to look at them; nothing is pushed."""
+    """Only write the files to this directory; nothing is uploaded."""
 
     def run(self) -> int:
         from cifar100.checkpoints.hub import WEIGHTS, upload

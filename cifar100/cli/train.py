@@ -14,21 +14,21 @@ from cifar100.recipes import RECIPES, recipe
 from cifar100.support.errors import UserError
 
 CHANGED = ", changed"
-"""What follows a recipe's name where flags changed a setting that counts."""
+"""Appended to the name of a recipe if flags changed a setting that affects training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train from scratch, or go on with an interrupted run.
+    """Train from scratch, or resume an interrupted run.
 
     The defaults shown are the recipe's: cifar100/config.py, and what the recipe does differently.
     """
 
     recipe: Literal["baseline", "fast", "best", "finetune"] = "baseline"
-    """The settings to start from."""
+    """Named settings to start from; flags override them."""
 
     resume: bool = False
-    """Go on, exactly, with the run in --run-dir, with the settings that it began with."""
+    """Resume the run in --run-dir, exactly, with its own settings."""
 
     config: Config
 
@@ -42,7 +42,7 @@ class Train:
 
     @staticmethod
     def default(words: Sequence[str]) -> Train:
-        """What the flags start from: the recipe that they name, or on --resume the run's own settings.
+        """The defaults of the flags: the named recipe, or on --resume the settings of the run.
 
         Raises UserError where the run's config.json cannot be used.
         """

@@ -101,9 +101,9 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
     [
         (["--help"], 0, "train from scratch"),
         (["--version"], 0, "cifar100 0."),
-        ([], 2, "usage: cifar100 VERB"),
-        (["data"], 2, "usage: cifar100 data VERB"),
-        (["data", "--help"], 0, "usage: cifar100 data VERB"),
+        ([], 2, "usage: cifar100 COMMAND"),
+        (["data"], 2, "usage: cifar100 data COMMAND"),
+        (["data", "--help"], 0, "usage: cifar100 data COMMAND"),
         (["model", "resnet34"], 0, "Total parameters: 21,328,292"),
     ],
 )
