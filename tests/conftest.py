@@ -168,7 +168,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def command(tiny_data: Path, tmp_path: Path) -> Command:
     """Runs `python WORDS…` in a folder (the test's own by default), the tiny data in $CIFAR100_DATA_DIR."""
 
-    def run(*words: str | Path, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 150):
+    def run(*words: str | Path, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600):
         return subprocess.run(
             [sys.executable, *map(str, words)],
             cwd=cwd,

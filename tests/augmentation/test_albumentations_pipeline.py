@@ -381,7 +381,7 @@ def test_a_signal_to_all_is_for_the_run_alone(tiny_data: Path, tmp_path: Path, w
         run.wait_until(lambda: len(run.members()) >= 4)  # the run, Python's resource tracker and two workers
         time.sleep(0.1)
     os.killpg(run.process.pid, number)
-    _, errors = run.process.communicate(timeout=120)
+    _, errors = run.process.communicate(timeout=600)
     assert run.process.returncode == 130, errors
     assert "Traceback" not in errors
     run.wait_until(lambda: not run.members())  # Python's resource tracker goes a moment after the run
@@ -402,7 +402,7 @@ def test_killed_and_resumed_at_once_with_other_workers_it_ends_with_the_same_bit
         run.process.kill()
         run.process.wait()
     last = Command(tiny_data, folder, "--resume")
-    _, errors = last.process.communicate(timeout=200)
+    _, errors = last.process.communicate(timeout=600)
     assert last.process.returncode == 0, errors
     assert_identical(weights(tmp_path / "whole"), weights(folder))
 

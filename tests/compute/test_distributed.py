@@ -364,7 +364,7 @@ def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: P
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         os.kill(int(child), number)
     process.send_signal(number)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=600)
     assert out.count(f"Stopped by {number.name}") == 1, errors
     assert our_lines(errors) == []
     assert last(tmp_path / "run").loop["epoch"] >= 2
@@ -377,7 +377,7 @@ def test_a_killed_process_ends_all_with_a_sentence(torchrun: Torchrun, tmp_path:
     while not (tmp_path / "run" / "last.pth").exists() and process.poll() is None:
         time.sleep(0.1)
     began = time.monotonic()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert time.monotonic() - began < 20
     (told,) = our_lines(errors)
     assert_one_sentence(told, "Lost contact with another process", "by peer", "--resume")
@@ -388,7 +388,7 @@ def test_a_killed_process_ends_all_with_a_sentence(torchrun: Torchrun, tmp_path:
 @pytest.mark.slow
 def test_a_process_that_falls_silent_is_given_up(torchrun: Torchrun, tmp_path: Path) -> None:
     process = torchrun.start(2, run_dir="run", happens="silence:1:5", peer_seconds=2)
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=600)
     (told,) = our_lines(errors)
     assert_one_sentence(told, "Lost contact with another process", "Timed out", "--resume")
 

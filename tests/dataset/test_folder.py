@@ -635,7 +635,7 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
             shown += os.read(ours, 4096)
         except OSError:  # the other end is closed
             break
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert re.search(r"decoding .*40/40", text)
     assert "own images (2 classes, 32x32): 32 train and 8 test images" in text

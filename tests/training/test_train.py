@@ -162,7 +162,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tm
     ]
     whole = tmp_path / "whole"
     command = [sys.executable, "-m", "cifar100", "train", "--data-dir", str(tiny_data), *words]
-    subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=200)
+    subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=600)
 
     killed, folder = 0, tmp_path / "killed"
     for attempt in range(30):
@@ -178,7 +178,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tm
                     break
             time.sleep(rng.uniform(0, 2.0))
             process.kill()
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=600)
         killed += process.returncode == -signal.SIGKILL
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, errors.decode()
@@ -322,7 +322,7 @@ def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
 def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
     words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
     pipe = f"{sys.executable} -m cifar100 {words} | {reader}"
-    subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=120, check=False)
+    subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=600, check=False)
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
@@ -391,7 +391,7 @@ def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> Non
         if line.startswith("Epoch   1/50"):
             break
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Stopped by SIGINT" in rest
     assert load_checkpoint(tmp_path / "logs" / "cifar100" / "last.pth").loop["epoch"] >= 1
