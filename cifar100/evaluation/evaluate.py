@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Evaluation:
     """What a model does on a split. Accuracies are shares in 0..1."""
 
     split: str
+    classes: tuple[str, ...]
+    """Their names, by class id."""
     images: int
     loss: float
     """Cross-entropy in nats, unsmoothed."""
@@ -58,11 +61,33 @@ class Evaluation:
         """Throughput of the forward passes."""
         return self.images / self.seconds
 
+    @cached_property
+    def scores(self) -> metrics.ClassScores:
+        """Precision, recall, F1 and ROC AUC of each class that has images."""
+        return metrics.class_scores(self.logits, self.labels)
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """The scores as a row for each class that has images: its name, its number of images, and the four measures."""
+        rows = zip(*(column.tolist() for column in self.scores), strict=True)
+        return [dict(zip(self.scores._fields, row, strict=True)) | {"name": self.classes[row[0]]} for row in rows]
+
     def to_json(self) -> dict[str, Any]:
-        """All figures, without the logits."""
+        """All figures, without the logits. A ROC AUC that is not defined, because there is but one class, is null."""
         names = ("split", "images", "loss", "top1", "top5", "superclass_top1")
         rest = ("per_superclass", "per_class", "seconds", "images_per_second", "compute")
-        return {name: getattr(self, name) for name in (*names, *rest)}
+        measures = ("images", "precision", "recall", "f1", "roc_auc")
+        means = {"macro": self.scores.mean(), "weighted": self.scores.mean(weighted=True)}
+        scores = {row["name"]: {measure: _or_none(row[measure]) for measure in measures} for row in self.class_rows()}
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{kind: {name: _or_none(value) for name, value in mean.items()} for kind, mean in means.items()},
+            **{name: getattr(self, name) for name in rest},
+            "class_scores": scores,
+        }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 @torch.inference_mode()
@@ -110,6 +135,7 @@ def evaluate_model(
         per_superclass = _named(dataset.superclasses, folded)
     return Evaluation(
         split=name,
+        classes=dataset.classes,
         images=len(labels),
         loss=metrics.cross_entropy(logits, labels),
         top1=metrics.top_k_accuracy(logits, labels, 1),
@@ -203,16 +229,33 @@ def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
     else:
         lines.append(f"{'superclass':<14}left out: these classes have no superclasses")
     lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
+    macro, weighted = evaluation.scores.mean(), evaluation.scores.mean(weighted=True)
+    lines.append(f"{'':<14}  macro weighted, over the classes")
+    lines += [
+        f"{name:<14}{macro[key]:7.2%} {weighted[key]:7.2%}" for name, key in (("precision", "precision"), ("F1", "f1"))
+    ]
+    lines.append(f"{'ROC AUC':<14}{macro['roc_auc']:7.4f} {weighted['roc_auc']:7.4f}")
     lines.append(f"{'throughput':<14}{evaluation.images_per_second:,.0f} images/s on {evaluation.compute}")
     lines += [f"{'' if place else 'note':<14}{note}" for place, note in enumerate(evaluation.notes)]
     if evaluation.per_superclass:
         lines += ["", "Superclasses, best first", *_ranking(evaluation.per_superclass)]
-    ranking = _ranking(evaluation.per_class)
+    ranking = _score_lines(evaluation)
+    head = f"  {'':<32} recall  precis.     F1  ROC AUC  images"
     if per_class or len(ranking) <= 10:
-        lines += ["", "Classes, best first", *ranking]
+        lines += ["", "Classes, best first", head, *ranking]
     else:
-        lines += ["", "Best and worst classes", *ranking[:5], "  …", *ranking[-5:]]
+        lines += ["", "Best and worst classes", head, *ranking[:5], "  …", *ranking[-5:]]
     return "\n".join(lines)
+
+
+def _score_lines(evaluation: Evaluation) -> list[str]:
+    """A line for each class with its scores, the highest recall first."""
+    ordered = sorted(evaluation.class_rows(), key=lambda row: (-row["recall"], row["name"]))
+    return [
+        f"  {escape_control_chars(row['name']):<32}{row['recall']:7.2%}  {row['precision']:7.2%}{row['f1']:7.3f}"
+        f"  {row['roc_auc']:7.4f}  {row['images']:6,}"
+        for row in ordered
+    ]
 
 
 def _ranking(accuracies: dict[str, float]) -> list[str]:

@@ -30,6 +30,11 @@ TERMS = {
     "top-1, top-5": "The share of images whose class is the likeliest answer, or among the five likeliest.",
     "95 % interval": "Where the share would lie with as many other images of the same kind (Wilson). It knows nothing "
     "of other seeds: two trainings of one recipe differ too.",
+    "precision, recall, F1": "The share of the answers that name a class and are right; the share of a class's images "
+    "that are called by its name; the harmonic mean of the two.",
+    "ROC AUC": "How likely an image of a class is to get more of that class's probability than an image of another one "
+    "(one against the rest); 0.5 is chance.",
+    "macro, weighted": "The mean over the classes, each counted alike or by its number of images.",
     "loss": "The mean of −log of the probability that was given to what an image is, in nats, unsmoothed.",
     "confidence": "The probability of the likeliest class.",
     "ECE": "Expected calibration error: the gap between confidence and accuracy in 15 bins of equal width, its mean "
@@ -213,6 +218,13 @@ def ranked(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
     """Names and shares, the best first."""
     ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
     return [{"name": name, "value": value} for name, value in ordered]
+
+
+def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and ROC AUC: their macro and weighted means, then every class by name."""
+    scores, total = evaluation.scores, {"images": evaluation.images}
+    means = [{"name": "macro", **scores.mean()}, {"name": "weighted", **scores.mean(weighted=True)}]
+    return [row | total for row in means] + sorted(evaluation.class_rows(), key=lambda row: row["name"])
 
 
 def class_about(subject: ReportInput) -> str:

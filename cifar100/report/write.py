@@ -71,6 +71,7 @@ def write_report(
         "settings": sections.settings(subject.checkpoint),
         "class_bars": sections.ranked(evaluation.per_class),
         "class_about": sections.class_about(subject),
+        "score_rows": sections.score_rows(evaluation),
         "superclass_bars": sections.ranked(evaluation.per_superclass),
         "superclass_top1": evaluation.superclass_top1,
         "calibration_about": sections.calibration_about(before.ece, calibration),

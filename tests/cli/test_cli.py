@@ -121,8 +121,12 @@ def test_evaluate_prints_a_table_and_writes_json(
     table = capsys.readouterr().out
     figures = json.loads(out.read_text())
     assert f"top-1         {figures['top1']:7.2%}" in table
-    assert table.count("%\n") >= 100 + 20, "every class and superclass"
-    assert len(figures["per_class"]) == 100
+    assert len(re.findall(r"\d%( |\n)", table)) >= 100 + 20, "every class and superclass"
+    assert len(figures["per_class"]) == len(figures["class_scores"]) == 100
+    macro, apple = figures["macro"], figures["class_scores"]["apple"]
+    assert f"precision     {macro['precision']:7.2%} {figures['weighted']['precision']:7.2%}" in table
+    assert f"ROC AUC       {macro['roc_auc']:7.4f}" in table
+    assert re.search(rf"apple +{apple['recall']:.2%} +{apple['precision']:.2%} +{apple['f1']:.3f}", table)
     assert len(figures["per_superclass"]) == 20
     assert figures["images"] == 100
     assert figures["versions"]["torch"]

@@ -173,6 +173,12 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
     for name, accuracy in figures["per_class"].items():
         assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.words
+        scores = figures["class_scores"][name]
+        assert scores["recall"] == pytest.approx(accuracy)
+        shares = f"{100 * scores['precision']:.2f} % {100 * scores['recall']:.2f} %"
+        assert f"{pretty(name)} {scores['images']} {shares} {scores['f1']:.3f} {scores['roc_auc']:.4f}" in page.words
+    assert f"weighted 12 {100 * figures['weighted']['precision']:.2f} %" in page.words
+    assert figures["weighted"]["recall"] == pytest.approx(figures["top1"])
 
 
 def test_pictures_follow_the_colour_scheme(page: Page) -> None:
