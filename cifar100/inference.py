@@ -61,6 +61,7 @@ def load_predictor(
         source=str(path),
         trained_on=checkpoint.dataset,
         temperature=temperature,
+        open_features=lambda: torch_forward(checkpoint, compute, features=True),
     )
 
 

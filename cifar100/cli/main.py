@@ -25,6 +25,7 @@ from cifar100.cli.model import Model
 from cifar100.cli.predict import Predict
 from cifar100.cli.push import Push
 from cifar100.cli.report import Report
+from cifar100.cli.similar import Similar
 from cifar100.cli.train import Train
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.terminal import emit, emit_error
@@ -38,6 +39,7 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   train      train from scratch, or resume
   evaluate   evaluate a checkpoint: top-1, top-5, superclasses, classes
   predict    classify images
+  similar    find the most similar images of a folder
   app        start the web app
   export     export to safetensors, ONNX (fp32/int8) or pt2
   push       upload a model to the Hugging Face Hub
@@ -54,6 +56,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "similar": Similar,
     "app": App,
     "export": Export,
     "push": Push,

@@ -56,6 +56,7 @@ SURFACE = {
         )
     ],
     "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
