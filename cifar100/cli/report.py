@@ -41,6 +41,9 @@ class Report:
     precision: PrecisionName = "fp32"
     """Compute precision; "auto" is what training would use."""
 
+    neighbors: bool = False
+    """Also show the train images most similar to the most confident mistakes (a pass over the whole training set)."""
+
     def run(self) -> int:
         if not self.checkpoints:
             raise UserError("Which checkpoint? Name one, as in cifar100 report logs/cifar100/last.pth.")
@@ -54,6 +57,7 @@ class Report:
             data_dir=self.data_dir,
             device=self.device,
             precision=self.precision,
+            neighbors=self.neighbors,
         )
         emit(page)
         return 0

@@ -33,14 +33,18 @@ def report(
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    neighbors: bool = False,
 ) -> Path:
     """Evaluate the first checkpoint and write its report to `out`; the page's path. Not given, it is report/ beside the
     checkpoint, or in the working directory for "pretrained" and what is on the hub.
 
     Checkpoints are whatever `load_weights` takes. The learning curves of all are laid over one another. What `evaluate
     --corruptions` kept beside the first is shown too. The temperature is one that the weights carry, else one fitted on
-    the images that their training held out, else a cross-fitted one. Raises UserError if a checkpoint or the data
-    cannot be read, `out` cannot be written, or the model's outputs are no numbers.
+    the images that their training held out, else a cross-fitted one. `neighbors` also shows the most similar train
+    images of the most confident mistakes, for which all train images go through the network once.
+
+    Raises UserError if a checkpoint or the data cannot be read, `out` cannot be written, or the model's outputs are no
+    numbers.
     """
     paths = [Path(path) for path in checkpoints]
     loaded = [load_weights(path) for path in paths]
@@ -60,6 +64,7 @@ def report(
         compute=compute,
         history=histories[0],
         robustness=best_known(paths[0], checkpoint),
+        neighbors=neighbors and split != "train",
     )
     temperature = stored_temperature(checkpoint)
     is_own = checkpoint.fingerprint in ("", data.train.fingerprint)

@@ -61,6 +61,8 @@ class ReportInput:
     history: History
     robustness: Robustness | None = None
     """What is known of its error on corrupted images."""
+    neighbors: bool = False
+    """Whether the page shows the most similar train images of the most confident mistakes."""
 
     @property
     def title(self) -> str:

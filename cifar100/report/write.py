@@ -21,6 +21,7 @@ from cifar100.evaluation.calibration import (
     selective,
 )
 from cifar100.prediction.grad_cam import Explainer
+from cifar100.prediction.torch_backend import torch_forward
 from cifar100.report import figures, sections
 from cifar100.report.curves import PANELS, History, curve_panel, curves_figure
 from cifar100.report.page import MARK, render
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
-GALLERY, PAIRS, EXAMPLES = 24, 8, 4
-"""Images of a gallery, pairs of classes, images of a pair."""
+GALLERY, PAIRS, EXAMPLES, NEIGHBORS = 24, 8, 4, 3
+"""Images of a gallery, pairs of classes, images of a pair, similar train images of a mistake."""
 
 
 def write_report(
@@ -207,7 +208,31 @@ def _galleries(subject: ReportInput, confusion: np.ndarray) -> dict[str, Any]:
         }
         for pair in pairs
     ]
-    return {"pairs": told, "mistakes": cards(mistakes), "hits": cards(hits)}
+    wrong = cards(mistakes)
+    if subject.neighbors:
+        for card, near in zip(wrong, _neighbors(subject, mistakes), strict=True):
+            card["neighbors"] = near
+    return {"pairs": told, "mistakes": wrong, "hits": cards(hits)}
+
+
+def _neighbors(subject: ReportInput, rows: Sequence[int]) -> list[list[dict[str, str]]]:
+    """For each of these images the train images with the most similar features, the nearest first."""
+    features = torch_forward(subject.checkpoint, subject.compute, features=True)
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        parts = [features(images[start : start + 500]) for start in range(0, len(images), 500)]
+        found = np.concatenate(parts)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+
+    if not rows:
+        return []
+    train, classes = subject.dataset.train, subject.dataset.classes
+    similarity = embed(subject.images[list(rows)]) @ embed(train.images).T
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBORS]
+    return [
+        [{"src": thumbnail(train.images[place]), "label": classes[train.labels[place]]} for place in places]
+        for places in nearest
+    ]
 
 
 def _overlays(subject: ReportInput, rows: Sequence[int]) -> dict[int, str]:

@@ -25,8 +25,9 @@ from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import SUPERCLASS_OF
 from cifar100.evaluation import metrics
 from cifar100.evaluation.corruptions import FAMILIES, KINDS
-from cifar100.evaluation.evaluate import evaluate_split, load_eval_split
+from cifar100.evaluation.evaluate import evaluate, evaluate_split, load_eval_split
 from cifar100.evaluation.robustness import CELLS, Robustness, digest, results_path
+from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.report.build import history_of, report, stored_temperature
 from cifar100.report.sections import ReportInput
@@ -37,7 +38,7 @@ from cifar100.report.selection import (
     most_confident_errors,
     superclass_order,
 )
-from cifar100.report.style import pretty
+from cifar100.report.style import pretty, thumbnail
 from cifar100.report.write import write_report
 from cifar100.support.errors import UserError
 from cifar100.training.logger import COLUMNS
@@ -179,6 +180,20 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
         assert f"{pretty(name)} {scores['images']} {shares} {scores['f1']:.3f} {scores['roc_auc']:.4f}" in page.words
     assert f"weighted 12 {100 * figures['weighted']['precision']:.2f} %" in page.words
     assert figures["weighted"]["recall"] == pytest.approx(figures["top1"])
+
+
+def test_the_nearest_train_images_of_mistakes(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    """Three each, and the nearest is the one that the features say."""
+    checkpoint.save(tmp_path / "model.pth")
+    where = {"data_dir": own_images, "device": "cpu"}
+    page = report([tmp_path / "model.pth"], tmp_path / "with", neighbors=True, **where).read_text()
+    data, test, _ = load_eval_split(checkpoint, data_dir=own_images)
+    wrong = evaluate(checkpoint, **where).logits.argmax(axis=1) != test.labels
+    assert page.count('alt="similar train image: ') == 3 * wrong.sum() > 0
+    predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
+    similarity = predictor.embed(test.images[wrong]) @ predictor.embed(data.train.images).T
+    for place in similarity.argmax(axis=1):
+        assert thumbnail(data.train.images[place]) in page
 
 
 def test_pictures_follow_the_colour_scheme(page: Page) -> None:
