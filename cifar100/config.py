@@ -20,6 +20,9 @@ OptimizerName = Literal["sgd", "muon"]
 ScheduleName = Literal["cosine", "linear"]
 PipelineName = Literal["batched", "albumentations"]
 PolicyName = Literal["none", "trivial", "rand"]
+TrackerName = Literal["none", "trackio", "wandb"]
+SamplerName = Literal["shuffle", "balanced"]
+ClassWeightsName = Literal["none", "balanced"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU, if there is one, when `device` is "auto"."""
@@ -57,6 +60,9 @@ class DataConfig(Section):
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Section):
     """Augmentation of training images. Test images are only normalized."""
+
+    sampler: SamplerName = "shuffle"
+    """Images of an epoch: each once, or "balanced": the same number from each class, for classes of unequal size."""
 
     crop_padding: int = 4
     """Zero padding before the random crop, in pixels. 0: no random crop."""
@@ -127,6 +133,7 @@ class AugmentConfig(Section):
         check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
         ours = {"alternating-flip": self.alternating_flip, "policy": self.policy != "none"}
         ours["erase-probability"] = self.erase_probability > 0
+        ours["sampler"] = self.sampler != "shuffle"  # there, an image that an epoch has twice would look the same
         for name, asked in ours.items():
             apart = asked and self.pipeline != "batched"
             check(not apart, f"--{name} requires --pipeline batched; leave one of the two out.")
@@ -208,6 +215,10 @@ class OptimConfig(Section):
 
     label_smoothing: float = 0.1
     """Label-smoothing epsilon (Szegedy et al. 2016)."""
+
+    class_weights: ClassWeightsName = "none"
+    """Weight of each class in the loss: 1, or "balanced": inverse to its number of train images. An alternative to
+    --sampler balanced."""
 
     ema_decay: float = 0.0
     """EMA decay of the weights, e.g. 0.999; the EMA weights are what is evaluated and saved. 0 disables EMA."""
@@ -294,6 +305,10 @@ class RunConfig(Section):
 
     tensorboard: bool = False
     """Log to TensorBoard, in tensorboard/ of the run directory (pip install 'cifar100[tensorboard]')."""
+
+    track: TrackerName = "none"
+    """Experiment tracker to log to: "trackio", on this machine (pip install 'cifar100[trackio]'; `trackio show`), or
+    "wandb", Weights & Biases."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

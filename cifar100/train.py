@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from cifar100.augmentation.albumentations_pipeline import worker_died
+from cifar100.augmentation.class_balance import balanced_weights
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.weights import load_pretrained
 from cifar100.compute.device import Compute, disable_malloc_trim, is_out_of_memory, select_device
@@ -46,6 +47,7 @@ from cifar100.training.run_dir import RunDir
 from cifar100.training.signals import GracefulStop, signal_name
 from cifar100.training.step import TrainStep
 from cifar100.training.tensorboard import make_tensorboard, require_tensorboard
+from cifar100.training.tracker import make_tracker, require_tracker
 
 PROGRESS_SECONDS = 0.5
 """Between two looks at the running sums: each makes the CPU wait for the device."""
@@ -80,6 +82,7 @@ def _prepare(processes: DistContext, config: Config) -> tuple[Compute, Dataset, 
     """Where to compute, the dataset, what of its train split is held out, and the batches of the rest."""
     with processes.together():
         require_tensorboard(config)
+        require_tracker(config)
         compute = select_device(
             config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
         )
@@ -126,6 +129,13 @@ def _network(
     return compute.place(model), origin
 
 
+def _class_weights(config: Config, loader: TrainLoader) -> torch.Tensor | None:
+    if config.optim.class_weights == "none":
+        return None
+    weights = balanced_weights(loader.labels.cpu().numpy(), loader.num_classes)
+    return torch.from_numpy(weights).to(loader.labels.device)
+
+
 def _train(processes: DistContext, config: Config, recipe: str, resume: bool, began: Stopwatch) -> TrainResult:
     compute, dataset, held_out, loader = _prepare(processes, config)
 
@@ -138,6 +148,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
         compiled=config.run.compile,
         average=ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None,
         weight=loader.weight,
+        class_weights=_class_weights(config, loader),
     )
     warming = Stopwatch()
     if config.run.compile or compute.device.type == "cuda":
@@ -159,7 +170,8 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
                 held.enter_context(folder)
                 moved = None if resume else folder.archive_previous_run()
                 board = make_tensorboard(folder.tensorboard, config)
-                journal = held.enter_context(RunLogger(folder, resume=resume, board=board))
+                tracker = make_tracker(folder.tracker, config)
+                journal = held.enter_context(RunLogger(folder, resume=resume, board=board, tracker=tracker))
         run = Run(
             config=config,
             recipe=recipe,

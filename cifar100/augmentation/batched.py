@@ -53,13 +53,16 @@ class AugmentParams:
         return AugmentParams(*(getattr(self, item.name).to(device) for item in fields(self)))
 
 
-def sample_epoch_params(config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int) -> AugmentParams:
+def sample_epoch_params(
+    config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int, order: np.ndarray | None = None
+) -> AugmentParams:
     """All draws for one pass over `count` images of side `size`: a pure function of its arguments."""
 
     def rng(transform: str) -> np.random.Generator:
         return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
 
-    order, crop, cutout = rng("order").permutation(count), rng("crop"), rng("cutout")
+    crop, cutout = rng("crop"), rng("cutout")
+    order = rng("order").permutation(count) if order is None else order
     ops, levels = auto_augment.draw(config, rng("policy"), count)
     last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
     flipped = rng("flip").random(count) < config.flip_probability

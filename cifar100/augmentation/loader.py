@@ -20,6 +20,7 @@ from cifar100.augmentation.batched import (
     resolution_at_epoch,
     sample_epoch_params,
 )
+from cifar100.augmentation.class_balance import balanced_order
 from cifar100.augmentation.mixing import mix
 from cifar100.compute.device import memory_format
 from cifar100.compute.distributed import DistContext
@@ -35,7 +36,8 @@ class TrainLoader:
     """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
 
     Where images are mixed, the labels are what each image shows of each class, float32 [B, classes].
-    `len()` is the steps of an epoch; every image is served once an epoch, so the last batch may be smaller. With
+    `len()` is the steps of an epoch; every image is served once an epoch (with `sampler` "balanced", as many images,
+    the same number of each class), so the last batch may be smaller. With
     `train_sizes` of 8 pixels, which need two images per process, a last batch of fewer joins the one before it.
     Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
     Of several processes each serves its part of every batch: `batch_size` is what all have together.
@@ -109,7 +111,9 @@ class TrainLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
         count, size = len(self.labels), self.images.shape[1]
-        draws = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size)
+        balanced = self.config.sampler == "balanced"
+        order = balanced_order(self.labels.cpu().numpy(), seed=self.seed, epoch=epoch) if balanced else None
+        draws = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
         places = [self.processes.part(*self._batch(step)) for step in range(first_step, len(self))]
         if self.config.mixes:  # with the image that is served next, the last with the first, whatever the batches are
             draws, places = draws.around(), [slice(place.start, place.stop + 1) for place in places]

@@ -23,6 +23,7 @@ from cifar100.support.files import atomic_write
 from cifar100.support.text import duration, escape_lines
 from cifar100.training.run_dir import RunDir
 from cifar100.training.tensorboard import NullTensorBoard, TensorBoardLogger
+from cifar100.training.tracker import Tracker
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -171,12 +172,18 @@ def _display() -> Display:
 
 
 class RunLogger:
-    """Tells a run to the console, its text log, its metrics files and `board`. Use as a context."""
+    """Tells a run to the console, its text log, its metrics files, `board` and `tracker`. Use as a context."""
 
     def __init__(
-        self, folder: RunDir, *, resume: bool, board: TensorBoardLogger | NullTensorBoard | None = None
+        self,
+        folder: RunDir,
+        *,
+        resume: bool,
+        board: TensorBoardLogger | NullTensorBoard | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.folder = folder
+        self.tracker = tracker
         self.board = board or NullTensorBoard()
         self.display = _display()
         logs = folder.logs()
@@ -192,6 +199,8 @@ class RunLogger:
     def __exit__(self, *_exception: object) -> None:
         self._console(lambda display: display.close())
         self.board.close()
+        if self.tracker is not None:
+            self.tracker.close()
         with suppress(OSError):  # what a full disk did not take has been reported
             self.log.close()
 
@@ -226,6 +235,8 @@ class RunLogger:
         self.say(epoch_line(history[-1], epochs))
         self._write_metrics(history)
         self.board.epoch(history)
+        if self.tracker is not None:
+            self.tracker.epoch(history)
 
     def rewrite(self, history: list[dict[str, Any]]) -> None:
         """Make all that is kept of the metrics hold exactly these rows: where a run goes on from an earlier moment."""

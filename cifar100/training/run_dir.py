@@ -31,6 +31,7 @@ class RunDir:
         self.curves = path / "curves.png"
         self.report = path / "report"
         self.tensorboard = path / "tensorboard"
+        self.tracker = path / "tracker.json"
         self._lock = FileLock(path / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -118,7 +119,7 @@ class RunDir:
     def _figures(self) -> list[Path]:
         """The run's files other than checkpoints, those that there may be."""
         named = [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
-        return [*named, self.report, self.tensorboard, *self.logs()]
+        return [*named, self.report, self.tensorboard, self.tracker, *self.logs()]
 
     def _checkpoints(self) -> list[Path]:
         """The run's checkpoints, those that there may be, last.pth the last."""

@@ -25,7 +25,8 @@ class TrainStep:
 
     Where several processes train together, `model` is the wrapped one (`DistContext.replicate`), which averages their
     gradients in the backward pass; `weight`, of a step's number, is what the loss of this process's images counts.
-    `average` follows the weights, where there is one, and teaches where `config` says so.
+    `average` follows the weights, where there is one, and teaches where `config` says so. `class_weights`, float32 [C]
+    on the device, multiply each class's part of the loss.
 
     Raises UserError where `config` asks for what the precision cannot do.
     """
@@ -40,6 +41,7 @@ class TrainStep:
         compiled: bool = False,
         average: ModelEma | None = None,
         weight: Callable[[int], float] = lambda _number: 1.0,
+        class_weights: Tensor | None = None,
     ) -> None:
         if config.sam_friendly and compute.precision == "fp16":
             raise UserError("--sam-friendly wants gradients of one scale: give --precision fp32, or bf16.")
@@ -52,6 +54,7 @@ class TrainStep:
         self.config = config
         self.average = average
         self.weight = weight
+        self.class_weights = class_weights
         # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self.first_nonfinite_step = torch.tensor(-1, device=compute.device)
@@ -130,7 +133,11 @@ class TrainStep:
     def _loss(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
         """Cross-entropy with smoothed labels; in part, as Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) have
         it, the distance to what was `taught`."""
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        smoothing, weights = self.config.label_smoothing, self.class_weights
+        if weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        else:  # the mean over images: PyTorch's own would divide by the weights of the batch, which differ by process
+            loss = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="none").mean()
         if taught is None:
             return loss
         temperature = self.config.distill_temperature

@@ -24,15 +24,30 @@ from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
 RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
-RUN += ["--report", "--tensorboard"]
-AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
+RUN += ["--report", "--tensorboard", "--track"]
+AUGMENT = [
+    "--sampler",
+    "--crop-padding",
+    "--flip-probability",
+    "--alternating-flip",
+    "--cutout-size",
+    "--cutout-probability",
+]
 AUGMENT += ["--policy", "--rand-ops", "--rand-magnitude", "--erase-probability"]
 AUGMENT += ["--mixup-probability", "--mixup-alpha", "--cutmix-probability", "--cutmix-alpha"]
 AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
 MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
-OPTIM += ["--label-smoothing", "--ema-decay", "--distill", "--distill-temperature", "--sam-rho", "--sam-every"]
+OPTIM += [
+    "--label-smoothing",
+    "--class-weights",
+    "--ema-decay",
+    "--distill",
+    "--distill-temperature",
+    "--sam-rho",
+    "--sam-every",
+]
 OPTIM += ["--sam-friendly", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
@@ -59,7 +74,7 @@ SURFACE = {
     "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
-    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
+    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision", "--neighbors"],
     "compare": ["--plot"],
     "data get": ["--to"],
     "data check": ["--image-size"],
