@@ -19,6 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from cifar100.cli.app import App
 from cifar100.cli.compare import Compare
 from cifar100.cli.data import DataCheck, DataGet, DataPreview, DataReport, DataSamples
+from cifar100.cli.doctor import Doctor
 from cifar100.cli.evaluate import Evaluate
 from cifar100.cli.export import Export
 from cifar100.cli.model import Model
@@ -46,6 +47,7 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
   report     HTML report: accuracy, confusion, calibration, robustness
   compare    compare runs
   data       download, verify, inspect and preview the dataset
+  doctor     check training on this machine; expected time of each recipe
   model      layers of the network, output shapes and parameters
 
   cifar100 COMMAND --help    options of a command
@@ -67,6 +69,7 @@ COMMANDS: dict[str, Any] = {
     "data report": DataReport,
     "data preview": DataPreview,
     "data samples": DataSamples,
+    "doctor": Doctor,
     "model": Model,
 }
 

@@ -81,6 +81,7 @@ SURFACE = {
     "data report": ["--out", "--dataset", "--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
     "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
+    "doctor": ["--device", "--precision", "--json"],
     "model": ["--num-classes", "--image-size"],
 }
 
