@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from cifar100.model import ResNet, resnet18
 from cifar100.support.text import escape_control_chars
 
 ROOT = Path(__file__).resolve().parent.parent
+
+collect_ignore = [] if find_spec("torchvision") else ["test_torchvision.py"]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
