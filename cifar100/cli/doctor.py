@@ -10,7 +10,7 @@ from cifar100.config import DeviceName, PrecisionName
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Whether training works on this machine, and how long each recipe would take. Under a minute, without a dataset.
+    """Check training on this machine and estimate the time of each recipe. Takes under a minute; needs no dataset.
 
     Exit code 1 if the device computes wrong gradients. Bug reports start with this output.
     """
