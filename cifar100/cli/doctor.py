@@ -27,10 +27,10 @@ class Doctor:
     def run(self) -> int:
         import json
 
-        from cifar100.compute.device import choose_compute
+        from cifar100.compute.device import select_device
         from cifar100.training.doctor import diagnose, report
 
-        compute = choose_compute(self.device, self.precision)
+        compute = select_device(self.device, self.precision)
         diagnosis = diagnose(compute, lambda text: print(f"{text} …", file=sys.stderr, flush=True))
         print(json.dumps(diagnosis.to_json(), indent=2) if self.json else report(diagnosis))
         return 0 if diagnosis.gradient_check.passed else 1

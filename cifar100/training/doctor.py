@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cifar100.checkpoints.checkpoint import versions
-from cifar100.compute.device import Compute, cpu_has_fast_bf16, keep_freed_memory
+from cifar100.compute.device import Compute, cpu_has_fast_bf16, disable_malloc_trim
 from cifar100.report.sections import machine
 from cifar100.support.machine import usable_cores
 from cifar100.support.text import duration
@@ -82,7 +82,7 @@ def diagnose(
     speeds, eval_rate = [], 0.0
     if check.passed:
         if compute.device.type == "cpu":
-            keep_freed_memory()
+            disable_malloc_trim()
         torch.backends.cudnn.benchmark = compute.device.type == "cuda"  # as in training
         for name, sizes in measurements().items():
             update_seconds = measure_muon(name, compute)

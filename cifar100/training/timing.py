@@ -11,15 +11,15 @@ from itertools import islice
 import numpy as np
 import torch
 
-from cifar100.augmentation.batched import train_size
+from cifar100.augmentation.batched import resolution_at_epoch
 from cifar100.augmentation.loader import EvalLoader, TrainLoader
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.dataset import Split
-from cifar100.evaluation.evaluate import BATCH_SIZE, forward_all
+from cifar100.evaluation.evaluate import BATCH_SIZE, predict_logits
 from cifar100.model import build_model
 from cifar100.optim.build import build_optimizer
-from cifar100.optim.ema import WeightAverage
+from cifar100.optim.ema import ModelEma
 from cifar100.recipes import RECIPES, recipe
 from cifar100.training.step import TrainStep
 
@@ -118,7 +118,7 @@ def measure_evaluation(compute: Compute, seconds: float) -> float:
         loader = EvalLoader(_random_split(num_images), Config().augment, batch_size=BATCH_SIZE, device=compute.device)
         compute.synchronize()
         start = time.perf_counter()
-        forward_all(model, loader, compute)
+        predict_logits(model, loader, compute)
         rate = num_images / (time.perf_counter() - start)
         num_images = int(min(max(rate * seconds / 4, SMALLEST_BATCH), NUM_TEST_IMAGES))
     return rate
@@ -128,7 +128,7 @@ def _epochs_by_size(config: Config) -> dict[int, int]:
     """{image size: epochs trained at it}."""
     counts: dict[int, int] = {}
     for epoch in range(config.optim.epochs):
-        size = train_size(config.augment, epoch, IMAGE_SIZE)
+        size = resolution_at_epoch(config.augment, epoch, IMAGE_SIZE)
         counts[size] = counts.get(size, 0) + 1
     return counts
 
@@ -136,7 +136,7 @@ def _epochs_by_size(config: Config) -> dict[int, int]:
 def _training_step(config: Config, compute: Compute) -> TrainStep:
     torch.manual_seed(0)
     model = compute.place(build_model(config.model.model, NUM_CLASSES)).train()
-    average = WeightAverage(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
     return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim, average=average)
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import narrow_network
 
 from cifar100.cli.main import main
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.recipes import RECIPES
 from cifar100.training import doctor, timing
 from cifar100.training.gradient_check import Deviation
@@ -82,7 +82,7 @@ def test_a_full_batch_is_timed_only_if_there_is_time(
 ) -> None:
     monkeypatch.setattr(timing, "build_model", narrow_network)
     monkeypatch.setattr(timing, "_seconds", lambda _run, _compute: call_seconds)
-    speed = measure_training("finetune", 32, choose_compute("cpu", "fp32"), seconds=1.0, update_seconds=40.0)
+    speed = measure_training("finetune", 32, select_device("cpu", "fp32"), seconds=1.0, update_seconds=40.0)
     assert (speed.batch_size, speed.measured_batch_size) == (64, measured_batch_size)
     if measured_batch_size == 8:  # 8 images take 10 s, so 64 take 80, and the update 40
         assert speed.images_per_second == pytest.approx(64 / 120)
