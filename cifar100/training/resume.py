@@ -73,5 +73,15 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
         raise UserError(f"--resume: {path}: {error}") from None
     except Exception:  # torch raises many kinds for a state that it did not write
         fits = False
-    if not fits:
+    if fits:
+        _match_memory_format(step.optimizer)
+    else:
         raise UserError(f"--resume: the state of the optimizer in {path} does not fit; {_MOVE_AWAY}")
+
+
+def _match_memory_format(optimizer: torch.optim.Optimizer) -> None:
+    """Give each state tensor the memory format of its weight: the device that the run was on may have another."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
