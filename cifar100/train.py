@@ -84,7 +84,10 @@ def _prepare(processes: DistContext, config: Config) -> tuple[Compute, Dataset, 
         require_tensorboard(config)
         require_tracker(config)
         compute = select_device(
-            config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
+            config.run.device,
+            config.run.precision,
+            compile=config.run.compile,
+            local_rank=processes.local_rank if processes.size > 1 else None,
         )
         if compute.device.type == "cpu":
             disable_malloc_trim()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
+from cifar100.cli.main import main
 from cifar100.compute.device import is_out_of_memory, select_device
 from cifar100.support.errors import UserError
 
@@ -71,13 +74,63 @@ def test_an_apple_gpu_is_for_one_process(hardware) -> None:
         select_device("mps", local_rank=0)
 
 
-def test_wishes_are_kept_or_refused_in_a_sentence(hardware) -> None:
-    hardware(amx=True)
-    assert select_device("cpu", "fp32").precision == "fp32"
-    with pytest.raises(UserError, match="--device cuda: this machine has none that PyTorch can use; it has cpu"):
-        select_device("cuda")
-    with pytest.raises(UserError, match="fp16 is for GPUs"):
-        select_device("cpu", "fp16")
+@pytest.mark.parametrize(
+    ("there", "torch_version", "device", "precision", "code"),
+    [
+        ({}, "2.13.0", "cuda", "auto", "device.absent"),
+        ({}, "2.13.0", "mps", "auto", "device.absent"),
+        ({}, "2.13.0", "tpu", "auto", "device.unknown"),
+        ({}, "2.13.0", "cpu", "fp8", "device.precision"),
+        ({}, "2.13.0", "cpu", "fp16", "device.precision"),
+        ({"mps": True}, "2.11.0", "mps", "bf16", "device.precision"),
+        ({"mps": True}, "2.11.0", "mps", "fp16", "device.precision"),
+        ({"mps": True}, "2.12.0", "mps", "bf16", ""),
+        ({"mps": True}, "2.11.0", "mps", "fp32", ""),
+        ({"amx": True}, "2.13.0", "cpu", "fp32", ""),
+    ],
+)
+def test_a_device_or_precision_is_as_asked_or_refused(
+    hardware,
+    monkeypatch: pytest.MonkeyPatch,
+    there: dict[str, bool],
+    torch_version: str,
+    device: str,
+    precision: str,
+    code: str,
+) -> None:
+    hardware(**there)
+    monkeypatch.setattr(torch, "__version__", TorchVersion(torch_version))
+    if code:
+        with pytest.raises(UserError) as caught:
+            select_device(device, precision)
+        assert caught.value.code == code
+    else:
+        compute = select_device(device, precision)
+        assert (compute.device.type, compute.precision) == (device, precision)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--device=mps --compile",
+        "--device=auto --compile",
+        "--device=cuda",
+        "--device=tpu",
+        "--device=cpu --precision=fp16",
+    ],
+)
+def test_a_refused_device_ends_with_2_and_leaves_nothing(
+    hardware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str
+) -> None:
+    hardware(mps=True)
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(["train", "--dataset=synthetic", "--run-dir=run", *flags.split()])
+    except SystemExit as error:  # tyro's, for a word that it does not know
+        code = error.code
+    assert code == 2
+    assert flags.rsplit(maxsplit=1)[-1].split("=", maxsplit=1)[0] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_precision_is_what_the_network_computes_in(hardware) -> None:
