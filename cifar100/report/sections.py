@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from cifar100.evaluation.evaluate import Evaluation
 from cifar100.report.curves import History, column
 from cifar100.report.selection import interval
 from cifar100.report.style import pretty, thumbnail
+from cifar100.support.machine import processor_name
 from cifar100.support.text import duration, placeless, trained_on
 
 if TYPE_CHECKING:
@@ -190,11 +189,7 @@ def settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def machine() -> str:
     """The processor and how many cores of it there are."""
-    name, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:
