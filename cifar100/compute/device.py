@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,13 +38,19 @@ class Compute:
         return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the network runs in this precision; weights stay fp32."""
-        if self.device.type == "cuda" and self.precision == "fp32":  # cuDNN would take TF32, of 10 bits, for it
-            cudnn = torch.backends.cudnn
-            return cudnn.flags(
-                enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-            )
+        """The context of a forward pass in this precision; weights stay fp32. A backward pass needs `full_precision`,
+        autocast must not surround it."""
+        if self.precision == "fp32" and self.device.type == "cuda":
+            return self.full_precision()
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def full_precision(self) -> AbstractContextManager[object]:
+        """The context in which fp32 convolutions on CUDA, and their gradients, do not use TF32, which has 10 bits of
+        mantissa and is cuDNN's default. No effect in any other precision or on any other device."""
+        if self.precision != "fp32" or self.device.type != "cuda":
+            return nullcontext()
+        cudnn = torch.backends.cudnn
+        return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given: before a clock is read."""
