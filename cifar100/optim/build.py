@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -72,9 +73,9 @@ class Muon(torch.optim.Optimizer):
             updates = self._updates(parameters, group)
             if group["orthogonal"]:
                 updates = _orthogonal(updates)
-                norms = zip(parameters, torch._foreach_norm(parameters), strict=True)
-                factors = [len(parameter) ** 0.5 / norm.clamp(min=1e-7) for parameter, norm in norms]
-                torch._foreach_mul_(parameters, factors)
+                norms = torch.stack(torch._foreach_norm(parameters)).clamp(min=1e-7)
+                factors = norms.reciprocal() * _lengths(tuple(map(len, parameters)), norms.device)
+                torch._foreach_mul_(parameters, factors.unbind())
             torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
     def _updates(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
@@ -89,6 +90,12 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, gradients)
         return list(torch._foreach_add(gradients, momenta, alpha=group["momentum"])) if group["nesterov"] else momenta
+
+
+@lru_cache(maxsize=8)  # a copy to a GPU in every step would make the CPU wait for it
+def _lengths(rows: tuple[int, ...], device: torch.device) -> Tensor:
+    """float32 [N]: the norm that weights of so many output channels are held at."""
+    return torch.tensor([count**0.5 for count in rows], device=device)
 
 
 def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
@@ -119,7 +126,9 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
         factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
         factor.diagonal(dim1=1, dim2=2).add_(3.4445)
         x = factor @ x
-    return (x.mT if is_tall else x).float()
+    x = x.mT if is_tall else x
+    # contiguous, or one transposed update would make `_foreach_add_` update all weights one by one
+    return x.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
 
 
 def newton_schulz_dtype(device: torch.device) -> torch.dtype:

@@ -104,6 +104,26 @@ def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]
     torch.testing.assert_close(u @ torch.diag(lengths) @ v.T, result, rtol=0, atol=0.05)
 
 
+def test_muon_updates_all_convolutions_in_one_operation(network: ResNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`_foreach_add_` is a single kernel on a GPU only if each update has the strides of its weight."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(network, Config().replace(optimizer="muon").optim)
+    network(torch.randn(4, 3, 16, 16)).logsumexp(1).sum().backward()
+    foreach_add, strides = torch._foreach_add_, []
+
+    def recorded(weights: list[torch.Tensor], updates: list[torch.Tensor], **alpha: float) -> None:
+        strides.extend(
+            (weight.squeeze().stride(), update.squeeze().stride())
+            for weight, update in zip(weights, updates, strict=True)
+        )
+        foreach_add(weights, updates, **alpha)
+
+    monkeypatch.setattr(torch, "_foreach_add_", recorded)
+    optimizer.step()
+    assert len(strides) == 2 * len(list(network.parameters())), "momentum and weights"
+    assert [pair for pair in strides if pair[0] != pair[1]] == []
+
+
 def test_orthogonalize_of_nothing_is_finite() -> None:
     assert torch.isfinite(newton_schulz(torch.zeros(1, 4, 9))).all()
 
