@@ -29,7 +29,7 @@ from circumstances import circumstances
 from cifar100.compute.device import Compute, memory_format, select_device
 from cifar100.config import Config
 from cifar100.model import resnet18
-from cifar100.optim.build import build_optimizer
+from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
@@ -59,7 +59,8 @@ def speed(compute: Compute, way: str, batch_size: int, side: int, optimizer: str
     """Of rounds of so many steps on one batch, after a round that compiles and warms up."""
     model, fast = compute.place(resnet18()), recipe("fast").optim
     optim = Config().replace(optimizer=optimizer, lr=fast.lr, muon_lr=fast.muon_lr).optim
-    step = TrainStep(model, build_optimizer(model, optim), compute, optim, compiled=way == "compiled")
+    built = build_optimizer(model, optim, fused=uses_fused_sgd(compute))
+    step = TrainStep(model, built, compute, optim, compiled=way == "compiled")
     if way == "cuda graphs":
         step.forward = torch.compile(model, dynamic=False, mode="reduce-overhead")
     images = torch.randn(batch_size, 3, side, side, device=compute.device)

@@ -6,7 +6,7 @@
 A dispatch mode counts the operations that compute; views and bare allocations are left out. A `_foreach_*` operation
 counts as one if its tensors admit the fused path on a GPU (equal shapes and strides), and as one per tensor otherwise.
 The network is an eighth as wide as ResNet-18 and a batch has 8 images: neither changes a count. bf16 autocast. SGD
-runs as on a GPU (foreach, or fused if `build_optimizer` asks for that there). A synchronization is a value that the CPU
+runs as on a GPU (foreach, or fused if `uses_fused_sgd` says so). A synchronization is a value that the CPU
 reads from the device. Kernels that an operation launches inside itself are not seen.
 Writes benchmarks/results/operations.json.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar100.augmentation.loader import TrainLoader
-from cifar100.compute.device import select_device
+from cifar100.compute.device import Compute, select_device
 from cifar100.config import Config
 from cifar100.dataset import synthetic
 from cifar100.model import ResNet
@@ -109,7 +109,7 @@ def count(config: Config) -> dict[str, Any]:
     loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=compute.device, num_classes=100)
     model = compute.place(ResNet((2, 2, 2, 2), 100, 8)).train()
     optimizer = build_optimizer(model, config.optim)
-    fused = getattr(build, "fused_sgd", lambda _device: False)(torch.device("cuda"))
+    fused = build.uses_fused_sgd(Compute(torch.device("cuda"), "bf16", ""))
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
             group["foreach"], group["fused"] = not fused, fused

@@ -34,7 +34,7 @@ from cifar100.compute.distributed import DistContext, join
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
 from cifar100.model import ResNet, build_model, initialize
-from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.optim.build import build_optimizer, learning_rate, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
 from cifar100.support.errors import RunFailed
 from cifar100.support.stopwatch import Stopwatch
@@ -145,7 +145,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
     model, origin = _network(processes, config, compute, dataset, resume)
     step = TrainStep(
         processes.replicate(model, sync_bn=config.model.sync_bn),
-        build_optimizer(model, config.optim),
+        build_optimizer(model, config.optim, fused=uses_fused_sgd(compute)),
         compute,
         config.optim,
         compiled=config.run.compile,

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifar100.compute.device import cpu_has_fast_bf16
+from cifar100.compute.device import Compute, cpu_has_fast_bf16
 from cifar100.config import OptimConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = False) -> torch.optim.Optimizer:
     """The optimizer that `config` names, with a parameter group for each treatment.
 
-    A group's `lr_scale` is what its rate is to the step's (`set_lr`).
+    A group's `lr_scale` is what its rate is to the step's (`set_lr`). `fused` is of SGD (`uses_fused_sgd`).
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
@@ -38,8 +38,28 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     settings: list[dict[str, Any]] = [
         {"params": parameters} | dict(zip(keys, key, strict=True)) for key, parameters in groups.items()
     ]
-    kind = Muon if config.optimizer == "muon" else torch.optim.SGD
-    return kind(settings, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    common: dict[str, Any] = {"lr": config.lr, "momentum": config.momentum, "nesterov": config.nesterov}
+    if config.optimizer == "muon":
+        return Muon(settings, **common)
+    return torch.optim.SGD(settings, **common, fused=fused or None)  # None: PyTorch chooses
+
+
+def uses_fused_sgd(compute: Compute) -> bool:
+    """Whether SGD updates all weights by a single kernel: on CUDA, but not with a scaled loss.
+
+    On a step that the scaler skips, the fused kernel of PyTorch 2.11 still changes the momentum
+    (https://github.com/LibreYOLO/libreyolo/pull/771), and before the first step it is uninitialized memory.
+    """
+    return compute.device.type == "cuda" and compute.precision != "fp16"
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state dict that may come from another device: how the update is computed there stays as built here."""
+    built = [group.get("fused") for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, fused in zip(optimizer.param_groups, built, strict=True):
+        if "fused" in group:
+            group["fused"] = fused
 
 
 def set_lr(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
+from cifar100.optim.build import load_optimizer
 from cifar100.support.errors import UserError
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
@@ -61,7 +62,7 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
             step.average.model.load_state_dict(weights)
             weights = replace(checkpoint, weights=checkpoint.training_weights).build().state_dict()
         model.load_state_dict(weights)
-        step.optimizer.load_state_dict(checkpoint.optimizer)
+        load_optimizer(step.optimizer, checkpoint.optimizer)
         if checkpoint.scaler and step.scaler.is_enabled():  # only fp16 has one
             step.scaler.load_state_dict(checkpoint.scaler)
         fits = all(

@@ -9,9 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.model import ResNet
-from cifar100.optim.build import Muon, build_optimizer, learning_rate, newton_schulz, set_lr
+from cifar100.optim.build import (
+    Muon,
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    newton_schulz,
+    set_lr,
+    uses_fused_sgd,
+)
 
 
 @pytest.fixture
@@ -59,6 +68,17 @@ def test_the_baseline_is_one_group_of_sgd(network: ResNet) -> None:
     assert type(optimizer) is torch.optim.SGD
     (group,) = optimizer.param_groups
     assert (group["weight_decay"], group["lr_scale"], group["nesterov"]) == (5e-4, 1.0, True)
+
+
+def test_sgd_is_fused_on_cuda_and_stays_so_if_a_run_from_another_device_is_resumed(network: ResNet) -> None:
+    """No GPU is needed: the CPU has a fused kernel too."""
+    places = [("cuda", "bf16"), ("cuda", "fp32"), ("cuda", "fp16"), ("mps", "fp32"), ("cpu", "fp32")]
+    fused_by_place = [uses_fused_sgd(Compute(torch.device(device), precision, "")) for device, precision in places]
+    assert fused_by_place == [True, True, False, False, False]
+    on_cpu, on_gpu = (build_optimizer(network, Config().optim, fused=fused) for fused in (False, True))
+    for saved, loaded, fused in ((on_cpu, on_gpu, True), (on_gpu, on_cpu, None)):
+        load_optimizer(loaded, copy.deepcopy(saved.state_dict()))
+        assert loaded.param_groups[0]["fused"] is fused
 
 
 def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
