@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import fields, replace
 from typing import Any
 
@@ -216,6 +217,31 @@ def test_one_setting_changes_only_its_own_draws(setting: str, value: Any, change
         f.name for f in fields(AugmentParams) if not torch.equal(getattr(before, f.name), getattr(after, f.name))
     }
     assert different == changed
+
+
+def test_transforms_that_are_not_used_are_not_drawn_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    default_rng, made = np.random.default_rng, {}
+
+    def watched(seed: tuple[int, ...]) -> np.random.Generator:
+        made[seed] = default_rng(seed)
+        return made[seed]
+
+    def transforms(config: AugmentConfig) -> set[str]:
+        made.clear()
+        some_draws(config)
+        moved = {
+            seed[-1]
+            for seed, generator in made.items()
+            if generator.bit_generator.state != default_rng(seed).bit_generator.state
+        }
+        names = ("order", "crop", "flip", "cutout", "policy", "erase", "mixing")
+        return {name for name in names if zlib.crc32(name.encode()) in moved}
+
+    monkeypatch.setattr(np.random, "default_rng", watched)
+    assert transforms(NO_AUGMENTATION) == {"order"}
+    assert transforms(CONFIG) == {"order", "crop", "flip", "cutout"}
+    every = replace(CONFIG, policy="rand", erase_probability=0.1, mixup_probability=0.1)
+    assert transforms(every) == {"order", "crop", "flip", "cutout", "policy", "erase", "mixing"}
 
 
 def test_draws_depend_on_nothing_but_their_arguments() -> None:

@@ -148,12 +148,13 @@ def test_precision_is_what_the_network_computes_in(hardware) -> None:
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("bf16", True)])
 def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool) -> None:
     """The device is faked: the step computes on the CPU, and hooks read the flag that cuDNN would obey."""
-    model, config = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)), Config().optim
+    layer, config = torch.nn.Linear(12, 5), Config().optim
+    model = torch.nn.Sequential(torch.nn.Flatten(), layer)
     step = TrainStep(model, build_optimizer(model, config), select_device("cpu", "fp32"), config)
     step.compute = Compute(torch.device("cuda"), precision, "faked")
     seen = {}
-    model[1].register_forward_hook(lambda *_: seen.update(forward=torch.backends.cudnn.allow_tf32))
-    model[1].weight.register_hook(lambda _: seen.update(backward=torch.backends.cudnn.allow_tf32))
+    layer.register_forward_hook(lambda *_: seen.update(forward=torch.backends.cudnn.allow_tf32))
+    layer.weight.register_hook(lambda _: seen.update(backward=torch.backends.cudnn.allow_tf32))
     before = torch.backends.cudnn.allow_tf32
     step(torch.randn(4, 3, 2, 2), torch.arange(4), learning_rate=0.1, number=0)
     assert seen == {"forward": allowed, "backward": allowed}

@@ -1,5 +1,6 @@
 """cifar100/optim/build.py: groups, Muon, and the learning rate of every step."""
 
+# pyright: reportPrivateImportUsage=false
 from __future__ import annotations
 
 import copy
