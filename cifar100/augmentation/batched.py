@@ -44,13 +44,16 @@ class AugmentParams:
 
     def around(self) -> AugmentParams:
         """The same draws with the first once more after the last."""
-        return AugmentParams(
-            *(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self)))
-        )
+        arrays = [getattr(self, item.name).numpy() for item in fields(self)]
+        return AugmentParams(*(torch.from_numpy(np.concatenate([array, array[:1]])) for array in arrays))
+
+    def pinned(self) -> AugmentParams:
+        """The same draws in page-locked memory, from which `to` copies to a GPU without blocking."""
+        return AugmentParams(*(getattr(self, item.name).pin_memory() for item in fields(self)))
 
     def to(self, device: torch.device) -> AugmentParams:
         """The same draws on a device."""
-        return AugmentParams(*(getattr(self, item.name).to(device) for item in fields(self)))
+        return AugmentParams(*(getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)))
 
 
 def sample_epoch_params(
