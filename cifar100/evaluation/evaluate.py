@@ -127,7 +127,7 @@ def evaluate_model(
     seconds = time.perf_counter() - start
 
     labels = split.labels
-    confusion = metrics.confusion_matrix(logits, labels)
+    confusion, ranks = metrics.confusion_matrix(logits, labels), metrics.label_ranks(logits, labels)
     per_superclass, superclass_top1 = {}, None
     if dataset.superclasses:
         superclass_top1 = metrics.superclass_accuracy(logits, labels, dataset.superclass_of)
@@ -138,8 +138,8 @@ def evaluate_model(
         classes=dataset.classes,
         images=len(labels),
         loss=metrics.cross_entropy(logits, labels),
-        top1=metrics.top_k_accuracy(logits, labels, 1),
-        top5=metrics.top_k_accuracy(logits, labels, 5),
+        top1=float((ranks < 1).mean()),
+        top5=float((ranks < 5).mean()),
         superclass_top1=superclass_top1,
         per_class=_named(dataset.classes, metrics.per_class_accuracy(confusion)),
         per_superclass=per_superclass,
