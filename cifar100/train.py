@@ -190,6 +190,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
             processes=processes,
             origin=origin,
         )
+        held.enter_context(closing(run.background_save))
         try:
             if processes.leads:
                 run.introduce(moved)
@@ -256,7 +257,7 @@ def _loop(run: Run, stop: GracefulStop) -> str:
         row = run.finish_epoch(evaluated=last or (epoch + 1) % config.run.eval_every == 0)
         if row["top1"] is not None and row["top1"] > state.best_top1:
             state.best_top1 = row["top1"]
-            run.save(folder.best, f"the best top-1 on {row['split']}")
+            run.save(folder.best, f"the best top-1 on {row['split']}", in_background=True)
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(folder.checkpoint(epoch + 1), f"every {config.run.checkpoint_every} epochs")
         (stopping,) = run.processes.agree(stop.number)

@@ -25,6 +25,7 @@ from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration
+from cifar100.training.background_save import BackgroundSave
 from cifar100.training.logger import COLUMNS, NullLogger, Progress, RunLogger
 from cifar100.training.run_dir import RunDir
 from cifar100.training.step import TrainStep
@@ -61,6 +62,7 @@ class Run:
     folder: RunDir
     journal: RunLogger | NullLogger
     processes: DistContext = field(default_factory=DistContext)
+    background_save: BackgroundSave = field(default_factory=BackgroundSave)
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
@@ -163,8 +165,12 @@ class Run:
             processes=self.processes,
         )
 
-    def save(self, path: Path, chosen_on: str) -> None:
-        """Write a checkpoint of this moment. Raises RunFailed, leaving what is there, where a weight is no number."""
+    def save(self, path: Path, chosen_on: str, *, in_background: bool = False) -> None:
+        """Write a checkpoint of this moment; `in_background`, while training goes on, but before any later one.
+
+        Raises RunFailed if a weight is not finite, or if this file or the one in the background could not be written;
+        what was there before is then intact.
+        """
         self.read_sums()
         self.read_clocks()
         if not self.processes.leads:
@@ -173,7 +179,11 @@ class Run:
             checkpoint = self._checkpoint(chosen_on)
             if not checkpoint.is_finite():
                 raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
-            checkpoint.save(path)
+            self.background_save.wait()
+            if in_background:
+                self.background_save.start(checkpoint, path)
+            else:
+                checkpoint.save(path)
 
     def _checkpoint(self, chosen_on: str) -> Checkpoint:
         """This moment, whole."""
@@ -197,7 +207,7 @@ class Run:
             optimizer=self.step.optimizer.state_dict(),
             scaler=self.step.scaler.state_dict(),
             loop=asdict(self.state),
-            history=self.history,
+            history=list(self.history),
             compute=self._ground(),
         )
 

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,56 @@ def test_a_full_disk_loses_nothing_that_was_there(
     assert full != "last.pth" or (config.run.run_dir / "last.pth").read_bytes() == before
     assert not list(config.run.run_dir.glob(".*.tmp"))
     assert_identical(weights(whole), weights(train(config, resume=True).folder))
+
+
+def test_a_best_checkpoint_that_cannot_be_written_fails_the_run(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written in a thread; the error is raised at the next save at the latest."""
+    real = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        if ".best_model.pth." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    threads = threading.active_count()
+    with pytest.raises(RunFailed, match=r"best_model.pth could not be written \(No space left on device\)"):
+        train(config)
+    assert not (config.run.run_dir / "last.pth").exists(), "it would name a best top-1 whose weights are lost"
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("save_seconds", [0, 60])
+def test_the_best_checkpoint_is_written_while_training_goes_on(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_seconds: int
+) -> None:
+    """Its weights are those of its epoch, and no other checkpoint that knows of it is written before it is complete."""
+    first_epoch = weights(train(config.replace(run_dir=tmp_path / "one", stop_after=1)).folder)
+    call, save, stepped = TrainStep.__call__, Checkpoint.save, threading.Event()
+    written: list[tuple[str, float]] = []
+    best: list[Checkpoint] = []
+
+    def noted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+        if number == 4:
+            stepped.set()
+
+    def slow(self: Checkpoint, path: Path) -> None:
+        if path.name == "best_model.pth":
+            assert stepped.wait(timeout=60), "training waits for the file"
+            best.append(self)
+        save(self, path)
+        written.append((path.name, self.loop["best_top1"]))
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    monkeypatch.setattr(Checkpoint, "save", slow)
+    train(config.replace(save_seconds=save_seconds))
+    assert_identical(best[0].weights, first_epoch)
+    assert written[-1][0] == "last.pth"
+    for place, (_, top1) in enumerate(written):
+        assert top1 < 0 or ("best_model.pth", top1) in written[: place + 1]
 
 
 def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
