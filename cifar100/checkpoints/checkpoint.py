@@ -5,6 +5,9 @@ flushed to the disk and renamed, so a file under its own name is never half of o
 `weights_only=True`, which runs no code from the file.
 """
 
+# pyright: reportPrivateImportUsage=false
+# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+
 from __future__ import annotations
 
 import errno
@@ -99,9 +102,13 @@ class Checkpoint:
         return model
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number."""
+        """Whether every weight is a finite number. Waits for the device once."""
         tensors = [*self.weights.values(), *self.training_weights.values()]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        numbers = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+        if not numbers:
+            return True
+        largest = torch._foreach_norm(numbers, math.inf)  # the largest magnitude of each, which a NaN or inf becomes
+        return bool(torch.isfinite(torch.stack(largest)).all())
 
 
 def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from conftest import assert_identical
+from conftest import DeviceReads, assert_identical
 from test_sam import CPU, batches, network
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.checkpoints.weights import load_weights, save_weights
@@ -53,19 +51,11 @@ def test_statistics_are_those_of_the_batches() -> None:
 
 
 def test_statistics_are_recomputed_without_reading_a_value_from_the_device() -> None:
-    read = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.aten._local_scalar_dense.default:
-                read.append(func)
-            return func(*args, **(kwargs or {}))
-
-    with Watch():
+    with DeviceReads() as reads:
         update_bn(network(), [images for images, _ in batches()], CPU)
-        assert not read
+        assert reads.count == 0
         float(torch.ones(()))
-    assert read, "the watch sees what would wait"
+    assert reads.count == 1, "what would wait is seen"
 
 
 def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
