@@ -144,7 +144,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
 
     model, origin = _network(processes, config, compute, dataset, resume)
     step = TrainStep(
-        processes.replicate(model, sync_bn=config.model.sync_bn),
+        processes.replicate(model, sync_bn=config.model.sync_bn, compiled=config.run.compile),
         build_optimizer(model, config.optim, fused=uses_fused_sgd(compute)),
         compute,
         config.optim,
@@ -233,6 +233,8 @@ def _loop(run: Run, stop: GracefulStop) -> str:
             state.step += 1
             steps_here += 1
 
+            if not run.processes.agree_after(number):
+                continue
             look, save, stopping = run.processes.agree(
                 since_shown.seconds >= PROGRESS_SECONDS, since_save.seconds >= config.run.save_seconds, stop.number
             )
