@@ -5,7 +5,7 @@
 
 A dispatch mode counts the operations that compute; views and bare allocations are left out. A `_foreach_*` operation
 counts as one if its tensors admit the fused path on a GPU (equal shapes and strides), and as one per tensor otherwise.
-The network is an eighth as wide as ResNet-18 and a batch has 8 images: neither changes a count. bf16 autocast. SGD
+The network is a quarter as wide as ResNet-18 and a batch has 8 images: neither changes a count. bf16 autocast. SGD
 runs as on a GPU (foreach, or fused if `uses_fused_sgd` says so). A synchronization is a value that the CPU
 reads from the device. Kernels that an operation launches inside itself are not seen.
 Writes benchmarks/results/operations.json.
@@ -107,7 +107,7 @@ def count(config: Config) -> dict[str, Any]:
     compute, dataset = select_device("cpu", "bf16"), synthetic.make()
     split = dataset.train.take(torch.arange(BATCH_SIZE * STEPS).numpy())
     loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=compute.device, num_classes=100)
-    model = compute.place(ResNet((2, 2, 2, 2), 100, 8)).train()
+    model = compute.place(ResNet((2, 2, 2, 2), 100, 16)).train()
     optimizer = build_optimizer(model, config.optim)
     fused = build.uses_fused_sgd(Compute(torch.device("cuda"), "bf16", ""))
     if isinstance(optimizer, torch.optim.SGD):
@@ -142,7 +142,7 @@ def count(config: Config) -> dict[str, Any]:
 def statistics_synchronizations() -> float:
     """Synchronizations for each batch of `update_bn`."""
     compute, mode, batches = select_device("cpu", "fp32"), Counting(), 4
-    model = compute.place(ResNet((2, 2, 2, 2), 100, 8))
+    model = compute.place(ResNet((2, 2, 2, 2), 100, 16))
     images = torch.randn(batches, BATCH_SIZE, 3, 32, 32)
     with mode, mode.during("statistics"):
         update_bn(model, images, compute)

@@ -13,6 +13,7 @@ from torch import nn
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.model import ResNet
+from cifar100.optim import build
 from cifar100.optim.build import (
     Muon,
     build_optimizer,
@@ -118,7 +119,7 @@ def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]
     rank = min(shape)
     u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
     matrix = u @ torch.diag(torch.logspace(0, -1.5, rank)) @ v.T
-    result = newton_schulz(matrix[None])[0]
+    result = newton_schulz([matrix[None]])[0][0]
     lengths = torch.diagonal(u.T @ result @ v)
     assert lengths.min() > 0.6
     assert lengths.max() < 1.3
@@ -146,7 +147,42 @@ def test_muon_updates_all_convolutions_in_one_operation(network: ResNet, monkeyp
 
 
 def test_orthogonalize_of_nothing_is_finite() -> None:
-    assert torch.isfinite(newton_schulz(torch.zeros(1, 4, 9))).all()
+    (result,) = newton_schulz([torch.zeros(1, 4, 9)])
+    assert torch.isfinite(result).all()
+
+
+def plain_newton_schulz(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Five iterations on the matrix itself, as Muon's author wrote them."""
+    x = matrix.to(dtype)
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.float()
+
+
+@pytest.mark.parametrize("decades", [0, 1.5, 4, 8])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
+def test_on_the_gram_matrices_the_singular_values_are_those_of_the_plain_iteration(
+    decades: float, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of ill-conditioned matrices, which bf16 makes unstable if X is never recomputed; tall and wide together."""
+    torch.manual_seed(0)
+    matrices = []
+    for rows, columns in ((64, 576), (64, 128), (128, 64)):
+        u, v = (torch.linalg.qr(torch.randn(side, 64))[0] for side in (rows, columns))
+        matrices.append(u @ torch.diag(torch.logspace(0, -decades, 64)) @ v.T)
+    monkeypatch.setattr(build, "newton_schulz_dtype", lambda _device: dtype)
+    for matrix, stack in zip(matrices, newton_schulz([matrix[None] for matrix in matrices]), strict=True):
+        result = stack[0]
+        assert result.shape == matrix.shape
+        expected = plain_newton_schulz(matrix if len(matrix) == 64 else matrix.mT, dtype)
+        lengths = torch.linalg.svdvals(result)
+        assert lengths.max() < 1.25
+        torch.testing.assert_close(lengths, torch.linalg.svdvals(expected), rtol=0, atol=tolerance)
+        if dtype == torch.float32:
+            wide = result if len(matrix) == 64 else result.mT
+            torch.testing.assert_close(wide, expected, rtol=0, atol=tolerance)
 
 
 def test_muon_steps_a_convolution_by_its_rate(network: ResNet) -> None:
