@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from pyarrow import parquet
 from test_formats import cifar10_binary, cifar100_binary, cifar100_parquet, some
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint
+from cifar100.checkpoints.checkpoint import FORMAT, VERSION, load_checkpoint
 from cifar100.dataset.classes import CLASSES
 from cifar100.model import ResNet, build_model
 
@@ -570,7 +570,11 @@ RESUME = rows(
     ("no run", lambda: shutil.rmtree(LOGS), f"nothing to go on from in {LOGS}. There is no such folder"),
     ("no checkpoint is whole", no_more_run, f"nothing to go on from in {LOGS}. …last.pth is damaged…best_model.pth is"),
     ("weights only", lambda: shutil.copy("good.pth", LAST), f"{LAST} holds weights only, and nothing to go on from"),
-    ("other images", last("fingerprint", lambda _: "another"), "the training images are not those of the run"),
+    (
+        "other images",
+        last("dataset", lambda info: replace(info, fingerprint="another")),
+        "the training images are not those of the run",
+    ),
     ("weights of others", last("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), f"{LAST}: …fc.bias is (3,) and"),
     ("settings of others", last("config", lambda _: {"colour": "red"}), f"{LAST} has settings that this version does"),
     *(
@@ -646,8 +650,7 @@ def with_fields(**changes: Any) -> Spoil:
 
     def spoil() -> None:
         honest = load_checkpoint("good.pth")
-        said = {item.name: getattr(honest, item.name) for item in fields(Checkpoint)}
-        torch.save(OURS | said | changes, "bad.pth")
+        torch.save(OURS | honest.to_dict() | changes, "bad.pth")
 
     return spoil
 
@@ -703,7 +706,11 @@ CHECKPOINTS = [
         ("a head without axes", with_torch({"fc.weight": torch.tensor(1.0)}), "no fc.weight in it"),
         ("only a head", with_torch({"fc.weight": torch.zeros(7, 512)}), "These are not the weights of a resnet18 of 7"),
         ("too many classes", with_torch({"fc.weight": torch.zeros(1).expand(10**9, 1)}), "1,000,000,000 classes"),
-        ("only our mark", with_torch({"format": FORMAT}), "bad.pth is of version None; this cifar100 reads 1"),
+        (
+            "only our mark",
+            with_torch({"format": FORMAT}),
+            "bad.pth is of version None; this cifar100 reads versions up to 2",
+        ),
         ("our mark and version", with_torch(OURS), "its weights are no state dict"),
         ("a later version", with_torch(OURS | {"version": 99}), "bad.pth is of version 99"),
         ("an escaping version", with_torch(OURS | {"version": ESCAPE}), r"of version \x1b[31m\n\u202e;"),
@@ -727,6 +734,10 @@ CHECKPOINTS = [
         ("mean of two channels", with_fields(mean=[0.1, 0.2]), "its mean and std are not three numbers each"),
         ("mean text", with_fields(mean=["a", "b", "c"]), "its mean and std are not three numbers each"),
         ("std of zero", with_fields(std=[0.0, 0.0, 0.0]), "its std is not above 0"),
+        ("a dataset of text", with_fields(dataset="CIFAR-100 (verified)"), "its dataset is a str"),
+        ("a dataset of lists", with_fields(dataset={"name": ["CIFAR-100"]}), "its dataset has a wrong name"),
+        ("a dataset of fewer images than none", with_fields(dataset={"num_train": -1}), "has a wrong num_train"),
+        ("a dataset of True images", with_fields(dataset={"num_train": True}), "its dataset has a wrong num_train"),
         ("history a number", with_fields(history=5), "its history is a int"),
     ),
     Row("checkpoint: its name", f"evaluate 'bad{ESCAPE}.pth'", nothing, r"no checkpoint bad\x1b[31m\n\u202e.pth."),

@@ -23,8 +23,10 @@ from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, resnet18
+from cifar100.support.provenance import DatasetInfo
 from cifar100.support.text import escape_control_chars
 
+SYNTHETIC_INFO = DatasetInfo(name="SYNTHETIC images, not CIFAR-100", synthetic=True)
 ROOT = Path(__file__).resolve().parent.parent
 
 collect_ignore = [] if find_spec("torchvision") else ["test_torchvision.py"]
@@ -98,7 +100,7 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
     torch.nn.init.normal_(model.fc.weight, std=0.5)
     said: dict[str, Any] = {
         "config": {"dataset": "synthetic"},
-        "dataset": "SYNTHETIC images, not CIFAR-100 from nowhere",
+        "dataset": SYNTHETIC_INFO,
     }
     return untrained(**({"weights": model.state_dict()} | said | fields))
 

@@ -17,22 +17,25 @@ import os
 import platform
 import re
 import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from cifar100.checkpoints.key_mapping import remap_keys, unwrap
+from cifar100.checkpoints.version1 import upgrade
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.dataset.published import PUBLISHED
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+from cifar100.support.provenance import DatasetInfo
 from cifar100.version import __version__
 
-FORMAT, VERSION = "cifar100-checkpoint", 1
+FORMAT, VERSION = "cifar100-checkpoint", 2
 
 
 def versions() -> dict[str, str]:
@@ -56,10 +59,8 @@ class Checkpoint:
     mean: list[float]
     std: list[float]
     """What normalises the channels of an image in 0..1."""
-    dataset: str = "unknown"
-    """What it was trained on, in words."""
-    fingerprint: str = ""
-    """The fingerprint of the train split, before anything was held out."""
+    dataset: DatasetInfo = field(default_factory=DatasetInfo)
+    """What it was trained on."""
     chosen_on: str = ""
     """How this moment of the run came to be kept: "the latest step", or "the best top-1 on test", say."""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -84,10 +85,27 @@ class Checkpoint:
     from; empty where it was never measured."""
     versions: dict[str, str] = field(default_factory=versions)
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`, for content that `problem` found nothing wrong with. Unknown keys are ignored.
+
+        A dataset that claims to be verified is not, unless its fingerprint is the published one.
+        """
+        known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
+        if "dataset" in known:
+            info = DatasetInfo.from_dict(known["dataset"])
+            published = PUBLISHED.get(info.name)
+            proven = published is not None and published.fingerprints["train"] == info.fingerprint
+            known["dataset"] = replace(info, verified=proven) if info.verified else info
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """{field: value}, of tensors and plain types only."""
+        return {item.name: getattr(self, item.name) for item in fields(self)} | {"dataset": asdict(self.dataset)}
+
     def save(self, path: Path) -> None:
         """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
-        content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
-        content |= {item.name: getattr(self, item.name) for item in fields(self)}
+        content: dict[str, Any] = {"format": FORMAT, "version": VERSION} | self.to_dict()
         buffer = io.BytesIO()  # torch.save to a full disk says nothing that a user understands
         torch.save(content, buffer)
         atomic_write(path, buffer.getbuffer())
@@ -136,13 +154,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     content = _read(path)
     if content.get("format") == FORMAT:
         version = content.get("version")
-        if version != VERSION:
-            raise UserError(f"{path} is of version {version}; this cifar100 reads {VERSION}: update it.")
+        if version not in (1, VERSION):
+            raise UserError(f"{path} is of version {version}; this cifar100 reads versions up to {VERSION}: update it.")
+        content = upgrade(content) if version == 1 else content
         why = problem(content)
         if why:
             raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
-        known = {item.name for item in fields(Checkpoint)}
-        checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
+        checkpoint = Checkpoint.from_dict(content)
         checkpoint.weights = strip_prefixes(checkpoint.weights)
         return checkpoint
     weights = unwrap(content)
@@ -175,10 +193,14 @@ def problem(content: dict[str, Any]) -> str | None:
     kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
     kinds |= {"evaluation": dict, "calibration": dict}
     kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
-    kinds |= dict.fromkeys(("dataset", "fingerprint", "chosen_on", "recipe", "compute"), str)
+    kinds |= dict.fromkeys(("chosen_on", "recipe", "compute"), str)
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
     if wrong is not None:
         return f"its {wrong} is a {type(content[wrong]).__name__}"
+    try:
+        DatasetInfo.from_dict(content.get("dataset", {}))
+    except ValueError as error:
+        return f"its dataset {error}"
     temperature = content.get("calibration", {}).get("temperature", 1.0)
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         return "its temperature is no number above 0"
@@ -233,7 +255,6 @@ def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:
         superclass_of=list(SUPERCLASS_OF) if is_cifar100 else [],
         mean=list(defaults.mean),
         std=list(defaults.std),
-        dataset="unknown: a bare state dict",
     )
     checkpoint.build()  # refuses what does not fit
     return checkpoint

@@ -7,14 +7,13 @@ import json
 import re
 
 from cifar100.checkpoints.checkpoint import Checkpoint
-from cifar100.support.text import escape_control_chars, trained_on
+from cifar100.support.text import escape_control_chars
 
 HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
 
 
 def model_card(checkpoint: Checkpoint, repository: str) -> str:
     """Markdown with a front matter as the Hugging Face hub reads it."""
-    dataset = trained_on(checkpoint.dataset)
     lines = [
         "---",
         *_front_matter(checkpoint, repository),
@@ -23,7 +22,7 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         f"# {_text(repository.rsplit('/', maxsplit=1)[-1])}",
         "",
     ]
-    if dataset.startswith("SYNTHETIC"):
+    if checkpoint.dataset.synthetic:
         lines += ["**Trained on made-up images, to try the toolkit: its answers and figures mean nothing.**", ""]
     size, count = checkpoint.image_size, len(checkpoint.classes)
     lines += [
@@ -39,7 +38,7 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         "",
         "| | |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint, dataset)]),
+        *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint)]),
         "",
         f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not "
         "for decisions about people, or anything that matters if wrong.",
@@ -69,9 +68,9 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [*figures, ("figures computed by", _text(computed))] if computed else figures
 
 
-def _origin(checkpoint: Checkpoint, dataset: str) -> list[tuple[str, str]]:
+def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """What it was trained on, how, with what."""
-    said = [("trained on", _text(dataset))]
+    said = [("trained on", _text(checkpoint.dataset.train_split))]
     if checkpoint.recipe:
         names = ("epochs", "batch_size", "optimizer", "lr")
         settings = [f"{name} {checkpoint.config[name]}" for name in names if name in checkpoint.config]
@@ -88,7 +87,7 @@ def _origin(checkpoint: Checkpoint, dataset: str) -> list[tuple[str, str]]:
 
 def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
     """YAML, of which JSON is a part."""
-    known = next((name for name in HUB_DATASETS if checkpoint.dataset.startswith(f"{name} (verified)")), None)
+    known = checkpoint.dataset.name if checkpoint.dataset.verified else ""
     said: dict[str, object] = {
         "library_name": "cifar100",
         "license": "mit",
@@ -96,9 +95,9 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
         "tags": ["cifar100", "resnet", "image-classification"],
     }
     top1, images = checkpoint.evaluation.get("top1"), checkpoint.evaluation.get("split")
-    if known:
+    if known in HUB_DATASETS:
         said["datasets"] = [HUB_DATASETS[known]]
-    if known and top1 is not None:
+    if known in HUB_DATASETS and top1 is not None:
         said["model-index"] = [
             {
                 "name": repository.rsplit("/", maxsplit=1)[-1],

@@ -24,15 +24,15 @@ from torch import nn
 
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint, matching_model, problem
 from cifar100.checkpoints.hub import is_hub_address, pull
+from cifar100.checkpoints.version1 import upgrade
 from cifar100.config import RunConfig
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
-from cifar100.support.text import placeless
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """What the name "pretrained" stands for; its card is the README.md beside it."""
 
-FORMAT, VERSION = "cifar100-weights", 1
+FORMAT, VERSION = "cifar100-weights", 2
 MOST_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
@@ -69,12 +69,7 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
         raise UserError(f"{unfit} holds numbers that {precision} cannot; choose fp32 or bf16.")
     content = save(tensors)
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
-    said |= {
-        item.name: getattr(checkpoint, item.name)
-        for item in fields(Checkpoint)
-        if item.name not in TRAINING_ONLY_FIELDS
-    }
-    said["dataset"] = placeless(checkpoint.dataset)
+    said |= {name: value for name, value in checkpoint.to_dict().items() if name not in TRAINING_ONLY_FIELDS}
     machines_own = {item.name for item in fields(RunConfig)}
     said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
     atomic_write(path, content)
@@ -127,8 +122,8 @@ def _read(path: Path) -> Checkpoint:
         raise UserError(f"There are no weights {path}.") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read as safetensors ({error}).") from None
-    known = {item.name for item in fields(Checkpoint)} - TRAINING_ONLY_FIELDS
-    return Checkpoint(weights=weights, **{name: value for name, value in said.items() if name in known})
+    kept = {name: value for name, value in said.items() if name not in TRAINING_ONLY_FIELDS}
+    return Checkpoint.from_dict(kept | {"weights": weights})
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -146,9 +141,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{beside} cannot be read ({error}).") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise UserError(f"{beside} does not describe weights of cifar100.")
-    if said.get("version") != VERSION:
-        version = str(said.get("version"))
-        raise UserError(f"{beside} is of version {version}; this cifar100 reads {VERSION}: update it.")
+    version = said.get("version")
+    if version not in (1, VERSION):
+        raise UserError(f"{beside} is of version {version}; this cifar100 reads versions up to {VERSION}: update it.")
+    said = upgrade(said) if version == 1 else said
     why = problem(said | {"weights": {}})
     if why:
         raise UserError(f"{beside} is damaged: {why}.")

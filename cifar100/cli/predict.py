@@ -73,7 +73,7 @@ class Predict:
 
         checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
         predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated)
-        if predictor.trained_on.startswith("SYNTHETIC"):
+        if predictor.trained_on.synthetic:
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images, _tell)
         listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)

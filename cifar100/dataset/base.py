@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,22 @@ class Dataset:
         proof = self.published.fingerprints
         return bool(proof) and all(getattr(self, name).fingerprint == proof[name] for name in ("train", "test"))
 
+    @property
+    def info(self) -> DatasetInfo:
+        """Its identity, as files carry it."""
+        return DatasetInfo(
+            name=self.published.name,
+            verified=self.is_verified if self.published.fingerprints else None,
+            synthetic=self.is_synthetic,
+            num_train=len(self.train),
+            num_test=len(self.test),
+            num_classes=len(self.classes),
+            image_size=self.image_size,
+            fingerprint=self.train.fingerprint,
+        )
+
     def __str__(self) -> str:
-        known = self.published.name
-        if self.published.fingerprints:
-            known += " (verified)" if self.is_verified else " layout, but NOT the published images"
-        elif not self.is_synthetic:
-            known += f" ({len(self.classes):,} classes, {self.image_size}x{self.image_size})"
-        return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {self.source}"
+        return f"{self.info} from {self.source}"
 
 
 LARGEST_FILE = 1 << 30  # bytes: six times the largest published file, so no honest one comes near

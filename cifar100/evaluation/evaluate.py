@@ -183,7 +183,7 @@ def evaluate_split(
     model = compute.place(checkpoint.build())
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
     notes = data.notes
-    if checkpoint.fingerprint not in ("", data.train.fingerprint):
+    if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         notes += ("the train images here are not those that it was trained on: it may know some of these",)
     return replace(evaluation, notes=notes)
 
@@ -202,7 +202,7 @@ def load_eval_split(
             f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
             "names differ, so an accuracy would mean nothing."
         )
-    if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
+    if split != "test" and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
             f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
             f"{split} split is not its own; only --split test can be evaluated."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,6 @@ from cifar100.prediction.onnx_validation import FORMAT, KEY, VERSION
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.terminal import emit
-from cifar100.support.text import placeless
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
@@ -140,7 +139,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
         "normalisation is inside the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
-        "dataset": placeless(checkpoint.dataset),
+        "dataset": asdict(checkpoint.dataset),
         "recipe": checkpoint.recipe,
         "chosen_on": checkpoint.chosen_on,
         "evaluation": checkpoint.evaluation,

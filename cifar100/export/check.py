@@ -47,7 +47,7 @@ class Reference:
         else:
             rows = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))
             self.images, self.labels = test.images[rows], test.labels[rows]
-            made_up = "made-up " if checkpoint.dataset.startswith("SYNTHETIC") else ""
+            made_up = "made-up " if checkpoint.dataset.synthetic else ""
             self.on = f"{len(rows):,} of {len(test):,} {made_up}test images"
 
     def forward(self, pixels: np.ndarray) -> np.ndarray:

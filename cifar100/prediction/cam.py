@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import trained_on
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
@@ -99,7 +98,7 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
     calibrated = f"logits divided by {temperature:.3g}; {origin}" if origin else "as they come, not calibrated"
     about = {
         "network": network,
-        "trained on": trained_on(facts["dataset"]) or "images that the file does not name",
+        "trained on": facts["dataset"].train_split,
         "kept as": facts["chosen_on"] or "it was given",
         "probabilities": calibrated,
         "computes on": computes_on,

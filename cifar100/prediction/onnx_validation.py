@@ -15,9 +15,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from cifar100.checkpoints.version1 import upgrade
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import DatasetInfo
 
-KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 1
+KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 2
 """The metadata's key, and what stands in its JSON under "format" and "version"."""
 
 LARGEST = 1 << 29  # bytes; resnet34 in fp32 has 81 MiB
@@ -136,8 +138,10 @@ def _facts(text: bytes) -> dict[str, Any]:
         raise _Refused("its metadata are damaged") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise _Refused("its metadata are not those of an export of cifar100")
-    if facts.get("version") != VERSION:
-        raise _Refused(f"it is of version {facts.get('version')!r:.20}; this cifar100 reads {VERSION}: update it")
+    version = facts.get("version")
+    if version not in (1, VERSION):
+        raise _Refused(f"it is of version {version!r:.20}; this cifar100 reads versions up to {VERSION}: update it")
+    facts = upgrade(facts) if version == 1 else facts
     classes, size = facts.get("classes"), facts.get("image_size")
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise _Refused("its classes are no list of names")
@@ -146,8 +150,12 @@ def _facts(text: bytes) -> dict[str, Any]:
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 1024:
         raise _Refused("its image_size is no size in pixels")
     calibration = facts.setdefault("calibration", {})
-    if facts.get("takes") not in ("uint8", "float") or not isinstance(facts.setdefault("dataset", ""), str):
+    if facts.get("takes") not in ("uint8", "float"):
         raise _Refused("its metadata are damaged")
+    try:
+        facts["dataset"] = DatasetInfo.from_dict(facts.get("dataset", {}))
+    except ValueError as error:
+        raise _Refused(f"its dataset {error}") from None
     temperature = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < float("inf"):
         raise _Refused("its temperature is no number above 0")

@@ -67,7 +67,7 @@ def report(
         neighbors=neighbors and split != "train",
     )
     temperature = stored_temperature(checkpoint)
-    is_own = checkpoint.fingerprint in ("", data.train.fingerprint)
+    is_own = checkpoint.dataset.fingerprint in ("", data.train.fingerprint)
     if temperature is None and split == "test" and config.data.val_fraction and is_own:
         _, held_out, _ = load_eval_split(checkpoint, split="val", **where)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))

@@ -19,7 +19,7 @@ from cifar100.report.style import data_uri, pretty
 from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
-from cifar100.support.text import escape_control_chars, placeless
+from cifar100.support.text import escape_control_chars
 
 EXAMPLES = 10
 """Images of each class that the grid shows."""
@@ -105,7 +105,7 @@ def write_page(found: Findings, path: Path) -> None:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}: the data</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>{title}: the data</h1>
-<p>{escape(escape_control_chars(placeless(str(dataset))))}</p>{notes}
+<p>{escape(escape_control_chars(dataset.info))}</p>{notes}
 {_tables(found)}
 <p>Near duplicates are found by their pixels: pictures averaged to 8×8 that correlate, then the details of the full
 pictures, shifted by up to two pixels, as they are or mirrored (marked ↔). The number is the correlation of the details.

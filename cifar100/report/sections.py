@@ -20,7 +20,7 @@ from cifar100.report.curves import History, column
 from cifar100.report.selection import interval
 from cifar100.report.style import pretty, thumbnail
 from cifar100.support.machine import processor_name
-from cifar100.support.text import duration, placeless, trained_on
+from cifar100.support.text import duration
 
 if TYPE_CHECKING:
     from cifar100.evaluation.robustness import Robustness
@@ -127,8 +127,8 @@ def facts(subject: ReportInput) -> list[tuple[str, str]]:
     )
     rows = [
         ("evaluated on", f"{evaluation.images:,} {evaluation.split} images, single view, {size}×{size} pixels"),
-        ("dataset", placeless(str(subject.dataset))),
-        ("trained on", trained_on(checkpoint.dataset)),
+        ("dataset", str(subject.dataset.info)),
+        ("trained on", checkpoint.dataset.train_split),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:

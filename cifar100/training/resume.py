@@ -47,7 +47,7 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     ]
     if told:
         raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
-    if checkpoint.fingerprint != dataset.train.fingerprint:
+    if checkpoint.dataset.fingerprint != dataset.train.fingerprint:
         raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
     epoch, stop_after = loop["epoch"], config.run.stop_after
     if 0 < stop_after <= epoch and stop_after != before.run.stop_after:

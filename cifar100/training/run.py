@@ -198,8 +198,7 @@ class Run:
             image_size=dataset.image_size,
             mean=list(config.augment.mean),
             std=list(config.augment.std),
-            dataset=str(dataset),
-            fingerprint=dataset.train.fingerprint,
+            dataset=dataset.info,
             chosen_on=chosen_on,
             metrics=self.history[-1] if self.history else {},
             config=config.flat(),
@@ -278,7 +277,7 @@ class Run:
         held_out = self.evaluate(compute, self.eval_split, "val") if fits else None
         if not self.processes.leads:
             return
-        circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
+        circumstances: dict[str, Any] = {"dataset": asdict(self.dataset.info)}
         circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
         steps_seconds = sum(row["train_seconds"] for row in self.history)
         clock = {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}

@@ -455,7 +455,10 @@ def test_the_checkpoint_is_whole(config: Config) -> None:
     assert checkpoint.mean == [0.5071, 0.4867, 0.4408]
     assert len(checkpoint.optimizer["state"]) == len(list(checkpoint.build().parameters()))
     assert checkpoint.versions["torch"] == torch.__version__
-    assert "NOT the published images" in checkpoint.dataset
+    info = checkpoint.dataset
+    assert (info.name, info.verified, info.synthetic) == ("CIFAR-100", False, False)
+    assert (info.num_train, info.num_test, info.num_classes, info.image_size) == (200, 100, 100, 32)
+    assert len(info.fingerprint) == 64
 
 
 def test_plain_lines_off_a_terminal(cifar100: Command) -> None:

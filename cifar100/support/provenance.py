@@ -1,0 +1,67 @@
+"""Where weights come from, as fields that files carry. The text that people read is made from them here only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Self, get_type_hints
+
+MAX_COUNT = 2**63
+
+
+class Record:
+    """A frozen dataclass of plain values, as files hold it: {field: value}."""
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The record in these values of a file; fields that it does not know are ignored.
+
+        Raises ValueError if it is not a dict, or a value has the wrong type.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"is a {type(values).__name__}")
+        kinds = get_type_hints(cls)
+        known = {item.name: values[item.name] for item in fields(cls) if item.name in values}  # pyright: ignore
+        for name, value in known.items():
+            fits = isinstance(value, kinds[name]) and not (kinds[name] is int and isinstance(value, bool))
+            if not fits or (isinstance(value, int) and not 0 <= value < MAX_COUNT):
+                raise ValueError(f"has a wrong {name}")
+        return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo(Record):
+    """The identity of a dataset, without its images or the folder that it was read from."""
+
+    name: str = ""
+    """"CIFAR-100" or "own images", for example; "" if unknown."""
+    verified: bool | None = None
+    """Whether both splits are exactly the published images of that name; None if there are no published ones."""
+    synthetic: bool = False
+    """Whether the images show nothing, so that figures from them mean nothing."""
+    num_train: int = 0
+    """Images of the train split, before any are held out; 0 if unknown."""
+    num_test: int = 0
+    num_classes: int = 0
+    image_size: int = 0
+    """Width and height in pixels; 0 if unknown."""
+    fingerprint: str = ""
+    """`Split.fingerprint` of the train split; "" if unknown."""
+
+    @property
+    def title(self) -> str:
+        """Name and status, without the number of images."""
+        if self.verified is not None:
+            return f"{self.name} (verified)" if self.verified else f"{self.name} layout, but NOT the published images"
+        if self.synthetic or not self.num_classes:
+            return self.name or "unknown dataset"
+        return f"{self.name} ({self.num_classes:,} classes, {self.image_size}x{self.image_size})"
+
+    @property
+    def train_split(self) -> str:
+        """What a network was trained on: `title` and the number of train images."""
+        return f"{self.title}: {self.num_train:,} train images" if self.num_train else self.title
+
+    def __str__(self) -> str:
+        if not self.num_train:
+            return self.title
+        return f"{self.title}: {self.num_train:,} train and {self.num_test:,} test images"
