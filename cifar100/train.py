@@ -37,6 +37,7 @@ from cifar100.model import ResNet, build_model, initialize
 from cifar100.optim.build import build_optimizer, learning_rate, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
 from cifar100.support.errors import RunFailed
+from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.terminal import emit
 from cifar100.training.gradient_check import check_gradients
@@ -244,7 +245,7 @@ def _loop(run: Run, stop: GracefulStop) -> str:
                 journal.progress(run.progress(rate, timed=steps_here >= 20))
                 since_shown.restart()
             if save or stopping:
-                run.save(folder.last, "the latest step")
+                run.save(folder.last, Selection(rule="step"))
                 since_save.restart()
             if stopping:
                 name = signal_name(stopping)
@@ -253,21 +254,21 @@ def _loop(run: Run, stop: GracefulStop) -> str:
 
         (is_slow,) = run.processes.agree(state.eval_seconds > SLOW_EVALUATION_SECONDS)
         if is_slow:  # who asks it to stop during that may not wait for its end
-            run.save(folder.last, "the latest step")
+            run.save(folder.last, Selection(rule="step"))
             since_save.restart()
         last = epoch + 1 == epochs
         row = run.finish_epoch(evaluated=last or (epoch + 1) % config.run.eval_every == 0)
         if row["top1"] is not None and row["top1"] > state.best_top1:
             state.best_top1 = row["top1"]
-            run.save(folder.best, f"the best top-1 on {row['split']}", in_background=True)
+            run.save(folder.best, Selection(rule="best", split=run.eval_name), in_background=True)
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
-            run.save(folder.checkpoint(epoch + 1), f"every {config.run.checkpoint_every} epochs")
+            run.save(folder.checkpoint(epoch + 1), Selection(rule="periodic"))
         (stopping,) = run.processes.agree(stop.number)
         stopped_by = signal_name(stopping) or (
             "--stop-after" if epoch + 1 == config.run.stop_after and not last else ""
         )
         if stopped_by or last:
-            run.save(folder.last, "the latest epoch")
+            run.save(folder.last, Selection(rule="last"))
         journal.epoch(run.history, epochs)
         if stopped_by:
             journal.say(f"Stopped by {stopped_by} after epoch {epoch + 1}. Saved; --resume goes on.")

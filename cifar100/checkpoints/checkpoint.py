@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import zipfile
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ from cifar100.dataset.published import PUBLISHED
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
-from cifar100.support.provenance import DatasetInfo
+from cifar100.support.provenance import RECORDS, DatasetInfo, Record, Selection, read_records
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 2
@@ -61,8 +61,8 @@ class Checkpoint:
     """What normalises the channels of an image in 0..1."""
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
     """What it was trained on."""
-    chosen_on: str = ""
-    """How this moment of the run came to be kept: "the latest step", or "the best top-1 on test", say."""
+    selection: Selection | None = None
+    """Why these weights of the run were saved; None if unknown."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The latest row of `history`."""
     config: dict[str, Any] = field(default_factory=dict)
@@ -91,17 +91,18 @@ class Checkpoint:
 
         A dataset that claims to be verified is not, unless its fingerprint is the published one.
         """
-        known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
-        if "dataset" in known:
-            info = DatasetInfo.from_dict(known["dataset"])
-            published = PUBLISHED.get(info.name)
-            proven = published is not None and published.fingerprints["train"] == info.fingerprint
-            known["dataset"] = replace(info, verified=proven) if info.verified else info
-        return cls(**known)
+        names = {item.name for item in fields(cls)} - RECORDS.keys()
+        checkpoint = cls(**{name: content[name] for name in names & content.keys()}, **read_records(content))
+        info = checkpoint.dataset
+        published = PUBLISHED.get(info.name)
+        if info.verified and (published is None or published.fingerprints["train"] != info.fingerprint):
+            checkpoint.dataset = replace(info, verified=False)
+        return checkpoint
 
     def to_dict(self) -> dict[str, Any]:
         """{field: value}, of tensors and plain types only."""
-        return {item.name: getattr(self, item.name) for item in fields(self)} | {"dataset": asdict(self.dataset)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value.to_dict() if isinstance(value, Record) else value for name, value in values.items()}
 
     def save(self, path: Path) -> None:
         """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
@@ -193,14 +194,14 @@ def problem(content: dict[str, Any]) -> str | None:
     kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
     kinds |= {"evaluation": dict, "calibration": dict}
     kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
-    kinds |= dict.fromkeys(("chosen_on", "recipe", "compute"), str)
+    kinds |= dict.fromkeys(("recipe", "compute"), str)
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
     if wrong is not None:
         return f"its {wrong} is a {type(content[wrong]).__name__}"
     try:
-        DatasetInfo.from_dict(content.get("dataset", {}))
+        read_records(content)
     except ValueError as error:
-        return f"its dataset {error}"
+        return str(error)
     temperature = content.get("calibration", {}).get("temperature", 1.0)
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         return "its temperature is no number above 0"

@@ -60,7 +60,7 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     on = f"the {measured['images']:,} {split} images" if evaluated and "images" in measured else f"the {split} images"
     seed = checkpoint.config.get("seed")
     run = "one run" + (f", seed {seed}" if isinstance(seed, int) else "")
-    kept = f"; kept as {_text(checkpoint.chosen_on)}" if checkpoint.chosen_on else ""
+    kept = f"; selected: {checkpoint.selection}" if checkpoint.selection else ""
     figures = [("**top-1**", f"**{measured['top1']:.2%}** on {on}, single view; n = {run}{kept}")]
     others = {"top5": "top-5", "superclass_top1": "superclass"}
     figures += [(name, f"{measured[key]:.2%}") for key, name in others.items() if measured.get(key) is not None]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import Any
 
-from cifar100.support.provenance import DatasetInfo
+from cifar100.support.provenance import DatasetInfo, Selection
 
 _COUNT = r"[\d,]{1,15}"
 _DATASET = re.compile(
@@ -17,12 +16,19 @@ _DATASET = re.compile(
     re.DOTALL,
 )
 
+_BEST = {
+    "the best top-1 on test": Selection(rule="best", split="test"),
+    "the best top-1 on val": Selection(rule="best", split="val"),
+}
+
 
 def upgrade(content: dict[str, Any]) -> dict[str, Any]:
     """The content of a checkpoint, of the JSON beside weights, or of ONNX metadata. Values of wrong types are kept."""
     content = dict(content)
     if isinstance(content.get("dataset", ""), str):
         content["dataset"] = _dataset(content)
+    if isinstance(content.get("chosen_on", ""), str):
+        content["selection"] = _selection(content.pop("chosen_on", ""))
     return content
 
 
@@ -30,7 +36,7 @@ def _dataset(content: dict[str, Any]) -> dict[str, Any]:
     """`DatasetInfo` as a dict."""
     match, fingerprint = _DATASET.fullmatch(content.get("dataset", "")), content.pop("fingerprint", "")
     if match is None:
-        return asdict(DatasetInfo(fingerprint=fingerprint))
+        return DatasetInfo(fingerprint=fingerprint).to_dict()
     found = match.groupdict()
     classes, size = content.get("classes"), content.get("image_size")
     info = DatasetInfo(
@@ -43,7 +49,18 @@ def _dataset(content: dict[str, Any]) -> dict[str, Any]:
         image_size=size if isinstance(size, int) else 0,
         fingerprint=fingerprint,
     )
-    return asdict(info)
+    return info.to_dict()
+
+
+def _selection(sentence: str) -> dict[str, Any] | None:
+    """`Selection` as a dict; None if unknown."""
+    if sentence in _BEST:
+        return _BEST[sentence].to_dict()
+    if sentence in ("the latest epoch", "the last epoch"):
+        return Selection(rule="last").to_dict()
+    if sentence == "the latest step":
+        return Selection(rule="step").to_dict()
+    return Selection(rule="periodic").to_dict() if re.fullmatch(r"every \d+ epochs", sentence) else None
 
 
 def _number(text: str) -> int:

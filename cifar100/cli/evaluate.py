@@ -84,8 +84,8 @@ class Evaluate:
         evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
         figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
         emit(f"{self.checkpoint}: {checkpoint.model}, trained on {checkpoint.dataset}")
-        if checkpoint.chosen_on:
-            emit(f"kept as {checkpoint.chosen_on}")
+        if checkpoint.selection:
+            emit(f"selected: {checkpoint.selection}")
         emit("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
             emit("\n" + "\n".join(format_samples(evaluation, checkpoint.classes, self.samples)))

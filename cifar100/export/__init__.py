@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -139,9 +139,9 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
         "normalisation is inside the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
-        "dataset": asdict(checkpoint.dataset),
+        "dataset": checkpoint.dataset.to_dict(),
         "recipe": checkpoint.recipe,
-        "chosen_on": checkpoint.chosen_on,
+        "selection": checkpoint.selection.to_dict() if checkpoint.selection else None,
         "evaluation": checkpoint.evaluation,
         "calibration": checkpoint.calibration,
         "versions": checkpoint.versions,

@@ -99,7 +99,7 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
     about = {
         "network": network,
         "trained on": facts["dataset"].train_split,
-        "kept as": facts["chosen_on"] or "it was given",
+        "selection": str(facts["selection"] or "unknown"),
         "probabilities": calibrated,
         "computes on": computes_on,
     }

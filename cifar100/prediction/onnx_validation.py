@@ -17,7 +17,7 @@ from typing import Any
 
 from cifar100.checkpoints.version1 import upgrade
 from cifar100.support.errors import UserError
-from cifar100.support.provenance import DatasetInfo
+from cifar100.support.provenance import DatasetInfo, read_records
 
 KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 2
 """The metadata's key, and what stands in its JSON under "format" and "version"."""
@@ -153,9 +153,9 @@ def _facts(text: bytes) -> dict[str, Any]:
     if facts.get("takes") not in ("uint8", "float"):
         raise _Refused("its metadata are damaged")
     try:
-        facts["dataset"] = DatasetInfo.from_dict(facts.get("dataset", {}))
+        facts |= {"dataset": DatasetInfo(), "selection": None} | read_records(facts)
     except ValueError as error:
-        raise _Refused(f"its dataset {error}") from None
+        raise _Refused(str(error)) from None
     temperature = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
     if not isinstance(temperature, float) or not 0 < temperature < float("inf"):
         raise _Refused("its temperature is no number above 0")

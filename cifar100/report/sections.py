@@ -76,24 +76,20 @@ def percent(share: float, digits: int = 2) -> str:
 
 def lead(subject: ReportInput) -> str:
     """What this is, in one line."""
-    recipe, kept = subject.checkpoint.recipe, subject.checkpoint.chosen_on
-    parts = [subject.name, *([f"recipe {recipe}"] if recipe else []), *([f"kept as {kept}"] if kept else [])]
-    return " · ".join(parts)
+    recipe, selection = subject.checkpoint.recipe, subject.checkpoint.selection
+    parts = [subject.name, *([f"recipe {recipe}"] if recipe else [])]
+    return " · ".join([*parts, *([f"selected: {selection}"] if selection else [])])
 
 
 def notes(subject: ReportInput) -> list[str]:
     """What to know before believing a figure."""
     told = list(subject.evaluation.notes)
-    split = subject.evaluation.split
-    if split != "train" and subject.checkpoint.chosen_on.startswith("the best") and split in _last_word(subject):
-        told.append(f"This moment of the run was chosen on the {split} images themselves, which flatters its accuracy.")
+    split, selection = subject.evaluation.split, subject.checkpoint.selection
+    if selection is not None and (selection.rule, selection.split) == ("best", split):
+        told.append(f"This checkpoint was selected on the {split} images themselves: the accuracy is optimistic.")
     if split == "train":
         told.append("These are the images that it was trained on; its accuracy on others is lower.")
     return told
-
-
-def _last_word(subject: ReportInput) -> str:
-    return subject.checkpoint.chosen_on.rpartition(" ")[2]
 
 
 def tiles(subject: ReportInput, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:

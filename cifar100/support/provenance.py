@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 MAX_COUNT = 2**63
 
@@ -21,11 +21,26 @@ class Record:
             raise ValueError(f"is a {type(values).__name__}")
         kinds = get_type_hints(cls)
         known = {item.name: values[item.name] for item in fields(cls) if item.name in values}  # pyright: ignore
-        for name, value in known.items():
-            fits = isinstance(value, kinds[name]) and not (kinds[name] is int and isinstance(value, bool))
-            if not fits or (isinstance(value, int) and not 0 <= value < MAX_COUNT):
-                raise ValueError(f"has a wrong {name}")
-        return cls(**known)
+        wrong = next((name for name, value in known.items() if not _fits(value, kinds[name])), None)
+        if wrong is not None:
+            raise ValueError(f"has a wrong {wrong}")
+        try:
+            return cls(**known)
+        except TypeError:
+            raise ValueError("lacks a field") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """{field: value}."""
+        return dict(vars(self))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
+    return isinstance(value, kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +80,37 @@ class DatasetInfo(Record):
         if not self.num_train:
             return self.title
         return f"{self.title}: {self.num_train:,} train and {self.num_test:,} test images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Record):
+    """Why these weights of a run were saved."""
+
+    rule: Literal["best", "last", "periodic", "step"]
+    """"best": the highest top-1 so far on `split`; "last": the end of the latest epoch; "periodic": due every
+    `checkpoint_every` epochs; "step": in mid-epoch, to resume from."""
+    split: Literal["", "test", "val"] = ""
+    """The images that "best" was selected on."""
+
+    def __str__(self) -> str:
+        if self.rule == "best":
+            return f"best top-1 on {self.split or 'an unknown split'}"
+        return {"last": "last epoch", "periodic": "periodic checkpoint", "step": "latest step"}[self.rule]
+
+
+RECORDS: dict[str, type[Record]] = {"dataset": DatasetInfo, "selection": Selection}
+
+
+def read_records(content: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a file that are records; those that are absent or None are left out.
+
+    Raises ValueError, which names the field, if one is not valid.
+    """
+    found = {}
+    for name, record in RECORDS.items():
+        try:
+            if content.get(name) is not None:
+                found[name] = record.from_dict(content[name])
+        except ValueError as error:
+            raise ValueError(f"its {name} {error}") from None
+    return found

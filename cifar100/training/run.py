@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -23,6 +23,7 @@ from cifar100.optim.build import learning_rate
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
 from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
+from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration
 from cifar100.training.background_save import BackgroundSave
@@ -55,7 +56,7 @@ class Run:
     compute: Compute
     dataset: Dataset
     eval_split: Split
-    eval_name: str  # "test", or "val" where some of train is held out
+    eval_name: Literal["test", "val"]  # "test", or "val" where some of train is held out
     model: nn.Module
     step: TrainStep
     loader: TrainLoader
@@ -165,7 +166,7 @@ class Run:
             processes=self.processes,
         )
 
-    def save(self, path: Path, chosen_on: str, *, in_background: bool = False) -> None:
+    def save(self, path: Path, selection: Selection, *, in_background: bool = False) -> None:
         """Write a checkpoint of this moment; `in_background`, while training goes on, but before any later one.
 
         Raises RunFailed if a weight is not finite, or if this file or the one in the background could not be written;
@@ -176,7 +177,7 @@ class Run:
         if not self.processes.leads:
             return
         with self.training.stopped():
-            checkpoint = self._checkpoint(chosen_on)
+            checkpoint = self._checkpoint(selection)
             if not checkpoint.is_finite():
                 raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
             self.background_save.wait()
@@ -185,7 +186,7 @@ class Run:
             else:
                 checkpoint.save(path)
 
-    def _checkpoint(self, chosen_on: str) -> Checkpoint:
+    def _checkpoint(self, selection: Selection) -> Checkpoint:
         """This moment, whole."""
         config, dataset = self.config, self.dataset
         return Checkpoint(
@@ -199,7 +200,7 @@ class Run:
             mean=list(config.augment.mean),
             std=list(config.augment.std),
             dataset=dataset.info,
-            chosen_on=chosen_on,
+            selection=selection,
             metrics=self.history[-1] if self.history else {},
             config=config.flat(),
             recipe=self.recipe,
@@ -277,7 +278,7 @@ class Run:
         held_out = self.evaluate(compute, self.eval_split, "val") if fits else None
         if not self.processes.leads:
             return
-        circumstances: dict[str, Any] = {"dataset": asdict(self.dataset.info)}
+        circumstances: dict[str, Any] = {"dataset": self.dataset.info.to_dict()}
         circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
         steps_seconds = sum(row["train_seconds"] for row in self.history)
         clock = {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}
@@ -299,7 +300,7 @@ class Run:
         if self.config.run.report:
             from cifar100.report import build  # with it comes Pillow
 
-            last = self._checkpoint("the latest epoch")
+            last = self._checkpoint(Selection(rule="last"))
             say(
                 build.report_line(
                     last,

@@ -26,7 +26,7 @@ from cifar100.cli.main import main
 from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
-from cifar100.support.provenance import DatasetInfo
+from cifar100.support.provenance import DatasetInfo, Selection
 
 REAL = DatasetInfo(name="CIFAR-100", verified=True, fingerprint=CIFAR100.fingerprints["train"])
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -267,7 +267,7 @@ def test_names_in_a_card_are_text() -> None:
 def test_a_card_without_figures_says_so() -> None:
     assert "| accuracy | not measured |" in model_card(random_checkpoint(), "me/m")
     card = model_card(
-        random_checkpoint(metrics={"split": "val", "top1": 0.5}, chosen_on="the best top-1 on val"), "me/m"
+        random_checkpoint(metrics={"split": "val", "top1": 0.5}, selection=Selection(rule="best", split="val")), "me/m"
     )
     assert "**50.00%** on the val images" in card
-    assert "kept as the best top-1 on val" in card
+    assert "selected: best top-1 on val" in card

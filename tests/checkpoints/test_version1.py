@@ -18,7 +18,7 @@ from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.config import Config
 from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
-from cifar100.support.provenance import DatasetInfo
+from cifar100.support.provenance import DatasetInfo, Selection
 from cifar100.train import train
 
 REAL = CIFAR100.fingerprints["train"]
@@ -28,8 +28,9 @@ def version1(checkpoint: Checkpoint, **said: Any) -> dict[str, Any]:
     """The content of a file of version 1: its names of fields, and `said` in them."""
     content = checkpoint.to_dict()
     info = content.pop("dataset")
+    del content["selection"]
     old = {"format": "cifar100-checkpoint", "version": 1, "dataset": "unknown", "fingerprint": info["fingerprint"]}
-    return content | old | said
+    return content | old | {"chosen_on": ""} | said
 
 
 DATASETS = [
@@ -69,16 +70,42 @@ def test_a_dataset(sentence: str, expected: dict[str, Any]) -> None:
     assert "fingerprint" not in content
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("the best top-1 on test", Selection(rule="best", split="test")),
+        ("the best top-1 on val", Selection(rule="best", split="val")),
+        ("the latest step", Selection(rule="step")),
+        ("the latest epoch", Selection(rule="last")),
+        ("the last epoch", Selection(rule="last")),
+        ("every 10 epochs", Selection(rule="periodic")),
+    ],
+)
+def test_a_selection(sentence: str, expected: Selection) -> None:
+    content = upgrade({"chosen_on": sentence})
+    assert Selection.from_dict(content["selection"]) == expected
+    assert "chosen_on" not in content
+
+
+def test_no_selection_that_is_known() -> None:
+    for content in ({"chosen_on": "by hand"}, {"chosen_on": ""}, {}):
+        assert upgrade(content)["selection"] is None
+
+
 @pytest.fixture
 def narrow_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
 
 
-SENTENCES = {"dataset": "CIFAR-100 (verified): 50,000 train and 10,000 test images from data"}
+SENTENCES = {
+    "dataset": "CIFAR-100 (verified): 50,000 train and 10,000 test images from data",
+    "chosen_on": "the last epoch",
+}
 
 
 def assert_read(checkpoint: Checkpoint, *, verified: bool = True) -> None:
     info = checkpoint.dataset
+    assert checkpoint.selection == Selection(rule="last")
     assert (info.name, info.verified, info.num_train, info.num_test) == ("CIFAR-100", verified, 50_000, 10_000)
 
 
@@ -96,7 +123,7 @@ def test_weights_to_share(tmp_path: Path, narrow_checkpoints: None) -> None:
     save_weights(random_checkpoint(), path)
     said = json.loads(path.with_suffix(".json").read_text())
     old = version1(random_checkpoint(), **SENTENCES, fingerprint=REAL)
-    old = {name: value for name, value in old.items() if name in said or name == "fingerprint"}
+    old = {name: value for name, value in old.items() if name in said or name in ("fingerprint", "chosen_on")}
     path.with_suffix(".json").write_text(json.dumps(old | {"format": said["format"], "sha256": said["sha256"]}))
     assert_read(load_weights(path))
 
@@ -116,7 +143,7 @@ def test_a_run_is_resumed(narrow: None, tiny_data: Path, tmp_path: Path) -> None
     config = Config().replace(**settings, data_dir=tiny_data, run_dir=tmp_path / "run")
     last = train(config.replace(stop_after=1)).folder / "last.pth"
     sentence = "CIFAR-100 layout, but NOT the published images: 200 train and 100 test images from here"
-    torch.save(version1(load_checkpoint(last), dataset=sentence), last)
+    torch.save(version1(load_checkpoint(last), dataset=sentence, chosen_on="the latest epoch"), last)
     train(config, resume=True)
     again = load_checkpoint(last)
     assert (again.loop["epoch"], again.dataset.verified, again.dataset.num_train) == (2, False, 200)

@@ -19,23 +19,26 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import Selection
+
+LAST = Selection(rule="last")
 
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """Weights to share, in fp32."""
     path = tmp_path / "some.safetensors"
-    save_weights(untrained(chosen_on="the last epoch", evaluation={"top1": 0.5}), path)
+    save_weights(untrained(selection=LAST, evaluation={"top1": 0.5}), path)
     return path
 
 
 @pytest.mark.parametrize(("precision", "error", "size"), [("fp32", 0.0, 45), ("fp16", 5e-4, 23), ("bf16", 4e-3, 23)])
 def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, error: float, size: float) -> None:
-    checkpoint = untrained(chosen_on="the last epoch", calibration={"temperature": 1.5}, history=[{"epoch": 1}])
+    checkpoint = untrained(selection=LAST, calibration={"temperature": 1.5}, history=[{"epoch": 1}])
     save_weights(checkpoint, tmp_path / "some.safetensors", precision)
     again = load_weights(tmp_path / "some.safetensors")
     assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_said(checkpoint))
-    assert (again.superclass_of, again.chosen_on) == (checkpoint.superclass_of, "the last epoch")
+    assert (again.superclass_of, again.selection) == (checkpoint.superclass_of, LAST)
     assert again.calibration == {"temperature": 1.5}
     assert again.history == []
     for name, tensor in checkpoint.weights.items():
@@ -117,6 +120,14 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a dataset without a number": (
         lambda p: _edit(p, lambda said: said["dataset"].update(num_train="50,000")),
         "its dataset has a wrong num_train",
+    ),
+    "no such selection": (
+        lambda p: _edit(p, lambda said: said.update(selection={"rule": "luck"})),
+        "its selection has a wrong rule",
+    ),
+    "a selection without a rule": (
+        lambda p: _edit(p, lambda said: said.update(selection={"split": "val"})),
+        "its selection lacks a field",
     ),
     "a std of 0": (lambda p: _edit(p, lambda said: said.update(std=[1, 0, 1])), "its std is not above 0"),
     "a temperature of 0": (

@@ -21,6 +21,7 @@ from torch import Tensor
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from cifar100.config import Config
 from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.provenance import Selection
 from cifar100.train import train
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import Run
@@ -91,8 +92,10 @@ def test_a_run_keeps_what_it_promises(config: Config) -> None:
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert (folder / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+    assert load_checkpoint(folder / "checkpoint_epoch_2.pth").selection == Selection(rule="periodic")
+    assert load_checkpoint(folder / "last.pth").selection == Selection(rule="last")
     best = load_checkpoint(folder / "best_model.pth")
-    assert best.chosen_on == "the best top-1 on test"
+    assert best.selection == Selection(rule="best", split="test")
     assert best.metrics["top1"] == max(row["top1"] for row in result.history)
     assert json.loads((folder / "config.json").read_text())["settings"]["epochs"] == 2
     assert json.loads((folder / "evaluation.json").read_text())["images"] == 100
@@ -128,8 +131,8 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
         interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
         stopped = train(config)
     assert stopped.stopped_by == "SIGTERM"
-    loop = load_checkpoint(stopped.folder / "last.pth").loop
-    assert (loop["epoch"], loop["step"]) == (1, 2)
+    last = load_checkpoint(stopped.folder / "last.pth")
+    assert (last.loop["epoch"], last.loop["step"], last.selection) == (1, 2, Selection(rule="step"))
     resumed = train(config, resume=True)
     assert resumed.stopped_by == ""
     assert_identical(weights(whole), weights(resumed.folder))
@@ -423,7 +426,7 @@ def test_val_fraction_chooses_on_what_it_holds_out(config: Config) -> None:
     assert {row["split"] for row in result.history} == {"val"}
     assert result.history[0]["steps"] == 2, "100 of the 200 images are left to train on"
     best = load_checkpoint(result.folder / "best_model.pth")
-    assert best.chosen_on == "the best top-1 on val"
+    assert best.selection == Selection(rule="best", split="val")
     assert json.loads((result.folder / "evaluation.json").read_text())["split"] == "test"
 
 
@@ -474,7 +477,7 @@ def test_training_ends_with_a_report(config: Config) -> None:
     folder = train(config.replace(report=True, val_fraction=0.5)).folder
     page = " ".join((folder / "report" / "index.html").read_text(encoding="utf-8").split())
     assert "the 100 train images that its training held out" in page, "where its temperature is from"
-    assert "kept as the latest epoch" in page
+    assert "selected: last epoch" in page
     figures = json.loads((folder / "report" / "report.json").read_text())
     assert figures["top1"] == json.loads((folder / "evaluation.json").read_text())["top1"]
     (log,) = folder.glob("training_log_*.txt")
