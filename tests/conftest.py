@@ -23,7 +23,7 @@ from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, resnet18
-from cifar100.support.provenance import DatasetInfo
+from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.support.text import escape_control_chars
 
 SYNTHETIC_INFO = DatasetInfo(name="SYNTHETIC images, not CIFAR-100", synthetic=True)
@@ -143,7 +143,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow network's best.pth, and its best.onnx and best.safetensors."""
     folder = tmp_path_factory.mktemp("exports")
-    random_checkpoint(calibration={"temperature": 1.5}).save(folder / "best.pth")
+    random_checkpoint(calibration=TemperatureFit(temperature=1.5)).save(folder / "best.pth")
     _export(folder, "onnx", "safetensors")
     return folder
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import io
-import math
 import os
 import platform
 import re
@@ -32,7 +31,7 @@ from cifar100.dataset.published import PUBLISHED
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
-from cifar100.support.provenance import RECORDS, DatasetInfo, Record, Selection, read_records
+from cifar100.support.provenance import RECORDS, DatasetInfo, Record, Selection, TemperatureFit, read_records
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 2
@@ -80,9 +79,8 @@ class Checkpoint:
     """A row of metrics for each epoch so far."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """Of weights to share: their figures on the test set, as `Evaluation.to_json` gives them."""
-    calibration: dict[str, Any] = field(default_factory=dict)
-    """"temperature", which the logits are divided by where calibrated probabilities are asked for, and where it came
-    from; empty where it was never measured."""
+    calibration: TemperatureFit | None = None
+    """The temperature for calibrated probabilities; None if none was fitted."""
     versions: dict[str, str] = field(default_factory=versions)
 
     @classmethod
@@ -192,7 +190,7 @@ def problem(content: dict[str, Any]) -> str | None:
     if min(content["std"]) <= 0:
         return "its std is not above 0"
     kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
-    kinds |= {"evaluation": dict, "calibration": dict}
+    kinds["evaluation"] = dict
     kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
     kinds |= dict.fromkeys(("recipe", "compute"), str)
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
@@ -202,9 +200,6 @@ def problem(content: dict[str, Any]) -> str | None:
         read_records(content)
     except ValueError as error:
         return str(error)
-    temperature = content.get("calibration", {}).get("temperature", 1.0)
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        return "its temperature is no number above 0"
     size = content.get("image_size", 32)
     return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
 

@@ -79,8 +79,8 @@ def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         said.append(("hardware", _text(checkpoint.compute)))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
     said.append(("pixels", f"in 0..1, less {mean}, over {std}"))
-    if checkpoint.calibration.get("temperature"):
-        said.append(("temperature", f"{checkpoint.calibration['temperature']:.3f}"))
+    if checkpoint.calibration:
+        said.append(("temperature", f"{checkpoint.calibration.temperature:.3f}, {checkpoint.calibration.origin}"))
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     return [*said, ("versions", _text(versions))]
 

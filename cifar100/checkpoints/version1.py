@@ -29,6 +29,8 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
         content["dataset"] = _dataset(content)
     if isinstance(content.get("chosen_on", ""), str):
         content["selection"] = _selection(content.pop("chosen_on", ""))
+    if isinstance(content.get("calibration"), dict):
+        content["calibration"] = _calibration(content["calibration"])
     return content
 
 
@@ -61,6 +63,18 @@ def _selection(sentence: str) -> dict[str, Any] | None:
     if sentence == "the latest step":
         return Selection(rule="step").to_dict()
     return Selection(rule="periodic").to_dict() if re.fullmatch(r"every \d+ epochs", sentence) else None
+
+
+def _calibration(values: dict[str, Any]) -> dict[str, Any] | None:
+    """`TemperatureFit` as a dict; None without a temperature."""
+    if "temperature" not in values:
+        return None
+    origin = str(values.get("origin", ""))
+    match = re.search(rf"on (test|val|train)\b(?:, ({_COUNT}) images)?", origin)
+    if match:
+        return values | {"fitted_on": f"{match[1]}-crossfit", "num_images": _number(match[2] or "")}
+    match = re.match(rf"the ({_COUNT}) train images that its training held out", origin)
+    return values | ({"fitted_on": "val", "num_images": _number(match[1])} if match else {})
 
 
 def _number(text: str) -> int:

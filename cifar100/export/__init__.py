@@ -143,7 +143,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "recipe": checkpoint.recipe,
         "selection": checkpoint.selection.to_dict() if checkpoint.selection else None,
         "evaluation": checkpoint.evaluation,
-        "calibration": checkpoint.calibration,
+        "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration else None,
         "versions": checkpoint.versions,
     }
     return {KEY: json.dumps(facts)}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import TemperatureFit
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
@@ -94,8 +95,8 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
     superclass_of = {
         name: names[place] for name, place in zip(facts["classes"], facts["superclass_of"], strict=bool(names))
     }
-    temperature, origin = facts["calibration"].get("temperature", 1.0), facts["calibration"].get("origin", "")
-    calibrated = f"logits divided by {temperature:.3g}; {origin}" if origin else "as they come, not calibrated"
+    fit: TemperatureFit | None = facts["calibration"]
+    calibrated = "not calibrated" if fit is None else f"calibrated, temperature {fit.temperature:.3g} {fit.origin}"
     about = {
         "network": network,
         "trained on": facts["dataset"].train_split,
@@ -108,7 +109,7 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
         tuple(facts["classes"]),
         superclass_of,
         facts["image_size"],
-        temperature,
+        1.0 if fit is None else fit.temperature,
         facts["evaluation"],
         about,
     )

@@ -149,16 +149,12 @@ def _facts(text: bytes) -> dict[str, Any]:
         raise _Refused(f"it names {len(classes):,} classes; more than {MOST_CLASSES:,} are not believed")
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 1024:
         raise _Refused("its image_size is no size in pixels")
-    calibration = facts.setdefault("calibration", {})
     if facts.get("takes") not in ("uint8", "float"):
         raise _Refused("its metadata are damaged")
     try:
-        facts |= {"dataset": DatasetInfo(), "selection": None} | read_records(facts)
+        facts |= {"dataset": DatasetInfo(), "selection": None, "calibration": None} | read_records(facts)
     except ValueError as error:
         raise _Refused(str(error)) from None
-    temperature = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
-    if not isinstance(temperature, float) or not 0 < temperature < float("inf"):
-        raise _Refused("its temperature is no number above 0")
     if facts.get("model") not in DEPTHS:
         raise _Refused(f"its metadata name no network that is known, which are {' and '.join(DEPTHS)}")
     return facts

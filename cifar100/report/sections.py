@@ -244,7 +244,7 @@ def calibration_about(before: float, calibration: Calibration | None) -> str:
     return (
         f"{text} With the logits divided by a temperature of {calibration.temperature:.3f} it is "
         f"{percent(calibration.ece_after)}, and the loss {calibration.loss_after:.4f} instead of "
-        f"{calibration.loss_before:.4f}: by itself it is {nature}. Origin of the temperature: {calibration.origin}."
+        f"{calibration.loss_before:.4f}: by itself it is {nature}. The temperature was {calibration.origin}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -38,6 +39,8 @@ def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a field's type."""
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
     return isinstance(value, kind)
@@ -98,7 +101,37 @@ class Selection(Record):
         return {"last": "last epoch", "periodic": "periodic checkpoint", "step": "latest step"}[self.rule]
 
 
-RECORDS: dict[str, type[Record]] = {"dataset": DatasetInfo, "selection": Selection}
+FittedOn = Literal["", "val", "test-crossfit", "val-crossfit", "train-crossfit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperatureFit(Record):
+    """A temperature for calibrated probabilities, and the images that it was fitted on."""
+
+    temperature: float
+    """What logits are divided by; above 0."""
+    fitted_on: FittedOn = ""
+    """"val": train images that the training held out; "test-crossfit": two-fold cross-fitting on the test images, each
+    half evaluated with the temperature of the other; "": unknown."""
+    num_images: int = 0
+    """0 if unknown."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError("has a wrong temperature")
+
+    @property
+    def origin(self) -> str:
+        """How it was fitted, as text."""
+        if not self.fitted_on:
+            return "of unknown origin"
+        images = f"{self.num_images:,} images" if self.num_images else "images"
+        if self.fitted_on == "val":
+            return f"fitted on {images} that were held out of the train split"
+        return f"fitted by two-fold cross-fitting on {images} of the {self.fitted_on.removesuffix('-crossfit')} split"
+
+
+RECORDS: dict[str, type[Record]] = {"dataset": DatasetInfo, "selection": Selection, "calibration": TemperatureFit}
 
 
 def read_records(content: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.config import Config
 from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
-from cifar100.support.provenance import DatasetInfo, Selection
+from cifar100.support.provenance import DatasetInfo, Selection, TemperatureFit
 from cifar100.train import train
 
 REAL = CIFAR100.fingerprints["train"]
@@ -28,7 +28,7 @@ def version1(checkpoint: Checkpoint, **said: Any) -> dict[str, Any]:
     """The content of a file of version 1: its names of fields, and `said` in them."""
     content = checkpoint.to_dict()
     info = content.pop("dataset")
-    del content["selection"]
+    del content["selection"], content["calibration"]
     old = {"format": "cifar100-checkpoint", "version": 1, "dataset": "unknown", "fingerprint": info["fingerprint"]}
     return content | old | {"chosen_on": ""} | said
 
@@ -85,6 +85,27 @@ def test_a_selection(sentence: str, expected: Selection) -> None:
     content = upgrade({"chosen_on": sentence})
     assert Selection.from_dict(content["selection"]) == expected
     assert "chosen_on" not in content
+
+
+@pytest.mark.parametrize(
+    ("origin", "fitted_on", "num_images"),
+    [
+        (
+            "two-fold cross-fitting on test, 10,000 images: each half judged by the other's temperature",
+            "test-crossfit",
+            10_000,
+        ),
+        ("two-fold cross-fitting on val, 12 images: each half judged by the other's temperature", "val-crossfit", 12),
+        ("two-fold cross-fitting on test", "test-crossfit", 0),
+        ("the 5,000 train images that its training held out", "val", 5000),
+        ("somewhere", "", 0),
+    ],
+)
+def test_a_temperature(origin: str, fitted_on: Any, num_images: int) -> None:
+    content = upgrade({"calibration": {"temperature": 0.69, "origin": origin, "ece_before": 0.17}})
+    expected = TemperatureFit(temperature=0.69, fitted_on=fitted_on, num_images=num_images)
+    assert TemperatureFit.from_dict(content["calibration"]) == expected
+    assert upgrade({"calibration": {}})["calibration"] is None
 
 
 def test_no_selection_that_is_known() -> None:

@@ -19,9 +19,10 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.support.errors import UserError
-from cifar100.support.provenance import Selection
+from cifar100.support.provenance import Selection, TemperatureFit
 
 LAST = Selection(rule="last")
+FIT = TemperatureFit(temperature=1.5, fitted_on="val", num_images=5000)
 
 
 @pytest.fixture
@@ -34,12 +35,12 @@ def shared(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("precision", "error", "size"), [("fp32", 0.0, 45), ("fp16", 5e-4, 23), ("bf16", 4e-3, 23)])
 def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, error: float, size: float) -> None:
-    checkpoint = untrained(selection=LAST, calibration={"temperature": 1.5}, history=[{"epoch": 1}])
+    checkpoint = untrained(selection=LAST, calibration=FIT, history=[{"epoch": 1}])
     save_weights(checkpoint, tmp_path / "some.safetensors", precision)
     again = load_weights(tmp_path / "some.safetensors")
     assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_said(checkpoint))
     assert (again.superclass_of, again.selection) == (checkpoint.superclass_of, LAST)
-    assert again.calibration == {"temperature": 1.5}
+    assert again.calibration == FIT
     assert again.history == []
     for name, tensor in checkpoint.weights.items():
         assert again.weights[name].dtype == tensor.dtype
@@ -132,7 +133,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a std of 0": (lambda p: _edit(p, lambda said: said.update(std=[1, 0, 1])), "its std is not above 0"),
     "a temperature of 0": (
         lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 0})),
-        "its temperature is no number",
+        "its calibration has a wrong temperature",
+    ),
+    "a temperature fitted on nothing known": (
+        lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 1.5, "fitted_on": "x on test"})),
+        "its calibration has a wrong fitted_on",
     ),
     "no checksum": (lambda p: _edit(p, lambda said: said.pop("sha256")), "not the file that some.json"),
     "a flipped bit": (_flip_a_bit, "not the file that some.json speaks of"),
@@ -182,7 +187,7 @@ def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
 
 
 def test_calibrated_probabilities_are_of_logits_over_the_temperature(tmp_path: Path) -> None:
-    save_weights(untrained(calibration={"temperature": 2.0}), tmp_path / "a.safetensors")
+    save_weights(untrained(calibration=TemperatureFit(temperature=2.0)), tmp_path / "a.safetensors")
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     plain = load_predictor(tmp_path / "a.safetensors", precision="fp32")
     calibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=True)

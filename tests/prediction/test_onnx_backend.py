@@ -116,7 +116,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("another version", facts(version=3), "of version 3; this cifar100 reads versions up to 2"),
     ("a dataset that is text", facts(dataset="CIFAR-100"), "its dataset is a str"),
     ("no format", facts(format="other"), "not those of an export"),
-    ("no temperature", facts(calibration={"temperature": float("nan")}), "temperature"),
+    ("no temperature", facts(calibration={"temperature": float("nan")}), "its calibration has a wrong temperature"),
     ("another layout", facts(takes="float"), "does not go from images"),
     ("no metadata", lambda model: model.ClearField("metadata_props"), "no metadata of cifar100"),
     ("metadata that are no JSON", lambda m: setattr(m.metadata_props[0], "value", "{"), "its metadata are damaged"),
@@ -210,7 +210,7 @@ def test_it_runs_on_the_cpu_alone(exports: Path) -> None:
 
 def test_a_temperature_that_was_never_measured(exports: Path, tmp_path: Path) -> None:
     model = onnx.load(exports / "best.onnx")
-    facts(calibration={})(model)
+    facts(calibration=None)(model)
     assert model.metadata_props[0].key == KEY
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(UserError, match="no temperature was measured"):
