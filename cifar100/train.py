@@ -36,6 +36,7 @@ from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
 from cifar100.model import ResNet, build_model, initialize
 from cifar100.optim.build import build_optimizer, learning_rate, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
+from cifar100.recipes import is_modified
 from cifar100.support.errors import RunFailed
 from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
@@ -70,9 +71,10 @@ class TrainResult:
 def train(config: Config | None = None, *, recipe: str = "baseline", resume: bool = False) -> TrainResult:
     """Train as `config` says (the baseline where it is not given), or go on with the run in its folder.
 
-    `recipe` only names the settings in what is printed and saved. Raises UserError for what the user can mend, before
-    anything is touched; RunFailed where the loss stops being a number, memory runs out, or the disk refuses: the last
-    good checkpoint is then in place. Of several processes, which all call this alike, the first writes the run's files.
+    `recipe` names the settings in what is printed and saved, and whether they differ from it. Raises UserError for what
+    the user can mend, before anything is touched; RunFailed where the loss stops being a number, memory runs out, or
+    the disk refuses: the last good checkpoint is then in place. Of several processes, which all call this alike, the
+    first writes the run's files.
     """
     began = Stopwatch()
     with join() as processes:  # one, unless torchrun started more
@@ -160,12 +162,13 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
     warm_up_seconds = warming.seconds
 
     folder = RunDir(config.run.run_dir)
+    modified = is_modified(recipe, config)
     resumed = processes.first(folder.latest_checkpoint) if resume else None
     if resumed is not None:
         path, checkpoint, _ = resumed
         check_resumable(path, checkpoint, config, dataset)
         load_state(path, checkpoint, model, step)
-        recipe = checkpoint.recipe
+        recipe, modified = checkpoint.recipe, checkpoint.modified
     with ExitStack() as held, GracefulStop(forwarded=processes.size > 1) as stop:
         moved, journal = None, NullLogger()
         held.enter_context(closing(loader))
@@ -179,6 +182,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
         run = Run(
             config=config,
             recipe=recipe,
+            modified=modified,
             compute=compute,
             dataset=dataset,
             eval_split=dataset.test if held_out is None else held_out,

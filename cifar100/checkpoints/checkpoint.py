@@ -67,6 +67,8 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     """The run's settings, flat."""
     recipe: str = ""
+    modified: bool = False
+    """Whether settings differ from the recipe's."""
     compute: str = ""
     """Device, threads and precision of the run, in words."""
     training_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -190,7 +192,7 @@ def problem(content: dict[str, Any]) -> str | None:
     if min(content["std"]) <= 0:
         return "its std is not above 0"
     kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
-    kinds["evaluation"] = dict
+    kinds |= {"evaluation": dict, "modified": bool}
     kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
     kinds |= dict.fromkeys(("recipe", "compute"), str)
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)

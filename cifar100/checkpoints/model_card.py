@@ -7,6 +7,7 @@ import json
 import re
 
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.support.provenance import recipe_title
 from cifar100.support.text import escape_control_chars
 
 HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
@@ -74,7 +75,7 @@ def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     if checkpoint.recipe:
         names = ("epochs", "batch_size", "optimizer", "lr")
         settings = [f"{name} {checkpoint.config[name]}" for name in names if name in checkpoint.config]
-        said.append(("recipe", _text(", ".join([checkpoint.recipe, *settings]))))
+        said.append(("recipe", _text(", ".join([recipe_title(checkpoint.recipe, checkpoint.modified), *settings]))))
     if checkpoint.compute:
         said.append(("hardware", _text(checkpoint.compute)))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))

@@ -16,6 +16,8 @@ _DATASET = re.compile(
     re.DOTALL,
 )
 
+_MODIFIED = ", changed"
+
 _BEST = {
     "the best top-1 on test": Selection(rule="best", split="test"),
     "the best top-1 on val": Selection(rule="best", split="val"),
@@ -31,7 +33,15 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
         content["selection"] = _selection(content.pop("chosen_on", ""))
     if isinstance(content.get("calibration"), dict):
         content["calibration"] = _calibration(content["calibration"])
-    return content
+    return upgrade_recipe(content)
+
+
+def upgrade_recipe(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file, or of a run's config.json, in which "recipe" may say whether it was modified."""
+    recipe = content.get("recipe")
+    if "modified" in content or not isinstance(recipe, str):
+        return content
+    return content | {"recipe": recipe.removesuffix(_MODIFIED), "modified": recipe.endswith(_MODIFIED)}
 
 
 def _dataset(content: dict[str, Any]) -> dict[str, Any]:

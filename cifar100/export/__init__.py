@@ -141,6 +141,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
         "dataset": checkpoint.dataset.to_dict(),
         "recipe": checkpoint.recipe,
+        "modified": checkpoint.modified,
         "selection": checkpoint.selection.to_dict() if checkpoint.selection else None,
         "evaluation": checkpoint.evaluation,
         "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration else None,

@@ -20,6 +20,7 @@ from cifar100.report.curves import History, column
 from cifar100.report.selection import interval
 from cifar100.report.style import pretty, thumbnail
 from cifar100.support.machine import processor_name
+from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def percent(share: float, digits: int = 2) -> str:
 
 def lead(subject: ReportInput) -> str:
     """What this is, in one line."""
-    recipe, selection = subject.checkpoint.recipe, subject.checkpoint.selection
+    checkpoint, selection = subject.checkpoint, subject.checkpoint.selection
+    recipe = recipe_title(checkpoint.recipe, checkpoint.modified)
     parts = [subject.name, *([f"recipe {recipe}"] if recipe else [])]
     return " · ".join([*parts, *([f"selected: {selection}"] if selection else [])])
 
@@ -128,7 +130,7 @@ def facts(subject: ReportInput) -> list[tuple[str, str]]:
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:
-        rows.append(("recipe", checkpoint.recipe))
+        rows.append(("recipe", recipe_title(checkpoint.recipe, checkpoint.modified)))
     changed = differing(checkpoint)
     if changed:
         rows.append(("differs from the baseline", changed))

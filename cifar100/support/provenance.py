@@ -147,3 +147,8 @@ def read_records(content: dict[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"its {name} {error}") from None
     return found
+
+
+def recipe_title(recipe: str, modified: bool) -> str:
+    """A recipe's name, and whether settings differ from it."""
+    return f"{recipe} (modified)" if modified else recipe

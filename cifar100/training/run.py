@@ -23,7 +23,7 @@ from cifar100.optim.build import learning_rate
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
 from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
-from cifar100.support.provenance import Selection
+from cifar100.support.provenance import Selection, recipe_title
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration
 from cifar100.training.background_save import BackgroundSave
@@ -53,6 +53,7 @@ class Run:
 
     config: Config
     recipe: str
+    modified: bool  # whether settings differ from the recipe's
     compute: Compute
     dataset: Dataset
     eval_split: Split
@@ -204,6 +205,7 @@ class Run:
             metrics=self.history[-1] if self.history else {},
             config=config.flat(),
             recipe=self.recipe,
+            modified=self.modified,
             optimizer=self.step.optimizer.state_dict(),
             scaler=self.step.scaler.state_dict(),
             loop=asdict(self.state),
@@ -239,7 +241,8 @@ class Run:
         """The first lines of a run: what, on which images, where and why there, with which settings."""
         config, say = self.config, self.journal.say
         parameters = count_parameters(self.model)
-        say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {self.recipe}")
+        recipe = recipe_title(self.recipe, self.modified)
+        say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {recipe}")
         say(f"Data      {self.dataset}")
         for note in self.dataset.notes:
             say(f"          {note}")
@@ -267,7 +270,7 @@ class Run:
         say(f"Run       {self.folder.path}, log {self.journal.log_path.name}")
         if moved is not None:
             say(f"          the run that was here is now in {moved}")
-        settings = {"recipe": self.recipe, "settings": config.flat(), "versions": versions()}
+        settings = {"recipe": self.recipe, "modified": self.modified, "settings": config.flat(), "versions": versions()}
         self.folder.write_json(self.folder.config, settings)
 
     def conclude(self) -> None:
@@ -279,7 +282,8 @@ class Run:
         if not self.processes.leads:
             return
         circumstances: dict[str, Any] = {"dataset": self.dataset.info.to_dict()}
-        circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
+        circumstances |= {"recipe": self.recipe, "modified": self.modified}
+        circumstances |= {"settings": self.config.flat(), "versions": versions()}
         steps_seconds = sum(row["train_seconds"] for row in self.history)
         clock = {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}
         circumstances |= {"clock": clock | {"warm_up_seconds": self.warm_up_seconds}}
@@ -294,7 +298,8 @@ class Run:
         say(f"Clock     {said} from the files on disk to the last step; {warm}evaluation and saving are not counted")
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
-        title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
+        title = f"{self.config.model.model} on {self.dataset.published.name}, "
+        title += f"recipe {recipe_title(self.recipe, self.modified)}"
         say(curves.draw_curves(self.history, folder.curves, title=title))
         self.journal.pictures(figures.pictures(evaluation, self.dataset), self.state.epoch)
         if self.config.run.report:

@@ -13,8 +13,9 @@ from conftest import SYNTHETIC_INFO, narrow_network, random_checkpoint
 
 import cifar100.checkpoints.checkpoint
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from cifar100.checkpoints.version1 import upgrade
+from cifar100.checkpoints.version1 import upgrade, upgrade_recipe
 from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.cli.main import main
 from cifar100.config import Config
 from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
@@ -28,7 +29,7 @@ def version1(checkpoint: Checkpoint, **said: Any) -> dict[str, Any]:
     """The content of a file of version 1: its names of fields, and `said` in them."""
     content = checkpoint.to_dict()
     info = content.pop("dataset")
-    del content["selection"], content["calibration"]
+    del content["selection"], content["calibration"], content["modified"]
     old = {"format": "cifar100-checkpoint", "version": 1, "dataset": "unknown", "fingerprint": info["fingerprint"]}
     return content | old | {"chosen_on": ""} | said
 
@@ -108,6 +109,16 @@ def test_a_temperature(origin: str, fitted_on: Any, num_images: int) -> None:
     assert upgrade({"calibration": {}})["calibration"] is None
 
 
+@pytest.mark.parametrize(
+    ("old", "recipe", "modified"), [("best", "best", False), ("fast, changed", "fast", True), ("", "", False)]
+)
+def test_a_recipe(old: str, recipe: str, modified: bool) -> None:
+    for content in (upgrade({"recipe": old}), upgrade_recipe({"recipe": old, "settings": {}})):
+        assert (content["recipe"], content["modified"]) == (recipe, modified)
+    new = {"recipe": "mine, changed", "modified": False}
+    assert upgrade_recipe(new) == new, "config.json of version 2"
+
+
 def test_no_selection_that_is_known() -> None:
     for content in ({"chosen_on": "by hand"}, {"chosen_on": ""}, {}):
         assert upgrade(content)["selection"] is None
@@ -121,12 +132,14 @@ def narrow_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
 SENTENCES = {
     "dataset": "CIFAR-100 (verified): 50,000 train and 10,000 test images from data",
     "chosen_on": "the last epoch",
+    "recipe": "fast, changed",
 }
 
 
 def assert_read(checkpoint: Checkpoint, *, verified: bool = True) -> None:
     info = checkpoint.dataset
     assert checkpoint.selection == Selection(rule="last")
+    assert (checkpoint.recipe, checkpoint.modified) == ("fast", True)
     assert (info.name, info.verified, info.num_train, info.num_test) == ("CIFAR-100", verified, 50_000, 10_000)
 
 
@@ -164,7 +177,12 @@ def test_a_run_is_resumed(narrow: None, tiny_data: Path, tmp_path: Path) -> None
     config = Config().replace(**settings, data_dir=tiny_data, run_dir=tmp_path / "run")
     last = train(config.replace(stop_after=1)).folder / "last.pth"
     sentence = "CIFAR-100 layout, but NOT the published images: 200 train and 100 test images from here"
-    torch.save(version1(load_checkpoint(last), dataset=sentence, chosen_on="the latest epoch"), last)
-    train(config, resume=True)
+    old = {"dataset": sentence, "chosen_on": "the latest epoch", "recipe": "fast, changed"}
+    torch.save(version1(load_checkpoint(last), **old), last)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    del saved["modified"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved | {"recipe": "fast, changed"}))
+    assert main(["train", "--resume", "--run-dir", str(tmp_path / "run")]) == 0
     again = load_checkpoint(last)
+    assert (again.recipe, again.modified) == ("fast", True)
     assert (again.loop["epoch"], again.dataset.verified, again.dataset.num_train) == (2, False, 200)

@@ -288,8 +288,8 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
 def test_the_recipe_keeps_its_name_when_a_run_goes_on(config: Config) -> None:
     train(config.replace(stop_after=1), recipe="fast")
     folder = train(config, resume=True).folder
-    assert load_checkpoint(folder / "last.pth").recipe == "fast"
-    assert json.loads((folder / "config.json").read_text())["recipe"] == "fast"
+    last, saved = load_checkpoint(folder / "last.pth"), json.loads((folder / "config.json").read_text())
+    assert (last.recipe, last.modified) == (saved["recipe"], saved["modified"]) == ("fast", True)
 
 
 def test_going_on_with_another_precision_says_that_it_is_not_bit_for_bit(
