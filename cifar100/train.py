@@ -20,6 +20,7 @@ if __name__ == "__main__":  # `python train.py` is `cifar100 train`; nothing bel
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ from cifar100.training.logger import NullLogger, RunLogger
 from cifar100.training.resume import check_resumable, load_state
 from cifar100.training.run import Run
 from cifar100.training.run_dir import RunDir
-from cifar100.training.signals import GracefulStop, signal_name
+from cifar100.training.signals import GracefulStop, StopAfter, StopReason, describe_stop
 from cifar100.training.step import TrainStep
 from cifar100.training.tensorboard import make_tensorboard, require_tensorboard
 from cifar100.training.tracker import make_tracker, require_tracker
@@ -60,12 +61,12 @@ SLOW_EVALUATION_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended: its rows of metrics, the model, its folder, and what stopped it early ("" for nothing)."""
+    """How a run ended: its rows of metrics, the model, its folder, and what stopped it early, if anything did."""
 
     history: list[dict[str, Any]]
     model: nn.Module
     folder: Path
-    stopped_by: str
+    stopped_by: StopReason | None
 
 
 def train(config: Config | None = None, *, recipe: str = "baseline", resume: bool = False) -> TrainResult:
@@ -203,7 +204,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
                 run.restore(*resumed)
             run.ready_seconds, run.warm_up_seconds = began.seconds - warm_up_seconds, warm_up_seconds
             stopped_by = _loop(run, stop)
-            if not stopped_by:
+            if stopped_by is None:
                 run.conclude()
         except Exception as error:
             failure = _out_of_memory(config.optim.batch_size) if is_out_of_memory(error) else worker_died(error)
@@ -217,10 +218,10 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
         return TrainResult(run.history, run.result.eval(), folder.path, stopped_by)
 
 
-def _loop(run: Run, stop: GracefulStop) -> str:
+def _loop(run: Run, stop: GracefulStop) -> StopReason | None:
     """Every epoch: its steps, an evaluation, a row of metrics, the checkpoints that are due.
 
-    Returns what stopped it before its end, a signal or --stop-after; "" where nothing did.
+    Returns what stopped it before its end; None if nothing did.
     """
     config, state, journal, folder = run.config, run.state, run.journal, run.folder
     epochs, steps = config.optim.epochs, len(run.loader)
@@ -252,9 +253,10 @@ def _loop(run: Run, stop: GracefulStop) -> str:
                 run.save(folder.last, Selection(rule="step"))
                 since_save.restart()
             if stopping:
-                name = signal_name(stopping)
-                journal.say(f"Stopped by {name} at epoch {epoch + 1}, step {state.step}. Saved; --resume goes on.")
-                return name
+                reason = Signals(stopping)
+                place = f"epoch {epoch + 1}, step {state.step}"
+                journal.say(f"Stopped by {describe_stop(reason)} at {place}. Saved; --resume goes on.")
+                return reason
 
         (is_slow,) = run.processes.agree(state.eval_seconds > SLOW_EVALUATION_SECONDS)
         if is_slow:  # who asks it to stop during that may not wait for its end
@@ -268,16 +270,16 @@ def _loop(run: Run, stop: GracefulStop) -> str:
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(folder.checkpoint(epoch + 1), Selection(rule="periodic"))
         (stopping,) = run.processes.agree(stop.number)
-        stopped_by = signal_name(stopping) or (
-            "--stop-after" if epoch + 1 == config.run.stop_after and not last else ""
-        )
-        if stopped_by or last:
+        reason = Signals(stopping) if stopping else None
+        if reason is None and epoch + 1 == config.run.stop_after and not last:
+            reason = StopAfter(epoch + 1)
+        if reason or last:
             run.save(folder.last, Selection(rule="last"))
         journal.epoch(run.history, epochs)
-        if stopped_by:
-            journal.say(f"Stopped by {stopped_by} after epoch {epoch + 1}. Saved; --resume goes on.")
-            return stopped_by
-    return ""
+        if reason:
+            journal.say(f"Stopped by {describe_stop(reason)} after epoch {epoch + 1}. Saved; --resume goes on.")
+            return reason
+    return None
 
 
 def _common_settings(processes: DistContext, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:

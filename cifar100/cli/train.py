@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Literal
 
 from cifar100.checkpoints.version1 import upgrade_recipe
@@ -34,7 +35,7 @@ class Train:
         from cifar100.train import train
 
         result = train(self.config, recipe=self.recipe, resume=self.resume)
-        return 130 if result.stopped_by.startswith("SIG") else 0
+        return 130 if isinstance(result.stopped_by, Signals) else 0
 
     @staticmethod
     def default(words: Sequence[str]) -> Train:

@@ -286,7 +286,7 @@ def test_a_run_reports_whether_its_recipe_was_modified(
 
     def train(config: Config, *, recipe: str, resume: bool) -> TrainResult:
         found.append((recipe, is_modified(recipe, config)))
-        return TrainResult([], nn.Identity(), Path(), "")
+        return TrainResult([], nn.Identity(), Path(), None)
 
     monkeypatch.setattr(import_module("cifar100.train"), "train", train)
     assert main(["train", *words]) == 0

@@ -26,6 +26,7 @@ from cifar100.train import train
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import Run
 from cifar100.training.run_dir import RunDir
+from cifar100.training.signals import StopAfter
 from cifar100.training.step import TrainStep
 
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
@@ -130,11 +131,11 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
     with monkeypatch.context() as patch:
         interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
         stopped = train(config)
-    assert stopped.stopped_by == "SIGTERM"
+    assert stopped.stopped_by == signal.SIGTERM
     last = load_checkpoint(stopped.folder / "last.pth")
     assert (last.loop["epoch"], last.loop["step"], last.selection) == (1, 2, Selection(rule="step"))
     resumed = train(config, resume=True)
-    assert resumed.stopped_by == ""
+    assert resumed.stopped_by is None
     assert_identical(weights(whole), weights(resumed.folder))
     assert figures(whole) == figures(resumed.folder)
 
@@ -142,7 +143,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
 def test_stop_after_ends_a_long_schedule_early_and_resume_goes_on(config: Config, tmp_path: Path) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     part = train(config.replace(stop_after=1))
-    assert part.stopped_by == "--stop-after"
+    assert part.stopped_by == StopAfter(1)
     assert len(part.history) == 1
     assert_identical(weights(whole), weights(train(config, resume=True).folder))
 
@@ -257,7 +258,7 @@ def test_a_signal_during_an_evaluation_saves_after_it(
     with monkeypatch.context() as patch:
         interrupt_evaluations(patch, signal.SIGTERM)
         stopped = train(config)
-    assert stopped.stopped_by == "SIGTERM"
+    assert stopped.stopped_by == signal.SIGTERM
     loop = load_checkpoint(config.run.run_dir / "last.pth").loop
     assert (loop["epoch"], loop["step"]) == (1, 0)
     resumed = train(config, resume=True).folder
@@ -271,16 +272,16 @@ def test_a_signal_in_the_last_evaluation_leaves_the_conclusion_to_resume(
     config = config.replace(epochs=1, warmup_epochs=0)
     with monkeypatch.context() as patch:
         interrupt_evaluations(patch, signal.SIGINT)
-        assert train(config).stopped_by == "SIGINT"
+        assert train(config).stopped_by == signal.SIGINT
     assert not (config.run.run_dir / "evaluation.json").exists()
-    assert train(config, resume=True).stopped_by == ""
+    assert train(config, resume=True).stopped_by is None
     assert (config.run.run_dir / "evaluation.json").exists()
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
     folder = train(config).folder
     before = weights(folder)
-    assert train(config, resume=True).stopped_by == ""
+    assert train(config, resume=True).stopped_by is None
     assert_identical(before, weights(folder))
     assert len(figures(folder)) == 2
 
@@ -417,7 +418,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
 ) -> None:
     train(config.replace(stop_after=1))
     (config.run.run_dir / "curves.png").mkdir()
-    assert train(config, resume=True).stopped_by == ""
+    assert train(config, resume=True).stopped_by is None
     assert "Curves    not drawn" in capsys.readouterr().out
 
 
@@ -483,7 +484,7 @@ def test_training_ends_with_a_report(config: Config) -> None:
     (log,) = folder.glob("training_log_*.txt")
     assert f"Report    {folder / 'report' / 'index.html'}" in log.read_text()
     (folder / "report" / "index.html").write_text("not ours")
-    assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by == ""
+    assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by is None
     assert "Report    not made: " in log.read_text(), "which does not end a run"
     train(config)
     assert not (folder / "report").exists(), "it has moved with its run"
