@@ -84,7 +84,7 @@ def preview(config: Config, picture: Path) -> str:
         "",
         "Augmentation of training images, in order; test images are only normalised",
         *(f"  {name:<24}{what}" for name, what in batched.describe(config.augment)),
-        f"The same with --pipeline albumentations{f': {missing}' if missing else ''}",
+        *([missing] if missing else ["The same with --pipeline albumentations"]),
         *(f"  {name:<24}{what}" for name, what in steps if not missing),
         "",
         f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
@@ -99,12 +99,12 @@ def preview(config: Config, picture: Path) -> str:
 
 
 def _why_missing(config: Config) -> str:
-    """Why albumentations cannot be used, in a few words with the remedy; "" where it can."""
+    """Why albumentations cannot be used, with the remedy; "" if it can."""
     try:
         albumentations_pipeline.load_albumentations()
         config.replace(pipeline="albumentations")  # not every setting is one of both
     except UserError as error:
-        return str(error).removeprefix("--pipeline albumentations: ")
+        return str(error)
     return ""
 
 
