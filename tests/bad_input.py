@@ -584,7 +584,6 @@ RESUME = rows(
             ("a place that is text", last("loop", lambda loop: loop | {"epoch": "one"})),
             ("a place before the start", last("loop", lambda loop: loop | {"epoch": -3})),
             ("steps without images", last("loop", lambda loop: loop | {"step": 5, "seen": 0})),
-            ("rows that are numbers", last("history", lambda _: [1, 2])),
             ("rows of other columns", last("history", lambda _: [{"colour": 1}])),
             ("weights not finite", last("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)})),
         ]
@@ -739,6 +738,7 @@ CHECKPOINTS = [
         ("a dataset of fewer images than none", with_fields(dataset={"num_train": -1}), "has a wrong num_train"),
         ("a dataset of True images", with_fields(dataset={"num_train": True}), "its dataset has a wrong num_train"),
         ("history a number", with_fields(history=5), "its history is a int"),
+        ("history of numbers", with_fields(history=[1, 2]), "its history is not a list of rows"),
     ),
     Row("checkpoint: its name", f"evaluate 'bad{ESCAPE}.pth'", nothing, r"no checkpoint bad\x1b[31m\n\u202e.pth."),
     Row("checkpoint: its name too long", f"evaluate {LONG}.pth", nothing, "There is no checkpoint xxx"),

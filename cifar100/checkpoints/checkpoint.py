@@ -198,6 +198,8 @@ def problem(content: dict[str, Any]) -> str | None:
     wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
     if wrong is not None:
         return f"its {wrong} is a {type(content[wrong]).__name__}"
+    if not all(isinstance(row, dict) for row in content.get("history", [])):
+        return "its history is not a list of rows"
     try:
         read_records(content)
     except ValueError as error:

@@ -80,6 +80,7 @@ def _calibration(values: dict[str, Any]) -> dict[str, Any] | None:
     if "temperature" not in values:
         return None
     origin = str(values.get("origin", ""))
+    values = {"temperature": values["temperature"]}
     match = re.search(rf"on (test|val|train)\b(?:, ({_COUNT}) images)?", origin)
     if match:
         return values | {"fitted_on": f"{match[1]}-crossfit", "num_images": _number(match[2] or "")}

@@ -2,7 +2,7 @@
 the package.
 
     resnet18.safetensors     the tensors of the network, nothing else
-    resnet18.json            classes, preprocessing, what it was trained on and how, its figures: a `Checkpoint` as text
+    resnet18.json            classes, preprocessing, dataset, settings, learning curves, figures: a `Checkpoint` as text
 
 Neither can carry code, and every name, shape and type is checked before memory is taken for it, so files of strangers
 may be opened. A checkpoint (.pth) is for going on with a training; this is for all that comes after it.
@@ -35,7 +35,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 FORMAT, VERSION = "cifar100-weights", 2
 MOST_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
+TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop"}
 """The fields of a checkpoint that its JSON leaves out."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_sentence, untrained
+from conftest import ROOT, assert_one_sentence, untrained
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,7 +41,7 @@ def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, erro
     assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_said(checkpoint))
     assert (again.superclass_of, again.selection) == (checkpoint.superclass_of, LAST)
     assert again.calibration == FIT
-    assert again.history == []
+    assert again.history == [{"epoch": 1}]
     for name, tensor in checkpoint.weights.items():
         assert again.weights[name].dtype == tensor.dtype
         torch.testing.assert_close(again.weights[name], tensor, rtol=error, atol=1e-7 if error else 0)
@@ -131,6 +131,10 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         "its selection lacks a field",
     ),
     "a std of 0": (lambda p: _edit(p, lambda said: said.update(std=[1, 0, 1])), "its std is not above 0"),
+    "a history of numbers": (
+        lambda p: _edit(p, lambda said: said.update(history=[1, 2])),
+        "its history is not a list of rows",
+    ),
     "a temperature of 0": (
         lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 0})),
         "its calibration has a wrong temperature",
@@ -174,6 +178,20 @@ def test_the_weights_that_come_with_the_package(tmp_path: Path, monkeypatch: pyt
     assert figures["top1"] > 0.73
     assert f"{figures['top1']:.2%}".replace("%", " %") in PRETRAINED.with_name("README.md").read_text()
     assert PRETRAINED.stat().st_size + PRETRAINED.with_suffix(".json").stat().st_size < 24e6
+
+
+def test_the_history_of_the_weights_that_come_with_the_package() -> None:
+    """They are those of the run in benchmarks/results/fast_14_epochs, and its learning curves come with them."""
+    checkpoint = load_weights("pretrained")
+    lines = (ROOT / "benchmarks" / "results" / "fast_14_epochs" / "metrics.jsonl").read_text().splitlines()
+    assert checkpoint.history == [json.loads(line) for line in lines]
+    assert checkpoint.metrics == checkpoint.history[-1]
+    assert (checkpoint.recipe, checkpoint.modified) == ("fast", True)
+    assert checkpoint.selection == Selection(rule="last")
+    assert checkpoint.dataset.verified
+    assert (checkpoint.dataset.num_train, checkpoint.dataset.num_test) == (50_000, 10_000)
+    assert checkpoint.calibration == TemperatureFit(temperature=0.69, fitted_on="test-crossfit", num_images=10_000)
+    assert json.loads(PRETRAINED.with_suffix(".json").read_text())["version"] == 2
 
 
 def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
