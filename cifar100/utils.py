@@ -214,11 +214,10 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
     split = dataset.test
     if not 1 <= count <= len(split):
         raise UserError(f"--count is {count}; it must be from 1 to {len(split):,}, the test images.")
-    rows = np.linspace(0, len(split) - 1, count).round().astype(int).tolist()
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for row in rows:
+        for row in split.spread(count).tolist():
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
             atomic_write(paths[-1], _as_png(Image.fromarray(split.images[row])))
     except OSError as error:

@@ -14,6 +14,11 @@ from cifar100.support.errors import UserError
 from cifar100.support.provenance import DatasetInfo
 
 
+def spread_rows(total: int, count: int) -> np.ndarray:
+    """`count` of `total` rows at even distances, from the first to the last, int64; all rows if there are fewer."""
+    return np.linspace(0, total - 1, min(max(count, 0), total)).round().astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Split:
     """Images uint8 [N, H, W, 3] and class ids int64 [N], in canonical order: by label, then by digest of the pixels.
@@ -32,6 +37,10 @@ class Split:
         """How many images the smallest and the largest class have."""
         counts = np.bincount(self.labels, minlength=num_classes)
         return int(counts.min()), int(counts.max())
+
+    def spread(self, count: int) -> np.ndarray:
+        """`spread_rows` of this split: rows are in the order of their labels, so the classes are equally frequent."""
+        return spread_rows(len(self), count)
 
     def take(self, rows: np.ndarray) -> Split:
         """These rows (ids or a mask, kept in order) as a split without a fingerprint: it is no published set."""

@@ -20,6 +20,7 @@ from cifar100.compute.device import Compute, select_device
 from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig, Config, DataConfig
 from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
+from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
 from cifar100.support.errors import UserError
 from cifar100.support.text import escape_control_chars
@@ -265,7 +266,7 @@ def _ranking(accuracies: dict[str, float]) -> list[str]:
 
 def format_samples(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
     """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
-    chosen = np.linspace(0, evaluation.images - 1, min(max(count, 0), evaluation.images)).round().astype(int)
+    chosen = spread_rows(evaluation.images, count)
     probabilities = metrics.softmax(evaluation.logits[chosen])
     lines = ["Sample predictions"]
     for row, likely in zip(chosen, probabilities, strict=True):

@@ -111,7 +111,7 @@ def write(
             "int8 is calibrated on train images of the checkpoint's own dataset, and there are none here: name their "
             "folder with --data-dir."
         )
-    rows = np.unique(np.linspace(0, len(train) - 1, CALIBRATION_IMAGES).round().astype(int))
+    rows = train.spread(CALIBRATION_IMAGES)
     say(f"Calibrating on {len(rows):,} train images")
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / "fp32.onnx"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
+from cifar100.dataset.base import spread_rows
 from cifar100.evaluation.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
 from cifar100.report.sections import made
 from cifar100.report.style import data_uri, pretty
@@ -199,7 +200,7 @@ def _figure(pair: Pair, found: Findings) -> str:
 
 def _class_strip(dataset: Dataset, class_id: int) -> str:
     of_class = np.flatnonzero(dataset.train.labels == class_id)
-    chosen = of_class[np.linspace(0, len(of_class) - 1, min(EXAMPLES, len(of_class))).astype(int)]
+    chosen = of_class[spread_rows(len(of_class), EXAMPLES)]
     name = escape(pretty(dataset.classes[class_id]))
     if not len(chosen):
         return f"<div>{class_id} {name}: no train images</div>"
