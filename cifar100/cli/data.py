@@ -77,10 +77,9 @@ class DataReport:
     def run(self) -> int:
         from cifar100.dataset import load_dataset
         from cifar100.report.data import inspect, summary, write_page
-        from cifar100.support.errors import UserError
+        from cifar100.support.files import check_writable
 
-        if not self.out.parent.is_dir() or self.out.is_dir():
-            raise UserError(f"--out {self.out}: no file can be made there.")
+        check_writable("--out", self.out)
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
         found = inspect(load_dataset(config))
         emit(summary(found))

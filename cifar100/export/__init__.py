@@ -27,7 +27,7 @@ from cifar100.inference import Forward, load_predictor
 from cifar100.prediction.onnx_backend import model_input, open_onnx
 from cifar100.prediction.onnx_validation import FORMAT, KEY, VERSION
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.files import atomic_write
+from cifar100.support.files import atomic_write, check_writable
 from cifar100.support.terminal import emit
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
@@ -175,10 +175,7 @@ def _place(path: Path, format: str, out: Path | None) -> Path:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out.suffix != suffix:
         raise UserError(f"--out {out}: the name of a file of this format ends in {suffix}.")
-    if out.is_dir():
-        raise UserError(f"--out {out}: it is a folder, not a file.")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}.")
+    check_writable("--out", out)
     if out.resolve() == path.resolve():
         raise UserError(f"--out {out}: that is the checkpoint itself.")
     return out
