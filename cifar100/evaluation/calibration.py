@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar100.evaluation.metrics import cross_entropy, softmax
+from cifar100.evaluation.metrics import check_shapes, cross_entropy, softmax
 from cifar100.support.provenance import FittedOn, TemperatureFit
 
 BINS = 15
@@ -189,8 +189,7 @@ def selective(logits: np.ndarray, labels: np.ndarray) -> Selective:
 
 def _answers(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row's confidence, float64 [N] in 0..1, and whether its answer is right, bool [N]."""
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-        raise ValueError(f"logits {logits.shape} and labels {labels.shape} must be [N, C] and [N] with N at least 1")
+    check_shapes(logits, labels)
     if not np.isfinite(logits).all():
         raise ValueError("logits that are no finite numbers say nothing about how sure a model is")
     return softmax(logits).max(axis=1), logits.argmax(axis=1) == labels
