@@ -270,9 +270,8 @@ def _loop(run: Run, stop: GracefulStop) -> StopReason | None:
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(folder.checkpoint(epoch + 1), Selection(rule="periodic"))
         (stopping,) = run.processes.agree(stop.number)
-        reason = Signals(stopping) if stopping else None
-        if reason is None and epoch + 1 == config.run.stop_after and not last:
-            reason = StopAfter(epoch + 1)
+        stop_after = StopAfter(epoch + 1) if epoch + 1 == config.run.stop_after and not last else None
+        reason = Signals(stopping) if stopping else stop_after
         if reason or last:
             run.save(folder.last, Selection(rule="last"))
         journal.epoch(run.history, epochs)
