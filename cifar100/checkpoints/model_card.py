@@ -13,8 +13,8 @@ from cifar100.support.text import escape_control_chars
 HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
 
 
-def model_card(checkpoint: Checkpoint, repository: str) -> str:
-    """Markdown with a front matter as the Hugging Face hub reads it."""
+def model_card(checkpoint: Checkpoint, repository: str, *, transformers_js: bool = False) -> str:
+    """Markdown with a front matter as the Hugging Face hub reads it; `transformers_js` if that package can load it."""
     lines = [
         "---",
         *_front_matter(checkpoint, repository),
@@ -37,6 +37,7 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         '    print(f"{class_name}: {probability:.2%}")',
         "```",
         "",
+        *(_javascript(repository) if transformers_js else []),
         "| | |",
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint)]),
@@ -50,6 +51,19 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _javascript(repository: str) -> list[str]:
+    return [
+        "In JavaScript, with transformers.js:",
+        "",
+        "```js",
+        'import { pipeline } from "@huggingface/transformers";',
+        f'const classify = await pipeline("image-classification", "{repository}");',
+        'console.log(await classify("photo.jpg"));',
+        "```",
+        "",
+    ]
 
 
 def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:

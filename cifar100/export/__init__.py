@@ -36,6 +36,9 @@ SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onn
 CALIBRATION_IMAGES = 512
 """Train images, spread evenly over the classes, from which int8 takes the ranges of the activations."""
 
+MEASURES = ("split", "top1", "top5", "superclass_top1")
+"""What an exported file says of the epoch that its weights are of."""
+
 Say = Callable[[str], None]
 
 
@@ -61,7 +64,7 @@ def export(
     if images < 1:
         raise UserError(f"--images is {images}; it must be 1 or more.")
     checkpoint = load_weights(path)
-    train, test = _own_images(checkpoint, data_dir, say)
+    train, test = own_images(checkpoint, data_dir, say)
     yardstick = Reference(checkpoint, test, images)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
@@ -108,8 +111,9 @@ def write(
         return
     if train is None:
         raise UserError(
+            "export.calibration_images",
             "int8 is calibrated on train images of the checkpoint's own dataset, and there are none here: name their "
-            "folder with --data-dir."
+            "folder with --data-dir.",
         )
     rows = train.spread(CALIBRATION_IMAGES)
     say(f"Calibrating on {len(rows):,} train images")
@@ -144,6 +148,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "modified": checkpoint.modified,
         "selection": checkpoint.selection.to_dict() if checkpoint.selection else None,
         "evaluation": checkpoint.evaluation,
+        "metrics": {name: checkpoint.metrics[name] for name in MEASURES if name in checkpoint.metrics},
         "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration else None,
         "versions": checkpoint.versions,
     }
@@ -181,7 +186,7 @@ def _place(path: Path, format: str, out: Path | None) -> Path:
     return out
 
 
-def _own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
+def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
     """The images that the checkpoint was trained on, and its test images; None each where they are not here."""
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}

@@ -98,6 +98,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setenv("HF_TOKEN", "hf_good")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+        monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_: None)  # takes its time
         yield server
 
 
