@@ -135,12 +135,12 @@ def class_list(dataset: Dataset) -> list[str]:
     """The classes as lines: by superclass, each with its id, where there are superclasses."""
     if not dataset.superclasses:
         return [f"{len(dataset.classes)} classes, with their ids"] + [
-            f"  {i:>3} {name}" for i, name in enumerate(dataset.classes)
+            f"  {i:>3} {escape_control_chars(name)}" for i, name in enumerate(dataset.classes)
         ]
     lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
     for group, title in enumerate(dataset.superclasses):
         members = [i for i, of in enumerate(dataset.superclass_of) if of == group]
-        lines.append(f"  {title:<32}" + ", ".join(f"{dataset.classes[i]} {i}" for i in members))
+        lines.append(f"  {title:<32}" + ", ".join(f"{escape_control_chars(dataset.classes[i])} {i}" for i in members))
     return lines
 
 

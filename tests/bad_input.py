@@ -415,7 +415,7 @@ FOLDERS = [
             ("photo.png/run", nothing, "photo.png/run cannot be written (Not a directory); choose another --run-dir"),
             ("/proc/run", nothing, "/proc/run cannot be written (…choose another --run-dir"),
             (LONG, nothing, "cannot be written (File name too long); choose another --run-dir"),
-            (".", nothing, "--run-dir is the working directory; a run wants a folder of its own"),
+            (".", nothing, "--run-dir is the working directory; a run needs a directory of its own"),
             ("mine", holds("mine/config.json", "{}"), "mine holds config.json, which is no run's; choose another"),
         ]
     ),
@@ -464,9 +464,9 @@ SETTINGS = [
         ("train --test-fraction 0", "--test-fraction is 0.0"),
         ("train --test-fraction 1", "--test-fraction is 1.0"),
         ("train --split-seed -1", "--split-seed is -1"),
-        ("train --alternating-flip --pipeline albumentations", "--alternating-flip is of --pipeline batched"),
-        ("train --policy trivial --pipeline albumentations", "--policy is of --pipeline batched"),
-        ("train --erase-probability 0.1 --pipeline albumentations", "--erase-probability is of --pipeline batched"),
+        ("train --alternating-flip --pipeline albumentations", "--alternating-flip requires --pipeline batched"),
+        ("train --policy trivial --pipeline albumentations", "--policy requires --pipeline batched"),
+        ("train --erase-probability 0.1 --pipeline albumentations", "--erase-probability requires --pipeline batched"),
         ("train --rand-ops 0", "--rand-ops is 0; it must be 1 or more"),
         ("train --rand-magnitude 31", "--rand-magnitude is 31; it must lie in 0..30"),
         ("train --rand-magnitude -1", "--rand-magnitude is -1; it must lie in 0..30"),
@@ -475,10 +475,10 @@ SETTINGS = [
         ("train --head-lr-factor -1", "--head-lr-factor is -1.0; it must be above 0"),
         ("train --train-sizes 16 4", "--train-sizes is (16, 4); each must be 8 or more"),
         ("train --lr inf", "--lr is inf; it must be a number"),
-        ("train --mixup-probability 0.6 --cutmix-probability 0.5", "make 1.1 together; 1 is the most"),
+        ("train --mixup-probability 0.6 --cutmix-probability 0.5", "add up to 1.1; at most 1 is allowed"),
         ("train --cutmix-alpha 0", "--cutmix-alpha is 0.0; it must be above 0"),
         ("train --ema-decay 1", "--ema-decay is 1.0; it must be at least 0 and below 1"),
-        ("train --distill 0.5", "--distill learns from the average; give --ema-decay too"),
+        ("train --distill 0.5", "--distill distills from the EMA model; give --ema-decay too"),
         ("train --sam-rho -1", "--sam-rho is -1.0; it must be 0 or more"),
         ("train --sam-every 0", "--sam-every is 0; it must be 1 or more"),
         ("train --momentum 1", "--momentum is 1.0; it must be at least 0 and below 1"),
@@ -506,7 +506,7 @@ SETTINGS = [
         ("app --port 0", "--port is 0; ports are from 1 to 65535"),
         ("predict photo.png --checkpoint good.pth --top-k 0", "top_k is 0; it must be a whole number from 1 to 100"),
         ("evaluate good.pth --data-dir data --split val", "no split 'val' to evaluate this checkpoint on"),
-        ("fly", "There is no verb 'fly'; cifar100 --help lists them"),
+        ("fly", "There is no command 'fly'; cifar100 --help lists the commands"),
     ]
 ]
 

@@ -103,6 +103,7 @@ def check_command(words: Sequence[str], page: Path) -> None:
     else:
         assert words[0] in (
             "pip",
+            "hf",
             "uv",
             "cd",
             "export",

@@ -249,5 +249,5 @@ def test_describe_names_what_is_on(config: AugmentConfig, named: list[str]) -> N
     "setting", [{"policy": "trivial"}, {"policy": "rand"}, {"erase_probability": 0.1}], ids=["trivial", "rand", "erase"]
 )
 def test_albumentations_has_neither(setting: dict) -> None:
-    with pytest.raises(UserError, match=r"is of --pipeline batched; leave one of the two out\.$"):
+    with pytest.raises(UserError, match=r"requires --pipeline batched; leave one of the two out\.$"):
         AugmentConfig(pipeline="albumentations", **setting)

@@ -71,7 +71,7 @@ SURFACE = {
             "--explain",
         )
     ],
-    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images", "--runtime", "--examples", "--serve"],
     "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],

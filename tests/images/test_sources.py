@@ -113,7 +113,7 @@ def test_a_file_with_brackets_in_its_name_is_no_pattern(photos: Path) -> None:
     [
         ("none*.png", "No image is called none*.png."),
         ("empty", "empty is a folder, not an image, and there are no images in it."),
-        ("\x1b[31m*", "No image is called \\x1b[31m*."),
+        ("\x1b[31m*", "No image is called \x1b[31m*."),
     ],
 )
 def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str, said: str) -> None:
