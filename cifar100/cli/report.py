@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from cifar100.config import DatasetName, DeviceName, PrecisionName
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
+from cifar100.support.text import escape_control_chars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,5 +60,5 @@ class Report:
             precision=self.precision,
             neighbors=self.neighbors,
         )
-        emit(page)
+        emit(escape_control_chars(page))
         return 0
