@@ -7,13 +7,10 @@ flushed to the disk and renamed, so a file under its own name is never half of o
 
 from __future__ import annotations
 
-import errno
 import io
-import math
-import os
 import platform
 import re
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,8 @@ import torch
 from torch import Tensor
 
 from cifar100.checkpoints.key_mapping import our_names, unwrap
+from cifar100.checkpoints.torch_file import read_torch_file
+from cifar100.checkpoints.validation import field_problem, is_state_dict, tensor_problem
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, build_model
@@ -122,97 +121,61 @@ def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `foreign_names`).
+    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `key_mapping`).
 
-    Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
+    Its weights fit its network, and are finite. Raises UserError if there is no such file, or it is damaged, foreign or
+    hostile.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_torch_file(path)
     if content.get("format") == FORMAT:
-        version = content.get("version")
-        if version != VERSION:
-            raise UserError(
-                f"{printable(path)} is of version {printable(version)}; this cifar100 reads {VERSION}: update it."
-            )
-        why = problem(content)
-        if why:
-            raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.")
-        known = {item.name for item in fields(Checkpoint)}
-        checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
-        checkpoint.weights = strip_prefixes(checkpoint.weights)
-        return checkpoint
+        return _from_content(path, content)
     weights = unwrap(content)
-    if not _is_state_dict(weights):
-        raise UserError(f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
+    if not is_state_dict(weights):
+        raise UserError(
+            "checkpoint.content",
+            f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.",
+        )
     try:
         return _from_state_dict(our_names(weights))
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(error.code, f"{printable(path)}: {error}") from None
 
 
-def problem(content: dict[str, Any]) -> str | None:
-    """What is wrong with its fields, None where nothing is."""
-
-    def is_list(name: str, kind: type | tuple[type, ...]) -> bool:
-        return isinstance(content.get(name), list) and all(isinstance(item, kind) for item in content[name])
-
-    if not _is_state_dict(content.get("weights")):
-        return "its weights are no state dict"
-    if not _is_state_dict(content.get("training_weights", {})):
-        return "its training_weights are no state dict"
-    if not isinstance(content.get("model"), str):
-        return "it names no model"
-    if not is_list("classes", str) or not content["classes"]:
-        return "its classes are no list of names"
-    if any(not is_list(name, (int, float)) or len(content[name]) != 3 for name in ("mean", "std")):
-        return "its mean and std are not three numbers each"
-    if min(content["std"]) <= 0:
-        return "its std is not above 0"
-    kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
-    kinds |= {"evaluation": dict, "calibration": dict}
-    kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
-    kinds |= dict.fromkeys(("dataset", "fingerprint", "chosen_on", "recipe", "compute"), str)
-    wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
-    if wrong is not None:
-        return f"its {wrong} is a {type(content[wrong]).__name__}"
-    temperature = content.get("calibration", {}).get("temperature", 1.0)
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        return "its temperature is no number above 0"
-    size = content.get("image_size", 32)
-    return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
+def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint in the content of one of our files, everything in it checked."""
+    refuse_version(path, content.get("version"), VERSION)
+    why = field_problem(content)
+    if why:
+        raise UserError("checkpoint.field", f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.")
+    known = {item.name for item in fields(Checkpoint)}
+    checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
+    for name in ("weights", "training_weights"):
+        tensors = strip_prefixes(getattr(checkpoint, name))
+        try:
+            if tensors or name == "weights":
+                check_weights(checkpoint.model, len(checkpoint.classes), tensors)
+        except UserError as error:
+            raise UserError(error.code, f"{printable(path)}: {error}") from None
+        setattr(checkpoint, name, {key: tensor.detach() for key, tensor in tensors.items()})
+    return checkpoint
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not os.path.isfile(path):  # os.path's, unlike Path's, raises nothing for a name that is too long
-        folder = " It is a folder." if os.path.isdir(path) else ""
-        raise UserError(f"There is no checkpoint {printable(path)}.{folder}")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise UserError(f"{printable(path)} is refused: its parts are compressed, which torch.save never does.")
-            broken = archive.testzip()
-        if broken is not None:
-            raise UserError(f"{printable(path)} is damaged: its part {broken} does not match its checksum.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except (OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # zipfile's for an offset before the start
-            raise UserError(f"{printable(path)} cannot be read ({error.strerror or error}).") from None
+def refuse_version(path: Path, version: object, newest: int) -> None:
+    """Raise UserError if a file of ours is of a version that this program does not read."""
+    if version != newest or type(version) is not int:
+        said = f"version {version}" if type(version) is int and abs(version) < 1 << 63 else "no version"
         raise UserError(
-            f"{printable(path)} is damaged, or not a checkpoint: it is no zip archive as torch.save writes."
-        ) from None
-    except Exception as error:  # torch.load raises many kinds for a file that is cut short or carries code
-        hostile = "Unsupported" in str(error) or "GLOBAL" in str(error)
-        why = "it names code to run, and is refused" if hostile else f"it does not load ({type(error).__name__})"
-        raise UserError(f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{printable(path)} holds a {type(content).__name__}, not a checkpoint of cifar100.")
-    return content
+            "checkpoint.version", f"{printable(path)} is of {said}; this cifar100 reads {newest}: update it."
+        )
+
+
+def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise UserError unless these are the weights of this network: names, shapes, then kinds and values."""
+    fitting_model(model, num_classes, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    why = tensor_problem(weights)
+    if why:
+        raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
 
 
 def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:

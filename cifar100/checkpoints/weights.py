@@ -22,8 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import Checkpoint, fitting_model, load_checkpoint, problem
+from cifar100.checkpoints.checkpoint import Checkpoint, fitting_model, load_checkpoint, refuse_version
 from cifar100.checkpoints.hub import is_hub_address, pull
+from cifar100.checkpoints.validation import field_problem, tensor_problem
 from cifar100.config import RunConfig
 from cifar100.support.errors import UserError
 from cifar100.support.files import replace_file
@@ -100,8 +101,6 @@ def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
 def _read(path: Path) -> Checkpoint:
     said = _read_json(path)
     model, classes = said["model"], said["classes"]
-    if len(classes) > 100_000:
-        raise UserError(f"{printable(path)}: {len(classes):,} classes are more than are believed.")
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
@@ -117,8 +116,11 @@ def _read(path: Path) -> Checkpoint:
                 name: file.get_tensor(name).to(DTYPES["fp32"] if kinds[name] != "I64" else torch.int64)
                 for name in slices
             }
+        why = tensor_problem(weights)
+        if why:
+            raise UserError("checkpoint.values", f"{why}.")
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(error.code, f"{printable(path)}: {error}") from None
     except FileNotFoundError:
         raise UserError(f"There are no weights {printable(path)}.") from None
     except (OSError, SafetensorError) as error:
@@ -144,10 +146,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{printable(beside)} cannot be read ({printable(error)}).") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise UserError(f"{printable(beside)} does not describe weights of cifar100.")
-    if said.get("version") != VERSION:
-        version = printable(said.get("version"))
-        raise UserError(f"{printable(beside)} is of version {version}; this cifar100 reads {VERSION}: update it.")
-    why = problem(said | {"weights": {}})
+    refuse_version(beside, said.get("version"), VERSION)
+    why = field_problem(said)
     if why:
         raise UserError(f"{printable(beside)} is damaged: {why}.")
     return said

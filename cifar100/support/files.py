@@ -46,3 +46,10 @@ def remove_leftovers(path: Path) -> None:
 def temporary_prefix(path: Path) -> str:
     """How the names of the temporary files for `path` begin; the number of the process follows."""
     return f".{path.name}."
+
+
+def not_a_file(path: str | Path) -> str:
+    """What there is at `path` in place of a regular file, as a further sentence; "" if there is nothing."""
+    if os.path.isdir(path):
+        return " It is a folder."
+    return " It is a device or a pipe, not a file." if os.path.exists(path) else ""

@@ -107,9 +107,17 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no classes": (lambda p: _edit(p, lambda said: said.update(classes=[])), "its classes"),
     "a million classes": (
         lambda p: _edit(p, lambda said: said.update(classes=["a"] * 10**6)),
-        "more than are believed",
+        "its classes holds more values than a checkpoint has",
     ),
-    "fewer classes": (lambda p: _edit(p, lambda said: said["classes"].pop()), "of 99 classes"),
+    "fewer classes": (
+        lambda p: _edit(p, lambda said: said.update(classes=["a"] * 99, superclasses=[], superclass_of=[])),
+        "of 99 classes",
+    ),
+    "a NaN": (
+        lambda p: _tensors(p, lambda weights: weights["fc.bias"].fill_(torch.nan)),
+        "its fc.bias holds numbers that are not finite",
+    ),
+    "a huge number": (lambda p: _edit(p, lambda said: said.update(config={"lr": 10**400})), "more than 64 bits"),
     "another network": (
         lambda p: _edit(p, lambda said: said.update(model="resnet34")),
         "not the weights of a resnet34",
