@@ -10,17 +10,18 @@ from __future__ import annotations
 import io
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cifar100.checkpoints.key_mapping import our_names, unwrap
+from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts
 from cifar100.checkpoints.torch_file import read_torch_file
-from cifar100.checkpoints.validation import field_problem, is_state_dict, tensor_problem
+from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, tensor_problem
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, build_model
@@ -30,6 +31,14 @@ from cifar100.support.text import printable
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 1
+
+MAX_STATE_DICTS = 50
+"""Dictionaries of a foreign file in which a network is looked for."""
+
+MAX_LEFT_ASIDE = 100
+
+PLACEHOLDER = "class {}"
+"""The name of a class that the file of others does not name."""
 
 
 def versions() -> dict[str, str]:
@@ -80,6 +89,31 @@ class Checkpoint:
     """"temperature", which the logits are divided by where calibrated probabilities are asked for, and where it came
     from; empty where it was never measured."""
     versions: dict[str, str] = field(default_factory=versions)
+    assumed: list[str] = field(default_factory=list)
+    """The fields above that the file of others did not give: "classes", "image_size", "mean", "std"."""
+    left_aside: list[str] = field(default_factory=list)
+    """Tensors of the file of others that are not of the network; a hundred at most."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the file of others did not say, and how it is used, in lines for people."""
+        lines = []
+        missing = [f"--{name}" for name in ("mean", "std") if name in self.assumed]
+        if missing:
+            lines.append(f"normalized as CIFAR-100, at 32x32 pixels: the file does not say how ({', '.join(missing)})")
+        if "classes" in self.assumed:
+            numbered = self.classes[0] == PLACEHOLDER.format(0)
+            named = "CIFAR-100's, in alphabetical order" if self.superclasses else "the dataset's, in its order"
+            lines.append(f"classes are {'numbered' if numbered else named}: the file does not name them (--classes)")
+        if self.left_aside:
+            more = f" and {len(self.left_aside) - 3} more" if len(self.left_aside) > 3 else ""
+            names = ", ".join(name[:60] for name in self.left_aside[:3])
+            lines.append(f"left aside, not part of the network: {names}{more}")
+        return [printable(line) for line in lines]
+
+    def knows(self, classes: Sequence[str]) -> bool:
+        """Whether these are its classes, in this order; if the file named none, whether there are as many."""
+        return list(classes) == self.classes or ("classes" in self.assumed and len(classes) == len(self.classes))
 
     def save(self, path: Path) -> None:
         """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
@@ -130,16 +164,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     content = read_torch_file(path)
     if content.get("format") == FORMAT:
         return _from_content(path, content)
-    weights = unwrap(content)
-    if not is_state_dict(weights):
-        raise UserError(
-            "checkpoint.content",
-            f"{printable(path)} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.",
-        )
-    try:
-        return _from_state_dict(our_names(weights))
-    except UserError as error:
-        raise UserError(error.code, f"{printable(path)}: {error}") from None
+    failure = UserError("checkpoint.content", "it is a PyTorch file without weights of a network.")
+    for place, tensors in enumerate(islice(state_dicts(content), MAX_STATE_DICTS)):
+        try:
+            return from_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+        except UserError as error:
+            failure = error if place == 0 else failure
+    raise UserError(failure.code, f"{printable(path)}: {failure}")
 
 
 def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -178,26 +209,56 @@ def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -
         raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
 
 
-def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:
-    head = weights.get("fc.weight")
-    if head is None or head.ndim != 2:
-        raise UserError("no fc.weight in it: these are not the weights of a resnet18 or resnet34.")
-    count = len(head)
-    if count > 100_000:
-        raise UserError(f"its fc.weight says that there are {count:,} classes; more than 100,000 are not believed.")
+def from_tensors(shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Tensor]) -> Checkpoint:
+    """The checkpoint of a network of others among tensors of these shapes; `load` gives each by name.
+
+    What a checkpoint of ours says and these do not is assumed, and listed in `Checkpoint.assumed`. Only the tensors of
+    the network are loaded. Raises UserError if none of our networks is there.
+    """
+    failure = UserError(
+        "checkpoint.content", "no fc.weight in it: these are not the weights of a resnet18 or resnet34."
+    )
+    if len(shapes) > MAX_TENSORS:
+        raise UserError("checkpoint.content", f"it holds {len(shapes):,} tensors, more than any network of ours.")
+    for place, names in enumerate(networks(shapes)):
+        try:
+            return _foreign_checkpoint(names, shapes, load)
+        except UserError as error:
+            failure = error if place == 0 else failure
+    raise failure
+
+
+def _foreign_checkpoint(
+    names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Tensor]
+) -> Checkpoint:
+    """The network whose tensors are called so: {our name: theirs}. What is not of its modules is left aside."""
+    own = {ours: theirs for ours, theirs in names.items() if ours.partition(".")[0] in MODULES}
+    means = [name.removesuffix("running_mean") for name in own if name.endswith("running_mean")]
+    counters = {f"{name}num_batches_tracked": () for name in means if f"{name}num_batches_tracked" not in own}
+    head = shapes[own["fc.weight"]] if "fc.weight" in own else ()
+    if len(head) != 2 or head[0] > MAX_CLASSES:
+        said = f"its fc.weight is {head}" if head else "no fc.weight in it"
+        raise UserError("checkpoint.content", f"{said}: these are not the weights of a resnet18 or resnet34.")
+    model, count = "resnet34" if "layer1.2.conv1.weight" in own else "resnet18", head[0]
+    fitting_model(model, count, {ours: shapes[theirs] for ours, theirs in own.items()} | counters)
+    weights = {ours: load(theirs).detach() for ours, theirs in own.items()}
+    why = tensor_problem(weights)
+    if why:
+        raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     is_cifar100, defaults = count == len(CLASSES), AugmentConfig()
-    checkpoint = Checkpoint(
-        model="resnet34" if "layer1.2.conv1.weight" in weights else "resnet18",
-        weights=weights,
-        classes=list(CLASSES) if is_cifar100 else [f"class {i}" for i in range(count)],
+    return Checkpoint(
+        model=model,
+        weights=weights | {name: torch.zeros((), dtype=torch.int64) for name in counters},
+        classes=list(CLASSES) if is_cifar100 else [PLACEHOLDER.format(i) for i in range(count)],
         superclasses=list(SUPERCLASSES) if is_cifar100 else [],
         superclass_of=list(SUPERCLASS_OF) if is_cifar100 else [],
         mean=list(defaults.mean),
         std=list(defaults.std),
         dataset="unknown: a bare state dict",
+        assumed=["classes", "image_size", "mean", "std"],
+        left_aside=sorted(shapes.keys() - set(own.values()))[:MAX_LEFT_ASIDE],
     )
-    checkpoint.build()  # refuses what does not fit
-    return checkpoint
 
 
 def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:

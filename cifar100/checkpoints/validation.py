@@ -21,7 +21,7 @@ TENSOR_FIELDS = ("weights", "training_weights", "optimizer")
 KINDS: dict[str, type] = {
     **dict.fromkeys((*TENSOR_FIELDS, "config", "metrics", "evaluation", "calibration", "versions"), dict),
     **dict.fromkeys(("loop", "scaler"), dict),
-    **dict.fromkeys(("classes", "superclasses", "superclass_of", "history"), list),
+    **dict.fromkeys(("classes", "superclasses", "superclass_of", "history", "assumed", "left_aside"), list),
     **dict.fromkeys(("dataset", "fingerprint", "chosen_on", "recipe", "compute"), str),
 }
 """Of a checkpoint's fields; one that is left out is empty."""
@@ -141,6 +141,8 @@ def _figure_problem(content: Mapping[str, Any]) -> str:
         return "its calibration has a wrong origin"
     if not all(isinstance(value, str) for value in content.get("versions", {}).values()):
         return "its versions are no text"
+    if not all(isinstance(name, str) for field in ("assumed", "left_aside") for name in content.get(field, [])):
+        return "its assumed or left_aside are no names"
     if not all(isinstance(row, dict) for row in content.get("history", [])):
         return "its history is no list of rows"
     return ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
+
+from cifar100.cli.foreign_weights import ForeignWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,11 @@ class Export:
     images: int = 1000
     """Test images that the file is checked on, spread evenly over the classes."""
 
+    foreign: ForeignWeights = field(default_factory=ForeignWeights)
+
     def run(self) -> int:
         from cifar100.export import export
 
-        print(
-            export(self.checkpoint, self.format, self.out, takes=self.takes, data_dir=self.data_dir, images=self.images)
-        )
+        options = {"takes": self.takes, "data_dir": self.data_dir, "images": self.images, "facts": self.foreign.facts()}
+        print(export(self.checkpoint, self.format, self.out, **options))
         return 0

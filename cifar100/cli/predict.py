@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
 from cifar100.support.text import printable
@@ -66,6 +67,8 @@ class Predict:
     explain: Path | None = None
     """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
 
+    foreign: ForeignWeights = field(default_factory=ForeignWeights)
+
     def run(self) -> int:
         self._check()
         from cifar100.images.sources import find
@@ -75,11 +78,16 @@ class Predict:
         from cifar100.support.progress import progress
 
         checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
-        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated)
+        facts = self.foreign.facts()
+        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated, **facts)
+        for note in predictor.notes:
+            _tell(note)
         if predictor.trained_on.startswith("SYNTHETIC"):
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images, _tell)
-        listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
+        listing = Table(source.name for source in sources)
+        if self.json or self.csv:
+            listing = JsonLines(predictor.assumed) if self.json else Csv()
         shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
         print(listing.head(), end="")
@@ -154,7 +162,7 @@ class Predict:
             from cifar100.prediction.cam import open_model
             from cifar100.prediction.overlay import overlay
 
-            see = open_model(checkpoint, device=self.device).see
+            see = open_model(checkpoint, device=self.device, **self.foreign.facts()).see
             entries = [
                 entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
                 for entry, pixels in shown

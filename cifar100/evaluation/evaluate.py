@@ -171,11 +171,12 @@ def open_split(
     settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
     config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
     data = load_dataset(config)
-    if list(data.classes) != list(checkpoint.classes):
+    if not checkpoint.knows(data.classes):
         raise UserError(
             f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
             "names differ, so an accuracy would mean nothing."
         )
+    take_names(checkpoint, data)
     if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
             f"The checkpoint was trained on other images ({printable(checkpoint.dataset)}), so this dataset's "
@@ -188,6 +189,13 @@ def open_split(
         why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
         raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
     return data, chosen, config
+
+
+def take_names(checkpoint: Checkpoint, data: Dataset) -> None:
+    """Give the classes of weights whose file does not name them the names of a dataset that it `knows`."""
+    if "classes" in checkpoint.assumed:
+        checkpoint.classes = list(data.classes)
+        checkpoint.superclasses, checkpoint.superclass_of = list(data.superclasses), list(data.superclass_of)
 
 
 def table(evaluation: Evaluation, *, per_class: bool = False) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, find_folder, hold_out, load_dataset
+from cifar100.evaluation.evaluate import take_names
 from cifar100.export.check import Check, Yardstick, check
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
@@ -48,20 +49,23 @@ def export(
     data_dir: Path | None = None,
     images: int = 1000,
     seconds: float = 1.0,
+    facts: Mapping[str, Any] | None = None,
     say: Say = print,
 ) -> Check:
     """Write the weights at `path` to `out`, by default beside them, and check the file on `images` test images.
 
-    `path` is whatever `load_weights` takes. Images are looked for as training does, but never downloaded; where there
-    are none, random pixels serve, except for int8, which needs train images. `seconds` is how long each speed is
-    measured. Raises UserError for what cannot be read, found or written, RunFailed where the file does not do what the
-    weights do; whatever was at `out` is then as it was.
+    `path` is whatever `load_weights` takes, `facts` its options for files of others. Images are looked for as training
+    does, but never downloaded; where there are none, random pixels serve, except for int8, which needs train images.
+    `seconds` is how long each speed is measured. Raises UserError for what cannot be read, found or written, RunFailed
+    where the file does not do what the weights do; whatever was at `out` is then as it was.
     """
     out = _place(path, format, out)
     if images < 1:
         raise UserError(f"--images is {images}; it must be 1 or more.")
-    checkpoint = load_weights(path)
+    checkpoint = load_weights(path, **facts or {})
     train, test = _own_images(checkpoint, data_dir, say)
+    for note in checkpoint.notes:
+        say(note)
     yardstick = Yardstick(checkpoint, test, images)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
@@ -73,7 +77,7 @@ def export(
                 part.replace(out.parent / part.name)
     except OSError as error:
         raise RunFailed(f"{printable(out)} could not be written ({error.strerror or error}).") from None
-    kept = result.to_json() | {"checkpoint": path.name, "versions": versions()}
+    kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
     replace_file(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
     return result
 
@@ -144,6 +148,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "chosen_on": checkpoint.chosen_on,
         "evaluation": checkpoint.evaluation,
         "calibration": checkpoint.calibration,
+        "assumed": checkpoint.assumed,
         "versions": checkpoint.versions,
     }
     return {KEY: json.dumps(facts)}
@@ -193,7 +198,8 @@ def _own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tupl
     if config.data.dataset != "synthetic" and data_dir is None:
         config = config.replace(data_dir=find_folder())
     data = load_dataset(config, say=say)
-    if list(data.classes) == list(checkpoint.classes):
+    if checkpoint.knows(data.classes):
+        take_names(checkpoint, data)
         return hold_out(data, config.data.val_fraction)[0], data.test
     if data_dir is not None:
         raise UserError(

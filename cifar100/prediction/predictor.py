@@ -33,6 +33,7 @@ class Predictor:
     """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes;
     `source` and `trained_on` say in words where it and its training images came from. Logits are divided by
     `temperature`: above 1, probabilities are less sure of themselves (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    `assumed` lists what a file of others did not say ("mean", "classes", ...); `notes` says it in lines for people.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Predictor:
         source: str = "",
         trained_on: str = "",
         temperature: float = 1.0,
+        assumed: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.forward = forward
         self.classes = tuple(classes)
@@ -51,6 +54,8 @@ class Predictor:
         self.source = source
         self.trained_on = trained_on
         self.temperature = temperature
+        self.assumed = tuple(assumed)
+        self.notes = tuple(notes)
 
     def __repr__(self) -> str:
         size = self.image_size

@@ -98,7 +98,6 @@ def _claim_a_huge_header(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda p: p.unlink(), "There are no weights"),
-    "no JSON": (lambda p: p.with_suffix(".json").unlink(), "has no some.json beside it"),
     "a JSON of something else": (lambda p: p.with_suffix(".json").write_text('{"a": 1}'), "does not describe weights"),
     "a JSON that is none": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
     "a JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),

@@ -36,11 +36,13 @@ OPTIM += ["--label-smoothing", "--ema-decay", "--distill", "--distill-temperatur
 OPTIM += ["--sam-friendly", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
+FOREIGN = ["--mean", "--std", "--classes"]
+
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
-        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit"),
+        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit", *FOREIGN),
     ],
     "predict": [
         *(
@@ -53,9 +55,10 @@ SURFACE = {
             "--csv",
             "--montage",
             "--explain",
+            *FOREIGN,
         )
     ],
-    "export": ["--format", "--out", "--takes", "--data-dir", "--images"],
+    "export": ["--format", "--out", "--takes", "--data-dir", "--images", *FOREIGN],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
