@@ -919,9 +919,9 @@ MODELS = [
         "ONNX",
         "predict photo.png --checkpoint bad.onnx",
         ("missing", nothing, "There is no model bad.onnx."),
-        ("empty", holds("bad.onnx", b""), "bad.onnx is not opened: it is empty."),
-        ("text", holds("bad.onnx", b"best_model\n"), "bad.onnx is not opened: it is damaged, or no ONNX file"),
-        ("zeros", holds("bad.onnx", bytes(10_000)), "bad.onnx is not opened: it is damaged, or no ONNX file"),
+        ("empty", holds("bad.onnx", b""), "bad.onnx is damaged, or not an ONNX file"),
+        ("text", holds("bad.onnx", b"best_model\n"), "bad.onnx is damaged, or not an ONNX file"),
+        ("zeros", holds("bad.onnx", bytes(10_000)), "bad.onnx is damaged, or not an ONNX file"),
     ),
     Row(
         "hub: no address", "predict photo.png --checkpoint hf://someone", nothing, "hf:/someone is no model on the hub"

@@ -43,7 +43,7 @@ def field_problem(content: Mapping[str, Any]) -> str:
         if why:
             return f"its {str(name)[:40]} holds {why}"
     for name in ("weights", "training_weights"):
-        if not is_state_dict(content.get(name, {})):
+        if name in content and not is_state_dict(content[name]):
             return f"its {name} are no state dict"
     if not isinstance(content.get("model"), str):
         return "it names no model"

@@ -6,6 +6,7 @@ what was found is kept beside it, as FILE.check.json.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
 from cifar100.inference import Forward, load_predictor
 from cifar100.prediction.onnx_backend import model_input, open_onnx
-from cifar100.prediction.onnx_validation import FORMAT, KEY, VERSION
+from cifar100.prediction.onnx_format import FORMAT, VERSION
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import replace_file
 from cifar100.support.text import placeless, printable
@@ -100,13 +101,9 @@ def write(
     if format == "pt2":
         save_pt2(graph, path, facts)
         return
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise UserError(f"To write ONNX, {error.name} is needed: pip install 'cifar100[onnx]'.") from None
-    del onnx, onnxruntime, onnxscript
+    for library in ("onnxruntime", "onnx") if format == "onnx-int8" else ("onnxruntime",):
+        if importlib.util.find_spec(library) is None:
+            raise UserError("export.library", f"To write ONNX, {library} is needed: pip install 'cifar100[onnx]'.")
     if format == "onnx":
         save_onnx(graph, path, facts)
         return
@@ -123,13 +120,13 @@ def write(
         quantize(exact, path, model_input(train.images[rows], takes), facts)
 
 
-def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
-    """What belongs to the weights, as the one entry of an exported file's metadata: JSON under the key "cifar100"."""
+def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
+    """What belongs to the weights: in an exported file, JSON under the key "cifar100"."""
     size = checkpoint.image_size
     layout = (
         f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
     )
-    facts = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "model": checkpoint.model,
@@ -151,7 +148,6 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "assumed": checkpoint.assumed,
         "versions": checkpoint.versions,
     }
-    return {KEY: json.dumps(facts)}
 
 
 def open_forward(path: Path, takes: str) -> Forward:
