@@ -44,7 +44,7 @@ def model_input(pixels: np.ndarray, takes: str) -> np.ndarray:
 def open_onnx(path: str | Path) -> tuple[OnnxForward, dict[str, Any]]:
     """The forward pass of an exported file, and the facts in its metadata.
 
-    Raises UserError if the file is damaged, foreign or not to be run (see `onnx_validation`), or onnxruntime is missing.
+    Raises UserError if the file is damaged, foreign or not to be run (`onnx_validation`), or onnxruntime is missing.
     """
     content, facts = read_onnx(Path(path))
     try:
