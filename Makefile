@@ -60,6 +60,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/export.py pretrained --data-dir "$${CIFAR100_DATA_DIR}"
 
 docs: $(READY)
+	$(BIN)/python .ci/reference.py docs/reference
 	$(BIN)/mkdocs build --strict --quiet
 
 dist: $(READY)

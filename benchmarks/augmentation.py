@@ -23,7 +23,7 @@ import cv2
 from circumstances import RESULTS, circumstances
 
 from cifar100.augmentation.loader import TrainLoader
-from cifar100.compute.device import Compute, choose_compute
+from cifar100.compute.device import Compute, select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.model import resnet18
@@ -84,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
 
     others = round(os.getloadavg()[0], 1)
-    dataset, compute = load_dataset(Config().replace(data_dir=args.data_dir)), choose_compute()
+    dataset, compute = load_dataset(Config().replace(data_dir=args.data_dir)), select_device()
     assert dataset.is_verified, dataset
     with ExitStack() as stack:
         loaders = {}

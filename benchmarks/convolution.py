@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from cifar100.compute.amx_convolution import _product, _weight_gradient
-from cifar100.compute.device import keep_freed_memory
+from cifar100.compute.device import disable_malloc_trim
 
 IMAGES = 256
 SHAPES = [  # in, out, side, stride
@@ -62,7 +62,7 @@ def measure(in_channels: int, out_channels: int, side: int, stride: int) -> dict
 
 
 def main() -> None:
-    keep_freed_memory()
+    disable_malloc_trim()
     rows = []
     for shape in SHAPES:
         rows.append(dict(zip(("in", "out", "side", "stride"), shape, strict=True)) | measure(*shape))

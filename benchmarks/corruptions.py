@@ -20,10 +20,10 @@ from circumstances import RESULTS, circumstances
 from PIL import Image, ImageDraw
 
 from cifar100.augmentation.batched import normalize
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.dataset import synthetic
 from cifar100.evaluation.corruptions import KINDS, SEVERITIES, corrupt
-from cifar100.images.convert import to_pixels
+from cifar100.images.convert import to_model_input
 from cifar100.model import resnet18
 
 BATCH = 500
@@ -44,7 +44,7 @@ def measure(device: str, rounds: int) -> dict[str, object]:
     kinds = dict.fromkeys(KINDS, 0.0)
     with torch.inference_mode():
         for precision in ("fp32", "auto"):
-            compute = choose_compute(device, precision)
+            compute = select_device(device, precision)
             model, batch = compute.place(resnet18()).eval(), images.to(compute.device)
 
             def forward(model: torch.nn.Module = model, batch: torch.Tensor = batch) -> None:
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     if args.sheet:
-        image = to_pixels(args.image) if args.image else synthetic.make().test.images[0]
+        image = to_model_input(args.image) if args.image else synthetic.make().test.images[0]
         contact_sheet(image).save(args.sheet)
         return
     result = measure(args.device, args.rounds)

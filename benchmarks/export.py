@@ -22,11 +22,11 @@ import onnxruntime
 from circumstances import RESULTS, circumstances
 
 from cifar100.checkpoints.weights import load_weights
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.export import SUFFIXES, open_forward, write
-from cifar100.export.check import Yardstick, _speeds, check
+from cifar100.export.check import Reference, _speeds, check
 from cifar100.inference import Forward
 from cifar100.prediction.torch_backend import torch_forward
 
@@ -58,12 +58,12 @@ def main() -> None:
     asked = parser.parse_args()
     checkpoint = load_weights(asked.checkpoint)
     data = load_dataset(Config().replace(data_dir=asked.data_dir))
-    yardstick = Yardstick(checkpoint, data.test, asked.images)
-    fewer = Yardstick(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
+    yardstick = Reference(checkpoint, data.test, asked.images)
+    fewer = Reference(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
     checks: dict[str, dict[str, object]] = {}
     forwards: dict[str, Forward] = {"eager fp32": yardstick.forward}
     for precision in ("fp32", "bf16"):
-        forwards[f"eager {precision}, folded"] = torch_forward(checkpoint, choose_compute("cpu", precision))
+        forwards[f"eager {precision}, folded"] = torch_forward(checkpoint, select_device("cpu", precision))
     with tempfile.TemporaryDirectory() as folder:
         for format, suffix in SUFFIXES.items():
             path = Path(folder) / f"{format}{suffix}"

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from circumstances import circumstances
 
-from cifar100.compute.device import Compute, choose_compute, memory_format
+from cifar100.compute.device import Compute, memory_format, select_device
 from cifar100.config import Config
 from cifar100.model import resnet18
 from cifar100.optim.build import build_optimizer
@@ -41,7 +41,7 @@ LONGER = {"epochs": 14, "train_sizes": (*[16] * 5, *[24] * 5, *[32] * 4)}
 def throughput(device: str, *, dry: bool) -> dict[str, Any]:
     """Images a second of the fast recipe's step, by how it is run, batch size, side and optimizer, and the share of the
     chip's bf16 peak that this is (MFU). A way that fails is told as such."""
-    compute = choose_compute(device)
+    compute = select_device(device)
     ways = ("eager",) if dry else ("eager", "compiled", "cuda graphs")
     batches = [(64, 32, "sgd")] if dry else [(512, 32, "sgd"), (512, 32, "muon"), (1024, 32, "muon"), (512, 16, "muon")]
     rows = []

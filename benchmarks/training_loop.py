@@ -23,7 +23,7 @@ import torch
 from circumstances import RESULTS, circumstances
 from torch.nn import functional as F
 
-from cifar100.compute.device import choose_compute, memory_format
+from cifar100.compute.device import memory_format, select_device
 from cifar100.config import Config
 from cifar100.model import resnet18
 from cifar100.optim.build import build_optimizer
@@ -34,7 +34,7 @@ STEPS = 19  # as many as an epoch of the synthetic set has
 
 def bare_images_per_second(batch_size: int) -> float:
     """Training throughput on one fixed batch."""
-    config, compute = Config(), choose_compute()
+    config, compute = Config(), select_device()
     model = compute.place(resnet18())
     optimizer = build_optimizer(model, config.optim)
     images = torch.randn(batch_size, 3, 32, 32, device=compute.device)
@@ -129,7 +129,7 @@ def main() -> None:
         "loop_over_plain_loop_median": round(statistics.median(over_plain), 2),
         "seconds_to_first_step": [round(seconds, 2) for seconds, _ in starts],
         "peak_memory_mib": [round(peak) for _, peak in starts],
-        "circumstances": circumstances() | {"compute": str(choose_compute()), "batch_size": Config().optim.batch_size},
+        "circumstances": circumstances() | {"compute": str(select_device()), "batch_size": Config().optim.batch_size},
     }
     (RESULTS / "training_loop.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

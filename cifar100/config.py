@@ -1,6 +1,6 @@
-"""Every hyper-parameter, in one place. `Config()` is the baseline recipe: edit a value here and the next run uses it.
+"""Every hyperparameter in one place. `Config()` is the baseline recipe: edit a value here and the next run uses it.
 
-Each class below is one concern; each field is a flag of `cifar100 train` by the same name (`weight_decay` is
+Each class below is one section; each field is a flag of `cifar100 train` by the same name (`weight_decay` is
 `--weight-decay`). A flag beats a recipe (`cifar100/recipes/`), a recipe beats this file.
 """
 
@@ -20,31 +20,34 @@ OptimizerName = Literal["sgd", "muon"]
 ScheduleName = Literal["cosine", "linear"]
 PipelineName = Literal["batched", "albumentations"]
 PolicyName = Literal["none", "trivial", "rand"]
+TrackerName = Literal["none", "trackio", "wandb"]
+SamplerName = Literal["shuffle", "balanced"]
+ClassWeightsName = Literal["none", "balanced"]
 
 USE_MPS = True
-"""Use the Apple-silicon GPU where there is one and `device` is "auto"."""
+"""Use the Apple-silicon GPU, if there is one, when `device` is "auto"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """Which images are trained on."""
+    """The dataset and its splits."""
 
     dataset: DatasetName = "cifar100"
-    """"cifar100" stands for what the data folder holds, CIFAR-100, CIFAR-10 or class folders of your own images;
-    "synthetic" is a small made-up set for trying things out, and whatever is made from it says so."""
+    """"cifar100" reads whatever the data directory holds: CIFAR-100, CIFAR-10 or class folders. "synthetic" is a small
+    generated dataset for smoke tests."""
 
     image_size: int = 32
-    """Side, in pixels, that your own images are resized and cropped to. Those of the published datasets have 32."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to. CIFAR images are always 32x32."""
 
     test_fraction: float = 0.2
-    """Share of each class of your own images that is split off as the test images, where the folder has no test/."""
+    """Fraction of each class held out for testing if the folder has no test/."""
 
     split_seed: int = 0
-    """Which ones those are. Runs of different `seed` share their test images."""
+    """Seed of that split, independent of `seed`."""
 
     val_fraction: float = 0.0
-    """Share of the training images, the same of each class, held out to choose the best checkpoint on. 0: none, and
-    the best checkpoint is chosen on the test set (and labelled so)."""
+    """Stratified fraction of the training set held out to select the best checkpoint. 0: it is selected on the test
+    set, and labeled so."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,63 +59,65 @@ class DataConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Section):
-    """What happens to a training image before the network sees it. Test images are only normalised."""
+    """Augmentation of training images. Test images are only normalized."""
+
+    sampler: SamplerName = "shuffle"
+    """Images of an epoch: each once, or "balanced": the same number from each class, for classes of unequal size."""
 
     crop_padding: int = 4
-    """Pixels of black added on every side before an image-sized window is cut out at random. 0: no crop."""
+    """Zero padding before the random crop, in pixels. 0: no random crop."""
 
     flip_probability: float = 0.5
-    """Chance that an image is mirrored left to right."""
+    """Probability of a horizontal flip."""
 
     alternating_flip: bool = False
-    """Mirror each image in every other epoch, half of the images in the even ones, rather than at random: in two epochs
-    each is seen both ways (Jordan 2024, https://arxiv.org/abs/2404.00498). Of `flip_probability` only 0 then counts."""
+    """Flip each image in alternate epochs instead of at random (Jordan 2024, https://arxiv.org/abs/2404.00498).
+    `flip_probability` then only matters if it is 0."""
 
     cutout_size: int = 16
-    """Side, in pixels, of the square that cutout fills with the mean colour (DeVries & Taylor 2017). 0: no cutout."""
+    """Side of the Cutout square in pixels, filled with the mean (DeVries & Taylor 2017). 0: no Cutout."""
 
     cutout_probability: float = 0.5
-    """Chance that an image gets such a hole."""
+    """Probability of applying Cutout."""
 
     policy: PolicyName = "none"
-    """What else happens to an image, before the crop: one of fourteen operations on its shape and colours, of a
-    random strength ("trivial": TrivialAugment, https://arxiv.org/abs/2103.10158), or some of one strength ("rand")."""
+    """Automatic augmentation before the crop: "trivial" (TrivialAugmentWide, https://arxiv.org/abs/2103.10158) or
+    "rand" (RandAugment, https://arxiv.org/abs/1909.13719)."""
 
     rand_ops: int = 2
-    """Operations an image with RandAugment (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719)."""
+    """RandAugment N: operations per image."""
 
     rand_magnitude: int = 9
-    """Their strength, in 0..30."""
+    """RandAugment M: magnitude of the operations, 0..30."""
 
     erase_probability: float = 0.0
-    """Chance that a rectangle of 2 to 33 % of an image gets the mean colour (random erasing, Zhong et al. 2020)."""
+    """Probability of Random Erasing (2 to 33 % of the area, filled with the mean; Zhong et al. 2020)."""
 
     mixup_probability: float = 0.0
-    """Chance that an image is blended with another one, and its label so too (Zhang et al. 2018)."""
+    """Probability of Mixup per image (Zhang et al. 2018)."""
 
     mixup_alpha: float = 0.2
-    """The shares are drawn from Beta(alpha, alpha): the lower, the nearer to 0 or 1."""
+    """Mixup: lambda ~ Beta(alpha, alpha)."""
 
     cutmix_probability: float = 0.0
-    """Chance that a box of an image shows another one, and its label so too (Yun et al. 2019); never with Mixup."""
+    """Probability of CutMix per image, exclusive with Mixup (Yun et al. 2019)."""
 
     cutmix_alpha: float = 1.0
-    """The box's share of the area is drawn from Beta(alpha, alpha). 1: any share is as likely."""
+    """CutMix: area ratio ~ Beta(alpha, alpha)."""
 
     train_sizes: tuple[int, ...] = ()
-    """Side in pixels that the images of each epoch are scaled to before the network, the last one for all epochs after:
-    small ones first take less time (Tan & Le 2021, https://arxiv.org/abs/2104.00298). Not given: their own size, which
-    test images always keep."""
+    """Progressive resizing: training resolution of each epoch; the last value is used for all later epochs (Tan & Le
+    2021, https://arxiv.org/abs/2104.00298). Empty: native resolution. Evaluation is always at native resolution."""
 
     mean: tuple[float, float, float] = (0.5071, 0.4867, 0.4408)
-    """Mean of each colour channel over the training images, in 0..1, taken off before the network."""
+    """Per-channel mean used for normalization, in 0..1."""
 
     std: tuple[float, float, float] = (0.2675, 0.2565, 0.2761)
-    """Standard deviation of each channel, in 0..1, divided by before the network."""
+    """Per-channel standard deviation used for normalization, in 0..1."""
 
     pipeline: PipelineName = "batched"
-    """What carries it out. "batched": our own transforms, a batch at a time, on the device. "albumentations": that
-    library, image by image on the CPU, in --num-workers processes (pip install 'cifar100[albumentations]')."""
+    """Augmentation backend: "batched" runs on the device; "albumentations" runs per image on the CPU, in --num-workers
+    processes (pip install 'cifar100[albumentations]')."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,117 +128,120 @@ class AugmentConfig(Section):
         self.probabilities("erase_probability")
         self.above_0("mixup_alpha", "cutmix_alpha")
         mixed = self.mixup_probability + self.cutmix_probability
-        check(mixed <= 1, f"--mixup-probability and --cutmix-probability make {mixed:g} together; 1 is the most.")
+        check(mixed <= 1, f"--mixup-probability and --cutmix-probability add up to {mixed:g}; at most 1 is allowed.")
         small = min(self.train_sizes, default=8) < 8
         check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
         ours = {"alternating-flip": self.alternating_flip, "policy": self.policy != "none"}
         ours["erase-probability"] = self.erase_probability > 0
+        ours["sampler"] = self.sampler != "shuffle"  # there, an image that an epoch has twice would look the same
         for name, asked in ours.items():
             apart = asked and self.pipeline != "batched"
-            check(not apart, f"--{name} is of --pipeline batched; leave one of the two out.")
+            check(not apart, f"--{name} requires --pipeline batched; leave one of the two out.")
         check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed with one another, so that labels are shares of classes."""
+        """Whether Mixup or CutMix is used, so that targets are soft labels."""
         return self.mixup_probability + self.cutmix_probability > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """The network."""
+    """The network and its initialization."""
 
     model: ModelName = "resnet18"
-    """ResNet-18 (11.2M parameters), or the deeper ResNet-34 (21.3M): more accurate, about twice the time."""
+    """ResNet-18 (11.2M parameters) or ResNet-34 (21.3M; about twice the time)."""
 
     identity_init: bool = False
-    """Start each 3x3 convolution as the identity on as many of its outputs as it has inputs (dirac initialisation); the
-    other outputs as ever."""
+    """Dirac initialization of the 3x3 convolutions."""
 
     zero_init_residual: bool = False
-    """Start the last batch norm of each block at 0, so that each block starts as its shortcut (Goyal et al. 2017,
+    """Zero-initialize the last batch-norm scale of each residual block (Goyal et al. 2017,
     https://arxiv.org/abs/1706.02677)."""
 
     init_from: Path | None = None
-    """File of weights to start from, a .pth or a .safetensors, or "pretrained" for those that come with cifar100: all
-    that fits is taken over; where the classes differ, the last layer starts afresh. Not given: from scratch."""
+    """Checkpoint (.pth or .safetensors) to initialize from, or "pretrained" for the bundled weights; the classifier is
+    re-initialized if the classes differ."""
 
     freeze_stem: bool = False
-    """Leave the first convolution and its batch norm as they start. For --init-from."""
+    """Freeze the first convolution and its batch norm. For --init-from."""
 
     sync_bn: bool = False
-    """With several processes on GPUs: batch norm over the images of all, and not each process's own."""
+    """Use SyncBatchNorm (multi-GPU)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Section):
-    """How the weights are found: SGD with momentum, linear warmup, then a cosine to zero."""
+    """Optimizer, learning-rate schedule and loss."""
 
     optimizer: OptimizerName = "sgd"
     """SGD with momentum, or "muon", which orthogonalizes the updates of the convolutions."""
 
     epochs: int = 100
-    """Passes over the training images."""
+    """Number of passes over the training set."""
 
     batch_size: int = 128
-    """Images a step. Out of memory: try 64 or 32, and lower `lr` by the same factor."""
+    """Global batch size. If you run out of memory, halve it together with `lr`."""
 
     lr: float = 0.1
-    """Learning rate at the end of warmup, its highest."""
+    """Peak learning rate, reached at the end of warmup."""
 
     muon_lr: float = 0.1
-    """The same for the weights that Muon orthogonalises: the share of its length by which a row may turn in a step."""
+    """Peak learning rate of the Muon parameter groups (relative size of an update)."""
 
     norm_bias_lr_factor: float = 1.0
-    """The learning rate of batch-norm biases over `lr`."""
+    """Learning-rate multiplier for batch-norm biases."""
 
     head_lr_factor: float = 1.0
-    """The learning rate of the last layer over `lr`."""
+    """Learning-rate multiplier for the classifier."""
 
     schedule: ScheduleName = "cosine"
-    """How the learning rate falls to 0 after warmup: by half a cosine, or in a straight line."""
+    """Decay of the learning rate to 0 after warmup."""
 
     momentum: float = 0.9
-    """Momentum of SGD and of Muon."""
+    """Momentum of SGD and Muon."""
 
     nesterov: bool = True
-    """Nesterov's form of momentum."""
+    """Use Nesterov momentum."""
 
     weight_decay: float = 5e-4
-    """L2 penalty on the weights, as SGD's `weight_decay`."""
+    """L2 penalty, as in torch.optim.SGD."""
 
     decay_norms: bool = True
-    """Whether weight decay also pulls on batch-norm scales and on biases."""
+    """Apply weight decay to batch-norm parameters and biases too."""
 
     warmup_epochs: float = 5
-    """Epochs, fractions allowed, over which the learning rate rises linearly to `lr`."""
+    """Linear warmup, in epochs (fractions allowed)."""
 
     label_smoothing: float = 0.1
-    """Share of the target spread evenly over all classes (Szegedy et al. 2016)."""
+    """Label-smoothing epsilon (Szegedy et al. 2016)."""
+
+    class_weights: ClassWeightsName = "none"
+    """Weight of each class in the loss: 1, or "balanced": inverse to its number of train images. An alternative to
+    --sampler balanced."""
 
     ema_decay: float = 0.0
-    """What the moving average of the weights keeps of itself in a step, such as 0.999; it is then the average that is
-    evaluated and saved for use. 0: no average."""
+    """EMA decay of the weights, e.g. 0.999; the EMA weights are what is evaluated and saved. 0 disables EMA."""
 
     distill: float = 0.0
-    """Share of the loss that is the distance to what the averaged weights say: self-distillation. For --ema-decay."""
+    """Weight of the self-distillation loss (KL divergence to the EMA model). Requires --ema-decay."""
 
     distill_temperature: float = 1.0
-    """What both sides' logits are divided by for that."""
+    """Self-distillation temperature."""
 
     sam_rho: float = 0.0
-    """Distance that sharpness-aware minimisation climbs for its second gradient, such as 0.1; doubles the time of a
-    step. 0: none (Foret et al. 2021, https://arxiv.org/abs/2010.01412)."""
+    """SAM neighborhood radius, e.g. 0.1; doubles the cost of a step (Foret et al. 2021,
+    https://arxiv.org/abs/2010.01412). 0 disables SAM."""
 
     sam_every: int = 1
-    """Steps from one with such a second gradient to the next."""
+    """Apply SAM every N steps."""
 
     sam_friendly: float = 0.0
-    """What the mean gradient that is left out of the climb keeps of itself in a step, such as 0.95 (Li et al. 2024,
-    https://arxiv.org/abs/2403.12350). 0: nothing is left out."""
+    """Friendly SAM: EMA coefficient of the mean gradient that is subtracted from the perturbation, e.g. 0.95 (Li et al.
+    2024, https://arxiv.org/abs/2403.12350). 0: plain SAM."""
 
     seed: int = 0
-    """Starting weights, order and augmentation all follow from it: the same seed, the same run."""
+    """Seed for initialization, data order and augmentation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -245,66 +253,66 @@ class OptimConfig(Section):
         self.above_0("distill_temperature")
         self.at_least(0, "sam_rho")
         self.at_least(1, "sam_every")
-        check(self.ema_decay > 0 or self.distill == 0, "--distill learns from the average; give --ema-decay too.")
+        check(self.ema_decay > 0 or self.distill == 0, "--distill distills from the EMA model; give --ema-decay too.")
         check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
         check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Section):
-    """Where and how a run happens, and what it keeps: all of it may differ when a run is resumed. (Another device,
-    precision or number of threads rounds differently; a run that goes on there says so.)"""
+    """Where and how a run executes and what it writes. All of it may differ when a run is resumed; a change
+    that affects rounding (device, precision, number of threads) is reported."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     strict: bool = False
-    """Refuse a folder of your own images that holds unreadable files, instead of leaving these out and listing them."""
+    """Fail on unreadable images instead of skipping and listing them."""
 
     run_dir: Path = Path("logs/cifar100")
-    """Folder that the run's log, metrics and checkpoints go to. A run that is there already is moved to
-    its previous/ first."""
+    """Output directory. An existing run there is moved to previous/."""
 
     device: DeviceName = "auto"
-    """"auto": CUDA, else Apple's MPS (see `USE_MPS`), else the CPU."""
+    """"auto": CUDA, else MPS (see `USE_MPS`), else the CPU."""
 
     precision: PrecisionName = "auto"
-    """Arithmetic of the network; weights are always kept in fp32. "auto": bf16 where the chip is fast at it, fp16
-    on older CUDA GPUs, else fp32."""
+    """Compute precision; weights stay fp32. "auto": bf16 if the hardware is fast at it, fp16 on older GPUs, else
+    fp32."""
 
     compile: bool = False
-    """Compile the model with torch.compile: minutes at the start, faster steps on a GPU."""
+    """Use torch.compile: minutes at the start, faster steps on a GPU."""
 
     num_workers: int = 0
-    """Processes that --pipeline albumentations augments in, beside this one; 0: in this one. --pipeline batched works
-    on the device, and needs none."""
+    """Worker processes for --pipeline albumentations. 0: augment in the main process."""
 
     eval_every: int = 1
-    """Epochs between evaluations. The last epoch is always evaluated."""
+    """Evaluate every N epochs, and after the last."""
 
     checkpoint_every: int = 10
-    """Epochs between the checkpoints that are kept, checkpoint_epoch_N.pth. 0: none."""
+    """Keep a checkpoint (checkpoint_epoch_N.pth) every N epochs. 0: none."""
 
     save_seconds: float = 60
-    """Seconds between the saves of last.pth, which --resume goes on from; it is also saved on Ctrl-C and at the end."""
+    """Seconds between saves of last.pth, from which --resume continues; it is also saved on Ctrl-C and at the end."""
 
     peer_seconds: float = 120
-    """Seconds that the processes of one training wait for one another before they take one for lost."""
+    """Timeout of collective operations between processes, in seconds."""
 
     stop_after: int = 0
-    """Stop, saved, after this epoch of the schedule, for --resume to go on another day. 0: run to the end."""
+    """Stop, resumably, after this epoch. 0: never."""
 
     report: bool = True
-    """When training has ended, write a page about what came out, report/index.html in the run's folder, as `cifar100
-    report` does. The fast recipe leaves it out."""
+    """Write an HTML report (report/index.html in the run directory) when training ends."""
 
     tensorboard: bool = False
-    """Also write the metrics, the settings, sample predictions and the confusion matrix for TensorBoard, to
-    tensorboard/ in the run's folder (pip install 'cifar100[tensorboard]')."""
+    """Log to TensorBoard, in tensorboard/ of the run directory (pip install 'cifar100[tensorboard]')."""
+
+    track: TrackerName = "none"
+    """Experiment tracker to log to: "trackio", on this machine (pip install 'cifar100[trackio]'; `trackio show`), or
+    "wandb", Weights & Biases."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(str(self.run_dir) != ".", "--run-dir is the working directory; a run wants a folder of its own.")
+        check(str(self.run_dir) != ".", "--run-dir is the working directory; a run needs a directory of its own.")
         self.at_least(0, "num_workers", "checkpoint_every", "stop_after", "save_seconds")
         self.at_least(1, "eval_every")
         self.above_0("peer_seconds")
@@ -312,9 +320,9 @@ class RunConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run's settings, by concern; `Config()` is the baseline recipe.
+    """The settings of one run, by section; `Config()` is the baseline recipe.
 
-    Field names are unique across the concerns, so a setting can also be named without its concern:
+    Field names are unique across the sections, so a setting can be named without its section:
     `Config().replace(epochs=10, lr=0.2)`.
     """
 
@@ -325,7 +333,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def replace(self, **settings: Any) -> Config:
-        """A copy with these settings changed. Raises UserError where a name is unknown or a value out of range."""
+        """A copy with these settings changed. Raises UserError if a name is unknown or a value is out of range."""
         sections = {section.name: getattr(self, section.name) for section in fields(self)}
         section_of = {setting.name: name for name, section in sections.items() for setting in fields(section)}
         unknown = sorted(set(settings) - set(section_of))
@@ -336,12 +344,12 @@ class Config:
         return replace(self, **{name: replace(sections[name], **change) for name, change in changes.items()})
 
     def flat(self) -> dict[str, Any]:
-        """{setting: value} over all concerns, of JSON types only."""
+        """{setting: value} over all sections, of JSON types only."""
         return {name: plain(value) for section in asdict(self).values() for name, value in section.items()}
 
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> Config:
-        """The inverse of `flat`. Raises UserError where a name is unknown or a value out of range."""
+        """The inverse of `flat`. Raises UserError if a name is unknown or a value is out of range."""
         restored = dict(values)
         for name in ("data_dir", "run_dir", "init_from"):
             if isinstance(restored.get(name), str):

@@ -25,7 +25,6 @@ from typing import Any
 from cifar100.checkpoints.hub import is_hub_address, pull
 from cifar100.prediction.predictor import BATCH_SIZE, Forward, Prediction, Predictor
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 __all__ = ["BATCH_SIZE", "Forward", "Prediction", "Predictor", "load_predictor"]
 
@@ -53,19 +52,19 @@ def load_predictor(
         path = pull(path)
     if Path(path).suffix.lower() == ".onnx":
         if any(value is not None for value in (mean, std, classes)):
-            raise UserError("weights.known", f"{printable(path)} says its own mean, std and classes; leave them out.")
+            raise UserError("weights.known", f"{path} says its own mean, std and classes; leave them out.")
         return _onnx_predictor(path, device, precision, calibrated)
     from cifar100.checkpoints.weights import load_weights
-    from cifar100.compute.device import choose_compute
+    from cifar100.compute.device import select_device
     from cifar100.prediction.torch_backend import torch_forward
 
-    compute = choose_compute(device, precision)
+    compute = select_device(device, precision)
     checkpoint = load_weights(path, mean=mean, std=std, classes=classes)
     temperature = _temperature(path, checkpoint.calibration, calibrated)
     try:
         forward = torch_forward(checkpoint, compute)
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     return Predictor(
         forward,
         checkpoint.classes,
@@ -75,6 +74,7 @@ def load_predictor(
         temperature=temperature,
         assumed=checkpoint.assumed,
         notes=checkpoint.notes,
+        open_features=lambda: torch_forward(checkpoint, compute, features=True),
     )
 
 
@@ -83,7 +83,7 @@ def _onnx_predictor(path: str | Path, device: str, precision: str, calibrated: b
     from cifar100.prediction.onnx_backend import open_onnx
 
     if device not in ("auto", "cpu") or precision != "auto":
-        raise UserError(f"{printable(path)} runs on the CPU, in the precision that it was exported in.")
+        raise UserError(f"{path} runs on the CPU, in the precision that it was exported in.")
     forward, facts = open_onnx(path)
     return Predictor(
         forward,
@@ -98,5 +98,5 @@ def _onnx_predictor(path: str | Path, device: str, precision: str, calibrated: b
 
 def _temperature(path: str | Path, calibration: dict[str, Any], calibrated: bool) -> float:
     if calibrated and "temperature" not in calibration:
-        raise UserError(f"{printable(path)}: no temperature was measured for these weights; leave calibrated out.")
+        raise UserError(f"{path}: no temperature was measured for these weights; leave calibrated out.")
     return calibration["temperature"] if calibrated else 1.0

@@ -26,25 +26,28 @@ import torch
 from torch import nn
 
 from cifar100.augmentation.albumentations_pipeline import worker_died
+from cifar100.augmentation.class_balance import balanced_weights
 from cifar100.augmentation.loader import TrainLoader
-from cifar100.checkpoints.weights import start_from
-from cifar100.compute.device import Compute, choose_compute, is_out_of_memory, keep_freed_memory
-from cifar100.compute.distributed import Processes, join
+from cifar100.checkpoints.weights import load_pretrained
+from cifar100.compute.device import Compute, disable_malloc_trim, is_out_of_memory, select_device
+from cifar100.compute.distributed import DistContext, join
 from cifar100.config import Config
-from cifar100.dataset import Dataset, Split, hold_out, load_dataset
+from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
 from cifar100.model import ResNet, build_model, initialize
 from cifar100.optim.build import build_optimizer, learning_rate
-from cifar100.optim.ema import WeightAverage
+from cifar100.optim.ema import ModelEma
 from cifar100.support.errors import RunFailed
 from cifar100.support.stopwatch import Stopwatch
+from cifar100.support.terminal import emit
 from cifar100.training.gradient_check import check_gradients
-from cifar100.training.logger import Journal, NoJournal
-from cifar100.training.resume import load_state, refuse_changes
+from cifar100.training.logger import NullLogger, RunLogger
+from cifar100.training.resume import check_resumable, load_state
 from cifar100.training.run import Run
-from cifar100.training.run_dir import RunFolder
-from cifar100.training.signals import StopSignals, name_of
+from cifar100.training.run_dir import RunDir
+from cifar100.training.signals import GracefulStop, signal_name
 from cifar100.training.step import TrainStep
-from cifar100.training.tensorboard import board_for, require_tensorboard
+from cifar100.training.tensorboard import make_tensorboard, require_tensorboard
+from cifar100.training.tracker import make_tracker, require_tracker
 
 PROGRESS_SECONDS = 0.5
 """Between two looks at the running sums: each makes the CPU wait for the device."""
@@ -75,25 +78,26 @@ def train(config: Config | None = None, *, recipe: str = "baseline", resume: boo
         return _train(processes, *_common_settings(processes, config or Config(), recipe, resume), began)
 
 
-def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Split | None, TrainLoader]:
+def _prepare(processes: DistContext, config: Config) -> tuple[Compute, Dataset, Split | None, TrainLoader]:
     """Where to compute, the dataset, what of its train split is held out, and the batches of the rest."""
     with processes.together():
         require_tensorboard(config)
-        compute = choose_compute(
+        require_tracker(config)
+        compute = select_device(
             config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
         )
         if compute.device.type == "cpu":
-            keep_freed_memory()
+            disable_malloc_trim()
         elif compute.device.type == "mps":
             check_gradients(compute)
         elif compute.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # the fastest kernels for each size, tried before the clock runs
-        say = print if processes.leads else _silently
+        say = emit if processes.leads else _silently
         downloads = processes.local_rank == 0  # what is missing; the others of its machine then find it
         dataset = load_dataset(config, say=say) if downloads else None
     with processes.together():
         dataset = dataset or load_dataset(config, say=say)
-        train_split, held_out = hold_out(dataset, config.data.val_fraction)
+        train_split, held_out = train_val_split(dataset, config.data.val_fraction)
         loader = TrainLoader(
             train_split,
             config.augment,
@@ -111,7 +115,7 @@ def _prepare(processes: Processes, config: Config) -> tuple[Compute, Dataset, Sp
 
 
 def _network(
-    processes: Processes, config: Config, compute: Compute, dataset: Dataset, resume: bool
+    processes: DistContext, config: Config, compute: Compute, dataset: Dataset, resume: bool
 ) -> tuple[ResNet, str]:
     """The network as it starts, where it is trained; which weights it starts from, in words, "" for none."""
     torch.manual_seed(config.optim.seed)
@@ -119,13 +123,20 @@ def _network(
     initialize(model, config.model)
     with processes.together():
         given = None if resume else config.model.init_from
-        origin = "" if given is None else start_from(given, model, dataset.classes)
+        origin = "" if given is None else load_pretrained(given, model, dataset.classes)
     if config.model.freeze_stem:
         model.freeze_stem()
     return compute.place(model), origin
 
 
-def _train(processes: Processes, config: Config, recipe: str, resume: bool, began: Stopwatch) -> TrainResult:
+def _class_weights(config: Config, loader: TrainLoader) -> torch.Tensor | None:
+    if config.optim.class_weights == "none":
+        return None
+    weights = balanced_weights(loader.labels.cpu().numpy(), loader.num_classes)
+    return torch.from_numpy(weights).to(loader.labels.device)
+
+
+def _train(processes: DistContext, config: Config, recipe: str, resume: bool, began: Stopwatch) -> TrainResult:
     compute, dataset, held_out, loader = _prepare(processes, config)
 
     model, origin = _network(processes, config, compute, dataset, resume)
@@ -135,30 +146,32 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
         compute,
         config.optim,
         compiled=config.run.compile,
-        average=WeightAverage(model, config.optim.ema_decay) if config.optim.ema_decay else None,
+        average=ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None,
         weight=loader.weight,
+        class_weights=_class_weights(config, loader),
     )
     warming = Stopwatch()
     if config.run.compile or compute.device.type == "cuda":
         step.warm_up(loader.shapes(config.optim.epochs))
     warm_up_seconds = warming.seconds
 
-    folder = RunFolder(config.run.run_dir)
-    resumed = processes.first(folder.newest_checkpoint) if resume else None
+    folder = RunDir(config.run.run_dir)
+    resumed = processes.first(folder.latest_checkpoint) if resume else None
     if resumed is not None:
         path, checkpoint, _ = resumed
-        refuse_changes(path, checkpoint, config, dataset)
+        check_resumable(path, checkpoint, config, dataset)
         load_state(path, checkpoint, model, step)
         recipe = checkpoint.recipe
-    with ExitStack() as held, StopSignals(forwarded=processes.size > 1) as stop:
-        moved, journal = None, NoJournal()
+    with ExitStack() as held, GracefulStop(forwarded=processes.size > 1) as stop:
+        moved, journal = None, NullLogger()
         held.enter_context(closing(loader))
         with processes.together():
             if processes.leads:  # the only one that writes
                 held.enter_context(folder)
-                moved = None if resume else folder.move_previous()
-                board = board_for(folder.tensorboard, config)
-                journal = held.enter_context(Journal(folder, resume=resume, board=board))
+                moved = None if resume else folder.archive_previous_run()
+                board = make_tensorboard(folder.tensorboard, config)
+                tracker = make_tracker(folder.tracker, config)
+                journal = held.enter_context(RunLogger(folder, resume=resume, board=board, tracker=tracker))
         run = Run(
             config=config,
             recipe=recipe,
@@ -195,7 +208,7 @@ def _train(processes: Processes, config: Config, recipe: str, resume: bool, bega
         return TrainResult(run.history, run.result.eval(), folder.path, stopped_by)
 
 
-def _loop(run: Run, stop: StopSignals) -> str:
+def _loop(run: Run, stop: GracefulStop) -> str:
     """Every epoch: its steps, an evaluation, a row of metrics, the checkpoints that are due.
 
     Returns what stopped it before its end, a signal or --stop-after; "" where nothing did.
@@ -228,7 +241,7 @@ def _loop(run: Run, stop: StopSignals) -> str:
                 run.save(folder.last, "the latest step")
                 since_save.restart()
             if stopping:
-                name = name_of(stopping)
+                name = signal_name(stopping)
                 journal.say(f"Stopped by {name} at epoch {epoch + 1}, step {state.step}. Saved; --resume goes on.")
                 return name
 
@@ -244,7 +257,9 @@ def _loop(run: Run, stop: StopSignals) -> str:
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
             run.save(folder.checkpoint(epoch + 1), f"every {config.run.checkpoint_every} epochs")
         (stopping,) = run.processes.agree(stop.number)
-        stopped_by = name_of(stopping) or ("--stop-after" if epoch + 1 == config.run.stop_after and not last else "")
+        stopped_by = signal_name(stopping) or (
+            "--stop-after" if epoch + 1 == config.run.stop_after and not last else ""
+        )
         if stopped_by or last:
             run.save(folder.last, "the latest epoch")
         journal.epoch(run.history, epochs)
@@ -254,7 +269,7 @@ def _loop(run: Run, stop: StopSignals) -> str:
     return ""
 
 
-def _common_settings(processes: Processes, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:
+def _common_settings(processes: DistContext, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:
     """What process 0 was asked for, in every process; only where the data lies is each machine's own matter."""
     first, recipe, resume = processes.first(lambda: (config, recipe, resume))
     if not resume:  # of a run that goes on, process 0 alone need know the settings

@@ -28,15 +28,15 @@ from PIL import Image, ImageDraw
 from cifar100.augmentation import albumentations_pipeline, batched
 from cifar100.augmentation.loader import EvalLoader, TrainLoader
 from cifar100.augmentation.mixing import mix
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import Dataset, load_dataset
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.evaluation.evaluate import BATCH_SIZE
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
+from cifar100.support.files import atomic_write
 from cifar100.support.stopwatch import Stopwatch
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -50,7 +50,7 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
     """
     config = config or Config()
     dataset = load_dataset(config)
-    device = choose_compute(config.run.device, config.run.precision).device
+    device = select_device(config.run.device, config.run.precision).device
     return train_loader(dataset, config, device), EvalLoader(
         dataset.test, config.augment, batch_size=BATCH_SIZE, device=device
     )
@@ -71,11 +71,11 @@ def train_loader(dataset: Dataset, config: Config, device: torch.device) -> Trai
 def preview(config: Config, picture: Path) -> str:
     """Describe and time both training pipelines, and write a picture of them; the report as text."""
     dataset = load_dataset(config)
-    device = choose_compute(config.run.device, config.run.precision).device
+    device = select_device(config.run.device, config.run.precision).device
     loader = train_loader(dataset, config.replace(pipeline="batched"), device)
     images, labels = next(iter(loader))
     missing = _why_missing(config)
-    replace_file(picture, _as_png(draw_samples(dataset, config, albumentations=not missing)))
+    atomic_write(picture, _as_png(draw_samples(dataset, config, albumentations=not missing)))
     theirs = albumentations_pipeline.describe(config.augment, dataset.image_size)
     steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in theirs]
     lines = [
@@ -91,7 +91,7 @@ def preview(config: Config, picture: Path) -> str:
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
         *([] if missing else [_speed_of_albumentations(dataset, config, device)]),
-        f"Originals, each beside augmented versions: {printable(picture)}",
+        f"Originals, each beside augmented versions: {picture}",
         "",
         *class_list(dataset),
     ]
@@ -135,7 +135,7 @@ def class_list(dataset: Dataset) -> list[str]:
     """The classes as lines: by superclass, each with its id, where there are superclasses."""
     if not dataset.superclasses:
         return [f"{len(dataset.classes)} classes, with their ids"] + [
-            f"  {i:>3} {printable(name)}" for i, name in enumerate(dataset.classes)
+            f"  {i:>3} {name}" for i, name in enumerate(dataset.classes)
         ]
     lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
     for group, title in enumerate(dataset.superclasses):
@@ -144,7 +144,7 @@ def class_list(dataset: Dataset) -> list[str]:
     return lines
 
 
-def _as_trained_on(dataset: Dataset, config: Config, draws: batched.Draws, place: int) -> torch.Tensor:
+def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParams, place: int) -> torch.Tensor:
     """[1, 3, S, S]: the image that an epoch serves at a place, with the next one in it where they are mixed."""
     pair = draws.around().take(slice(place, place + 2))
     rows = pair.order.numpy()
@@ -172,7 +172,7 @@ def draw_samples(
         return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
 
     for epoch in range(epochs):
-        draws = batched.draw_epoch(config.augment, seed=seed, epoch=epoch, count=count, size=size)
+        draws = batched.sample_epoch_params(config.augment, seed=seed, epoch=epoch, count=count, size=size)
         places = draws.order.argsort()[rows].tolist()
         results = torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])
         columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
@@ -199,7 +199,9 @@ def draw_samples(
             sheet.paste(tile, (left, top + row * cell))
         left += cell
     for row, label in enumerate(dataset.train.labels[rows]):
-        pen.text((margin, top + row * cell + cell // 2 - 8), printable(dataset.classes[label])[:20], fill="black")
+        pen.text(
+            (margin, top + row * cell + cell // 2 - 8), escape_control_chars(dataset.classes[label])[:20], fill="black"
+        )
     return sheet
 
 
@@ -218,9 +220,9 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for row in rows:
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
-            replace_file(paths[-1], _as_png(Image.fromarray(split.images[row])))
+            atomic_write(paths[-1], _as_png(Image.fromarray(split.images[row])))
     except OSError as error:
-        raise UserError(f"{printable(folder)} cannot be written ({error.strerror}).") from None
+        raise UserError(f"{folder} cannot be written ({error.strerror}).") from None
     return paths
 
 

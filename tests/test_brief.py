@@ -53,7 +53,7 @@ class House:
             env={**os.environ, "CIFAR100_DATA_DIR": str(self.data), "PYTHONPATH": sysconfig.get_path("purelib")},
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=600,
             check=False,
         )
         assert result.returncode == 0, result.stdout + result.stderr
@@ -117,7 +117,7 @@ def run_snippet(house: House, snippet: str) -> str:
         env={**os.environ, "PYTHONPATH": str(house.inside.parent)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert result.returncode == 0, result.stderr

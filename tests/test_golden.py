@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from cifar100.augmentation.loader import TrainLoader
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.dataset import synthetic
 from cifar100.model import build_model, initialize
 from cifar100.optim import build
 from cifar100.optim.build import build_optimizer, learning_rate
-from cifar100.optim.ema import WeightAverage
+from cifar100.optim.ema import ModelEma
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 STEPS, BATCH_SIZE, IMAGES = 4, 16, 64
 RECIPES = ("baseline", "fast", "best")
-PRECISIONS = ("fp32", "bf16") if choose_compute("cpu").precision == "bf16" else ("fp32",)  # emulated bf16 takes minutes
+PRECISIONS = ("fp32", "bf16") if select_device("cpu").precision == "bf16" else ("fp32",)  # emulated bf16 takes minutes
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """Relative; kernels of other CPUs round differently, and Muon amplifies that."""
@@ -37,7 +37,7 @@ def losses(name: str, precision: str) -> list[float]:
     torch.set_num_threads(1)
     build.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
     config = recipe(name).replace(batch_size=BATCH_SIZE, train_sizes=(16,))
-    compute = choose_compute("cpu", precision)
+    compute = select_device("cpu", precision)
     dataset = synthetic.make()
     rows = torch.arange(0, len(dataset.train), len(dataset.train) // IMAGES)[:IMAGES].numpy()
     loader = TrainLoader(
@@ -47,7 +47,7 @@ def losses(name: str, precision: str) -> list[float]:
     model = build_model("resnet18", 100)
     initialize(model, config.model)
     model = compute.place(model).train()
-    average = WeightAverage(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
     optimizer = build_optimizer(model, config.optim)
     step = TrainStep(model, optimizer, compute, replace(config.optim), average=average)
     means = []

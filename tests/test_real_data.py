@@ -32,7 +32,7 @@ def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -
         if (folder / "last.pth").exists() and load_checkpoint(folder / "last.pth").loop["step"] >= steps:
             process.send_signal(number)
             break
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=600)
     return printed
 
 

@@ -28,7 +28,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from cifar100.config import AugmentConfig
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.text import printable
 
 VERSION = "2.0.8"
 """The release that this is written for, the last under the MIT licence: others understand other parameters."""
@@ -49,9 +48,9 @@ def load_albumentations() -> ModuleType:
         import albumentations
         import cv2
     except ImportError as error:
-        raise UserError(f"--pipeline albumentations: {printable(error)}; {INSTALL} brings it.") from None
+        raise UserError(f"--pipeline albumentations: {error}; {INSTALL} brings it.") from None
     if albumentations.__version__ != VERSION:
-        found = printable(albumentations.__version__)
+        found = str(albumentations.__version__)
         raise UserError(f"--pipeline albumentations: found version {found}, not {VERSION}; {INSTALL} brings it.")
     cv2.setNumThreads(0)  # an image is too small to share out, and each worker would start threads of its own
     return albumentations
@@ -186,6 +185,6 @@ def worker_died(error: Exception) -> RunFailed | None:
     if not isinstance(error, RuntimeError) or not said.startswith("DataLoader worker (pid"):
         return None
     return RunFailed(
-        f"A worker process of --num-workers ended before its time ({printable(said.splitlines()[0])}). Most often "
+        f"A worker process of --num-workers ended before its time ({said.splitlines()[0]}). Most often "
         "memory ran out: --resume goes on from the last save, with fewer --num-workers if need be."
     )

@@ -65,7 +65,8 @@ def reach(policy: PolicyName, size: int) -> Reach:
     "trivial" is TrivialAugment's wide space (Müller & Hutter 2021, https://arxiv.org/abs/2103.10158). It moves images
     of any size by up to 32 pixels, so at the highest level nothing is left of a 32x32 image. "rand" is RandAugment's
     (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719), which moves by a share of the side, up to 14 of 32 pixels.
-    Both are torchvision's, which TrivialAugment's authors recommend, but that there solarize inverts 255 at level 0.
+    Both are torchvision's, which TrivialAugment's authors recommend, except that theirs inverts from 255 - 255 n/30 on
+    when it solarizes.
     """
     if policy == "trivial":
         return Reach(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)

@@ -22,7 +22,7 @@ from cifar100.config import AugmentConfig
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentParams:
     """One epoch's random choices, or a batch's slice of them; position i belongs to the i-th image served."""
 
     order: Tensor  # int64 [N]: which row of the split is served
@@ -38,33 +38,38 @@ class Draws:
     share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
     box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
 
-    def take(self, places: slice | Tensor) -> Draws:
+    def take(self, places: slice | Tensor) -> AugmentParams:
         """The draws of the images served at these places of the epoch."""
-        return Draws(*(getattr(self, item.name)[places] for item in fields(self)))
+        return AugmentParams(*(getattr(self, item.name)[places] for item in fields(self)))
 
-    def around(self) -> Draws:
+    def around(self) -> AugmentParams:
         """The same draws with the first once more after the last."""
-        return Draws(*(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self))))
+        return AugmentParams(
+            *(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self)))
+        )
 
-    def to(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> AugmentParams:
         """The same draws on a device."""
-        return Draws(*(getattr(self, item.name).to(device) for item in fields(self)))
+        return AugmentParams(*(getattr(self, item.name).to(device) for item in fields(self)))
 
 
-def draw_epoch(config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int) -> Draws:
+def sample_epoch_params(
+    config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int, order: np.ndarray | None = None
+) -> AugmentParams:
     """All draws for one pass over `count` images of side `size`: a pure function of its arguments."""
 
     def rng(transform: str) -> np.random.Generator:
         return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
 
-    order, crop, cutout = rng("order").permutation(count), rng("crop"), rng("cutout")
+    crop, cutout = rng("crop"), rng("cutout")
+    order = rng("order").permutation(count) if order is None else order
     ops, levels = auto_augment.draw(config, rng("policy"), count)
     last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
     flipped = rng("flip").random(count) < config.flip_probability
     if config.alternating_flip and config.flip_probability > 0:
         flipped_first = np.random.default_rng((seed, zlib.crc32(b"flip"))).random(count) < 0.5  # by row of the split
         flipped = flipped_first[order] ^ (epoch % 2 == 1)
-    return Draws(
+    return AugmentParams(
         order=torch.from_numpy(order),
         crop_top=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
         crop_left=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
@@ -173,18 +178,18 @@ def scale(images: Tensor, size: int) -> Tensor:
     return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
-def at_train_size(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
+def resize_for_epoch(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
     """[B, 3, S, S] -> [B, 3, size, size]: S, or what `train_sizes` says for the epoch."""
-    return scale(images, train_size(config, epoch, images.shape[3])) if config.train_sizes else images
+    return scale(images, resolution_at_epoch(config, epoch, images.shape[3])) if config.train_sizes else images
 
 
-def train_size(config: AugmentConfig, epoch: int, size: int) -> int:
+def resolution_at_epoch(config: AugmentConfig, epoch: int, size: int) -> int:
     """Side of the images of an epoch: their own `size`, or what `train_sizes` says."""
     sizes = config.train_sizes
     return sizes[min(epoch, len(sizes) - 1)] if sizes else size
 
 
-def augment(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
+def augment(images: Tensor, draws: AugmentParams, config: AugmentConfig) -> Tensor:
     """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
     # As TrivialAugment's authors have it: after the crop, autocontrast and equalize would look at its black border.
     images = auto_augment.apply(images, draws.ops, draws.levels, config.policy)

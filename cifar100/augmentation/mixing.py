@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar100.augmentation.batched import Draws, inside
+from cifar100.augmentation.batched import AugmentParams, inside
 
 
 def mixup(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def cutmix(images: Tensor, others: Tensor, box: Tensor) -> Tensor:
     return torch.where(inside(box, images.shape[2]), others, images)
 
 
-def mix(images: Tensor, labels: Tensor, draws: Draws, num_classes: int) -> tuple[Tensor, Tensor]:
+def mix(images: Tensor, labels: Tensor, draws: AugmentParams, num_classes: int) -> tuple[Tensor, Tensor]:
     """B + 1 images [B + 1, 3, S, S], their labels int64 [B + 1] and draws -> the first B, each mixed with the next one.
 
     Returns images [B, 3, S, S] and what they show of each class, float32 [B, num_classes], each row's sum 1.

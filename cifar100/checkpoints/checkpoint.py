@@ -26,8 +26,7 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
-from cifar100.support.text import printable
+from cifar100.support.files import atomic_write
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 1
@@ -109,7 +108,7 @@ class Checkpoint:
             more = f" and {len(self.left_aside) - 3} more" if len(self.left_aside) > 3 else ""
             names = ", ".join(name[:60] for name in self.left_aside[:3])
             lines.append(f"left aside, not part of the network: {names}{more}")
-        return [printable(line) for line in lines]
+        return lines
 
     def knows(self, classes: Sequence[str]) -> bool:
         """Whether these are its classes, in this order; if the file named none, whether there are as many."""
@@ -121,12 +120,12 @@ class Checkpoint:
         content |= {item.name: getattr(self, item.name) for item in fields(self)}
         buffer = io.BytesIO()  # torch.save to a full disk says nothing that a user understands
         torch.save(content, buffer)
-        replace_file(path, buffer.getbuffer())
+        atomic_write(path, buffer.getbuffer())
 
     def build(self) -> ResNet:
         """The network with a copy of these weights, in fp32. Raises UserError where they do not fit it."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
-        model = fitting_model(self.model, len(self.classes), shapes)
+        model = matching_model(self.model, len(self.classes), shapes)
         kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         copies = {name: tensor.to(kinds[name], copy=True) for name, tensor in self.weights.items()}
         model.load_state_dict(copies, assign=True)
@@ -138,7 +137,7 @@ class Checkpoint:
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
+def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
     """The network that `name` names, on the meta device (no memory is taken), if its weights have these names and
     shapes. Raises UserError where they have not."""
     with torch.device("meta"):
@@ -149,7 +148,7 @@ def fitting_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]
         wrong = min(name for name in names if expected.get(name) != shapes.get(name))
         raise UserError(
             f"These are not the weights of a {name} of {num_classes} classes: "
-            f"{printable(wrong)} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
+            f"{wrong} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
         )
     return model
 
@@ -170,7 +169,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             return from_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
         except UserError as error:
             failure = error if place == 0 else failure
-    raise UserError(failure.code, f"{printable(path)}: {failure}")
+    raise UserError(failure.code, f"{path}: {failure}")
 
 
 def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -178,7 +177,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     refuse_version(path, content.get("version"), VERSION)
     why = field_problem(content)
     if why:
-        raise UserError("checkpoint.field", f"{printable(path)} is damaged, or not a checkpoint of cifar100: {why}.")
+        raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
     known = {item.name for item in fields(Checkpoint)}
     checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
     for name in ("weights", "training_weights"):
@@ -187,7 +186,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
             if tensors or name == "weights":
                 check_weights(checkpoint.model, len(checkpoint.classes), tensors)
         except UserError as error:
-            raise UserError(error.code, f"{printable(path)}: {error}") from None
+            raise UserError(error.code, f"{path}: {error}") from None
         setattr(checkpoint, name, {key: tensor.detach() for key, tensor in tensors.items()})
     return checkpoint
 
@@ -196,14 +195,12 @@ def refuse_version(path: Path, version: object, newest: int) -> None:
     """Raise UserError if a file of ours is of a version that this program does not read."""
     if version != newest or type(version) is not int:
         said = f"version {version}" if type(version) is int and abs(version) < 1 << 63 else "no version"
-        raise UserError(
-            "checkpoint.version", f"{printable(path)} is of {said}; this cifar100 reads {newest}: update it."
-        )
+        raise UserError("checkpoint.version", f"{path} is of {said}; this cifar100 reads {newest}: update it.")
 
 
 def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -> None:
     """Raise UserError unless these are the weights of this network: names, shapes, then kinds and values."""
-    fitting_model(model, num_classes, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    matching_model(model, num_classes, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     why = tensor_problem(weights)
     if why:
         raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
@@ -240,7 +237,7 @@ def _foreign_checkpoint(
         said = f"its fc.weight is {head}" if head else "no fc.weight in it"
         raise UserError("checkpoint.content", f"{said}: these are not the weights of a resnet18 or resnet34.")
     model, count = "resnet34" if "layer1.2.conv1.weight" in own else "resnet18", head[0]
-    fitting_model(model, count, {ours: shapes[theirs] for ours, theirs in own.items()} | counters)
+    matching_model(model, count, {ours: shapes[theirs] for ours, theirs in own.items()} | counters)
     weights = {ours: load(theirs).detach() for ours, theirs in own.items()}
     why = tensor_problem(weights)
     if why:

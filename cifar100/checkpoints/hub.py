@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.text import printable
 
 HUB = "https://huggingface.co"
 WEIGHTS, GRAPH = "model.safetensors", "model.onnx"
@@ -43,7 +42,7 @@ def pull(address: str | Path) -> Path:
     match = ADDRESS.fullmatch(str(address))
     if match is None:
         raise UserError(
-            f"{printable(address)} is no model on the hub: an address is hf://user/model, with @revision or "
+            f"{address} is no model on the hub: an address is hf://user/model, with @revision or "
             "/FILE.safetensors or /FILE.onnx after it where wanted."
         )
     repository, revision, file = match.groups()
@@ -57,7 +56,7 @@ def pull(address: str | Path) -> Path:
             missing = str(error)
             continue
         return path
-    wanted = printable(missing) if file else f"{WEIGHTS} with its JSON, nor {GRAPH}"
+    wanted = missing if file else f"{WEIGHTS} with its JSON, nor {GRAPH}"
     raise UserError(f"{repository} on the hub holds no {wanted}: nothing else is opened.")
 
 
@@ -94,7 +93,7 @@ def _fetch(repository: str, revision: str | None, name: str) -> Path:
     except EntryNotFoundError:
         raise _Missing(name) from None
     except RevisionNotFoundError:
-        raise UserError(f"{repository} on the hub has no revision {printable(revision)}.") from None
+        raise UserError(f"{repository} on the hub has no revision {revision}.") from None
     except RepositoryNotFoundError:
         raise UserError(
             f"There is no model {repository} on the hub, or it is private: log in with `hf auth login`."
@@ -126,12 +125,12 @@ def upload(folder: Path, repository: str, *, private: bool = False) -> str:
         url = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Weights of cifar100")
     except HFValidationError:
-        raise UserError(f"{printable(repository)} is no name of a model on the hub: it must be user/model.") from None
+        raise UserError(f"{repository} is no name of a model on the hub: it must be user/model.") from None
     except HfHubHTTPError as error:
         code = error.response.status_code
         if code in (401, 403):
-            raise UserError(f"The hub does not let this login write to {printable(repository)} ({code}).") from None
-        raise RunFailed(f"The hub answered {code}; {printable(repository)} may be incomplete: push it again.") from None
+            raise UserError(f"The hub does not let this login write to {repository} ({code}).") from None
+        raise RunFailed(f"The hub answered {code}; {repository} may be incomplete: push it again.") from None
     except Exception as error:  # whatever the HTTP client raises where nobody answers
         raise RunFailed(f"The hub cannot be reached ({type(error).__name__}); nothing was pushed.") from None
     return str(url)

@@ -25,7 +25,7 @@ MODULES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc")
 
 HEADS = ("fc.weight", "linear.weight")
 
-RENAMED = [
+KEY_PATTERNS = [
     # kuangliu/pytorch-cifar
     (r"^linear\.", r"fc."),
     (r"\.shortcut\.", r".downsample."),
@@ -67,6 +67,6 @@ def networks(names: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _our_name(name: str) -> str:
-    for pattern, replacement in RENAMED:
+    for pattern, replacement in KEY_PATTERNS:
         name = re.sub(pattern, replacement, name)
     return name

@@ -7,7 +7,7 @@ import json
 import re
 
 from cifar100.checkpoints.checkpoint import Checkpoint
-from cifar100.support.text import printable, trained_on
+from cifar100.support.text import escape_control_chars, trained_on
 
 HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
 
@@ -116,4 +116,4 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
 
 def _text(name: object) -> str:
     """Names from data as text of Markdown, whatever is in them."""
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(printable(name), quote=False))
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(escape_control_chars(name), quote=False))

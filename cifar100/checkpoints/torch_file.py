@@ -21,7 +21,6 @@ import torch
 
 from cifar100.support.errors import UserError
 from cifar100.support.files import not_a_file
-from cifar100.support.text import printable
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The first pickle of the older format: its magic number."""
@@ -71,7 +70,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
 
     Raises UserError if there is no such file, or it is damaged, hostile or of another format.
     """
-    name = printable(path)
+    name = str(path)
     if not os.path.isfile(path):  # unlike Path.is_file, raises nothing for a name that is too long
         raise UserError("checkpoint.missing", f"There is no checkpoint {name}.{not_a_file(path)}")
     try:
@@ -92,7 +91,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise UserError(
             "checkpoint.objects",
-            f"{name} is refused: it holds {printable(unknown[0][:100])}{more}, and only tensors and plain values are "
+            f"{name} is refused: it holds {unknown[0][:100]}{more}, and only tensors and plain values are "
             "loaded. Save the weights alone where it was written: torch.save(model.state_dict(), PATH).",
         )
     try:

@@ -23,14 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import Checkpoint, fitting_model, from_tensors, load_checkpoint, refuse_version
+from cifar100.checkpoints.checkpoint import Checkpoint, from_tensors, load_checkpoint, matching_model, refuse_version
 from cifar100.checkpoints.hub import is_hub_address, pull
 from cifar100.checkpoints.validation import field_problem, tensor_problem
 from cifar100.config import RunConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
-from cifar100.support.files import not_a_file, replace_file
-from cifar100.support.text import placeless, printable
+from cifar100.support.files import atomic_write, not_a_file
+from cifar100.support.text import placeless
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """What the name "pretrained" stands for; its card is the README.md beside it."""
@@ -38,7 +38,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 FORMAT, VERSION = "cifar100-weights", 1
 MOST_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-OF_TRAINING = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
+TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
 """The fields of a checkpoint that its JSON leaves out."""
 
 
@@ -67,11 +67,11 @@ def load_weights(
         if values is None:
             continue
         if name not in checkpoint.assumed:
-            raise UserError("weights.known", f"--{name}: {printable(path)} says its own; leave --{name} out.")
+            raise UserError("weights.known", f"--{name}: {path} says its own; leave --{name} out.")
         if name == "classes" and len(values) != len(checkpoint.classes):
             raise UserError(
                 "weights.classes",
-                f"--classes names {len(values):,} classes; {printable(path)} has {len(checkpoint.classes):,}.",
+                f"--classes names {len(values):,} classes; {path} has {len(checkpoint.classes):,}.",
             )
         setattr(checkpoint, name, list(values))
         checkpoint.assumed.remove(name)
@@ -98,18 +98,22 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     }
     unfit = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if unfit is not None:
-        raise UserError(f"{printable(unfit)} holds numbers that {precision} cannot; choose fp32 or bf16.")
+        raise UserError(f"{unfit} holds numbers that {precision} cannot; choose fp32 or bf16.")
     content = save(tensors)
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
-    said |= {item.name: getattr(checkpoint, item.name) for item in fields(Checkpoint) if item.name not in OF_TRAINING}
+    said |= {
+        item.name: getattr(checkpoint, item.name)
+        for item in fields(Checkpoint)
+        if item.name not in TRAINING_ONLY_FIELDS
+    }
     said["dataset"] = placeless(checkpoint.dataset)
     machines_own = {item.name for item in fields(RunConfig)}
     said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
-    replace_file(path, content)
-    replace_file(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
+    atomic_write(path, content)
+    atomic_write(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
 
 
-def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
+def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
     """Take over all weights in a file that fit `model`, which is to know `classes`; what was taken, in words.
 
     The last layer, "fc", is taken over only where the classes are the same. Raises UserError where the file cannot be
@@ -123,10 +127,10 @@ def start_from(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
         if name in own and tensor.shape == own[name].shape and (same_head or not name.startswith("fc."))
     }
     if not any(name.startswith("layer") and tensor.ndim > 0 for name, tensor in fitting.items()):
-        raise UserError(f"--init-from {printable(path)}: none of its layers fits this network.")
+        raise UserError(f"--init-from {path}: none of its layers fits this network.")
     model.load_state_dict(fitting, strict=False)
     left = "" if same_head else "; a fresh last layer, for other classes"
-    return f"{printable(path)}: {len(fitting)} of {len(own)} tensors taken over{left}"
+    return f"{path}: {len(fitting)} of {len(own)} tensors taken over{left}"
 
 
 def _read(path: Path) -> Checkpoint:
@@ -137,25 +141,23 @@ def _read(path: Path) -> Checkpoint:
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
             if said is None:
                 return from_tensors(shapes, file.get_tensor)
-            fitting_model(said["model"], len(said["classes"]), shapes)
+            matching_model(said["model"], len(said["classes"]), shapes)
             with path.open("rb") as content:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             if digest != said.get("sha256"):
                 raise UserError(
-                    "weights.digest", f"it is not the file that {printable(path.with_suffix('.json').name)} speaks of."
+                    "weights.digest", f"it is not the file that {path.with_suffix('.json').name} speaks of."
                 )
             weights = {name: file.get_tensor(name) for name in slices}
         why = tensor_problem(weights)
         if why:
             raise UserError("checkpoint.values", f"{why}.")
     except UserError as error:
-        raise UserError(error.code, f"{printable(path)}: {error}") from None
+        raise UserError(error.code, f"{path}: {error}") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            "weights.unreadable", f"{printable(path)} cannot be read as safetensors ({printable(error)})."
-        ) from None
+        raise UserError("weights.unreadable", f"{path} cannot be read as safetensors ({error}).") from None
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    known = {item.name for item in fields(Checkpoint)} - OF_TRAINING
+    known = {item.name for item in fields(Checkpoint)} - TRAINING_ONLY_FIELDS
     return Checkpoint(weights=weights, **{name: value for name, value in said.items() if name in known})
 
 
@@ -163,7 +165,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     """What the JSON beside the weights in `path` says about them; None if there is none, as beside those of others."""
     beside = path.with_suffix(".json")
     if not os.path.isfile(path):
-        raise UserError("weights.missing", f"There are no weights {printable(path)}.{not_a_file(path)}")
+        raise UserError("weights.missing", f"There are no weights {path}.{not_a_file(path)}")
     if not os.path.exists(beside):
         return None
     try:
@@ -171,11 +173,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
             raise ValueError("it is larger than any of ours")
         said = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{printable(beside)} cannot be read ({printable(error)}).") from None
+        raise UserError(f"{beside} cannot be read ({error}).") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise UserError(f"{printable(beside)} does not describe weights of cifar100.")
+        raise UserError(f"{beside} does not describe weights of cifar100.")
     refuse_version(beside, said.get("version"), VERSION)
     why = field_problem(said)
     if why:
-        raise UserError(f"{printable(beside)} is damaged: {why}.")
+        raise UserError(f"{beside} is damaged: {why}.")
     return said

@@ -1,1 +1,1 @@
-"""What each verb of the command line takes and does: a dataclass a verb, its fields the flags, `run` the exit code."""
+"""The subcommands: one dataclass each; its fields are the flags, `run()` returns the exit code."""

@@ -11,22 +11,22 @@ from cifar100.support.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """A web page that names what is in pictures: on this machine, for this machine, unless told otherwise."""
+    """Serve the web app, on localhost by default."""
 
     checkpoint: Path = Path("pretrained")
-    """The trained model; "pretrained" is the one that comes with cifar100."""
+    """Model to serve; "pretrained" is the bundled one."""
 
     host: str = "127.0.0.1"
-    """Where to listen; 0.0.0.0 lets all machines of the network in."""
+    """Address to listen on; 0.0.0.0 accepts connections from other machines."""
 
     port: int = 7860
-    """On which port."""
+    """Port to listen on."""
 
     open: bool = False
-    """Open the page in a browser."""
+    """Open the web app in a browser."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device to run on."""
 
     def run(self) -> int:
         if not 1 <= self.port <= 65535:

@@ -8,29 +8,29 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Runs side by side: the settings that differ, best and last accuracy, time."""
+    """Compare runs: settings that differ, best and last accuracy, time."""
 
     runs: Positional[tuple[Path, ...]]
-    """The folders of the runs, or checkpoints in them."""
+    """Run directories, or checkpoints in them."""
 
     plot: Path | None = None
-    """Also draw their learning curves, laid over one another, to this PNG file."""
+    """Also plot their learning curves to this PNG file."""
 
     def run(self) -> int:
         if not self.runs:
             raise UserError("Which runs? Name their folders, as in cifar100 compare logs/one logs/other.")
         if self.plot is not None and (self.plot.is_dir() or not self.plot.parent.is_dir()):
-            raise UserError(f"--plot {printable(self.plot)}: it is a folder, or in one that does not exist.")
+            raise UserError(f"--plot {self.plot}: it is a folder, or in one that does not exist.")
         from cifar100.report.compare import comparison, draw_comparison, read_runs
 
         runs = read_runs(self.runs)
-        print(comparison(runs))
+        emit(comparison(runs))
         if self.plot is not None:
             draw_comparison(runs, self.plot)
-            print(f"\n{printable(self.plot)}")
+            emit(f"\n{self.plot}")
         return 0

@@ -9,15 +9,15 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from cifar100.config import AugmentConfig, Config, DatasetName
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataGet:
-    """Download CIFAR-100, from the Hugging Face hub or from its home page, and prove that it is the real one."""
+    """Download CIFAR-100, from the Hugging Face Hub or its home page, and verify it."""
 
     to: Path = Path("data")
-    """The folder that it goes to; training looks into ./data by itself."""
+    """Destination directory; training looks in ./data by default."""
 
     def run(self) -> int:
         from cifar100.dataset.download import fetch
@@ -34,45 +34,45 @@ class DataCheck:
     """
 
     data_dir: Positional[Path | None] = None
-    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def run(self) -> int:
-        from cifar100.dataset import DEFAULT_FOLDER, find_folder, read
+        from cifar100.dataset import DEFAULT_FOLDER, read, resolve_data_dir
         from cifar100.dataset.cache import describe
 
         config = Config().replace(image_size=self.image_size)
-        dataset = read(find_folder(self.data_dir) or DEFAULT_FOLDER, config)
-        print(dataset)
+        dataset = read(resolve_data_dir(self.data_dir) or DEFAULT_FOLDER, config)
+        emit(dataset)
         for name, split in (("train", dataset.train), ("test", dataset.test)):
             fewest, most = split.class_range(len(dataset.classes))
             each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-            print(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
+            emit(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
         for note in dataset.notes:
-            print(f"  {note}")
+            emit(f"  {note}")
         if dataset.originals:
-            print(f"  sizes of the files: {dataset.originals}")
-            print(f"  cache: {describe()}")
+            emit(f"  sizes of the files: {dataset.originals}")
+            emit(f"  cache: {describe()}")
         return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """Look at the images themselves: the classes, mean and deviation, what occurs twice, and labels that conflict."""
+    """Dataset report: statistics, duplicates, label conflicts."""
 
     data_dir: Positional[Path | None] = None
-    """The folder, or the .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     out: Path = Path("data_report.html")
-    """The page: one file, which opens offline."""
+    """Output HTML file (self-contained)."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set."""
+    """"synthetic" is the generated dataset."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
@@ -80,36 +80,36 @@ class DataReport:
         from cifar100.support.errors import UserError
 
         if not self.out.parent.is_dir() or self.out.is_dir():
-            raise UserError(f"--out {printable(self.out)}: no file can be made there.")
+            raise UserError(f"--out {self.out}: no file can be made there.")
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
         found = inspect(load_dataset(config))
-        print(summary(found))
+        emit(summary(found))
         write_page(found, self.out)
-        print(f"Page: {printable(self.out)}")
+        emit(f"Page: {self.out}")
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataPreview:
-    """Describe each augmentation, time the pipeline, draw originals beside what it makes of them; list the classes."""
+    """Preview and benchmark the augmentation; list the classes."""
 
     out: Path = Path("augmentations.png")
-    """Where the picture goes."""
+    """Output PNG file."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set."""
+    """"synthetic" is the generated dataset."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     batch_size: int = Config().optim.batch_size
-    """Images a batch."""
+    """Batch size."""
 
     seed: int = Config().optim.seed
-    """Which images, and what happens to them."""
+    """Dataset and augmentation."""
 
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
@@ -123,34 +123,34 @@ class DataPreview:
             batch_size=self.batch_size,
             seed=self.seed,
         )
-        print(preview(config, self.out))
+        emit(preview(config, self.out))
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSamples:
-    """Write some test images as PNG files named by their class, to try predictions on."""
+    """Export sample test images as PNG files named by class."""
 
     out: Positional[Path] = Path("samples")
-    """The folder that they go to; it is made."""
+    """Output directory; created if missing."""
 
     count: int = 10
-    """How many, spread evenly over the classes."""
+    """Number of images, evenly spread over the classes."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set."""
+    """"synthetic" is the generated dataset."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     image_size: int = Config().data.image_size
-    """Side, in pixels, that your own images are resized and cropped to."""
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     test_fraction: float = Config().data.test_fraction
-    """Share of your own images that training split off as the test images."""
+    """Fraction of the custom images that training held out for testing."""
 
     split_seed: int = Config().data.split_seed
-    """Which ones those were."""
+    """Seed of that split."""
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
@@ -163,7 +163,7 @@ class DataSamples:
             test_fraction=self.test_fraction,
             split_seed=self.split_seed,
         )
-        dataset = load_dataset(config, say=lambda text: print(text, file=sys.stderr))  # stdout is for the paths
+        dataset = load_dataset(config, say=lambda text: emit(text, file=sys.stderr))  # stdout is for the paths
         for path in write_samples(dataset, self.out, self.count):
-            print(printable(path))
+            emit(path)
         return 0

@@ -12,58 +12,56 @@ from tyro.conf import Positional
 from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DatasetName, DeviceName, PrecisionName
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Accuracy of a checkpoint: top-1, top-5, the 20 superclasses, the classes; loss and speed."""
+    """Evaluate a checkpoint: top-1, top-5, superclass and per-class accuracy, loss, speed."""
 
     checkpoint: Positional[Path]
     """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
-    "pretrained": the weights that come with cifar100."""
+    "pretrained": the bundled weights."""
 
     split: Literal["test", "val", "train"] = "test"
-    """Which images; "val" is what the checkpoint's training held out."""
+    """Split; "val" is the validation split used in training."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set of `train --dataset synthetic`."""
+    """"synthetic" is the generated dataset of `train --dataset synthetic`."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device to run on."""
 
     precision: PrecisionName = "fp32"
-    """Arithmetic of the network; "auto" is what training would use."""
+    """Compute precision; "auto" is what training would use."""
 
     per_class: bool = False
     """List all classes, not only the best and the worst."""
 
     samples: int = 0
-    """Also show so many sample predictions."""
+    """Show N sample predictions."""
 
     json: Path | None = None
-    """Also write all figures to this file."""
+    """Also write all results to this JSON file."""
 
     views: Literal[1, 2, 6] = 1
-    """Also the accuracy of the mean of so many views of each image (mirrored; shifted by a pixel), and how far they
-    agree: an extra, never the headline."""
+    """Also report test-time augmentation with N views (horizontal flip, one-pixel shifts) and their agreement."""
 
     without_duplicates: bool = False
-    """Also the accuracy without the test images that occur in train, exactly or nearly; a minute or two."""
+    """Also report accuracy without test images that are duplicated in train (exact or near; takes a minute or two)."""
 
     corruptions: bool = False
-    """Instead: the error on test images spoiled in fifteen ways, five severities each; how long it takes is said first.
-    Kept in corruptions.json beside the weights (of "pretrained" in the working directory), and gone on with there when
-    started again."""
+    """Evaluate corruption robustness instead: 15 corruptions x 5 severities (prints an ETA first). Results are saved to
+    corruptions.json next to the weights, and an interrupted run continues from there."""
 
     corruptions_dir: Path | None = None
-    """For --corruptions: the folder that holds the files of CIFAR-100-C, to take these in place of our own."""
+    """For --corruptions: directory with the CIFAR-100-C files, to use instead of our own corruptions."""
 
     limit: int | None = None
-    """For --corruptions: so many images, spread evenly over the split."""
+    """For --corruptions: number of images, evenly spread over the split."""
 
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 
@@ -74,59 +72,61 @@ class Evaluate:
             raise UserError("--corruptions-dir and --limit go with --corruptions.")
         from cifar100.checkpoints.checkpoint import versions
         from cifar100.checkpoints.weights import load_weights
-        from cifar100.compute.device import choose_compute
-        from cifar100.evaluation.evaluate import evaluate_split, open_split, sample_lines, table
-        from cifar100.support.files import refuse_target, replace_file
+        from cifar100.compute.device import select_device
+        from cifar100.evaluation.evaluate import evaluate_split, format_samples, load_eval_split, table
+        from cifar100.support.files import atomic_write, check_writable
 
         if self.json is not None:
-            refuse_target("--json", self.json)
+            check_writable("--json", self.json)
         if self.without_duplicates and self.split != "test":
             raise UserError("--without-duplicates is for the test images; leave --split out.")
-        compute = choose_compute(self.device, self.precision)
+        compute = select_device(self.device, self.precision)
         checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
-        data, split, config = open_split(checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir)
+        data, split, config = load_eval_split(
+            checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir
+        )
         evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
         figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
         figures |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
-        print(f"{printable(self.checkpoint)}: {checkpoint.model}, trained on {printable(checkpoint.dataset)}")
+        emit(f"{self.checkpoint}: {checkpoint.model}, trained on {checkpoint.dataset}")
         if checkpoint.chosen_on:
-            print(f"kept as {printable(checkpoint.chosen_on)}")
+            emit(f"kept as {checkpoint.chosen_on}")
         for note in checkpoint.notes:
-            print(note)
-        print("\n" + table(evaluation, per_class=self.per_class))
+            emit(note)
+        emit("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
-            print("\n" + "\n".join(sample_lines(evaluation, data.classes, self.samples)))
+            emit("\n" + "\n".join(format_samples(evaluation, data.classes, self.samples)))
         if self.views > 1:
             from cifar100.evaluation import tta
 
             model = compute.place(checkpoint.build())
             seen = tta.evaluate_views(model, split, config.augment, compute, single=evaluation.logits, count=self.views)
             figures["views"] = tta.to_json(seen)
-            print("\n" + tta.table(seen))
+            emit("\n" + tta.table(seen))
         if self.without_duplicates:
             from cifar100.evaluation.duplicates import without_duplicates
 
             left = without_duplicates(evaluation.logits, evaluation.labels, data)
             figures["without_duplicates"] = [asdict(one) for one in left]
-            print("\nWithout the test images that are in train as well\n" + "\n".join(map(str, left)))
+            emit("\nWithout the test images that are in train as well\n" + "\n".join(map(str, left)))
         if self.json is not None:
-            replace_file(self.json, json.dumps(figures, indent=2) + "\n")
+            atomic_write(self.json, json.dumps(figures, indent=2) + "\n")
         return 0
 
     def _run_corruptions(self) -> int:
         from cifar100.checkpoints.weights import load_weights
-        from cifar100.compute.device import choose_compute
-        from cifar100.evaluation.evaluate import open_split
+        from cifar100.compute.device import select_device
+        from cifar100.evaluation.evaluate import load_eval_split
         from cifar100.evaluation.robustness import evaluate_corruptions, results_path
 
         if self.split != "test":
             raise UserError("--corruptions is for the test images; leave --split out.")
-        compute = choose_compute(self.device, self.precision)
+        compute = select_device(self.device, self.precision)
         checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
         for note in checkpoint.notes:
-            print(note)
-        dataset, _, config = open_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
+            emit(note)
+        dataset, _, config = load_eval_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
         where = {"limit": self.limit, "corruptions_dir": self.corruptions_dir}
         result = evaluate_corruptions(self.checkpoint, checkpoint, dataset, config.augment, compute, **where)
-        print(f"\n{result}\n\nKept in {printable(results_path(self.checkpoint))}")
+        emit(f"\n{result}\n\nKept in {results_path(self.checkpoint)}")
         return 0

@@ -9,11 +9,12 @@ from typing import Literal
 from tyro.conf import Positional
 
 from cifar100.cli.foreign_weights import ForeignWeights
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a trained model as a file that runs elsewhere, and check that file against the checkpoint.
+    """Export a model, and check the exported file against the checkpoint.
 
     What was found is printed, and kept beside the file as FILE.check.json.
     """
@@ -26,17 +27,17 @@ class Export:
     pt2: a graph for PyTorch, without this library."""
 
     out: Path | None = None
-    """Where it goes; not given: beside the checkpoint."""
+    """Output file (default: beside the checkpoint)."""
 
     takes: Literal["uint8", "float"] = "uint8"
     """What a graph takes: uint8 [B, S, S, 3], as image files hold them, or float [B, 3, S, S] in 0..1. It normalises
     them itself."""
 
     data_dir: Path | None = None
-    """Folder that holds the checkpoint's dataset. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Directory of the dataset (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     images: int = 1000
-    """Test images that the file is checked on, spread evenly over the classes."""
+    """Number of test images to check the file on, evenly spread over the classes."""
 
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 
@@ -44,5 +45,5 @@ class Export:
         from cifar100.export import export
 
         options = {"takes": self.takes, "data_dir": self.data_dir, "images": self.images, "facts": self.foreign.facts()}
-        print(export(self.checkpoint, self.format, self.out, **options))
+        emit(export(self.checkpoint, self.format, self.out, **options))
         return 0

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 MAX_BYTES = 10_000_000
 """Of a file of class names."""
@@ -51,7 +50,7 @@ def _lines(path: Path) -> list[str]:
             text = file.read(MAX_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError("classes.unreadable", f"--classes {printable(path)} cannot be read ({why}).") from None
+        raise UserError("classes.unreadable", f"--classes {path} cannot be read ({why}).") from None
     if len(text) > MAX_BYTES:
-        raise UserError("classes.unreadable", f"--classes {printable(path)} is longer than any list of names.")
+        raise UserError("classes.unreadable", f"--classes {path} is longer than any list of names.")
     return [line.strip() for line in text.splitlines() if line.strip()]

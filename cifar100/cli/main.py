@@ -1,4 +1,4 @@
-"""The command line: one thin verb a task. Nothing heavy loads before a verb needs it, so that help comes at once."""
+"""The command line: one subcommand per task. Nothing heavy is imported before a subcommand needs it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +19,46 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from cifar100.cli.app import App
 from cifar100.cli.compare import Compare
 from cifar100.cli.data import DataCheck, DataGet, DataPreview, DataReport, DataSamples
+from cifar100.cli.doctor import Doctor
 from cifar100.cli.evaluate import Evaluate
 from cifar100.cli.export import Export
 from cifar100.cli.model import Model
 from cifar100.cli.predict import Predict
 from cifar100.cli.push import Push
 from cifar100.cli.report import Report
+from cifar100.cli.similar import Similar
 from cifar100.cli.train import Train
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit, emit_error
 from cifar100.version import __version__
 
 USAGE = """\
-usage: cifar100 VERB [OPTIONS]
+usage: cifar100 COMMAND [OPTIONS]
 
 Train, evaluate and use a ResNet-18 on CIFAR-100.
 
-  train      train from scratch, or go on with an interrupted run
-  evaluate   accuracy of a checkpoint: top-1, top-5, superclasses, classes
-  predict    name what is in images
-  app        a web page that names what is in pictures
-  export     write it for elsewhere: safetensors, ONNX, int8, pt2
-  push       share it on the Hugging Face hub
-  report     a page about a checkpoint: what it knows, what it confuses, when to believe it
-  compare    runs side by side: settings, accuracy, time
-  data       download it, check it, see what augmentation does to it
-  model      the layers of the network, their shapes and parameters
+  train      train from scratch, or resume
+  evaluate   evaluate a checkpoint: top-1, top-5, superclasses, classes
+  predict    classify images
+  similar    find the most similar images of a folder
+  app        start the web app
+  export     export to safetensors, ONNX (fp32/int8) or pt2
+  push       upload a model to the Hugging Face Hub
+  report     HTML report: accuracy, confusion, calibration, robustness
+  compare    compare runs
+  data       download, verify, inspect and preview the dataset
+  doctor     check training on this machine; expected time of each recipe
+  model      layers of the network, output shapes and parameters
 
-  cifar100 VERB --help    the options of a verb
-  cifar100 --version      the version
+  cifar100 COMMAND --help    options of a command
+  cifar100 --version         version
 """
 
-VERBS: dict[str, Any] = {
+COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "similar": Similar,
     "app": App,
     "export": Export,
     "push": Push,
@@ -63,12 +69,13 @@ VERBS: dict[str, Any] = {
     "data report": DataReport,
     "data preview": DataPreview,
     "data samples": DataSamples,
+    "doctor": Doctor,
     "model": Model,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; the exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    """Run a subcommand and return the exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -76,13 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except UserError as error:
-        print(f"cifar100: {error}", file=sys.stderr)
+        emit_error(error)
         return 2
     except RunFailed as error:
-        print(f"cifar100: {error}", file=sys.stderr)
+        emit_error(error)
         return 1
     except KeyboardInterrupt:
-        print("cifar100: interrupted", file=sys.stderr)
+        emit_error("interrupted")
         return 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough; leave Python nothing to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,39 +98,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        emit(USAGE, end="")
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"cifar100 {__version__}")
+        emit(f"cifar100 {__version__}")
         return 0
-    verb, rest = words[0], words[1:]
-    if verb == "data":
-        verbs = [name.split()[1] for name in VERBS if name.startswith("data ")]
-        if not rest or rest[0] not in verbs:
-            asked = bool(rest) and rest[0] in ("-h", "--help")
-            print("usage: cifar100 data VERB [OPTIONS]\n")
-            for name in verbs:
-                print(f"  {name:<10} {(VERBS['data ' + name].__doc__ or '').splitlines()[0]}")
-            return 0 if asked else 2
-        verb, rest = f"data {rest[0]}", rest[1:]
-    if verb not in VERBS:
-        raise UserError(f"There is no verb {printable(verb)!r}; cifar100 --help lists them.")
-    with _told_once() if verb == "train" else nullcontext():
+    name, rest = words[0], words[1:]
+    if name == "data":
+        subcommands = [name.split()[1] for name in COMMANDS if name.startswith("data ")]
+        if not rest or rest[0] in ("-h", "--help"):
+            emit("usage: cifar100 data COMMAND [OPTIONS]\n")
+            for subcommand in subcommands:
+                emit(f"  {subcommand:<10} {(COMMANDS['data ' + subcommand].__doc__ or '').splitlines()[0]}")
+            return 0 if rest else 2
+        name, rest = f"data {rest[0]}", rest[1:]
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "cifar100 --help lists the commands."
+        raise UserError("cli.command", f"There is no command {name!r}; {hint}")
+    with _main_rank_reports() if name == "train" else nullcontext():
         command = tyro.cli(
-            VERBS[verb],
-            prog=f"cifar100 {verb}",
+            COMMANDS[name],
+            prog=f"cifar100 {name}",
             args=rest,
-            default=Train.default(rest) if verb == "train" else tyro.MISSING_NONPROP,
+            default=Train.default(rest) if name == "train" else tyro.MISSING_NONPROP,
             config=(OmitArgPrefixes,),
-            registry=_paths(),
+            registry=_optional_paths(),
         )
     return command.run()
 
 
 @contextmanager
-def _told_once() -> Iterator[None]:
-    """What is wrong with the words of a command is told by the first of the processes that torchrun started with them
-    on this machine; it ends the others when that one has ended, so they wait."""
+def _main_rank_reports() -> Iterator[None]:
+    """Under torchrun, only local rank 0 prints argument errors; the other ranks wait to be terminated."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         yield
         return
@@ -136,8 +143,8 @@ def _told_once() -> Iterator[None]:
         raise SystemExit(code) from None
 
 
-def _paths() -> ConstructorRegistry:
-    """How tyro shows and reads a path that may be left out: as PATH, not as {None}|PATH."""
+def _optional_paths() -> ConstructorRegistry:
+    """Show and parse an optional path as PATH rather than {None}|PATH."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from cifar100.config import ModelName
 from cifar100.support.errors import UserError
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +16,13 @@ class Model:
     """The layers of a network, their output shapes and parameters."""
 
     name: Positional[ModelName] = "resnet18"
-    """Which network."""
+    """Architecture."""
 
     num_classes: int = 100
-    """Classes that it tells apart."""
+    """Number of classes."""
 
     image_size: int = 32
-    """Side of its images, in pixels."""
+    """Input resolution, in pixels."""
 
     def run(self) -> int:
         from cifar100.model import describe
@@ -29,5 +30,5 @@ class Model:
         for flag, value in (("--num-classes", self.num_classes), ("--image-size", self.image_size)):
             if value < 1:
                 raise UserError(f"{flag} is {value}; it must be 1 or more.")
-        print(describe(self.name, self.num_classes, self.image_size))
+        emit(describe(self.name, self.num_classes, self.image_size))
         return 0

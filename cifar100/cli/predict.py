@@ -14,7 +14,7 @@ from tyro.conf import Positional
 from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit, emit_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,43 +29,40 @@ MOST_LISTED = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Name what is in images: the likeliest classes, each with its probability.
+    """Classify images and print the top-k classes.
 
     Exit code 0 where all could be read, 1 where some could not; these are listed at the end and stop nothing.
     """
 
     images: Positional[tuple[str, ...]]
-    """Image files of any kind and size; folders, with all in them; patterns such as 'photos/**/*.jpg'; http and https
-    addresses; "-" for standard input."""
+    """Image files, directories, glob patterns, URLs, or `-` for stdin."""
 
     checkpoint: Path | None = None
-    """The trained model; "pretrained" is the one that comes with cifar100. Not given: logs/cifar100/best_model.pth
-    where there is one, else "pretrained"."""
+    """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
 
     top_k: int = 5
-    """How many classes to name."""
+    """Number of classes to print per image."""
 
     batch_size: int = 128
-    """Images in one pass through the network, and so held at once."""
+    """Batch size."""
 
     calibrated: bool = False
-    """Divide the logits by the temperature that was measured for these weights, as the web page does: probabilities
-    that can be taken at their word. The order of the classes stays."""
+    """Apply the stored temperature (calibrated probabilities), as the web app does. The order of the classes stays."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device to run on."""
 
     json: bool = False
-    """Print a JSON object a line for each image instead of a table."""
+    """Print JSON Lines (one object per image) instead of a table."""
 
     csv: bool = False
-    """Print CSV instead of a table: a row for each image and class."""
+    """Print CSV (one row per image and class) instead of a table."""
 
     montage: Path | None = None
-    """Also draw the pictures, each with its class, on this PNG file."""
+    """Also write a contact sheet of the images with their classes to this PNG file."""
 
     explain: Path | None = None
-    """Also draw where the network looked (Grad-CAM), picture by picture, on this PNG file."""
+    """Also write class activation maps to this PNG file."""
 
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 
@@ -90,14 +87,14 @@ class Predict:
             listing = JsonLines(predictor.assumed) if self.json else Csv()
         shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
-        print(listing.head(), end="")
+        emit(listing.head(), end="")
         with progress("images", len(sources), _tell, stream=sys.stderr) as done:
             for image, predictions in self._named(predictor, sources):
                 if predictions is None:
                     problems.append(image.problem)
-                    print(listing.failed(image.name, image.problem), end="")
+                    emit(listing.failed(image.name, image.problem), end="")
                 else:
-                    print(listing.named(image.name, predictions), end="")
+                    emit(listing.named(image.name, predictions), end="")
                     if image.picture is not None and image.pixels is not None:
                         best = predictions[0]
                         entry = Entry((image.picture,), image.name, best.class_name, best.probability)
@@ -113,7 +110,7 @@ class Predict:
         return 1 if problems else 0
 
     def _check(self) -> None:
-        from cifar100.support.files import refuse_target
+        from cifar100.support.files import check_writable
 
         if not self.images:
             raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
@@ -123,7 +120,7 @@ class Predict:
             raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
         for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
             if path is not None:
-                refuse_target(flag, path)
+                check_writable(flag, path)
 
     def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
         """The images in their order, each with what is in it; None for those that could not be read."""
@@ -149,7 +146,7 @@ class Predict:
     def _draw(self, checkpoint: Path, shown: list[tuple[Entry, np.ndarray]], count: int) -> None:
         """The sheets that were asked for, of these images out of `count`."""
         from cifar100.prediction.contact_sheet import contact_sheet
-        from cifar100.support.files import replace_file
+        from cifar100.support.files import atomic_write
 
         wanted = [path for path in (self.montage, self.explain) if path is not None]
         if wanted and not shown:
@@ -157,7 +154,7 @@ class Predict:
             return
         entries = [entry for entry, _ in shown]
         if self.montage is not None:
-            replace_file(self.montage, contact_sheet(entries))
+            atomic_write(self.montage, contact_sheet(entries))
         if self.explain is not None:
             from cifar100.prediction.cam import open_model
             from cifar100.prediction.overlay import overlay
@@ -167,11 +164,11 @@ class Predict:
                 entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
                 for entry, pixels in shown
             ]
-            replace_file(self.explain, contact_sheet(entries))
+            atomic_write(self.explain, contact_sheet(entries))
         for path in wanted:
             of_all = f" of {count:,}" if count > len(entries) else ""
-            _tell(f"drew {len(entries):,}{of_all} pictures on {printable(path)}")
+            _tell(f"drew {len(entries):,}{of_all} pictures on {path}")
 
 
 def _tell(what: str) -> None:
-    print(f"cifar100: {what}", file=sys.stderr)
+    emit_error(what)

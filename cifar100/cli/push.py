@@ -9,36 +9,36 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
-    """Share a trained model on the Hugging Face hub: its weights, what belongs to them, a model card with its figures.
+    """Upload a model with a model card to the Hugging Face Hub.
 
     Others then load it with load_predictor("hf://user/model"). Log in first: `hf auth login`, or $HF_TOKEN.
     """
 
     repo: Positional[str]
-    """Where it goes, as user/model; it is made if need be."""
+    """Repository, as user/model; created if missing."""
 
     checkpoint: Path = Path("logs/cifar100/best_model.pth")
-    """The trained model."""
+    """Model to upload."""
 
     private: bool = False
-    """Make a repository that only you see, where it is made."""
+    """Create the repository as private."""
 
     folder: Path | None = None
-    """Only write the files into this folder, to look at them; nothing is pushed."""
+    """Only write the files to this directory; nothing is uploaded."""
 
     def run(self) -> int:
         from cifar100.checkpoints.hub import WEIGHTS, upload
         from cifar100.checkpoints.model_card import model_card
         from cifar100.checkpoints.weights import load_weights, save_weights
-        from cifar100.support.files import replace_file
+        from cifar100.support.files import atomic_write
 
         if self.repo.count("/") != 1:
-            raise UserError(f"{printable(self.repo)} is no place on the hub: it must be user/model.")
+            raise UserError(f"{self.repo} is no place on the hub: it must be user/model.")
         checkpoint = load_weights(self.checkpoint)
         checkpoint.build()  # refuses what would be of no use to others
         with tempfile.TemporaryDirectory() as temporary:
@@ -46,11 +46,11 @@ class Push:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UserError(f"--folder {printable(folder)} cannot be made ({error.strerror}).") from None
+                raise UserError(f"--folder {folder} cannot be made ({error.strerror}).") from None
             save_weights(checkpoint, folder / WEIGHTS)
-            replace_file(folder / "README.md", model_card(checkpoint, self.repo))
+            atomic_write(folder / "README.md", model_card(checkpoint, self.repo))
             if self.folder is None:
-                print(upload(folder, self.repo, private=self.private))
+                emit(upload(folder, self.repo, private=self.private))
             else:
-                print(f"Written to {printable(folder)}; nothing was pushed.")
+                emit(f"Written to {folder}; nothing was pushed.")
         return 0

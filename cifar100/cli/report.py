@@ -10,36 +10,39 @@ from tyro.conf import Positional
 
 from cifar100.config import DatasetName, DeviceName, PrecisionName
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One page about a checkpoint: figures, curves, confusion, mistakes with their images, calibration, coverage.
+    """Write an HTML report: accuracy, learning curves, confusion, errors, calibration, selective prediction.
 
     The page holds all that it shows and asks the network for nothing; its figures lie beside it as PNG files.
     """
 
     checkpoints: Positional[tuple[Path, ...]]
-    """The checkpoint to report on; of those after it only the learning curves, laid over its own."""
+    """Checkpoint to report on; further checkpoints contribute learning curves only."""
 
     out: Path | None = None
-    """The folder that it goes to. Not given: report/ beside the checkpoint."""
+    """Output directory (default: report/ beside the checkpoint)."""
 
     split: Literal["test", "val", "train"] = "test"
-    """Which images; "val" is what the checkpoint's training held out."""
+    """Split; "val" is the validation split used in training."""
 
     dataset: DatasetName = "cifar100"
-    """"synthetic" is the made-up set of `train --dataset synthetic`."""
+    """"synthetic" is the generated dataset of `train --dataset synthetic`."""
 
     data_dir: Path | None = None
-    """Folder that holds the dataset, or its .tar.gz archive. Not given: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device to run on."""
 
     precision: PrecisionName = "fp32"
-    """Arithmetic of the network; "auto" is what training would use."""
+    """Compute precision; "auto" is what training would use."""
+
+    neighbors: bool = False
+    """Also show the train images most similar to the most confident mistakes (a pass over the whole training set)."""
 
     def run(self) -> int:
         if not self.checkpoints:
@@ -54,6 +57,7 @@ class Report:
             data_dir=self.data_dir,
             device=self.device,
             precision=self.precision,
+            neighbors=self.neighbors,
         )
-        print(printable(page))
+        emit(page)
         return 0

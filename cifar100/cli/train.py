@@ -12,24 +12,23 @@ from typing import Literal
 from cifar100.config import Config
 from cifar100.recipes import RECIPES, recipe
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 CHANGED = ", changed"
-"""What follows a recipe's name where flags changed a setting that counts."""
+"""Appended to the name of a recipe if flags changed a setting that affects training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train from scratch, or go on with an interrupted run.
+    """Train from scratch, or resume an interrupted run.
 
     The defaults shown are the recipe's: cifar100/config.py, and what the recipe does differently.
     """
 
     recipe: Literal["baseline", "fast", "best", "finetune"] = "baseline"
-    """The settings to start from."""
+    """Named settings to start from; flags override them."""
 
     resume: bool = False
-    """Go on, exactly, with the run in --run-dir, with the settings that it began with."""
+    """Resume the run in --run-dir, exactly, with its own settings."""
 
     config: Config
 
@@ -43,7 +42,7 @@ class Train:
 
     @staticmethod
     def default(words: Sequence[str]) -> Train:
-        """What the flags start from: the recipe that they name, or on --resume the run's own settings.
+        """The defaults of the flags: the named recipe, or on --resume the settings of the run.
 
         Raises UserError where the run's config.json cannot be used.
         """
@@ -62,9 +61,8 @@ class Train:
                     config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
                 )
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
-                why = printable(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
+                why = str(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 raise UserError(
-                    f"{printable(saved)} cannot be used: {why} Mend it, or move it away and give the run's settings as "
-                    "flags."
+                    f"{saved} cannot be used: {why} Mend it, or move it away and give the run's settings as flags."
                 ) from None
         return Train(config=recipe(name), recipe=name)

@@ -55,7 +55,7 @@ class Conv1x1(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         stride = self.stride[0]
-        if stride > 1 and self.in_channels < CHANNELS_OF_A_REGISTER:
+        if self.training and stride > 1 and self.in_channels < CHANNELS_OF_A_REGISTER:
             # With a stride, oneDNN's weight gradient of so few channels in channels_last writes past its buffer:
             # wrong gradients, a crash or a hang (https://github.com/uxlfoundation/oneDNN/issues/6035).
             return F.conv2d(input[:, :, ::stride, ::stride], self.weight, self.bias)

@@ -71,7 +71,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
-def choose_compute(
+def select_device(
     device: str = "auto", precision: str = "auto", *, use_mps: bool = USE_MPS, local_rank: int | None = None
 ) -> Compute:
     """The device and precision for these wishes ("auto" or a name of each).
@@ -123,7 +123,7 @@ def cpu_has_fast_bf16() -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let the C library keep what is freed for the next allocation, rather than give it back; whether it will.
 
     Each step frees and takes gigabytes; glibc would return most of it to the system, which fills every page with zeros

@@ -1,6 +1,6 @@
 """The processes of one training: which of them this is, its part of the work, and what they tell one another.
 
-`torchrun` starts them and gives each its number in the environment. A training without it is `Processes()`: one
+`torchrun` starts them and gives each its number in the environment. A training without it is `DistContext()`: one
 process, whose part is everything, which asks nobody and uses nothing of torch.distributed.
 """
 
@@ -27,7 +27,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.machine import usable_cores
-from cifar100.support.text import printable
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -47,7 +46,7 @@ class _LostContact(RunFailed):
 
 
 @dataclass
-class Processes:
+class DistContext:
     """One process's view of all those that train together."""
 
     rank: int = 0
@@ -155,7 +154,7 @@ class Processes:
             for name, value in first.items():
                 if other[name] != value:
                     raise UserError(
-                        f"{name} is {printable(value)} in process 0 and {printable(other[name])} in process {rank}: "
+                        f"{name} is {value} in process 0 and {other[name]} in process {rank}: "
                         "start all of them with the same command, on the same data."
                     )
 
@@ -218,14 +217,14 @@ class Processes:
 
 
 @contextmanager
-def join() -> Iterator[Processes]:
+def join() -> Iterator[DistContext]:
     """The processes that train together, for as long as the block lasts: torchrun's, or this one alone.
 
     An error that ends the block is the end of all. One for the user is told once a machine: it leaves the block in one
     process there, and the others exit without a word, with the code that it has on the command line.
     """
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
-        yield Processes()
+        yield DistContext()
         return
     processes = _join()
     try:
@@ -253,7 +252,7 @@ def _exit_at_once(code: int) -> None:
     os._exit(code)
 
 
-def _join() -> Processes:
+def _join() -> DistContext:
     _use_the_cores()
     try:
         from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
@@ -268,7 +267,7 @@ def _join() -> Processes:
             "machines, name the network interface of each: export GLOO_SOCKET_IFNAME=eth0."
         ) from error
     number = {name: int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE")}
-    return Processes(
+    return DistContext(
         rank=rank,
         size=size,
         local_rank=number["LOCAL_RANK"],

@@ -15,13 +15,13 @@ from typing import Any
 
 from cifar100.config import Config
 from cifar100.dataset import archive, binary, folder, parquet, pickles, synthetic
-from cifar100.dataset.base import Dataset, Split, hold_out
+from cifar100.dataset.base import Dataset, Split, train_val_split
 from cifar100.dataset.download import ARCHIVE, HOMES, fetch
-from cifar100.dataset.published import refuse_another_size
+from cifar100.dataset.published import check_image_size
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
-__all__ = ["Dataset", "Split", "find_folder", "hold_out", "load_dataset", "read"]
+__all__ = ["Dataset", "Split", "load_dataset", "read", "resolve_data_dir", "train_val_split"]
 
 READERS = (pickles, binary, parquet, archive, folder)
 
@@ -30,20 +30,20 @@ DEFAULT_FOLDER = Path("data")
 """Relative to the working directory; the only folder that is filled without having been named."""
 
 
-def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = print) -> Dataset:
-    """The dataset that the settings name, in memory: what `find_folder`'s folder holds, or the made-up set.
+def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
+    """The dataset that the settings name, in memory: what `resolve_data_dir`'s folder holds, or the made-up set.
 
     Where no folder was named and ./data holds nothing, CIFAR-100 is downloaded into ./data; `say` is told how that, or
     the decoding of many images, goes. Raises UserError where that fails, or what is found is damaged or foreign.
     """
     config = config or Config()
     if config.data.dataset == "synthetic":
-        refuse_another_size(config.data.image_size)
+        check_image_size(config.data.image_size)
         return synthetic.make()
-    place = find_folder(config.run.data_dir)
+    place = resolve_data_dir(config.run.data_dir)
     if place is not None:
         return read(place, config, say=say)
-    refuse_another_size(config.data.image_size)
+    check_image_size(config.data.image_size)
     try:
         return fetch(DEFAULT_FOLDER, say)
     except UserError as error:
@@ -55,7 +55,7 @@ def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = p
         ) from None
 
 
-def find_folder(data_dir: Path | None = None) -> Path | None:
+def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
     """The folder (or archive) to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data where it holds a dataset, else
     None.
 
@@ -69,12 +69,12 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
                 place = Path(value)
             # os.path's, unlike Path's, raise nothing for a name that is too long or a folder that is closed to us
             if not (os.path.isdir(place) or os.path.isfile(place)):
-                raise UserError(f"{origin} is {printable(place)}, and there is no such folder or archive.")
+                raise UserError(f"{origin} is {place}, and there is no such folder or archive.")
             return place
     return DEFAULT_FOLDER if _find(DEFAULT_FOLDER) else None
 
 
-def read(place: Path, config: Config | None = None, *, say: Callable[[str], None] = print) -> Dataset:
+def read(place: Path, config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
     """The dataset that a folder or an archive holds, in whichever of the known formats.
 
     Raises UserError where it holds none.
@@ -84,14 +84,14 @@ def read(place: Path, config: Config | None = None, *, say: Callable[[str], None
     if known is None:
         folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
         raise UserError(
-            f"{printable(place)} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files "
+            f"{place} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files "
             "of one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each "
             f"class.{folder.hint(place)}"
         )
     reader, found = known
     if reader is folder:
         return folder.read(*found, config=config, say=say)
-    refuse_another_size(config.data.image_size)
+    check_image_size(config.data.image_size)
     return reader.read(*found)
 
 
@@ -103,6 +103,6 @@ def _find(place: Path) -> tuple[Any, Any] | None:
             if found is not None:
                 return reader, found
     except OSError as error:
-        name = printable(error.filename or place)
+        name = str(error.filename or place)
         raise UserError(f"{name} cannot be read ({error.strerror or type(error).__name__}).") from None
     return None

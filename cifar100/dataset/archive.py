@@ -17,7 +17,6 @@ from tarfile import AREGTYPE, BLOCKSIZE, REGTYPE, TarError, TarInfo
 from cifar100.dataset import binary, pickles
 from cifar100.dataset.base import Dataset, read_file
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 LARGEST = 1 << 29
 """Bytes that an archive may unpack to; the real ones have about a third of that."""
@@ -44,7 +43,7 @@ def read(path: Path) -> Dataset:
                 path / layout.folder, layout, lambda file: contents.pop(file.relative_to(path).as_posix())
             )
     folders = ", ".join(layout.folder for _, layout in _KNOWN)
-    raise UserError(f"{printable(path)} holds no dataset that is understood: expected all the files of {folders}.")
+    raise UserError(f"{path} holds no dataset that is understood: expected all the files of {folders}.")
 
 
 def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
@@ -53,7 +52,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     Raises UserError where the archive is damaged, unpacks to more than that, or has one of them twice or as anything
     but a plain file.
     """
-    name, contents, left = printable(path), dict[str, bytes](), LARGEST
+    name, contents, left = str(path), dict[str, bytes](), LARGEST
     too_large = UserError(f"{name} unpacks to more than any archive of the dataset, and is refused.")
     try:
         with gzip.open(io.BytesIO(read_file(path))) as file:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Published:
+class DatasetSpec:
     """What a dataset is said to be: its name, its names by class id, and for one that others made and many use, what
     proves that it is the real one."""
 
@@ -57,7 +56,7 @@ class Published:
 class Dataset:
     """A train and a test split, what they are said to be, and where they came from."""
 
-    published: Published
+    published: DatasetSpec
     train: Split
     test: Split
     source: str
@@ -105,7 +104,7 @@ class Dataset:
             known += " (verified)" if self.is_verified else " layout, but NOT the published images"
         elif not self.is_synthetic:
             known += f" ({len(self.classes):,} classes, {self.image_size}x{self.image_size})"
-        return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {printable(self.source)}"
+        return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {self.source}"
 
 
 LARGEST_FILE = 1 << 30  # bytes: six times the largest published file, so no honest one comes near
@@ -119,10 +118,10 @@ def read_file(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:
-            raise UserError(f"{printable(path)}: {size / 2**30:.1f} GiB; no file of the dataset is that large.")
+            raise UserError(f"{path}: {size / 2**30:.1f} GiB; no file of the dataset is that large.")
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{printable(path)}: cannot be read ({error.strerror}).") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -167,7 +166,7 @@ def _digest_rows(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return laid_out, np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
 
 
-def hold_out(dataset: Dataset, fraction: float) -> tuple[Split, Split | None]:
+def train_val_split(dataset: Dataset, fraction: float) -> tuple[Split, Split | None]:
     """The train split without `fraction` of each class, and what was taken out (None for 0).
 
     The first rows of each class go: their order is by digest, so this is a random choice, and the same one for

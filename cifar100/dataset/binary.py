@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.dataset.base import Contents, Dataset, Published, Split, canonical_split, join, read_file
+from cifar100.dataset.base import Contents, Dataset, DatasetSpec, Split, canonical_split, join, read_file
 from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 IMAGE_BYTES = 3 * 32 * 32
 
@@ -48,13 +47,13 @@ def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Data
     published = layout.published
     names = content_of(folder / layout.names).decode("utf-8", "replace").split()
     if tuple(names) != published.classes:
-        raise UserError(f"{printable(folder / layout.names)}: its names are not {published.name}'s classes.")
+        raise UserError(f"{folder / layout.names}: its names are not {published.name}'s classes.")
     train = _read_split([folder / name for name in layout.train], published, content_of)
     test = _read_split([folder / name for name in layout.test], published, content_of)
     return Dataset(published, train, test, source=str(folder))
 
 
-def _read_split(paths: list[Path], published: Published, content_of: Contents) -> Split:
+def _read_split(paths: list[Path], published: DatasetSpec, content_of: Contents) -> Split:
     label_bytes = 2 if published.superclasses else 1
     row_bytes = label_bytes + IMAGE_BYTES
     images, labels = [], []
@@ -62,7 +61,7 @@ def _read_split(paths: list[Path], published: Published, content_of: Contents) -
         content = content_of(path)
         if len(content) % row_bytes:
             raise UserError(
-                f"{printable(path)}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is cut short, or "
+                f"{path}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is cut short, or "
                 "damaged; get it again."
             )
         rows = np.frombuffer(content, np.uint8).reshape(-1, row_bytes)
@@ -71,7 +70,7 @@ def _read_split(paths: list[Path], published: Published, content_of: Contents) -
     try:
         return canonical_split(join(images), join(labels), len(published.classes))
     except UserError as error:
-        raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
+        raise UserError(f"{', '.join(str(path) for path in paths)}: {error}") from None
 
 
 def write(dataset: Dataset, folder: Path) -> Path:

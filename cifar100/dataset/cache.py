@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.support.errors import RunFailed
-from cifar100.support.files import replace_file
-from cifar100.support.text import printable
+from cifar100.support.files import atomic_write
 
 LARGEST = 10 << 30
 """Bytes that the cache may hold: the files that were not used for longest go first."""
@@ -97,7 +96,7 @@ def keep(key: str, block: Block) -> str:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_room(folder, len(block.content))
-        replace_file(folder / f"{key}{SUFFIX}", block.content.data)
+        atomic_write(folder / f"{key}{SUFFIX}", block.content.data)
     except OSError as error:
         return error.strerror or type(error).__name__
     except RunFailed as error:
@@ -112,7 +111,7 @@ def describe() -> str:
     if folder is None:
         return "none: there is no home folder"
     sizes = [size for _, size, _ in _kept(folder)]
-    return f"{printable(folder)}, {amount(sum(sizes))} of at most {amount(LARGEST)}; it may be deleted at any time"
+    return f"{folder}, {amount(sum(sizes))} of at most {amount(LARGEST)}; it may be deleted at any time"
 
 
 def cache_folder() -> Path | None:

@@ -22,7 +22,6 @@ from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
 from cifar100.support.machine import available_memory, usable_cores
 from cifar100.support.progress import progress
-from cifar100.support.text import printable
 
 VERSION = 2
 """Raised when `cifar100.images.convert` changes the pixels that it returns; part of the cache key."""
@@ -78,7 +77,7 @@ def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
         if isinstance(item, str):
             complaints.append(item)
         elif row in failed:
-            complaints.append(failed[row].replace(printable(first[row]), printable(path)))
+            complaints.append(failed[row].replace(str(first[row]), str(path)))
             rows[place] = -1
     return Decoded(rows, block.pixels, block.sizes, digests, tuple(complaints))
 
@@ -99,7 +98,7 @@ def _in_chunks(
 
 def _digest(path: str) -> bytes | str:
     """The SHA-256 of a file, or a sentence that says why there is none."""
-    name = printable(path)
+    name = str(path)
     try:
         with open(path, "rb") as file:
             length = os.fstat(file.fileno()).st_size
@@ -114,11 +113,11 @@ def _digest(path: str) -> bytes | str:
 
 def _decode_into(block: Block, row: int, path: str) -> str:
     """Fill a row of the block from a file; a sentence that says what is wrong with it, or ""."""
-    from cifar100.images.convert import to_rgb, to_square
+    from cifar100.images.convert import resize_center_crop, to_rgb
 
     try:
         rgb = to_rgb(path)
-        block.pixels[row] = to_square(rgb, block.pixels.shape[1], name=path)
+        block.pixels[row] = resize_center_crop(rgb, block.pixels.shape[1], name=path)
     except UserError as error:
         return str(error)
     block.sizes[row] = rgb.info.get("original_size", rgb.size)

@@ -22,7 +22,7 @@ from cifar100.dataset import archive, binary, parquet, pickles
 from cifar100.dataset.base import Dataset
 from cifar100.dataset.published import CIFAR100
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.text import printable
+from cifar100.support.terminal import emit
 
 HUB = "https://huggingface.co"
 HUB_REPOSITORY = "uoft-cs/cifar100"
@@ -46,7 +46,7 @@ class _SourceFailed(Exception):
     """One source could not give the dataset; the next is asked."""
 
 
-def fetch(folder: Path, say: Say = print) -> Dataset:
+def fetch(folder: Path, say: Say = emit) -> Dataset:
     """Download CIFAR-100 into `folder`, unless it is there already, and read it.
 
     The hub's parquet files are placed as the binary version, which is read ten times as fast; the home page's archive
@@ -57,18 +57,18 @@ def fetch(folder: Path, say: Say = print) -> Dataset:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".fetch.lock")
         with lock:  # a second process waits here, and then finds the dataset
-            placed = placed_in(folder)
+            placed = existing_dataset(folder)
             if placed is None:
                 return _fetch(folder, folder / ".fetch", say)
             if placed.published is not CIFAR100 or not placed.is_verified:
-                raise UserError(f"There is another dataset in {printable(folder)} already: {placed}.")
+                raise UserError(f"There is another dataset in {folder} already: {placed}.")
             say(f"It is there already. {placed}")
             return placed
     except OSError as error:
-        raise UserError(f"{printable(folder)} cannot be written ({error.strerror or error}).") from None
+        raise UserError(f"{folder} cannot be written ({error.strerror or error}).") from None
 
 
-def placed_in(folder: Path) -> Dataset | None:
+def existing_dataset(folder: Path) -> Dataset | None:
     """What an earlier `fetch` placed in this folder, or the user an archive; None where there is nothing."""
     for reader in (binary, pickles, archive):
         found = reader.find(folder)
@@ -92,9 +92,9 @@ def _fetch(folder: Path, work: Path, say: Say) -> Dataset:
             continue
         made.replace(folder / made.name)
         shutil.rmtree(work, ignore_errors=True)
-        dataset = placed_in(folder)
+        dataset = existing_dataset(folder)
         if dataset is None:
-            raise RunFailed(f"{printable(folder / made.name)} was placed and is gone.")
+            raise RunFailed(f"{folder / made.name} was placed and is gone.")
         say(f"  {dataset}")
         return dataset
     raise UserError("CIFAR-100 could not be fetched. " + " ".join(f"From {failure}." for failure in failures))

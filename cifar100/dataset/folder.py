@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.config import Config, DataConfig
-from cifar100.dataset.base import Dataset, Published, canonical_split
+from cifar100.dataset.base import Dataset, DatasetSpec, canonical_split
 from cifar100.dataset.cache import amount
 from cifar100.dataset.decode import decode
-from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, refuse_another_size
+from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
 from cifar100.images.names import is_hidden, is_image, natural
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 TRAIN, TESTS = "train", ("test", "val", "valid")
 
@@ -81,7 +80,7 @@ def read(place: Path, train: Path, test: Path | None, *, config: Config, say: Ca
     ]
     size = config.data.image_size
     memory = amount(3 * size * size * len(files))
-    say(f"Reading {len(files):,} files in {printable(place)} as {size}x{size} images: {memory} of memory")
+    say(f"Reading {len(files):,} files in {place} as {size}x{size} images: {memory} of memory")
     decoded = decode([path for _, _, path in files], size, say)
 
     unreadable = tuple(sorted([*decoded.complaints, *(text for tree in trees for text in tree.complaints)]))
@@ -107,7 +106,7 @@ def read(place: Path, train: Path, test: Path | None, *, config: Config, say: Ca
     sizes = decoded.sizes[decoded.sizes[:, 0] > 0]
     published = _published(names, sizes, is_split=test is not None)
     if published.fingerprints:
-        refuse_another_size(size)
+        check_image_size(size)
     labels = np.array([published.classes.index(name) for name in names])[labels]
     test_split = canonical_split(decoded.pixels[rows[is_test]], labels[is_test], len(names))
     train_images = decoded.pixels[rows[~is_test]]
@@ -128,10 +127,10 @@ def _tree(place: Path) -> Tree:
                     files.append(str(path))
                 else:
                     what = "a link to a folder, which is not followed" if path.is_dir() else "not a file"
-                    tree.complaints.append(f"{printable(path)} is {what}.")
+                    tree.complaints.append(f"{path} is {what}.")
             files.sort()
         except OSError as error:
-            name = printable(error.filename or folder)
+            name = str(error.filename or folder)
             raise UserError(f"{name} cannot be read ({error.strerror or type(error).__name__}).") from None
     return tree
 
@@ -163,18 +162,18 @@ def _class_names(place: Path, trees: list[Tree]) -> list[str]:
     halves = [name for name in first.files if name.casefold() in (TRAIN, *TESTS) and _folders(first.place / name)]
     if len(trees) == 1 and halves:
         raise UserError(
-            f"{printable(place)} holds {_named(halves)} with folders in it: class folders are to be in train/ and in "
+            f"{place} holds {_named(halves)} with folders in it: class folders are to be in train/ and in "
             "test/ (or val/, or valid/), or else directly in it, for test images to be split off."
         )
     for tree, other in zip(trees, reversed(trees), strict=True):
         odd = tree.files.keys() - other.files.keys()
         if odd:
             raise UserError(
-                f"{printable(tree.place)} holds classes that {printable(other.place)} does not: {_named(odd)}. Both "
+                f"{tree.place} holds classes that {other.place} does not: {_named(odd)}. Both "
                 "must hold the same class folders."
             )
     if len(first.files) == 1:
-        raise UserError(f"{printable(first.place)} holds one class, {_named(first.files)}; at least two are needed.")
+        raise UserError(f"{first.place} holds one class, {_named(first.files)}; at least two are needed.")
     return sorted(first.files, key=natural)
 
 
@@ -183,7 +182,7 @@ def _refuse_empty(tree: Tree, counts: Sequence[int], names: Sequence[str]) -> No
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
         raise UserError(
-            f"{printable(tree.place)}: no readable image for {_named(empty)}. Put some into each class folder, or take "
+            f"{tree.place}: no readable image for {_named(empty)}. Put some into each class folder, or take "
             "the folder away."
         )
 
@@ -203,7 +202,7 @@ def _choose_test(
         images = sorted(set(rows[mine].tolist()), key=rank.__getitem__)
         if len(images) < 2:
             raise UserError(
-                f"{printable(folder)} holds a single image (copies not counted), and test images are to be split "
+                f"{folder} holds a single image (copies not counted), and test images are to be split "
                 "off: at least two are needed, or folders train/ and test/."
             )
         count = min(max(round(len(images) * config.test_fraction), 1), len(images) - 1)
@@ -211,12 +210,12 @@ def _choose_test(
     return is_test
 
 
-def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> Published:
+def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> DatasetSpec:
     """The published dataset that was written out as these folders, or else just these classes."""
     for published in (CIFAR100, CIFAR10):
         if is_split and set(names) == set(published.classes) and (sizes == SIZE).all():
             return published
-    return Published("own images", tuple(names))
+    return DatasetSpec("own images", tuple(names))
 
 
 def _unused(place: Path, parts: Collection[Path]) -> list[str]:
@@ -254,4 +253,4 @@ def _named(names: Collection[str]) -> str:
     """Some of these names, and how many more there are."""
     ordered = sorted(names, key=natural)
     more = f" and {len(ordered) - MOST_LISTED:,} more" if len(ordered) > MOST_LISTED else ""
-    return ", ".join(printable(name) for name in ordered[:MOST_LISTED]) + more
+    return ", ".join(str(name) for name in ordered[:MOST_LISTED]) + more

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.dataset.base import LARGEST_FILE, Dataset, Published, Split, canonical_split, join
+from cifar100.dataset.base import LARGEST_FILE, Dataset, DatasetSpec, Split, canonical_split, join
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 FOLDERS = ("cifar100", "plain_text")
 """What the two datasets call the folder of their files."""
@@ -36,54 +35,50 @@ def read(folder: Path) -> Dataset:
     train, published = _read_split(sorted(folder.glob("train*.parquet")))
     test, same = _read_split(sorted(folder.glob("test*.parquet")))
     if published is not same:
-        raise UserError(f"{printable(folder)}: train is {published.name}'s and test is {same.name}'s.")
+        raise UserError(f"{folder}: train is {published.name}'s and test is {same.name}'s.")
     return Dataset(published, train, test, source=str(folder))
 
 
-def _read_split(paths: list[Path]) -> tuple[Split, Published]:
+def _read_split(paths: list[Path]) -> tuple[Split, DatasetSpec]:
     parts = [_read_rows(path) for path in paths]
     images, labels, published = zip(*parts, strict=True)
     if len({whose.name for whose in published}) > 1:
-        raise UserError(f"{', '.join(printable(path) for path in paths)}: some are CIFAR-100's and some CIFAR-10's.")
+        raise UserError(f"{', '.join(str(path) for path in paths)}: some are CIFAR-100's and some CIFAR-10's.")
     try:
         return canonical_split(join(images), join(labels), len(published[0].classes)), published[0]
     except UserError as error:
-        raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
+        raise UserError(f"{', '.join(str(path) for path in paths)}: {error}") from None
 
 
-def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, Published]:
+def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
     """Images uint8 [N, 32, 32, 3], class ids [N], and whose they are by the name of the labels' column."""
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UserError(f"{printable(path)}: reading parquet needs pyarrow: pip install 'cifar100[hub]'.") from None
+        raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'cifar100[hub]'.") from None
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{printable(path)}: {path.stat().st_size / 2**30:.1f} GiB; no honest file is that large.")
+            raise UserError(f"{path}: {path.stat().st_size / 2**30:.1f} GiB; no honest file is that large.")
         names = parquet.read_schema(path).names
         column = next((name for name in _LABELS if name in names), None)
         if column is None or "img" not in names:
-            raise UserError(f"{printable(path)}: no columns img and fine_label (or label); it has {_listed(names)}.")
+            raise UserError(f"{path}: no columns img and fine_label (or label); it has {_listed(names)}.")
         table = parquet.read_table(path, columns=["img", column])
         encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
         labels = table.column(column).to_numpy()
     except OSError as error:
-        raise UserError(
-            f"{printable(path)}: cannot be read ({error.strerror or 'not a whole parquet file'})."
-        ) from None
+        raise UserError(f"{path}: cannot be read ({error.strerror or 'not a whole parquet file'}).") from None
     except UserError:
         raise
     except Exception as error:  # pyarrow raises many kinds for damaged bytes
-        raise UserError(
-            f"{printable(path)}: damaged, or not of the expected columns ({type(error).__name__})."
-        ) from None
+        raise UserError(f"{path}: damaged, or not of the expected columns ({type(error).__name__}).") from None
     if labels.dtype.kind not in "iu":
-        raise UserError(f"{printable(path)}: its {column} is {labels.dtype}, not class ids.")
+        raise UserError(f"{path}: its {column} is {labels.dtype}, not class ids.")
     try:
         with ThreadPoolExecutor() as pool:
             decoded = list(pool.map(_decode, encoded, chunksize=256))
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     images = np.array(decoded, np.uint8).reshape(-1, SIZE, SIZE, 3)  # of no rows too
     return images, labels, _LABELS[column]
 
@@ -106,4 +101,4 @@ def _decode(encoded: object) -> np.ndarray:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(printable(name) for name in names[:8]) or "none"
+    return ", ".join(str(name) for name in names[:8]) or "none"

@@ -16,7 +16,6 @@ import numpy as np
 from cifar100.dataset.base import Contents, Dataset, Split, canonical_split, join, read_file
 from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 LAYOUTS = (
     Layout(
@@ -56,7 +55,7 @@ def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Data
     for key, ours in expected.items():
         names = meta.get(key)
         if not isinstance(names, list) or tuple(map(_text, names)) != ours:
-            raise UserError(f"{printable(folder / layout.names)}: its {key} are not {published.name}'s.")
+            raise UserError(f"{folder / layout.names}: its {key} are not {published.name}'s.")
     train = _read_split([folder / name for name in layout.train], labels, len(published.classes), content_of)
     test = _read_split([folder / name for name in layout.test], labels, len(published.classes), content_of)
     return Dataset(published, train, test, source=str(folder))
@@ -67,7 +66,7 @@ def _read_split(paths: list[Path], key: str, num_classes: int, content_of: Conte
     try:
         return canonical_split(join(images), join(labels), num_classes)
     except UserError as error:
-        raise UserError(f"{', '.join(printable(path) for path in paths)}: {error}") from None
+        raise UserError(f"{', '.join(str(path) for path in paths)}: {error}") from None
 
 
 def _read_rows(path: Path, key: str, content_of: Contents) -> tuple[np.ndarray, np.ndarray]:
@@ -75,11 +74,9 @@ def _read_rows(path: Path, key: str, content_of: Contents) -> tuple[np.ndarray, 
     content = _unpickle(path, content_of)
     data, labels = content.get("data"), content.get(key)
     if not isinstance(data, _Array) or len(data.shape) != 2 or data.shape[1] != IMAGE_BYTES:
-        raise UserError(
-            f"{printable(path)}: its data is not an array of rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each."
-        )
+        raise UserError(f"{path}: its data is not an array of rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each.")
     if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 256 for label in labels):
-        raise UserError(f"{printable(path)}: its {key} are not a list of class ids.")
+        raise UserError(f"{path}: its {key} are not a list of class ids.")
     images = np.frombuffer(data.content, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images, np.array(labels, np.int64)
 
@@ -178,13 +175,11 @@ def _unpickle(path: Path, content_of: Contents) -> dict[str, Any]:
     try:
         value = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except pickle.UnpicklingError as error:
-        raise UserError(f"{printable(path)}: refused: {printable(str(error)[:200])}.") from None
+        raise UserError(f"{path}: refused: {str(error)[:200]}.") from None
     except Exception as error:  # a forged pickle can make the unpickler raise anything at all
-        raise UserError(
-            f"{printable(path)}: damaged: it does not unpickle ({type(error).__name__}); get it again."
-        ) from None
+        raise UserError(f"{path}: damaged: it does not unpickle ({type(error).__name__}); get it again.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{printable(path)}: holds no dictionary, as the official file does.")
+        raise UserError(f"{path}: holds no dictionary, as the official file does.")
     return {_text(key): item for key, item in value.items()}
 
 

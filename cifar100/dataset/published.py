@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar100.dataset.base import Published
+from cifar100.dataset.base import DatasetSpec
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
 
-CIFAR100 = Published(
+CIFAR100 = DatasetSpec(
     name="CIFAR-100",
     classes=CLASSES,
     superclasses=SUPERCLASSES,
@@ -20,7 +20,7 @@ CIFAR100 = Published(
     },
 )
 
-CIFAR10 = Published(
+CIFAR10 = DatasetSpec(
     name="CIFAR-10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     fingerprints={
@@ -29,7 +29,7 @@ CIFAR10 = Published(
     },
 )
 
-SYNTHETIC = Published(
+SYNTHETIC = DatasetSpec(
     name="SYNTHETIC images, not CIFAR-100",
     classes=CLASSES,
     superclasses=SUPERCLASSES,
@@ -41,7 +41,7 @@ SIZE = 32
 """Side in pixels of the images of all of these."""
 
 
-def refuse_another_size(image_size: int) -> None:
+def check_image_size(image_size: int) -> None:
     """Raise UserError where images of another size are asked for: the pixels of these are taken as they are."""
     if image_size != SIZE:
         raise UserError(
@@ -54,7 +54,7 @@ def refuse_another_size(image_size: int) -> None:
 class Layout:
     """The files of a published dataset in one format."""
 
-    published: Published
+    published: DatasetSpec
     archive: str
     """What it is published as."""
     folder: str

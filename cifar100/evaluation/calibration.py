@@ -111,7 +111,7 @@ def calibrate(
     return _judge(logits, labels, logits / temperature, temperature, origin)
 
 
-def cross_fit(logits: np.ndarray, labels: np.ndarray, split: str) -> tuple[Calibration, np.ndarray]:
+def cross_fit_temperature(logits: np.ndarray, labels: np.ndarray, split: str) -> tuple[Calibration, np.ndarray]:
     """A temperature where there are no other images to fit it on than those of `split` itself, which are judged fairly
     all the same: each half of them is divided by the temperature of the other half (two-fold cross-fitting).
 

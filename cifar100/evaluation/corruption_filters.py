@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @cache
-def gaussian_rows(size: int, sigma: float, edges: str, truncate: float = 4) -> Tensor:
+def gaussian_matrix(size: int, sigma: float, edges: str, truncate: float = 4) -> Tensor:
     """[S, S]: what filters a row as scipy.ndimage.gaussian_filter1d does, with the `mode` "nearest" or "reflect"."""
     radius = int(truncate * sigma + 0.5)
     reach = np.arange(-radius, radius + 1)
@@ -33,7 +33,7 @@ def gaussian_rows(size: int, sigma: float, edges: str, truncate: float = 4) -> T
 
 
 @cache
-def zoom_rows(size: int, factor: float) -> Tensor:
+def zoom_matrix(size: int, factor: float) -> Tensor:
     """[S, S]: the middle of a row enlarged by `factor`, as the authors cut it and scipy.ndimage.zoom interpolates."""
     cut = math.ceil(size / factor)
     top, large = (size - cut) // 2, round(cut * factor)
@@ -47,13 +47,13 @@ def zoom_rows(size: int, factor: float) -> Tensor:
 
 
 @cache
-def box_rows(size: int, target: int) -> Tensor:
+def box_resize_matrix(size: int, target: int) -> Tensor:
     """[target, S]: Pillow's own weights for resizing a row with its box filter."""
     identity = Image.fromarray(np.eye(size, dtype=np.float32))
     return torch.from_numpy(np.asarray(identity.resize((target, size), Image.Resampling.BOX)).T.copy())
 
 
-def smear(x: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
+def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
     """[B, C, S, S] smeared by the falling half of a Gaussian along a direction each [B]: whole pixels, edges repeated.
 
     After the MotionBlurImage of ImageMagick.
@@ -77,7 +77,7 @@ def smear(x: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
     return result.permute(0, 3, 1, 2)
 
 
-def plasma(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> Tensor:
+def plasma_fractal(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> Tensor:
     """Clouds [B, 1, S, S] from 0 to 1, for pictures [B, C, S, S], by the diamond-square algorithm on a torus.
 
     `uniform(low, high, *shape)` draws float32 [B, *shape]; what it adds shrinks by `decay` from step to step.

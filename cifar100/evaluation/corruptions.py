@@ -30,12 +30,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar100.evaluation.corruption_filters import box_rows, gaussian_rows, plasma, smear, zoom_rows
+from cifar100.evaluation.corruption_filters import (
+    box_resize_matrix,
+    gaussian_matrix,
+    motion_blur_filter,
+    plasma_fractal,
+    zoom_matrix,
+)
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-class Draws:
+class CorruptionRng:
     """What is drawn for each of the images of a batch, by a generator of its own."""
 
     def __init__(self, seed: int, kind: str, severity: int, numbers: Sequence[int], device: torch.device) -> None:
@@ -67,17 +73,17 @@ class Draws:
 # Noise
 
 
-def gaussian_noise(x: Tensor, draws: Draws, scale: float) -> Tensor:
+def gaussian_noise(x: Tensor, draws: CorruptionRng, scale: float) -> Tensor:
     """Normal noise, of a standard deviation of `scale`."""
     return x + scale * draws.normal(*x.shape[1:])
 
 
-def shot_noise(x: Tensor, draws: Draws, photons: float) -> Tensor:
+def shot_noise(x: Tensor, draws: CorruptionRng, photons: float) -> Tensor:
     """The noise of counting, where white is so many photons."""
     return draws.poisson(x * photons) / photons
 
 
-def impulse_noise(x: Tensor, draws: Draws, amount: float) -> Tensor:
+def impulse_noise(x: Tensor, draws: CorruptionRng, amount: float) -> Tensor:
     """Salt and pepper: so large a share of the values is 0 or 1, each as often."""
     drawn = draws.uniform(0, 1, *x.shape[1:])
     return torch.where(drawn < amount, (drawn < amount / 2).float(), x)
@@ -86,7 +92,7 @@ def impulse_noise(x: Tensor, draws: Draws, amount: float) -> Tensor:
 # Blur
 
 
-def defocus_blur(x: Tensor, _draws: Draws, radius: float, softness: float) -> Tensor:
+def defocus_blur(x: Tensor, _draws: CorruptionRng, radius: float, softness: float) -> Tensor:
     """Each point becomes a disk of `radius`, its rim softened by a Gaussian (3x3) of standard deviation `softness`."""
     reach = torch.arange(-2, 3, dtype=torch.float32)
     disk = (reach[:, None] ** 2 + reach**2 <= radius**2).float()
@@ -98,7 +104,7 @@ def defocus_blur(x: Tensor, _draws: Draws, radius: float, softness: float) -> Te
     return sum((weight * padded[:, :, i : i + size, j : j + size] for i, j, weight in taps), torch.zeros_like(x))
 
 
-def glass_blur(x: Tensor, draws: Draws, sigma: float, reach: int, times: int) -> Tensor:
+def glass_blur(x: Tensor, draws: CorruptionRng, sigma: float, reach: int, times: int) -> Tensor:
     """Blurred, then each pixel takes the colour of one up to `reach` above or left of it, and blurred again."""
     size = x.shape[2]
     blurred = torch.floor(_gaussian_blur(x, sigma, "nearest") * 255 + 1e-3) / 255
@@ -113,17 +119,17 @@ def glass_blur(x: Tensor, draws: Draws, sigma: float, reach: int, times: int) ->
     return _gaussian_blur(blurred, sigma, "nearest")
 
 
-def motion_blur(x: Tensor, draws: Draws, radius: int, sigma: float) -> Tensor:
+def motion_blur(x: Tensor, draws: CorruptionRng, radius: int, sigma: float) -> Tensor:
     """Smeared to one side, in a direction within 45 degrees of level."""
-    return smear(x, draws.uniform(-45, 45), radius, sigma)
+    return motion_blur_filter(x, draws.uniform(-45, 45), radius, sigma)
 
 
-def zoom_blur(x: Tensor, _draws: Draws, farthest: float) -> Tensor:
+def zoom_blur(x: Tensor, _draws: CorruptionRng, farthest: float) -> Tensor:
     """The mean of the picture and of enlargements of it by 1, 1.01, … up to `farthest`."""
     factors = np.arange(1, farthest, 0.01).tolist()
     total = x.clone()
     for factor in factors:
-        zoom = zoom_rows(x.shape[2], factor).to(x.device)
+        zoom = zoom_matrix(x.shape[2], factor).to(x.device)
         total += zoom @ x @ zoom.T
     return total / (len(factors) + 1)
 
@@ -133,7 +139,7 @@ def zoom_blur(x: Tensor, _draws: Draws, farthest: float) -> Tensor:
 
 def snow(  # noqa: PLR0917
     x: Tensor,
-    draws: Draws,
+    draws: CorruptionRng,
     mean: float,
     scale: float,
     zoom: float,
@@ -145,30 +151,30 @@ def snow(  # noqa: PLR0917
     """Flakes, smeared as they fall, and again turned by half a circle, over a paler picture."""
     size = x.shape[2]
     flakes = draws.normal(1, size, size) * scale + mean
-    enlarge = zoom_rows(size, zoom).to(x.device)
+    enlarge = zoom_matrix(size, zoom).to(x.device)
     flakes = enlarge @ flakes @ enlarge.T
     flakes = torch.where(flakes < least, 0, flakes).clamp(0, 1)
-    flakes = smear(torch.floor(flakes * 255) / 255, draws.uniform(-135, -45), radius, sigma)
+    flakes = motion_blur_filter(torch.floor(flakes * 255) / 255, draws.uniform(-135, -45), radius, sigma)
     pale = torch.maximum(x, 1.5 * _grey(x) + 0.5)
     return keep * x + (1 - keep) * pale + flakes + flakes.flip(2, 3)
 
 
-def frost(x: Tensor, draws: Draws, keep: float, amount: float) -> Tensor:
+def frost(x: Tensor, draws: CorruptionRng, keep: float, amount: float) -> Tensor:
     """Ice over the picture: veins on a cloudy ground, a little blue."""
-    ground, veins = plasma(x, draws.uniform, 2.0), plasma(x, draws.uniform, 1.5)
+    ground, veins = plasma_fractal(x, draws.uniform, 2.0), plasma_fractal(x, draws.uniform, 1.5)
     veins = 1 - 2 * (veins - veins.mean(dim=(2, 3), keepdim=True)).abs()  # brightest along a level line
     ice = (0.25 + 0.35 * ground + 0.5 * veins.clamp(0, 1) ** 6).clamp(0, 1)
     tint = torch.tensor([0.92, 0.98, 1.0], device=x.device)[:, None, None]
     return keep * x + amount * ice * tint
 
 
-def fog(x: Tensor, draws: Draws, amount: float, decay: float) -> Tensor:
+def fog(x: Tensor, draws: CorruptionRng, amount: float, decay: float) -> Tensor:
     """Clouds between, made by the diamond-square algorithm, and the contrast that they take."""
     brightest = x.amax(dim=(1, 2, 3), keepdim=True)
-    return (x + amount * plasma(x, draws.uniform, decay)) * brightest / (brightest + amount)
+    return (x + amount * plasma_fractal(x, draws.uniform, decay)) * brightest / (brightest + amount)
 
 
-def brightness(x: Tensor, _draws: Draws, amount: float) -> Tensor:
+def brightness(x: Tensor, _draws: CorruptionRng, amount: float) -> Tensor:
     """The value of HSV raised, hue and saturation left."""
     value = x.amax(dim=1, keepdim=True)
     raised = (value + amount).clamp(max=1)
@@ -178,13 +184,13 @@ def brightness(x: Tensor, _draws: Draws, amount: float) -> Tensor:
 # Digital
 
 
-def contrast(x: Tensor, _draws: Draws, factor: float) -> Tensor:
+def contrast(x: Tensor, _draws: CorruptionRng, factor: float) -> Tensor:
     """What a pixel differs from the mean of its channel by, times `factor`."""
     mean = x.mean(dim=(2, 3), keepdim=True)
     return (x - mean) * factor + mean
 
 
-def elastic_transform(x: Tensor, draws: Draws, amount: float, sigma: float, shift: float) -> Tensor:
+def elastic_transform(x: Tensor, draws: CorruptionRng, amount: float, sigma: float, shift: float) -> Tensor:
     """An affine map that moves three points by up to `shift`, then a smooth random displacement; in shares of S."""
     size = x.shape[2]
     centre, third = size // 2, size // 3
@@ -197,23 +203,26 @@ def elastic_transform(x: Tensor, draws: Draws, amount: float, sigma: float, shif
     )
     source = (grid.reshape(1, -1, 3) @ affine).reshape(-1, size, size, 2)
     x = F.grid_sample(x, 2 * source / (size - 1) - 1, padding_mode="reflection", align_corners=True)
-    smooth = gaussian_rows(size, sigma * size, "reflect", truncate=3).to(x.device)
+    smooth = gaussian_matrix(size, sigma * size, "reflect", truncate=3).to(x.device)
     displacement = amount * size * (smooth @ draws.uniform(-1, 1, 2, size, size) @ smooth.T)  # [B, 2, S, S]: x, y
     source = grid[:, :, :2] + displacement.permute(0, 2, 3, 1)
     return F.grid_sample(x, (2 * source + 1) / size - 1, padding_mode="reflection", align_corners=False)
 
 
-def pixelate(x: Tensor, _draws: Draws, factor: float) -> Tensor:
+def pixelate(x: Tensor, _draws: CorruptionRng, factor: float) -> Tensor:
     """Made smaller, and large again, by box filters."""
     size = x.shape[2]
-    down, up = box_rows(size, int(size * factor)).to(x.device), box_rows(int(size * factor), size).to(x.device)
+    down, up = (
+        box_resize_matrix(size, int(size * factor)).to(x.device),
+        box_resize_matrix(int(size * factor), size).to(x.device),
+    )
     for rows in (down, up):  # to whole levels after each direction, as Pillow does
         x = torch.floor(x @ rows.T * 255 + 0.5) / 255
         x = torch.floor(rows @ x * 255 + 0.5) / 255
     return x
 
 
-def jpeg_compression(x: Tensor, _draws: Draws, quality: int) -> Tensor:
+def jpeg_compression(x: Tensor, _draws: CorruptionRng, quality: int) -> Tensor:
     """Through Pillow's JPEG, on the CPU."""
     pixels = (x * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
     decoded = []
@@ -274,7 +283,7 @@ def corrupt(images: Tensor, kind: str, severity: int, *, numbers: Sequence[int],
     for S = 32; other sizes are taken, and look milder or harsher.
     """
     apply, arguments = KINDS[kind]
-    draws = Draws(seed, kind, severity, numbers, images.device)
+    draws = CorruptionRng(seed, kind, severity, numbers, images.device)
     with torch.autocast(images.device.type, enabled=False):
         x = images.permute(0, 3, 1, 2).contiguous().float() / 255
         spoiled = apply(x, draws, *arguments[severity - 1])
@@ -288,5 +297,5 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _gaussian_blur(x: Tensor, sigma: float, edges: str) -> Tensor:
-    blur = gaussian_rows(x.shape[2], sigma, edges).to(x.device)
+    blur = gaussian_matrix(x.shape[2], sigma, edges).to(x.device)
     return blur @ x @ blur.T

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 from cifar100.augmentation.loader import EvalLoader
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.weights import load_weights
-from cifar100.compute.device import Compute, choose_compute
-from cifar100.compute.distributed import Processes
+from cifar100.compute.device import Compute, select_device
+from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig, Config, DataConfig
-from cifar100.dataset import Dataset, Split, hold_out, load_dataset
+from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
 from cifar100.evaluation import metrics
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 500
 """Images a forward pass of evaluation, at most. It does not change the result beyond rounding."""
@@ -32,6 +33,8 @@ class Evaluation:
     """What a model does on a split. Accuracies are shares in 0..1."""
 
     split: str
+    classes: tuple[str, ...]
+    """Their names, by class id."""
     images: int
     loss: float
     """Cross-entropy in nats, unsmoothed."""
@@ -58,15 +61,37 @@ class Evaluation:
         """Throughput of the forward passes."""
         return self.images / self.seconds
 
+    @cached_property
+    def scores(self) -> metrics.ClassScores:
+        """Precision, recall, F1 and ROC AUC of each class that has images."""
+        return metrics.class_scores(self.logits, self.labels)
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """The scores as a row for each class that has images: its name, its number of images, and the four measures."""
+        rows = zip(*(column.tolist() for column in self.scores), strict=True)
+        return [dict(zip(self.scores._fields, row, strict=True)) | {"name": self.classes[row[0]]} for row in rows]
+
     def to_json(self) -> dict[str, Any]:
-        """All figures, without the logits."""
+        """All figures, without the logits. A ROC AUC that is not defined, because there is but one class, is null."""
         names = ("split", "images", "loss", "top1", "top5", "superclass_top1")
         rest = ("per_superclass", "per_class", "seconds", "images_per_second", "compute")
-        return {name: getattr(self, name) for name in (*names, *rest)}
+        measures = ("images", "precision", "recall", "f1", "roc_auc")
+        means = {"macro": self.scores.mean(), "weighted": self.scores.mean(weighted=True)}
+        scores = {row["name"]: {measure: _or_none(row[measure]) for measure in measures} for row in self.class_rows()}
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{kind: {name: _or_none(value) for name, value in mean.items()} for kind, mean in means.items()},
+            **{name: getattr(self, name) for name in rest},
+            "class_scores": scores,
+        }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 @torch.inference_mode()
-def forward_all(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
+def predict_logits(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
     """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
     was_training = model.training
     model.eval()
@@ -85,19 +110,19 @@ def evaluate_model(
     config: AugmentConfig,
     compute: Compute,
     batch_size: int = BATCH_SIZE,
-    processes: Processes | None = None,
+    processes: DistContext | None = None,
 ) -> Evaluation:
     """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
 
     Several processes, their models equal, evaluate a part of the images each; all get the whole result.
     """
-    processes = processes or Processes()
+    processes = processes or DistContext()
     mine = processes.part(0, len(split))
     part = Split(split.images[mine], split.labels[mine], "")
     loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
-    parts = processes.gather(forward_all(model, loader, compute) if len(part) else None)
+    parts = processes.gather(predict_logits(model, loader, compute) if len(part) else None)
     logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
 
@@ -110,6 +135,7 @@ def evaluate_model(
         per_superclass = _named(dataset.superclasses, folded)
     return Evaluation(
         split=name,
+        classes=dataset.classes,
         images=len(labels),
         loss=metrics.cross_entropy(logits, labels),
         top1=metrics.top_k_accuracy(logits, labels, 1),
@@ -145,15 +171,15 @@ def evaluate(
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_weights(checkpoint)
-    compute = choose_compute(device, precision)
-    data, chosen, config = open_split(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
+    compute = select_device(device, precision)
+    data, chosen, config = load_eval_split(checkpoint, split=split, dataset=dataset, data_dir=data_dir)
     return evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split)
 
 
 def evaluate_split(
     checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str
 ) -> Evaluation:
-    """Evaluate a checkpoint on images that `open_split` found for it."""
+    """Evaluate a checkpoint on images that `load_eval_split` found for it."""
     model = compute.place(checkpoint.build())
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
     notes = data.notes
@@ -162,7 +188,7 @@ def evaluate_split(
     return replace(evaluation, notes=notes)
 
 
-def open_split(
+def load_eval_split(
     checkpoint: Checkpoint, *, split: str = "test", dataset: str = "cifar100", data_dir: Path | None = None
 ) -> tuple[Dataset, Split, Config]:
     """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
@@ -179,10 +205,10 @@ def open_split(
     take_names(checkpoint, data)
     if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
-            f"The checkpoint was trained on other images ({printable(checkpoint.dataset)}), so this dataset's "
+            f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
             f"{split} split is not its own; only --split test can be evaluated."
         )
-    trained_on, held_out = hold_out(data, config.data.val_fraction)
+    trained_on, held_out = train_val_split(data, config.data.val_fraction)
     splits = {"test": data.test, "train": trained_on, "val": held_out}
     chosen = splits.get(split)
     if chosen is None:
@@ -211,24 +237,41 @@ def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
     else:
         lines.append(f"{'superclass':<14}left out: these classes have no superclasses")
     lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
+    macro, weighted = evaluation.scores.mean(), evaluation.scores.mean(weighted=True)
+    lines.append(f"{'':<14}  macro weighted, over the classes")
+    lines += [
+        f"{name:<14}{macro[key]:7.2%} {weighted[key]:7.2%}" for name, key in (("precision", "precision"), ("F1", "f1"))
+    ]
+    lines.append(f"{'ROC AUC':<14}{macro['roc_auc']:7.4f} {weighted['roc_auc']:7.4f}")
     lines.append(f"{'throughput':<14}{evaluation.images_per_second:,.0f} images/s on {evaluation.compute}")
     lines += [f"{'' if place else 'note':<14}{note}" for place, note in enumerate(evaluation.notes)]
     if evaluation.per_superclass:
         lines += ["", "Superclasses, best first", *_ranking(evaluation.per_superclass)]
-    ranking = _ranking(evaluation.per_class)
+    ranking = _score_lines(evaluation)
+    head = f"  {'':<32} recall  precis.     F1  ROC AUC  images"
     if per_class or len(ranking) <= 10:
-        lines += ["", "Classes, best first", *ranking]
+        lines += ["", "Classes, best first", head, *ranking]
     else:
-        lines += ["", "Best and worst classes", *ranking[:5], "  …", *ranking[-5:]]
+        lines += ["", "Best and worst classes", head, *ranking[:5], "  …", *ranking[-5:]]
     return "\n".join(lines)
+
+
+def _score_lines(evaluation: Evaluation) -> list[str]:
+    """A line for each class with its scores, the highest recall first."""
+    ordered = sorted(evaluation.class_rows(), key=lambda row: (-row["recall"], row["name"]))
+    return [
+        f"  {escape_control_chars(row['name']):<32}{row['recall']:7.2%}  {row['precision']:7.2%}{row['f1']:7.3f}"
+        f"  {row['roc_auc']:7.4f}  {row['images']:6,}"
+        for row in ordered
+    ]
 
 
 def _ranking(accuracies: dict[str, float]) -> list[str]:
     ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
-    return [f"  {printable(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
+    return [f"  {escape_control_chars(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
 
 
-def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
+def format_samples(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
     """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
     chosen = np.linspace(0, evaluation.images - 1, min(max(count, 0), evaluation.images)).round().astype(int)
     probabilities = metrics.softmax(evaluation.logits[chosen])
@@ -236,6 +279,8 @@ def sample_lines(evaluation: Evaluation, classes: Sequence[str], count: int) -> 
     for row, likely in zip(chosen, probabilities, strict=True):
         label = int(evaluation.labels[row])
         best = np.argsort(-likely, kind="stable")[:3].tolist()
-        named = ", ".join(f"{printable(classes[i])} {likely[i]:.1%}" for i in best)
-        lines.append(f"  {'right' if best[0] == label else 'WRONG'}  {printable(classes[label]):<16} -> {named}")
+        named = ", ".join(f"{escape_control_chars(classes[i])} {likely[i]:.1%}" for i in best)
+        lines.append(
+            f"  {'right' if best[0] == label else 'WRONG'}  {escape_control_chars(classes[label]):<16} -> {named}"
+        )
     return lines

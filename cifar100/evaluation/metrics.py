@@ -8,6 +8,7 @@ class scores no better than chance.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,3 +70,58 @@ def fold(confusion: np.ndarray, superclass_of: Sequence[int]) -> np.ndarray:
     """The confusion matrix [C, C] summed into the superclasses' [G, G]."""
     member = np.eye(max(superclass_of) + 1, dtype=np.int64)[np.asarray(superclass_of)]  # [C, G]
     return member.T @ confusion @ member
+
+
+class ClassScores(NamedTuple):
+    """Precision, recall, F1 and ROC AUC of each class that has images, one against the rest."""
+
+    class_ids: np.ndarray
+    """int64 [K]: the classes that have images, ascending."""
+    images: np.ndarray
+    """int64 [K]: how many each has."""
+    precision: np.ndarray
+    """float64 [K], in 0..1: the share of right answers among those that name the class; 0 if none names it."""
+    recall: np.ndarray
+    """float64 [K], in 0..1: the share of the class's images that are called by its name."""
+    f1: np.ndarray
+    """float64 [K], in 0..1: the harmonic mean of precision and recall; 0 if both are 0."""
+    roc_auc: np.ndarray
+    """float64 [K], in 0..1: the probability that an image of the class gets more of its softmax probability than one of
+    another class; NaN if there are no others."""
+
+    def mean(self, *, weighted: bool = False) -> dict[str, float]:
+        """{measure: mean over the classes}, each class alike (macro) or `weighted` by its number of images."""
+        weights = self.images if weighted else np.ones(len(self.images))
+        measures = {name: getattr(self, name) for name in ("precision", "recall", "f1", "roc_auc")}
+        return {name: float(np.average(values, weights=weights)) for name, values in measures.items()}
+
+
+def class_scores(logits: np.ndarray, labels: np.ndarray) -> ClassScores:
+    """The scores of each class. A row with a NaN names no class: a miss for recall, and left out of the ROC AUC."""
+    _check(logits, labels)
+    confusion = confusion_matrix(logits, labels)
+    images = np.bincount(labels, minlength=logits.shape[1])
+    ids = np.flatnonzero(images)
+    images, hits, named = images[ids], np.diag(confusion)[ids], confusion.sum(axis=0)[ids]
+    finite = ~np.isnan(logits).any(axis=1)
+    probabilities = softmax(logits[finite])[:, ids]
+    return ClassScores(
+        class_ids=ids,
+        images=images,
+        precision=hits / np.maximum(named, 1),
+        recall=hits / images,
+        f1=2 * hits / (named + images),
+        roc_auc=np.array(
+            [_roc_auc(column, labels[finite] == id_) for id_, column in zip(ids, probabilities.T, strict=True)]
+        ),
+    )
+
+
+def _roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The area under the ROC curve from the ranks of the scores [N] (Mann-Whitney); ties share their mean rank."""
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -42,11 +42,12 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
 from cifar100.evaluation import metrics
 from cifar100.evaluation.corruptions import KINDS, SEVERITIES, corrupt
-from cifar100.evaluation.evaluate import BATCH_SIZE, forward_all
+from cifar100.evaluation.evaluate import BATCH_SIZE, predict_logits
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
+from cifar100.support.files import atomic_write
 from cifar100.support.stopwatch import Stopwatch
-from cifar100.support.text import duration, printable
+from cifar100.support.terminal import emit
+from cifar100.support.text import duration
 
 FORMAT, VERSION = "cifar100-corruptions", 1
 CELLS = [(kind, severity) for kind in KINDS for severity in SEVERITIES]
@@ -146,7 +147,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
-            f"{printable(path)} is damaged, or not what evaluate --corruptions wrote; move it away to start anew."
+            f"{path} is damaged, or not what evaluate --corruptions wrote; move it away to start anew."
         ) from None
     return entries
 
@@ -162,7 +163,7 @@ def _from_json(entry: dict[str, Any]) -> Robustness:
 
 
 @dataclass(frozen=True)
-class PublishedFiles:
+class Cifar100C:
     """The files of CIFAR-100-C in a folder: `<kind>.npy`, uint8 [50000, 32, 32, 3], the five severities one after the
     other, and `labels.npy`, integers [50000]. Nothing in them is executed. Raises UserError where one is not so."""
 
@@ -171,29 +172,25 @@ class PublishedFiles:
     labels: np.ndarray
 
     @staticmethod
-    def find(folder: Path, classes: int) -> PublishedFiles:
+    def find(folder: Path, classes: int) -> Cifar100C:
         """What is there of the fifteen kinds; at least one must be."""
         kinds = tuple(kind for kind in KINDS if (folder / f"{kind}.npy").is_file())
         if not kinds:
-            raise UserError(
-                f"--corruptions-dir {printable(folder)}: none of the files of CIFAR-100-C, such as fog.npy, is there."
-            )
+            raise UserError(f"--corruptions-dir {folder}: none of the files of CIFAR-100-C, such as fog.npy, is there.")
         labels = _load(folder / "labels.npy")
         if labels.shape != (5 * PUBLISHED_IMAGES,) or not np.issubdtype(labels.dtype, np.integer):
             found = f"{labels.dtype} {list(labels.shape)}"
-            raise UserError(f"{printable(folder / 'labels.npy')} is {found}, not {5 * PUBLISHED_IMAGES:,} ids.")
+            raise UserError(f"{folder / 'labels.npy'} is {found}, not {5 * PUBLISHED_IMAGES:,} ids.")
         if labels.min() < 0 or labels.max() >= classes:
-            raise UserError(f"{printable(folder / 'labels.npy')} holds ids outside 0..{classes - 1}.")
-        return PublishedFiles(folder, kinds, np.asarray(labels).astype(np.int64))
+            raise UserError(f"{folder / 'labels.npy'} holds ids outside 0..{classes - 1}.")
+        return Cifar100C(folder, kinds, np.asarray(labels).astype(np.int64))
 
     def cell(self, kind: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
         """The images uint8 [10000, 32, 32, 3], still on the disk, and the labels [10000] of a cell."""
         path = self.folder / f"{kind}.npy"
         images = _load(path)
         if images.dtype != np.uint8 or images.shape != (5 * PUBLISHED_IMAGES, 32, 32, 3):
-            raise UserError(
-                f"{printable(path)} is {images.dtype} {list(images.shape)}; CIFAR-100-C has uint8 [50000, 32, 32, 3]."
-            )
+            raise UserError(f"{path} is {images.dtype} {list(images.shape)}; CIFAR-100-C has uint8 [50000, 32, 32, 3].")
         place = slice((severity - 1) * PUBLISHED_IMAGES, severity * PUBLISHED_IMAGES)
         return images[place], self.labels[place]
 
@@ -202,9 +199,9 @@ def _load(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"There is no {printable(path)}.") from None
+        raise UserError(f"There is no {path}.") from None
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{printable(path)} cannot be read as an array of numpy ({printable(error)}).") from None
+        raise UserError(f"{path} cannot be read as an array of numpy ({error}).") from None
 
 
 def evaluate_corruptions(
@@ -217,7 +214,7 @@ def evaluate_corruptions(
     limit: int | None = None,
     corruptions_dir: Path | None = None,
     seed: int = 0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = emit,
 ) -> Robustness:
     """Evaluate a checkpoint, read from the file `weights`, on its test images in all cells that are not known yet.
 
@@ -231,7 +228,7 @@ def evaluate_corruptions(
         raise UserError(f"--limit is {limit}; at least one image is needed.")
     if corruptions_dir is not None and (dataset.image_size != 32 or len(test) != PUBLISHED_IMAGES):
         raise UserError("--corruptions-dir holds CIFAR-100-C; it is for weights and data of CIFAR-100, of 32 pixels.")
-    published = None if corruptions_dir is None else PublishedFiles.find(corruptions_dir, len(dataset.classes))
+    published = None if corruptions_dir is None else Cifar100C.find(corruptions_dir, len(dataset.classes))
     count = min(limit or len(test), len(test))
     rows = np.linspace(0, len(test) - 1, count).round().astype(int)
     identity: Identity = {
@@ -257,7 +254,7 @@ def evaluate_corruptions(
 
     def keep() -> None:
         content = {"format": FORMAT, "version": VERSION, "evaluations": [*others, result.to_json()]}
-        replace_file(path, json.dumps(content, indent=1) + "\n")
+        atomic_write(path, json.dumps(content, indent=1) + "\n")
 
     def figures(images: np.ndarray, labels: np.ndarray, spoil: Spoil | None = None) -> dict[str, float]:
         return _figures(model, images, labels, spoil=spoil, config=config, compute=compute)
@@ -273,7 +270,7 @@ def evaluate_corruptions(
     )
     if len(kinds) < len(KINDS):
         absent = ", ".join(kind for kind in KINDS if kind not in kinds)
-        say(f"Left out, for there are no files of them in {printable(corruptions_dir)}: {absent}")
+        say(f"Left out, for there are no files of them in {corruptions_dir}: {absent}")
     keep()  # a disk that refuses should do so now
     for kind, severity in missing:
         if published is None:
@@ -308,7 +305,7 @@ def _figures(
             yield normalize(shown, config.mean, config.std), torch.empty(0)
 
     watch = Stopwatch()
-    logits = forward_all(model, batches(), compute)
+    logits = predict_logits(model, batches(), compute)
     return {
         "top1": metrics.top_k_accuracy(logits, labels, 1),
         "top5": metrics.top_k_accuracy(logits, labels, 5),

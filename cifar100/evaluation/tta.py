@@ -20,7 +20,7 @@ from cifar100.compute.device import Compute, memory_format
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.evaluation import metrics
-from cifar100.evaluation.evaluate import BATCH_SIZE, forward_all
+from cifar100.evaluation.evaluate import BATCH_SIZE, predict_logits
 
 View = Callable[[Tensor], Tensor]
 """Normalised images [B, 3, S, S] -> the same, seen otherwise."""
@@ -58,7 +58,7 @@ WEIGHTS = {1: (1.0,), 2: (0.5, 0.5), 6: (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
 
 
 @dataclass(frozen=True)
-class ViewsResult:
+class TTAResult:
     """What so many views give together. Shares in 0..1."""
 
     views: int
@@ -77,13 +77,13 @@ def evaluate_views(
     *,
     single: np.ndarray,
     count: int,
-) -> list[ViewsResult]:
+) -> list[TTAResult]:
     """What 1, 2, … up to `count` views give; `count` is 1, 2 or 6.
 
     `single` are the logits [N, C] of the single view, known already; each other view costs a forward pass.
     """
     loader = EvalLoader(split, config, batch_size=BATCH_SIZE, device=compute.device)
-    logits = [single, *(forward_all(model, _seen(loader, view), compute) for view in VIEWS[1:count])]
+    logits = [single, *(predict_logits(model, _seen(loader, view), compute) for view in VIEWS[1:count])]
     return [_combine(np.stack(logits[:number]), split.labels) for number in WEIGHTS if number <= count]
 
 
@@ -94,11 +94,11 @@ def _seen(loader: EvalLoader, view: tuple[View, ...]) -> Iterator[tuple[Tensor, 
         yield images.contiguous(memory_format=memory_format(images.device)), labels
 
 
-def _combine(logits: np.ndarray, labels: np.ndarray) -> ViewsResult:
+def _combine(logits: np.ndarray, labels: np.ndarray) -> TTAResult:
     """Of logits [V, N, C]."""
     mean = np.tensordot(WEIGHTS[len(logits)], logits, axes=1)
     named = logits.argmax(axis=2)
-    return ViewsResult(
+    return TTAResult(
         views=len(logits),
         top1=metrics.top_k_accuracy(mean, labels, 1),
         top5=metrics.top_k_accuracy(mean, labels, 5),
@@ -106,13 +106,13 @@ def _combine(logits: np.ndarray, labels: np.ndarray) -> ViewsResult:
     )
 
 
-def table(results: list[ViewsResult]) -> str:
+def table(results: list[TTAResult]) -> str:
     """The figures as plain text."""
     lines = ["Test-time views (the headline above is one view)", f"  {'views':<8}{'top-1':>8}{'top-5':>9}{'agree':>9}"]
     lines += [f"  {one.views:<8}{one.top1:8.2%}{one.top5:9.2%}{one.consistency:9.2%}" for one in results]
     return "\n".join(lines)
 
 
-def to_json(results: list[ViewsResult]) -> list[dict[str, Any]]:
+def to_json(results: list[TTAResult]) -> list[dict[str, Any]]:
     """The figures as JSON types."""
     return [asdict(one) for one in results]

@@ -20,17 +20,18 @@ from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
-from cifar100.dataset import Split, find_folder, hold_out, load_dataset
+from cifar100.dataset import Split, load_dataset, resolve_data_dir, train_val_split
 from cifar100.evaluation.evaluate import take_names
-from cifar100.export.check import Check, Yardstick, check
+from cifar100.export.check import Check, Reference, check
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
 from cifar100.inference import Forward, load_predictor
 from cifar100.prediction.onnx_backend import model_input, open_onnx
 from cifar100.prediction.onnx_format import FORMAT, VERSION
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.files import replace_file
-from cifar100.support.text import placeless, printable
+from cifar100.support.files import atomic_write
+from cifar100.support.terminal import emit
+from cifar100.support.text import placeless
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
@@ -51,7 +52,7 @@ def export(
     images: int = 1000,
     seconds: float = 1.0,
     facts: Mapping[str, Any] | None = None,
-    say: Say = print,
+    say: Say = emit,
 ) -> Check:
     """Write the weights at `path` to `out`, by default beside them, and check the file on `images` test images.
 
@@ -67,19 +68,19 @@ def export(
     train, test = _own_images(checkpoint, data_dir, say)
     for note in checkpoint.notes:
         say(note)
-    yardstick = Yardstick(checkpoint, test, images)
+    yardstick = Reference(checkpoint, test, images)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, takes=takes, train=train, say=say)
             result = check(open_forward(made, takes), yardstick, format=format, file=made, seconds=seconds)
-            result.demand_parity()
+            result.raise_on_mismatch()
             for part in sorted(Path(folder).iterdir()):  # safetensors come with a JSON file
                 part.replace(out.parent / part.name)
     except OSError as error:
-        raise RunFailed(f"{printable(out)} could not be written ({error.strerror or error}).") from None
+        raise RunFailed(f"{out} could not be written ({error.strerror or error}).") from None
     kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
-    replace_file(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
+    atomic_write(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
     return result
 
 
@@ -90,7 +91,7 @@ def write(
     *,
     takes: Literal["uint8", "float"] = "uint8",
     train: Split | None = None,
-    say: Say = print,
+    say: Say = emit,
 ) -> None:
     """Write the checkpoint to `path`, unchecked. Raises UserError where int8 has no train images, or a library that
     writes the format is missing."""
@@ -174,13 +175,13 @@ def _place(path: Path, format: str, out: Path | None) -> Path:
     if out is None:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out.suffix != suffix:
-        raise UserError(f"--out {printable(out)}: the name of a file of this format ends in {suffix}.")
+        raise UserError(f"--out {out}: the name of a file of this format ends in {suffix}.")
     if out.is_dir():
-        raise UserError(f"--out {printable(out)}: it is a folder, not a file.")
+        raise UserError(f"--out {out}: it is a folder, not a file.")
     if not out.parent.is_dir():
-        raise UserError(f"--out {printable(out)}: there is no folder {printable(out.parent)}.")
+        raise UserError(f"--out {out}: there is no folder {out.parent}.")
     if out.resolve() == path.resolve():
-        raise UserError(f"--out {printable(out)}: that is the checkpoint itself.")
+        raise UserError(f"--out {out}: that is the checkpoint itself.")
     return out
 
 
@@ -189,16 +190,14 @@ def _own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tupl
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
-    if config.data.dataset != "synthetic" and find_folder(data_dir) is None:
+    if config.data.dataset != "synthetic" and resolve_data_dir(data_dir) is None:
         return None, None
     if config.data.dataset != "synthetic" and data_dir is None:
-        config = config.replace(data_dir=find_folder())
+        config = config.replace(data_dir=resolve_data_dir())
     data = load_dataset(config, say=say)
     if checkpoint.knows(data.classes):
         take_names(checkpoint, data)
-        return hold_out(data, config.data.val_fraction)[0], data.test
+        return train_val_split(data, config.data.val_fraction)[0], data.test
     if data_dir is not None:
-        raise UserError(
-            f"The dataset in {printable(data_dir)} has other classes than the checkpoint: it checks nothing."
-        )
+        raise UserError(f"The dataset in {data_dir} has other classes than the checkpoint: it checks nothing.")
     return None, None

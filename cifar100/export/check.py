@@ -24,13 +24,13 @@ SPEED_BATCHES = (1, 64)
 BATCH_SIZE = 250
 TURNS = 3
 
-MOST_DIFFERENCE = 1e-3
+MAX_DIFFERENCE = 1e-3
 """Of a logit in fp32, as a share of the largest logit: a hundred times what rounding does."""
-LEAST_AGREEMENT = 0.9
+MIN_AGREEMENT = 0.9
 """Share of images that int8 must put into the same class; 0.98 to 0.99 is usual."""
 
 
-class Yardstick:
+class Reference:
     """The checkpoint itself, in eager PyTorch, fp32, batch norms as they are; and the images to ask it and a file of.
 
     `test` None: random pixels. Of more images than `count`, so many are taken, spread evenly over the classes.
@@ -82,16 +82,16 @@ class Check:
     images_per_second: dict[int, float]
     checkpoint_images_per_second: dict[int, float]
 
-    def demand_parity(self) -> None:
+    def raise_on_mismatch(self) -> None:
         """Raise RunFailed where the file does something else than the checkpoint."""
         exact = self.format != "onnx-int8"
         worst = max(self.difference.values())
-        if exact and not worst <= MOST_DIFFERENCE * max(1.0, self.largest_logit):  # a NaN fails too
+        if exact and not worst <= MAX_DIFFERENCE * max(1.0, self.largest_logit):  # a NaN fails too
             raise RunFailed(
                 f"{self.file} was not written: its logits differ from the checkpoint's by up to {worst:.2g}, which "
                 "rounding does not explain."
             )
-        if not exact and self.top1 is not None and not self.agreement >= LEAST_AGREEMENT:
+        if not exact and self.top1 is not None and not self.agreement >= MIN_AGREEMENT:
             raise RunFailed(
                 f"{self.file} was not written: int8 names the checkpoint's class for only {self.agreement:.1%} of "
                 f"{self.images:,} images."
@@ -119,7 +119,7 @@ class Check:
 
 def check(
     forward: Forward,
-    yardstick: Yardstick,
+    yardstick: Reference,
     *,
     format: str,
     file: Path,

@@ -18,7 +18,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar100.images import limits
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 # Pillow knows more, and hands some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
@@ -65,7 +64,7 @@ def is_heif(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
 
 
-def to_pixels(image: Any, size: int = 32) -> np.ndarray:
+def to_model_input(image: Any, size: int = 32) -> np.ndarray:
     """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
 
     `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on
@@ -73,17 +72,17 @@ def to_pixels(image: Any, size: int = 32) -> np.ndarray:
     or float in 0..1; or a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps
     its exact pixels. Raises UserError, in one sentence, for anything else and for a file that is no image.
     """
-    return to_square(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
+    return resize_center_crop(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
 
 
-def to_square(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
-    """What `to_pixels` does to an upright RGB image of any size; `name` is for what it raises."""
+def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
+    """What `to_model_input` does to an upright RGB image of any size; `name` is for what it raises."""
     width, height = rgb.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         if max(wide, high) > 100 * size:
-            said = f"{printable(name)}: " if name else ""
+            said = f"{name}: " if name else ""
             raise UserError(f"{said}The image is {width}x{height}: too long and thin to be cropped to a square.")
         left, top = (wide - size) // 2, (high - size) // 2
         # Pillow's filters widen with the reduction, which is antialiasing
@@ -92,7 +91,7 @@ def to_square(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarr
 
 
 def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
-    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_pixels` does.
+    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_model_input` does.
 
     `name` is what bytes are called in what it raises. An image of more than 24 megapixels is reduced by a whole factor,
     to 2048 pixels on its shorter side or more; its `info["original_size"]` is then (width, height) before that. A file
@@ -121,7 +120,7 @@ def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
 
 
 def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
-    name, start = printable(name), b""
+    name, start = str(name), b""
     try:
         content = file if isinstance(file, bytes) else limits.read_file(file)
         start = content[:12]
@@ -162,7 +161,8 @@ def _rescaled_pnm(image: ImageFile.ImageFile, content: bytes) -> Image.Image | N
     """A PGM or PPM whose white is neither 255 nor 65535, as 8 bits; Pillow goes through its samples in Python."""
     if image.format != "PPM" or image.tile[0].codec_name != "ppm" or 0 in image.size:
         return None
-    (mode, white), offset = image.tile[0].args, image.tile[0].offset
+    settings: Any = image.tile[0].args
+    (mode, white), offset = settings, image.tile[0].offset
     shape = (image.height, image.width, 3) if mode == "RGB" else (image.height, image.width)
     samples = np.frombuffer(content, ">u2" if white > 255 else "u1", math.prod(shape), offset)
     table = (np.arange(1 << 16 if white > 255 else 1 << 8) * (255 / white)).round().clip(0, 255).astype(np.uint8)

@@ -16,7 +16,6 @@ from typing import IO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 from cifar100.version import __version__
 
 SECONDS = 10.0
@@ -28,14 +27,14 @@ MOST_REDIRECTS = 3
 _HEADERS = {"User-Agent": f"cifar100/{__version__} (image classification from a command line)", "Accept": "image/*"}
 
 
-def is_address(word: str) -> bool:
+def is_url(word: str) -> bool:
     """Whether a word is an address, of whatever scheme, rather than a path."""
     return "://" in word
 
 
 def fetch(address: str) -> bytes:
     """What is at this address. Raises UserError, in one sentence, where it is not had within the bounds."""
-    name = printable(address)
+    name = str(address)
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
     def attempt() -> None:
@@ -63,7 +62,7 @@ def _read(address: str) -> bytes:
         assert isinstance(response, HTTPResponse)
         kind = response.headers.get_content_type()
         if kind.startswith("text/") and "Content-Type" in response.headers:
-            raise UserError(f"is a page ({printable(kind)}), not an image; take the address of the image itself")
+            raise UserError(f"is a page ({kind}), not an image; take the address of the image itself")
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > MOST_BYTES:
             raise UserError(_TOO_LARGE)
@@ -102,7 +101,7 @@ def _quoted(address: str) -> str:
 def _refuse_other_schemes(address: str) -> None:
     scheme = urlsplit(address).scheme
     if scheme not in ("http", "https"):
-        raise UserError(f"is not fetched: only http and https addresses are, not {printable(scheme)}")
+        raise UserError(f"is not fetched: only http and https addresses are, not {scheme}")
 
 
 def _why(error: Exception) -> str:
@@ -112,13 +111,13 @@ def _why(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
             return f"was redirected more than {MOST_REDIRECTS} times, in a circle, or off the web"
-        return f"cannot be fetched: the server answered {error.code} ({printable(error.reason)})"
+        return f"cannot be fetched: the server answered {error.code} ({error.reason})"
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
         error = error.reason
     if isinstance(error, TimeoutError):
         return f"did not come within {SECONDS:g} seconds"
     if isinstance(error, OSError):
-        return f"cannot be fetched ({printable(error.strerror or error)})"
+        return f"cannot be fetched ({error.strerror or error})"
     if isinstance(error, HTTPException):
         return f"cannot be fetched: the server speaks no proper HTTP ({type(error).__name__})"
     if isinstance(error, ValueError):

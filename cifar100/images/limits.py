@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from cifar100.support.errors import UserError
 from cifar100.support.files import not_a_file
-from cifar100.support.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,7 +83,7 @@ def read_file(path: Path) -> bytes:
     """The content of a regular file. Raises OSError if it cannot be read, UserError if it is too large or a device or a
     pipe, which might never end."""
     if not os.path.isfile(path) and not os.path.isdir(path) and os.path.exists(path):
-        raise UserError("image.special", f"{printable(path)} is no image.{not_a_file(path)}")
+        raise UserError("image.special", f"{path} is no image.{not_a_file(path)}")
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
             raise TooExpensive(f"is larger than {MAX_FILE_BYTES >> 20} MiB")

@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar100.images.convert import to_rgb, to_square
-from cifar100.images.download import fetch, is_address
+from cifar100.images.convert import resize_center_crop, to_rgb
+from cifar100.images.download import fetch, is_url
 from cifar100.images.names import is_hidden, is_image, natural
 from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
 from cifar100.support.machine import usable_cores
-from cifar100.support.text import printable
 
 STANDARD_INPUT = "-"
 
@@ -79,7 +78,7 @@ def find(words: Iterable[str | Path], say: Callable[[str], None] | None = None) 
 def _find(words: Iterable[str | Path], skipped: Counter[str]) -> list[Source]:
     sources: list[Source] = []
     for word in map(str, words):
-        if word == STANDARD_INPUT or is_address(word) or os.path.isfile(word):
+        if word == STANDARD_INPUT or is_url(word) or os.path.isfile(word):
             repeated = word == STANDARD_INPUT and any(source.name == word for source in sources)
             sources.append(Source(word, "Standard input can be read only once." if repeated else ""))
         elif os.path.isdir(word):
@@ -92,7 +91,7 @@ def _find(words: Iterable[str | Path], skipped: Counter[str]) -> list[Source]:
 
 
 def _suffixes(skipped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {printable(suffix) or 'without any'}" for suffix, count in skipped.most_common(5))
+    return ", ".join(f"{count:,} {suffix or 'without any'}" for suffix, count in skipped.most_common(5))
 
 
 def _in_folder(folder: str, skipped: Counter[str]) -> list[Source]:
@@ -101,7 +100,7 @@ def _in_folder(folder: str, skipped: Counter[str]) -> list[Source]:
 
     def cannot_be_read(error: OSError) -> None:
         name = str(error.filename)
-        found.append(Source(name, f"{printable(name)} cannot be read ({error.strerror})."))
+        found.append(Source(name, f"{name} cannot be read ({error.strerror})."))
 
     for place, folders, files in os.walk(folder, onerror=cannot_be_read):
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -111,7 +110,7 @@ def _in_folder(folder: str, skipped: Counter[str]) -> list[Source]:
         found += [Source(path) for path in paths if os.path.isfile(path)]  # and no pipe, which one would wait for
     if not found:
         files = f": none of its {others.total():,} files ends in .jpg, .png, .webp or such" if others else ""
-        return [Source(folder, f"{printable(folder)} is a folder, not an image, and there are no images in it{files}.")]
+        return [Source(folder, f"{folder} is a folder, not an image, and there are no images in it{files}.")]
     skipped.update(others)
     return sorted(found, key=lambda source: natural(source.name))
 
@@ -131,12 +130,12 @@ def _matches(pattern: str, skipped: Counter[str]) -> list[Source]:
     sources = [Source(match) for match in found if os.path.isfile(match)]
     if "**" not in path.parts:  # which names what is in the folders itself
         sources += [source for match in found if os.path.isdir(match) for source in _in_folder(match, skipped)]
-    return sources or [Source(pattern, f"No image is called {printable(pattern)}.")]
+    return sources or [Source(pattern, f"No image is called {pattern}.")]
 
 
 def load(sources: Sequence[Source], size: int, *, pictures: int = 0, picture_size: int = 0) -> Iterator[Loaded]:
     """The images, `size` x `size` pixels each, in order; of the first `pictures` also a larger square, for people."""
-    addresses = any(is_address(source.name) for source in sources)
+    addresses = any(is_url(source.name) for source in sources)
     workers = min(MOST_WORKERS, max(usable_cores(), WORKERS_FOR_ADDRESSES if addresses else 1))
     pool = ThreadPoolExecutor(workers)
     under_way: deque[Callable[[], Loaded]] = deque()
@@ -171,12 +170,14 @@ def _load(source: Source, content: bytes, size: int, larger: int) -> Loaded:
     try:
         if name == STANDARD_INPUT:
             rgb = to_rgb(content, name="standard input")
-        elif is_address(name):
+        elif is_url(name):
             rgb = to_rgb(fetch(name), name=name)
         else:
             rgb = to_rgb(name)
-        pixels = np.array(to_square(rgb, size, name=name))  # of its own, to be written to: PyTorch warns otherwise
-        return Loaded(name, pixels, picture=to_square(rgb, larger, name=name) if larger else None)
+        pixels = np.array(
+            resize_center_crop(rgb, size, name=name)
+        )  # of its own, to be written to: PyTorch warns otherwise
+        return Loaded(name, pixels, picture=resize_center_crop(rgb, larger, name=name) if larger else None)
     except UserError as error:
         return Loaded(name, None, str(error))
 

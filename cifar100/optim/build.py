@@ -19,7 +19,7 @@ from cifar100.config import OptimConfig
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer that `config` names, with a parameter group for each treatment.
 
-    A group's `lr_factor` is what its rate is to the step's (`set_rate`).
+    A group's `lr_scale` is what its rate is to the step's (`set_lr`).
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
@@ -33,7 +33,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         elif is_vector and name.endswith("bias"):
             factor = config.norm_bias_lr_factor
         groups.setdefault((decay, factor, by_muon), []).append(parameter)
-    keys = ("weight_decay", "lr_factor", "orthogonal")
+    keys = ("weight_decay", "lr_scale", "orthogonal")
     settings: list[dict[str, Any]] = [
         {"params": parameters} | dict(zip(keys, key, strict=True)) for key, parameters in groups.items()
     ]
@@ -41,10 +41,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     return kind(settings, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Give each parameter group its own rate, by the step's."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("lr_factor", 1.0)
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
 
 class Muon(torch.optim.Optimizer):
@@ -100,12 +100,12 @@ def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
     for (rows, channels, height, width), same in places.items():
         # in channels_last, the memory format of weights except on MPS, they are matrices already
         matrices = torch.stack([updates[place].permute(0, 2, 3, 1).flatten(1) for place in same])
-        for place, matrix in zip(same, orthogonalize(matrices), strict=True):
+        for place, matrix in zip(same, newton_schulz(matrices), strict=True):
             results[place] = matrix.view(rows, height, width, channels).permute(0, 3, 1, 2)
     return results
 
 
-def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
     """[N, rows, columns] -> about the nearest matrices whose singular values are all 1; float32.
 
     A quintic Newton-Schulz iteration with Jordan's coefficients (3.4445, -4.7750, 2.0315), which reach 0.7..1.2 in five

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from cifar100.compute.device import Compute
 
-STATISTICS_IMAGES = 5000
+BN_CALIBRATION_IMAGES = 5000
 """Training images that the statistics of the averaged weights are taken over."""
 
 
-class WeightAverage:
+class ModelEma:
     """The exponential moving average of a model's weights: itself a model, `model`, that no gradient reaches.
 
     Polyak & Juditsky 1992; the decay of the first steps is lower, (1 + step) / (10 + step), so that where the run began
-    is soon forgotten. Running statistics are averaged along; `recompute_statistics` makes them exact.
+    is soon forgotten. Running statistics are averaged along; `update_bn` makes them exact.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
@@ -49,7 +49,7 @@ def _numbers(model: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def recompute_statistics(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> None:
+def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> None:
     """Set each batch norm's running mean and variance to the means over these batches, float32 [B, 3, S, S] each.
 
     Statistics of weights that were averaged are not the average of statistics (Izmailov et al. 2018,

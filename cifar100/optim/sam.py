@@ -13,7 +13,9 @@ from torch import nn
 
 
 @contextmanager
-def climbed(model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, friendly: float) -> Iterator[None]:
+def sam_perturbation(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, friendly: float
+) -> Iterator[None]:
     """Inside, the weights are moved by `rho` along their gradients; after it, they and the model's running statistics
     are as before, and whatever gradients were taken inside stay.
 

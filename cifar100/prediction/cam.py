@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable, trained_on
+from cifar100.support.text import trained_on
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
@@ -52,7 +52,7 @@ def _open_onnx(path: str | Path, device: str) -> Model:
     from cifar100.prediction.onnx_backend import open_onnx
 
     if device not in ("auto", "cpu"):
-        raise UserError(f"{printable(path)} runs on the CPU.")
+        raise UserError(f"{path} runs on the CPU.")
     forward, facts = open_onnx(path)
 
     def see(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,18 +69,18 @@ def _open_weights(path: str | Path, device: str, facts: dict[str, Any]) -> Model
 
     from cifar100.augmentation.batched import normalize
     from cifar100.checkpoints.weights import load_weights
-    from cifar100.compute.device import choose_compute
+    from cifar100.compute.device import select_device
     from cifar100.model import fold_batch_norms
     from cifar100.prediction.grad_cam import grad_cam
 
-    compute = choose_compute(device)
+    compute = select_device(device)
     checkpoint = load_weights(path, **facts)
     try:
         built = checkpoint.build()
         parameters = sum(parameter.numel() for parameter in built.parameters())
         network = compute.place(fold_batch_norms(built)).to(compute.dtype)
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
 
     def see(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 
 SIDE = 128
 """Of a picture on the sheet, in pixels."""
@@ -53,9 +53,11 @@ def contact_sheet(entries: Sequence[Entry]) -> bytes:
         draw.rectangle((left, bottom, left + width - 1, bottom + BAR - 1), fill=(228, 228, 232))
         draw.rectangle((left, bottom, left + round((width - 1) * entry.probability), bottom + BAR - 1), fill=COLOUR)
         share = f" {entry.probability:.0%}"
-        label = _fitting(printable(entry.label), width - font.getlength(share), font)
+        label = _fitting(escape_control_chars(entry.label), width - font.getlength(share), font)
         draw.text((left, bottom + BAR), label + share, fill=INK, font=font)
-        draw.text((left, bottom + BAR + LINE), _fitting(printable(entry.name), width, font), fill=FAINT, font=font)
+        draw.text(
+            (left, bottom + BAR + LINE), _fitting(escape_control_chars(entry.name), width, font), fill=FAINT, font=font
+        )
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()

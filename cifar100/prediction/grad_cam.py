@@ -32,14 +32,14 @@ from torch.nn import functional as F
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.weights import load_weights
-from cifar100.compute.device import Compute, choose_compute
+from cifar100.compute.device import Compute, select_device
 from cifar100.evaluation.metrics import softmax
-from cifar100.images.convert import to_pixels
+from cifar100.images.convert import to_model_input
 from cifar100.model import ResNet, fold_batch_norms
 from cifar100.prediction.overlay import overlay
 from cifar100.prediction.predictor import Prediction
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 128
 """Images that are explained at once."""
@@ -112,13 +112,13 @@ class Explainer:
     def __call__(self, images: Iterable[Any], *, top_k: int = 5, class_id: int | None = None) -> Iterator[Explanation]:
         """An explanation for each image as it comes: of its likeliest class, or of the class that is named.
 
-        `images` are whatever `to_pixels` accepts. Raises UserError where one is no image, or there is no
+        `images` are whatever `to_model_input` accepts. Raises UserError where one is no image, or there is no
         such class.
         """
         if class_id is not None and not 0 <= class_id < len(self.classes):
             raise UserError(f"There is no class {class_id}; they run from 0 to {len(self.classes) - 1}.")
         remaining = iter(images)
-        while batch := [to_pixels(image, self.image_size) for image in islice(remaining, BATCH_SIZE)]:
+        while batch := [to_model_input(image, self.image_size) for image in islice(remaining, BATCH_SIZE)]:
             with self.compute.autocast():
                 inputs = normalize(torch.from_numpy(np.stack(batch)).to(self.compute.device), self.mean, self.std)
                 logits, maps = grad_cam(self.model, inputs, None if class_id is None else [class_id] * len(batch))
@@ -133,12 +133,12 @@ def load_explainer(path: str | Path = "pretrained", *, device: str = "auto", pre
 
     Its answers are those of `load_predictor` with the same arguments. Raises UserError as that does.
     """
-    compute = choose_compute(device, precision)
+    compute = select_device(device, precision)
     checkpoint = load_weights(path)
     try:
         return Explainer(checkpoint, compute)
     except UserError as error:
-        raise UserError(f"{printable(path)}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def draw_explanations(explanations: Sequence[Explanation], titles: Sequence[str]) -> Image.Image:
@@ -153,7 +153,7 @@ def draw_explanations(explanations: Sequence[Explanation], titles: Sequence[str]
         original = Image.fromarray(explanation.pixels).resize((side, side), Image.Resampling.NEAREST)
         sheet.paste(original, (margin, top))
         sheet.paste(Image.fromarray(tile), (2 * margin + side, top))
-        lines = [printable(title), ""]
-        lines += [f"{p.probability:7.2%}  {printable(p.class_name)}" for p in explanation.predictions]
+        lines = [escape_control_chars(title), ""]
+        lines += [f"{p.probability:7.2%}  {p.class_name}" for p in explanation.predictions]
         pen.multiline_text((3 * margin + 2 * side, top), "\n".join(lines), fill="black", font=font, spacing=6)
     return sheet

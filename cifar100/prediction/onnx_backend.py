@@ -9,7 +9,6 @@ import numpy as np
 
 from cifar100.prediction.onnx_validation import read_onnx
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 
 
 class OnnxForward:
@@ -50,15 +49,13 @@ def open_onnx(path: str | Path) -> tuple[OnnxForward, dict[str, Any]]:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(
-            f"To open {printable(path)}, onnxruntime is needed: pip install 'cifar100[onnx]', or it alone."
-        ) from None
+        raise UserError(f"To open {path}, onnxruntime is needed: pip install 'cifar100[onnx]', or it alone.") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is raised, and told in a sentence
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
         raise UserError(
-            "onnx.session", f"{printable(path)} does not run in this onnxruntime ({type(error).__name__}): update it."
+            "onnx.session", f"{path} does not run in this onnxruntime ({type(error).__name__}): update it."
         ) from None
     return OnnxForward(session, facts["takes"]), facts

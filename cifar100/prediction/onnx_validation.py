@@ -20,7 +20,6 @@ from cifar100.checkpoints.validation import field_problem
 from cifar100.prediction.onnx_format import DEPTHS, FLOAT, FORMAT, METADATA_START, VERSION, Stored, layout
 from cifar100.support.errors import UserError
 from cifar100.support.files import not_a_file
-from cifar100.support.text import printable
 
 MAX_BYTES = 1 << 29  # resnet34 in fp32 has 81 MiB
 MAX_METADATA_BYTES = 10_000_000
@@ -35,7 +34,7 @@ def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
 
     Raises UserError if there is no such file, or it is damaged, or not written by this version of `cifar100 export`.
     """
-    name = printable(path)
+    name = str(path)
     if not os.path.isfile(path):
         raise UserError("onnx.missing", f"There is no model {name}.{not_a_file(path)}")
     try:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from cifar100.prediction.predictor import Prediction
-from cifar100.support.text import csv_cell, printable
+from cifar100.support.text import csv_cell, escape_control_chars
 
 WIDEST_NAME = 40
 BAR = 30
@@ -22,14 +22,14 @@ class Table:
     """Columns for people, their heads over the first image; what could not be read is told elsewhere."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.width = min(WIDEST_NAME, max([len("image"), *(len(printable(name)) for name in names)]))
+        self.width = min(WIDEST_NAME, max([len("image"), *(len(escape_control_chars(name)) for name in names)]))
         self.is_empty = True
 
     def head(self) -> str:
         return ""
 
     def named(self, name: str, predictions: Sequence[Prediction]) -> str:
-        first = printable(name)
+        first = escape_control_chars(name)
         lines = [f"{'image':<{self.width}}  probability  {'class':<20}   id"] if self.is_empty else []
         self.is_empty = False
         if len(first) > self.width:  # on a line of its own, whole, to be copied
@@ -37,7 +37,7 @@ class Table:
             first = ""
         for class_name, class_id, probability in predictions:
             bar = "#" * round(BAR * probability)
-            row = f"{first:<{self.width}}  {probability:>11.2%}  {printable(class_name):<20}  {class_id:>3}  {bar}"
+            row = f"{first:<{self.width}}  {probability:>11.2%}  {class_name:<20}  {class_id:>3}  {bar}"
             lines.append(row.rstrip())
             first = ""
         return "\n".join(lines) + "\n"

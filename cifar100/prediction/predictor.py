@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cifar100.evaluation.metrics import softmax
-from cifar100.images.convert import to_pixels
+from cifar100.images.convert import to_model_input
 from cifar100.support.errors import UserError
 
 BATCH_SIZE = 128
@@ -47,7 +47,11 @@ class Predictor:
         temperature: float = 1.0,
         assumed: Sequence[str] = (),
         notes: Sequence[str] = (),
+        open_features: Callable[[], Forward] | None = None,
     ) -> None:
+        """`open_features` gives a function uint8 [B, S, S, 3] -> features float32 [B, D], for `embed`."""
+        self._open_features = open_features
+        self._features: Forward | None = None
         self.forward = forward
         self.classes = tuple(classes)
         self.image_size = image_size
@@ -64,7 +68,7 @@ class Predictor:
     def predict(self, image: Any, top_k: int = 5) -> list[Prediction]:
         """The `top_k` likeliest classes of one image, the likeliest first.
 
-        `image` is whatever `to_pixels` accepts: a path, a PIL image, an array or a tensor of any size.
+        `image` is whatever `to_model_input` accepts: a path, a PIL image, an array or a tensor of any size.
         Raises UserError where it is no image, or `top_k` is not in 1..number of classes; up to 5 are taken, and all
         classes given, where there are fewer.
         """
@@ -91,9 +95,28 @@ class Predictor:
 
     def probabilities(self, images: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[np.ndarray]:
         """The probabilities of all classes, float64 [C], for each image as it comes."""
+        for batch in self._batches(images, batch_size):
+            yield from softmax(self.forward(batch) / self.temperature)
+
+    def embed(self, images: Iterable[Any], batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """The features that the last layer takes, float32 [B, 512], each of length 1.
+
+        The dot product of two is their cosine similarity in -1..1, high for images of similar content.
+        `images` are as `predict_batch` takes them. Raises UserError for a model that was exported without its features.
+        """
+        if self._open_features is None:
+            raise UserError("predict.no_features", f"{self!r} gives no features; use a .pth or .safetensors file.")
+        if self._features is None:
+            self._features = self._open_features()
+        found = [self._features(batch) for batch in self._batches(images, batch_size)]
+        features = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+    def _batches(self, images: Iterable[Any], batch_size: int) -> Iterator[np.ndarray]:
+        """Model input, uint8 [B, S, S, 3] each, `batch_size` images at a time."""
         one_image = isinstance(images, str | Path) or not isinstance(images, Iterable)
         if one_image or getattr(images, "ndim", 4) < 4:  # an array or tensor of fewer axes is one image
             raise UserError("A batch is a list or another iterable of images; for one image use predict.")
         remaining = iter(images)
-        while batch := [to_pixels(image, self.image_size) for image in islice(remaining, batch_size)]:
-            yield from softmax(self.forward(np.stack(batch)) / self.temperature)
+        while batch := [to_model_input(image, self.image_size) for image in islice(remaining, batch_size)]:
+            yield np.stack(batch)

@@ -10,13 +10,13 @@ from typing import Any
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights
-from cifar100.compute.device import Compute, choose_compute
+from cifar100.compute.device import Compute, select_device
 from cifar100.dataset import Dataset
 from cifar100.evaluation.calibration import HIGHEST, LOWEST, fit_temperature
-from cifar100.evaluation.evaluate import Evaluation, evaluate_split, open_split
+from cifar100.evaluation.evaluate import Evaluation, evaluate_split, load_eval_split
 from cifar100.evaluation.robustness import Robustness, read_results
 from cifar100.report.curves import History
-from cifar100.report.sections import Subject
+from cifar100.report.sections import ReportInput
 from cifar100.report.write import prepare_folder, write_report
 from cifar100.support.errors import RunFailed, UserError
 
@@ -33,25 +33,29 @@ def report(
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    neighbors: bool = False,
 ) -> Path:
     """Evaluate the first checkpoint and write its report to `out`; the page's path. Not given, it is report/ beside the
     checkpoint, or in the working directory for "pretrained" and what is on the hub.
 
     Checkpoints are whatever `load_weights` takes. The learning curves of all are laid over one another. What `evaluate
     --corruptions` kept beside the first is shown too. The temperature is one that the weights carry, else one fitted on
-    the images that their training held out, else `calibration.cross_fit`'s. Raises UserError where a checkpoint or the
-    data cannot be read, `out` cannot be written, or the model's outputs are no numbers.
+    the images that their training held out, else a cross-fitted one. `neighbors` also shows the most similar train
+    images of the most confident mistakes, for which all train images go through the network once.
+
+    Raises UserError if a checkpoint or the data cannot be read, `out` cannot be written, or the model's outputs are no
+    numbers.
     """
     paths = [Path(path) for path in checkpoints]
     loaded = [load_weights(path) for path in paths]
     histories = [history_of(path, checkpoint) for path, checkpoint in zip(paths, loaded, strict=True)]
     beside = Path() if is_hub_address(paths[0]) else paths[0].parent
     out = prepare_folder(out or beside / "report")
-    compute = choose_compute(device, precision)
+    compute = select_device(device, precision)
     checkpoint = loaded[0]
     where: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir}
-    data, chosen, config = open_split(checkpoint, split=split, **where)
-    subject = Subject(
+    data, chosen, config = load_eval_split(checkpoint, split=split, **where)
+    subject = ReportInput(
         checkpoint=checkpoint,
         name=paths[0].name,
         dataset=data,
@@ -60,11 +64,12 @@ def report(
         compute=compute,
         history=histories[0],
         robustness=best_known(paths[0], checkpoint),
+        neighbors=neighbors and split != "train",
     )
-    temperature = carried_temperature(checkpoint)
+    temperature = stored_temperature(checkpoint)
     is_own = checkpoint.fingerprint in ("", data.train.fingerprint)
     if temperature is None and split == "test" and config.data.val_fraction and is_own:
-        _, held_out, _ = open_split(checkpoint, split="val", **where)
+        _, held_out, _ = load_eval_split(checkpoint, split="val", **where)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
     runs = dict(zip(_names(paths), histories, strict=True)) if len(paths) > 1 else {}
     return write_report(subject, out, runs=runs, temperature=temperature)
@@ -92,7 +97,7 @@ def report_line(
     """Write the report on a training's last epoch, evaluated on the test set; a line that says where it is, or why
     there is none: a page is not worth ending a run over. The temperature is fitted on what was `held_out`, if any was.
     """
-    subject = Subject(
+    subject = ReportInput(
         checkpoint=checkpoint,
         name=name,
         dataset=dataset,
@@ -110,7 +115,7 @@ def report_line(
     return f"Report    {page}"
 
 
-def carried_temperature(checkpoint: Checkpoint) -> Temperature | None:
+def stored_temperature(checkpoint: Checkpoint) -> Temperature | None:
     """The temperature that weights to share carry; None where they carry none, or one from the test images, which
     would be judged on those that it was fitted on."""
     temperature, origin = (checkpoint.calibration.get(name) for name in ("temperature", "origin"))

@@ -13,8 +13,8 @@ from cifar100.config import Config
 from cifar100.report.curves import History, column, curves_figure
 from cifar100.report.style import to_png
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
-from cifar100.support.text import duration, printable
+from cifar100.support.files import atomic_write
+from cifar100.support.text import duration, escape_control_chars
 
 WHERE = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
 """Settings that say where a run's files lie and which it leaves: they tell nothing about its figures."""
@@ -43,12 +43,12 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 def _read(folder: Path, name: str) -> RunRecord:
     if not (folder / "config.json").is_file():
-        raise UserError(f"{printable(folder)} holds no run: there is no config.json in it.")
+        raise UserError(f"{folder} holds no run: there is no config.json in it.")
     config = _json(folder / "config.json")
     final = _json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
     settings, versions = config.get("settings"), config.get("versions")
     if not isinstance(settings, dict) or not isinstance(versions, dict):
-        raise UserError(f"{printable(folder / 'config.json')} is damaged: it holds no settings.")
+        raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings.")
     return RunRecord(name, str(config.get("recipe", "")), settings, versions, _rows(folder / "metrics.jsonl"), final)
 
 
@@ -56,9 +56,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{printable(path)} cannot be read ({type(error).__name__}).") from None
+        raise UserError(f"{path} cannot be read ({type(error).__name__}).") from None
     if not isinstance(content, dict):
-        raise UserError(f"{printable(path)} is damaged: it holds a {type(content).__name__}.")
+        raise UserError(f"{path} is damaged: it holds a {type(content).__name__}.")
     return content
 
 
@@ -67,9 +67,9 @@ def _rows(path: Path) -> History:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         rows = [json.loads(line) for line in lines]
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{printable(path)} cannot be read ({type(error).__name__}).") from None
+        raise UserError(f"{path} cannot be read ({type(error).__name__}).") from None
     if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{printable(path)} is damaged: a line of it is no row of metrics.")
+        raise UserError(f"{path} is damaged: a line of it is no row of metrics.")
     return rows
 
 
@@ -86,7 +86,7 @@ def _shortest(folder: Path, folders: Sequence[Path]) -> str:
 def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
     """A table in plain text, a column a run; those that the terminal's width does not hold follow below."""
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [("", [printable(run.name) for run in runs]), *_settings(runs), *_figures(runs)]
+    rows = [("", [escape_control_chars(run.name) for run in runs]), *_settings(runs), *_figures(runs)]
     first = max(len(name) for name, _ in rows) + 2
     widths = [max(len(cells[place]) for _, cells in rows) + 2 for place in range(len(runs))]
     blocks, shown = [], 0
@@ -105,19 +105,19 @@ def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
 
 def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """The recipe, and each setting or version that is not the same in all of them."""
-    rows = [("recipe", [printable(run.recipe) for run in runs])]
+    rows = [("recipe", [escape_control_chars(run.recipe) for run in runs])]
     for kind in ("settings", "versions"):
         tables = [getattr(run, kind) for run in runs]
         names = dict.fromkeys(name for table in tables for name in table if name not in WHERE)
         for name in names:
             values = [_short(table.get(name, "–")) for table in tables]
             if len(set(values)) > 1:
-                rows.append((printable(name), values))
+                rows.append((escape_control_chars(name), values))
     return rows
 
 
 def _short(value: Any) -> str:
-    text = printable(value)
+    text = escape_control_chars(value)
     return text if len(text) <= 28 else f"{text[:27]}…"
 
 
@@ -128,11 +128,11 @@ def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
         _, seconds = column(run.history, "elapsed_seconds")
         _, speed = column(run.history, "images_per_second")
         split = next((row["split"] for row in reversed(run.history) if row.get("split")), "")
-        best = f"{top1.max():.2%} of {printable(split)}, epoch {epochs[top1.argmax()]:.0f}" if len(top1) else "–"
-        last = f"{top1[-1]:.2%} of {printable(split)}" if len(top1) else "–"
+        best = f"{top1.max():.2%} of {split}, epoch {epochs[top1.argmax()]:.0f}" if len(top1) else "–"
+        last = f"{top1[-1]:.2%} of {split}" if len(top1) else "–"
         final = {name: run.final.get(name) for name in ("top1", "top5", "loss")}
         cells = {
-            "epochs": f"{len(run.history)} of {printable(run.settings.get('epochs', '?'))}",
+            "epochs": f"{len(run.history)} of {run.settings.get('epochs', '?')}",
             "best top-1": best,
             "last top-1": last,
             "test top-1": _share(final["top1"]),
@@ -152,4 +152,4 @@ def _share(value: Any) -> str:
 
 def draw_comparison(runs: Sequence[RunRecord], path: Path) -> None:
     """Write the learning curves of the runs, over one another, as a PNG. Raises RunFailed where the disk refuses."""
-    replace_file(path, to_png(curves_figure({run.name: run.history for run in runs})))
+    atomic_write(path, to_png(curves_figure({run.name: run.history for run in runs})))

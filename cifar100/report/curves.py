@@ -10,7 +10,7 @@ import numpy as np
 
 from cifar100.report.style import BLUE, FAINT, INK, LINES, SERIES, finish, new_figure, plain, to_png
 from cifar100.support.errors import RunFailed
-from cifar100.support.files import replace_file
+from cifar100.support.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def draw_curves(history: History, path: Path, *, title: str = "") -> str:
     """Write a PNG of these rows; a line that says where it is, or why there is none."""
     try:
         picture = to_png(curves_figure({"": history}, title=title), dpi=120)
-        replace_file(path, picture)
+        atomic_write(path, picture)
     except ImportError:
         return "Curves    not drawn: matplotlib is not installed"
     except RunFailed as error:  # a picture is not worth ending a run over

@@ -16,9 +16,10 @@ from cifar100.dataset import Dataset
 from cifar100.evaluation.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
 from cifar100.report.sections import made
 from cifar100.report.style import data_uri, pretty
-from cifar100.support.files import replace_file
+from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
-from cifar100.support.text import placeless, printable
+from cifar100.support.terminal import emit
+from cifar100.support.text import escape_control_chars, placeless
 
 EXAMPLES = 10
 """Images of each class that the grid shows."""
@@ -40,7 +41,7 @@ class Findings:
     rows: Rows
 
 
-def inspect(dataset: Dataset, *, say: Callable[[str], None] = print) -> Findings:
+def inspect(dataset: Dataset, *, say: Callable[[str], None] = emit) -> Findings:
     """Look at all images of a dataset; minutes for 60,000. `say` is told how it goes."""
     rows = Rows(dataset)
     train = dataset.train.images.reshape(-1, 3)
@@ -96,15 +97,15 @@ def write_page(found: Findings, path: Path) -> None:
         ("Nearly the same in one split, with the same label", others),
     ]
     galleries = "".join(_gallery(title, pairs, found) for title, pairs in sections)
-    title = escape(printable(dataset.published.name))
-    notes = "".join(f"<p>{escape(printable(note))}</p>" for note in dataset.notes)
+    title = escape(escape_control_chars(dataset.published.name))
+    notes = "".join(f"<p>{escape(escape_control_chars(note))}</p>" for note in dataset.notes)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}: the data</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>{title}: the data</h1>
-<p>{escape(printable(placeless(str(dataset))))}</p>{notes}
+<p>{escape(escape_control_chars(placeless(str(dataset))))}</p>{notes}
 {_tables(found)}
 <p>Near duplicates are found by their pixels: pictures averaged to 8×8 that correlate, then the details of the full
 pictures, shifted by up to two pixels, as they are or mirrored (marked ↔). The number is the correlation of the details.
@@ -116,7 +117,7 @@ What was cut quite otherwise is not found.</p>
 <footer><p>{escape(made())}</p></footer>
 </body></html>
 """
-    replace_file(path, page)
+    atomic_write(path, page)
 
 
 STYLE = """

@@ -30,6 +30,11 @@ TERMS = {
     "top-1, top-5": "The share of images whose class is the likeliest answer, or among the five likeliest.",
     "95 % interval": "Where the share would lie with as many other images of the same kind (Wilson). It knows nothing "
     "of other seeds: two trainings of one recipe differ too.",
+    "precision, recall, F1": "The share of the answers that name a class and are right; the share of a class's images "
+    "that are called by its name; the harmonic mean of the two.",
+    "ROC AUC": "How likely an image of a class is to get more of that class's probability than an image of another one "
+    "(one against the rest); 0.5 is chance.",
+    "macro, weighted": "The mean over the classes, each counted alike or by its number of images.",
     "loss": "The mean of −log of the probability that was given to what an image is, in nats, unsmoothed.",
     "confidence": "The probability of the likeliest class.",
     "ECE": "Expected calibration error: the gap between confidence and accuracy in 15 bins of equal width, its mean "
@@ -41,7 +46,7 @@ TERMS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ReportInput:
     """What a report is about."""
 
     checkpoint: Checkpoint
@@ -56,6 +61,8 @@ class Subject:
     history: History
     robustness: Robustness | None = None
     """What is known of its error on corrupted images."""
+    neighbors: bool = False
+    """Whether the page shows the most similar train images of the most confident mistakes."""
 
     @property
     def title(self) -> str:
@@ -68,14 +75,14 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def lead(subject: Subject) -> str:
+def lead(subject: ReportInput) -> str:
     """What this is, in one line."""
     recipe, kept = subject.checkpoint.recipe, subject.checkpoint.chosen_on
     parts = [subject.name, *([f"recipe {recipe}"] if recipe else []), *([f"kept as {kept}"] if kept else [])]
     return " · ".join(parts)
 
 
-def notes(subject: Subject) -> list[str]:
+def notes(subject: ReportInput) -> list[str]:
     """What to know before believing a figure."""
     told = list(subject.evaluation.notes)
     split = subject.evaluation.split
@@ -86,11 +93,11 @@ def notes(subject: Subject) -> list[str]:
     return told
 
 
-def _last_word(subject: Subject) -> str:
+def _last_word(subject: ReportInput) -> str:
     return subject.checkpoint.chosen_on.rpartition(" ")[2]
 
 
-def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:
+def tiles(subject: ReportInput, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:
     """The headline figures."""
     evaluation = subject.evaluation
     low, high = interval(evaluation.top1, evaluation.images)
@@ -110,7 +117,7 @@ def tiles(subject: Subject, calibration: Calibration | None, curve: Selective, e
     return [*found, {"name": "if it may keep silent", "value": percent(some.accuracy), "about": about}]
 
 
-def facts(subject: Subject) -> list[tuple[str, str]]:
+def facts(subject: ReportInput) -> list[tuple[str, str]]:
     """The circumstances of the figures: images, network, training, evaluation, versions."""
     checkpoint, evaluation = subject.checkpoint, subject.evaluation
     size = subject.dataset.image_size
@@ -215,7 +222,14 @@ def ranked(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value} for name, value in ordered]
 
 
-def class_about(subject: Subject) -> str:
+def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and ROC AUC: their macro and weighted means, then every class by name."""
+    scores, total = evaluation.scores, {"images": evaluation.images}
+    means = [{"name": "macro", **scores.mean()}, {"name": "weighted", **scores.mean(weighted=True)}]
+    return [row | total for row in means] + sorted(evaluation.class_rows(), key=lambda row: row["name"])
+
+
+def class_about(subject: ReportInput) -> str:
     """How far a class's accuracy can be trusted, and how many have none."""
     counts = np.bincount(subject.evaluation.labels, minlength=len(subject.dataset.classes))
     seen = counts[counts > 0]
@@ -284,7 +298,7 @@ def pair_about(one: str, other: str, there: int, back: int) -> str:
 
 
 def cards(
-    subject: Subject, rows: Sequence[int], probabilities: np.ndarray, overlays: Mapping[int, str]
+    subject: ReportInput, rows: Sequence[int], probabilities: np.ndarray, overlays: Mapping[int, str]
 ) -> list[dict[str, Any]]:
     """Images with what they are, what they were called, and the five likeliest classes of each."""
     classes, found = subject.dataset.classes, []

@@ -58,14 +58,14 @@ def _surest(probabilities: np.ndarray, labels: np.ndarray, label: int, called: i
     return rows[np.argsort(-probabilities[rows, called], kind="stable")].tolist()
 
 
-def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
+def most_confident_errors(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
     """The rows whose answer is wrong, the surest first."""
     confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
     rows = np.flatnonzero(wrong)
     return rows[np.argsort(-confidence[rows], kind="stable")][:count].tolist()
 
 
-def uncertain_hits(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
+def least_confident_correct(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
     """The rows whose answer is right, the least sure first."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     rows = np.flatnonzero(right)

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,12 +57,12 @@ def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool 
 
 def pretty(name: object) -> str:
     """A name from data as people write it; control characters in it are shown, not followed."""
-    return printable(name).replace("_", " ")
+    return escape_control_chars(name).replace("_", " ")
 
 
 def plain(name: object) -> str:
     """A name from data as text for a figure: no formula begins at its dollar, and nothing in it breaks an XML file."""
-    return printable(name).replace("$", r"\$")
+    return escape_control_chars(name).replace("$", r"\$")
 
 
 def to_svg(figure: Figure) -> str:

@@ -12,28 +12,35 @@ import numpy as np
 
 from cifar100.checkpoints.checkpoint import versions
 from cifar100.evaluation import metrics
-from cifar100.evaluation.calibration import Calibration, Reliability, calibrate, cross_fit, reliability, selective
+from cifar100.evaluation.calibration import (
+    Calibration,
+    Reliability,
+    calibrate,
+    cross_fit_temperature,
+    reliability,
+    selective,
+)
 from cifar100.prediction.grad_cam import Explainer
+from cifar100.prediction.torch_backend import torch_forward
 from cifar100.report import figures, sections
 from cifar100.report.curves import PANELS, History, curve_panel, curves_figure
 from cifar100.report.page import MARK, render
-from cifar100.report.sections import Subject
-from cifar100.report.selection import confident_mistakes, confused_pairs, uncertain_hits
+from cifar100.report.sections import ReportInput
+from cifar100.report.selection import confused_pairs, least_confident_correct, most_confident_errors
 from cifar100.report.style import data_uri, thumbnail, to_png, to_svg
 from cifar100.support.errors import UserError
-from cifar100.support.files import replace_file
-from cifar100.support.text import printable
+from cifar100.support.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
-GALLERY, PAIRS, EXAMPLES = 24, 8, 4
-"""Images of a gallery, pairs of classes, images of a pair."""
+GALLERY, PAIRS, EXAMPLES, NEIGHBORS = 24, 8, 4, 3
+"""Images of a gallery, pairs of classes, images of a pair, similar train images of a mistake."""
 
 
 def write_report(
-    subject: Subject,
+    subject: ReportInput,
     out: Path,
     *,
     runs: Mapping[str, History] | None = None,
@@ -65,6 +72,7 @@ def write_report(
         "settings": sections.settings(subject.checkpoint),
         "class_bars": sections.ranked(evaluation.per_class),
         "class_about": sections.class_about(subject),
+        "score_rows": sections.score_rows(evaluation),
         "superclass_bars": sections.ranked(evaluation.per_superclass),
         "superclass_top1": evaluation.superclass_top1,
         "calibration_about": sections.calibration_about(before.ece, calibration),
@@ -81,12 +89,12 @@ def write_report(
     text = "accuracy over the share of images that is answered"
     page["coverage"] = draw.both("coverage", figures.coverage_figure(curve, quieter), text)
     page["contents"] = _contents(page)
-    replace_file(out / PAGE, render(page))
+    atomic_write(out / PAGE, render(page))
 
     numbers = evaluation.to_json() | {"checkpoint": subject.name, "versions": versions(), "ece": before.ece}
     numbers |= {"calibration": None if calibration is None else asdict(calibration), "coverage": page["coverage_rows"]}
     numbers["robustness"] = None if subject.robustness is None else subject.robustness.to_json()
-    replace_file(out / "report.json", json.dumps(numbers, indent=2) + "\n")
+    atomic_write(out / "report.json", json.dumps(numbers, indent=2) + "\n")
     return out / PAGE
 
 
@@ -97,9 +105,9 @@ def prepare_folder(out: Path) -> Path:
         page = out / PAGE
         foreign = page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:2000]
     except OSError as error:
-        raise UserError(f"--out {printable(out)}: it cannot be used ({error.strerror or error}).") from None
+        raise UserError(f"--out {out}: it cannot be used ({error.strerror or error}).") from None
     if foreign:
-        raise UserError(f"--out {printable(out)}: there is an {PAGE} that is no report; choose another folder.")
+        raise UserError(f"--out {out}: there is an {PAGE} that is no report; choose another folder.")
     return out
 
 
@@ -113,7 +121,7 @@ class _Draw:
         return {"src": data_uri(to_svg(figure), "svg+xml"), "alt": alt}
 
     def png(self, name: str, figure: Figure) -> None:
-        replace_file(self.out / f"{name}.png", to_png(figure))
+        atomic_write(self.out / f"{name}.png", to_png(figure))
 
     def both(self, name: str, figure: Figure, alt: str) -> dict[str, str]:
         self.png(name, figure)
@@ -125,10 +133,10 @@ def _calibration(
 ) -> tuple[Calibration | None, np.ndarray | None]:
     if temperature is not None:
         return calibrate(logits, labels, *temperature)
-    return cross_fit(logits, labels, split) if len(labels) > 1 else (None, None)
+    return cross_fit_temperature(logits, labels, split) if len(labels) > 1 else (None, None)
 
 
-def _curves(subject: Subject, runs: Mapping[str, History], draw: _Draw) -> dict[str, Any]:
+def _curves(subject: ReportInput, runs: Mapping[str, History], draw: _Draw) -> dict[str, Any]:
     runs = runs or ({"": subject.history} if subject.history else {})
     if runs:
         draw.png("curves", curves_figure(runs, title=subject.title))
@@ -138,7 +146,7 @@ def _curves(subject: Subject, runs: Mapping[str, History], draw: _Draw) -> dict[
     }
 
 
-def _matrices(subject: Subject, confusion: np.ndarray, draw: _Draw) -> dict[str, Any]:
+def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Draw) -> dict[str, Any]:
     """The confusion of the classes and of the superclasses; the classes' accuracies as a picture."""
     data, evaluation = subject.dataset, subject.evaluation
     ranking = {row["name"]: row["value"] for row in sections.ranked(evaluation.per_class)}
@@ -170,7 +178,7 @@ def _reliability(
     return panels
 
 
-def _robustness(subject: Subject, draw: _Draw) -> dict[str, Any] | None:
+def _robustness(subject: ReportInput, draw: _Draw) -> dict[str, Any] | None:
     known = subject.robustness
     if known is None:
         return None
@@ -178,13 +186,13 @@ def _robustness(subject: Subject, draw: _Draw) -> dict[str, Any] | None:
     return {"about": sections.robustness_about(known), "families": sections.robustness_rows(known)}
 
 
-def _galleries(subject: Subject, confusion: np.ndarray) -> dict[str, Any]:
+def _galleries(subject: ReportInput, confusion: np.ndarray) -> dict[str, Any]:
     """The pictures of the page: confused pairs, confident mistakes, uncertain hits."""
     labels, classes = subject.evaluation.labels, subject.dataset.classes
     probabilities = metrics.softmax(subject.evaluation.logits)
     pairs = confused_pairs(confusion, probabilities, labels, pairs=PAIRS, examples=EXAMPLES)
-    mistakes = confident_mistakes(probabilities, labels, GALLERY)
-    hits = uncertain_hits(probabilities, labels, GALLERY)
+    mistakes = most_confident_errors(probabilities, labels, GALLERY)
+    hits = least_confident_correct(probabilities, labels, GALLERY)
     shown = [*mistakes, *hits, *(row for pair in pairs for row in pair.rows)]
     overlays = _overlays(subject, shown)
 
@@ -200,10 +208,34 @@ def _galleries(subject: Subject, confusion: np.ndarray) -> dict[str, Any]:
         }
         for pair in pairs
     ]
-    return {"pairs": told, "mistakes": cards(mistakes), "hits": cards(hits)}
+    wrong = cards(mistakes)
+    if subject.neighbors:
+        for card, near in zip(wrong, _neighbors(subject, mistakes), strict=True):
+            card["neighbors"] = near
+    return {"pairs": told, "mistakes": wrong, "hits": cards(hits)}
 
 
-def _overlays(subject: Subject, rows: Sequence[int]) -> dict[int, str]:
+def _neighbors(subject: ReportInput, rows: Sequence[int]) -> list[list[dict[str, str]]]:
+    """For each of these images the train images with the most similar features, the nearest first."""
+    features = torch_forward(subject.checkpoint, subject.compute, features=True)
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        parts = [features(images[start : start + 500]) for start in range(0, len(images), 500)]
+        found = np.concatenate(parts)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+
+    if not rows:
+        return []
+    train, classes = subject.dataset.train, subject.dataset.classes
+    similarity = embed(subject.images[list(rows)]) @ embed(train.images).T
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBORS]
+    return [
+        [{"src": thumbnail(train.images[place]), "label": classes[train.labels[place]]} for place in places]
+        for places in nearest
+    ]
+
+
+def _overlays(subject: ReportInput, rows: Sequence[int]) -> dict[int, str]:
     """Where in each of these images the network saw what it called it: addresses of pictures, by row."""
     explain = Explainer(subject.checkpoint, subject.compute)
     explanations = explain(subject.images[row] for row in rows)

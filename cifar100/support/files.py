@@ -6,18 +6,17 @@ import os
 from pathlib import Path
 
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.text import printable
 
 
-def refuse_target(flag: str, path: Path) -> None:
+def check_writable(flag: str, path: Path) -> None:
     """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
     if not path.parent.is_dir():
-        raise UserError(f"{flag} {printable(path)}: there is no folder {printable(path.parent)}.")
+        raise UserError(f"{flag} {path}: there is no folder {path.parent}.")
     if path.is_dir():
-        raise UserError(f"{flag} {printable(path)}: it is a folder, not a file.")
+        raise UserError(f"{flag} {path}: it is a folder, not a file.")
 
 
-def replace_file(path: Path, content: bytes | memoryview | str) -> None:
+def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     """Make a file hold this content: written beside it, flushed to the disk, renamed.
 
     Raises RunFailed where the disk refuses; what was at `path` is then intact.
@@ -31,13 +30,13 @@ def replace_file(path: Path, content: bytes | memoryview | str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise RunFailed(
-            f"{printable(path)} could not be written ({error.strerror or error}). What was there before is intact."
+            f"{path} could not be written ({error.strerror or error}). What was there before is intact."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_temp_files(path: Path) -> None:
     """Remove what a process that was killed while it wrote `path` left beside it."""
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):
         leftover.unlink(missing_ok=True)

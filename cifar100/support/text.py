@@ -3,14 +3,19 @@
 import re
 
 
-def printable(text: object) -> str:
+def escape_control_chars(text: object) -> str:
     """`str(text)` with what a terminal would act on (escape codes, line breaks, text direction) shown as `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def escape_lines(text: object) -> str:
+    """`escape_control_chars`, but for line breaks: for text of several lines whose breaks are ours."""
+    return "\n".join(escape_control_chars(line) for line in str(text).split("\n"))
+
+
 def csv_cell(text: object) -> str:
-    """`printable(text)`, in a form that no spreadsheet takes for a formula: an apostrophe before its first sign."""
-    shown = printable(text)
+    """`escape_control_chars(text)`, behind an apostrophe if a spreadsheet would take it for a formula."""
+    shown = escape_control_chars(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA_SIGNS) else shown
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cifar100.support.errors import RunFailed
-from cifar100.support.files import replace_file
-from cifar100.support.text import duration, printable
-from cifar100.training.run_dir import RunFolder
-from cifar100.training.tensorboard import Board, NoBoard
+from cifar100.support.files import atomic_write
+from cifar100.support.text import duration, escape_lines
+from cifar100.training.run_dir import RunDir
+from cifar100.training.tensorboard import NullTensorBoard, TensorBoardLogger
+from cifar100.training.tracker import Tracker
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -170,31 +171,42 @@ def _display() -> Display:
     return PlainDisplay()
 
 
-class Journal:
-    """Tells a run to the console, its text log, its metrics files and `board`. Use as a context."""
+class RunLogger:
+    """Tells a run to the console, its text log, its metrics files, `board` and `tracker`. Use as a context."""
 
-    def __init__(self, folder: RunFolder, *, resume: bool, board: Board | NoBoard | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunDir,
+        *,
+        resume: bool,
+        board: TensorBoardLogger | NullTensorBoard | None = None,
+        tracker: Tracker | None = None,
+    ) -> None:
         self.folder = folder
-        self.board = board or NoBoard()
+        self.tracker = tracker
+        self.board = board or NullTensorBoard()
         self.display = _display()
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
         try:
             self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise RunFailed(f"{printable(self.log_path)} could not be written ({error.strerror}).") from None
+            raise RunFailed(f"{self.log_path} could not be written ({error.strerror}).") from None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunLogger:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._console(lambda display: display.close())
         self.board.close()
+        if self.tracker is not None:
+            self.tracker.close()
         with suppress(OSError):  # what a full disk did not take has been reported
             self.log.close()
 
     def say(self, text: str) -> None:
-        """A line for the console and the log, which also notes the time."""
+        """Write a line to the console and, with the time, to the log. Control characters are escaped."""
+        text = escape_lines(text)
         self._console(lambda display: display.say(text))
         self.log_only(text)
 
@@ -202,10 +214,10 @@ class Journal:
         """A line for the log alone. Raises RunFailed where the disk refuses."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            self.log.writelines(f"{stamp} | {line}\n" for line in text.splitlines())
+            self.log.writelines(f"{stamp} | {line}\n" for line in escape_lines(text).split("\n") if line)
             self.log.flush()
         except OSError as error:
-            raise RunFailed(f"{printable(self.log_path)} could not be written ({error.strerror}).") from error
+            raise RunFailed(f"{self.log_path} could not be written ({error.strerror}).") from error
 
     def progress(self, progress: Progress) -> None:
         """Where the epoch stands: console only."""
@@ -223,6 +235,8 @@ class Journal:
         self.say(epoch_line(history[-1], epochs))
         self._write_metrics(history)
         self.board.epoch(history)
+        if self.tracker is not None:
+            self.tracker.epoch(history)
 
     def rewrite(self, history: list[dict[str, Any]]) -> None:
         """Make all that is kept of the metrics hold exactly these rows: where a run goes on from an earlier moment."""
@@ -235,20 +249,20 @@ class Journal:
 
     def _write_metrics(self, history: list[dict[str, Any]]) -> None:
         """The metrics files with exactly these rows, atomically; a few hundred cost nothing."""
-        replace_file(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
+        atomic_write(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(COLUMNS))
         writer.writeheader()
         writer.writerows(history)
-        replace_file(self.folder.metrics_csv, table.getvalue())
+        atomic_write(self.folder.metrics_csv, table.getvalue())
 
 
-class NoJournal:
+class NullLogger:
     """Tells nothing and writes nothing: for the processes of a training beside the first."""
 
     log_path = Path(os.devnull)
 
-    def __enter__(self) -> NoJournal:
+    def __enter__(self) -> NullLogger:
         return self
 
     def __exit__(self, *_exception: object) -> None:

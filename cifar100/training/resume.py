@@ -14,7 +14,6 @@ from cifar100.checkpoints.validation import is_number, tensor_problem
 from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
 from cifar100.support.errors import UserError
-from cifar100.support.text import printable
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
 from cifar100.training.step import TrainStep
@@ -22,21 +21,19 @@ from cifar100.training.step import TrainStep
 _MOVE_AWAY = "move it away to go on from an earlier checkpoint."
 
 
-def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
+def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
     """Raise UserError, naming what differs, where going on from the checkpoint in `path` would not be the same run."""
     if not checkpoint.loop or not checkpoint.optimizer:
-        raise UserError(f"--resume: {printable(path)} holds weights only, and nothing to go on from.")
+        raise UserError(f"--resume: {path} holds weights only, and nothing to go on from.")
     loop = asdict(LoopState()) | checkpoint.loop
     rows = checkpoint.history
     if not (_is_loop_state(loop) and all(map(_is_row, rows)) and len(rows) == loop["epoch"] <= config.optim.epochs):
-        raise UserError(
-            "resume.state", f"--resume: {printable(path)} is not what a run of this version leaves; {_MOVE_AWAY}"
-        )
+        raise UserError("resume.state", f"--resume: {path} is not what a run of this version leaves; {_MOVE_AWAY}")
     free = {setting.name for setting in fields(RunConfig)}
     try:
         before = Config.from_flat(checkpoint.config)
     except UserError as error:
-        raise UserError(f"--resume: {printable(path)} has settings that this version does not take: {error}") from None
+        raise UserError(f"--resume: {path} has settings that this version does not take: {error}") from None
     told = [
         f"--{name.replace('_', '-')} was {was} and is now {now}"
         for name, (was, now) in before.differences(config).items()
@@ -45,9 +42,7 @@ def refuse_changes(path: Path, checkpoint: Checkpoint, config: Config, dataset: 
     if told:
         raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
     if checkpoint.fingerprint != dataset.train.fingerprint:
-        raise UserError(
-            f"--resume: the training images are not those of the run, which were {printable(checkpoint.dataset)}."
-        )
+        raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
     epoch, stop_after = loop["epoch"], config.run.stop_after
     if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
         raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")
@@ -81,10 +76,10 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
             weights = replace(checkpoint, weights=checkpoint.training_weights).build().state_dict()
         model.load_state_dict(weights)
     except UserError as error:
-        raise UserError(error.code, f"--resume: {printable(path)}: {error}") from None
+        raise UserError(error.code, f"--resume: {path}: {error}") from None
     if not _load_optimizer(step.optimizer, checkpoint.optimizer) or not _load_scaler(step.scaler, checkpoint.scaler):
         raise UserError(
-            "resume.optimizer", f"--resume: the state of the optimizer in {printable(path)} does not fit; {_MOVE_AWAY}"
+            "resume.optimizer", f"--resume: the state of the optimizer in {path} does not fit; {_MOVE_AWAY}"
         )
 
 

@@ -10,23 +10,23 @@ from typing import Any
 
 from torch import nn
 
-from cifar100.augmentation.batched import train_size
+from cifar100.augmentation.batched import resolution_at_epoch
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.compute.device import Compute
-from cifar100.compute.distributed import Processes
+from cifar100.compute.distributed import DistContext
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
 from cifar100.evaluation.evaluate import BATCH_SIZE, Evaluation, evaluate_model
 from cifar100.model import count_parameters
 from cifar100.optim.build import learning_rate
-from cifar100.optim.ema import STATISTICS_IMAGES, recompute_statistics
+from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
 from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
 from cifar100.support.stopwatch import Stopwatch
-from cifar100.support.text import duration, printable
-from cifar100.training.logger import COLUMNS, Journal, NoJournal, Progress
-from cifar100.training.run_dir import RunFolder
+from cifar100.support.text import duration
+from cifar100.training.logger import COLUMNS, NullLogger, Progress, RunLogger
+from cifar100.training.run_dir import RunDir
 from cifar100.training.step import TrainStep
 
 
@@ -58,9 +58,9 @@ class Run:
     model: nn.Module
     step: TrainStep
     loader: TrainLoader
-    folder: RunFolder
-    journal: Journal | NoJournal
-    processes: Processes = field(default_factory=Processes)
+    folder: RunDir
+    journal: RunLogger | NullLogger
+    processes: DistContext = field(default_factory=DistContext)
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
@@ -78,7 +78,7 @@ class Run:
         """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
         was not finite."""
         step, state = self.step, self.state
-        mine = (step.loss_sum.item(), int(step.correct.item()), step.seen, int(step.first_bad.item()))
+        mine = (step.loss_sum.item(), int(step.correct.item()), step.seen, int(step.first_nonfinite_step.item()))
         loss_sums, corrects, seens, first_bads = zip(*self.processes.gather(mine), strict=True)
         state.loss_sum, state.correct, state.seen = sum(loss_sums), sum(corrects), sum(seens)
         bad = min((number for number in first_bads if number >= 0), default=-1)
@@ -101,7 +101,10 @@ class Run:
         epochs, steps = config.optim.epochs, len(self.loader)
         last = config.run.stop_after if config.run.stop_after > state.epoch else epochs
         # an epoch's time goes with the pixels of its images, about
-        pixels = [train_size(config.augment, epoch, self.dataset.image_size) ** 2 for epoch in range(state.epoch, last)]
+        pixels = [
+            resolution_at_epoch(config.augment, epoch, self.dataset.image_size) ** 2
+            for epoch in range(state.epoch, last)
+        ]
         steps_left = steps * sum(pixels) / pixels[0] - state.step
         evaluations_left = -(-last // config.run.eval_every) - state.epoch // config.run.eval_every
         seconds_left = steps_left * state.train_seconds / state.step + evaluations_left * state.eval_seconds
@@ -120,8 +123,8 @@ class Run:
     def finish_epoch(self, *, evaluated: bool) -> dict[str, Any]:
         """End the epoch: evaluate if that is due, and add its row (`logger.COLUMNS`) to the history."""
         if evaluated and self.step.average is not None:  # within the time of training, of which it is a part
-            few = islice(self.loader.epoch(self.state.epoch), -(-STATISTICS_IMAGES // self.loader.batch_size))
-            recompute_statistics(self.result, (images for images, _ in few), self.compute)
+            few = islice(self.loader.epoch(self.state.epoch), -(-BN_CALIBRATION_IMAGES // self.loader.batch_size))
+            update_bn(self.result, (images for images, _ in few), self.compute)
         self.read_sums()
         self.read_clocks()
         state, steps = self.state, len(self.loader)
@@ -300,5 +303,5 @@ class Run:
                 )
             )
         data_dir = self.config.run.data_dir
-        where = "" if data_dir is None else f" --data-dir {printable(shlex.quote(str(data_dir)))}"
+        where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
         say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")

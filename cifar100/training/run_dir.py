@@ -11,11 +11,10 @@ from filelock import FileLock, Timeout
 
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from cifar100.support.errors import UserError
-from cifar100.support.files import remove_leftovers, replace_file
-from cifar100.support.text import printable
+from cifar100.support.files import atomic_write, remove_temp_files
 
 
-class RunFolder:
+class RunDir:
     """Use as a context: it holds the folder's lock, so that two runs never share one.
 
     Raises UserError where the folder cannot be written, or another run is using it.
@@ -32,6 +31,7 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.report = path / "report"
         self.tensorboard = path / "tensorboard"
+        self.tracker = path / "tracker.json"
         self._lock = FileLock(path / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
@@ -39,11 +39,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             for path in (*self._figures(), *self._checkpoints()):
-                remove_leftovers(path)
+                remove_temp_files(path)
         except Timeout:
-            raise UserError(
-                f"Another run is using {printable(self.path)}; wait for it, or choose another --run-dir."
-            ) from None
+            raise UserError(f"Another run is using {self.path}; wait for it, or choose another --run-dir.") from None
         except OSError as error:
             raise self._unwritable(error) from None
         return self
@@ -65,9 +63,9 @@ class RunFolder:
 
     def write_json(self, path: Path, values: dict[str, Any]) -> None:
         """Make a file of the folder hold these values as JSON, atomically."""
-        replace_file(path, json.dumps(values, indent=2) + "\n")
+        atomic_write(path, json.dumps(values, indent=2) + "\n")
 
-    def move_previous(self) -> Path | None:
+    def archive_previous_run(self) -> Path | None:
         """Move the files of the run that is here, if any, to previous/<timestamp>/; the new place, or None.
 
         Raises UserError where files of these names are no run's, or cannot be moved.
@@ -77,9 +75,7 @@ class RunFolder:
         if not figures and not checkpoints:
             return None
         if not checkpoints and not self.logs():
-            raise UserError(
-                f"{printable(self.path)} holds {figures[0].name}, which is no run's; choose another --run-dir."
-            )
+            raise UserError(f"{self.path} holds {figures[0].name}, which is no run's; choose another --run-dir.")
         stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
         try:
             target = self._new_folder(self.path / "previous", stamp)
@@ -89,7 +85,7 @@ class RunFolder:
             raise self._unwritable(error) from None
         return target
 
-    def newest_checkpoint(self) -> tuple[Path, Checkpoint, list[str]]:
+    def latest_checkpoint(self) -> tuple[Path, Checkpoint, list[str]]:
         """The file to go on from, what it holds, and a sentence for each one passed over because it is damaged.
 
         That is last.pth; where it is missing or damaged, the furthest of the others that can be read.
@@ -114,16 +110,16 @@ class RunFolder:
                 readable.append((checkpoint.loop.get("epoch", -1), checkpoint.loop.get("step", -1), path, checkpoint))
         if not readable:
             earlier = sorted((self.path / "previous").glob("*/last.pth"))
-            hint = f" The run before it is in {printable(earlier[-1].parent)}." if earlier else ""
+            hint = f" The run before it is in {earlier[-1].parent}." if earlier else ""
             reason = " ".join(complaints) if self.path.is_dir() else "There is no such folder."
-            raise UserError(f"--resume: nothing to go on from in {printable(self.path)}. {reason}{hint}")
+            raise UserError(f"--resume: nothing to go on from in {self.path}. {reason}{hint}")
         _, _, path, checkpoint = max(readable, key=lambda item: item[:2])
         return path, checkpoint, complaints
 
     def _figures(self) -> list[Path]:
         """The run's files other than checkpoints, those that there may be."""
         named = [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
-        return [*named, self.report, self.tensorboard, *self.logs()]
+        return [*named, self.report, self.tensorboard, self.tracker, *self.logs()]
 
     def _checkpoints(self) -> list[Path]:
         """The run's checkpoints, those that there may be, last.pth the last."""
@@ -138,6 +134,4 @@ class RunFolder:
         raise FileExistsError(17, "too many runs in one second")
 
     def _unwritable(self, error: OSError) -> UserError:
-        return UserError(
-            f"{printable(self.path)} cannot be written ({error.strerror or error}); choose another --run-dir."
-        )
+        return UserError(f"{self.path} cannot be written ({error.strerror or error}); choose another --run-dir.")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 
-class StopSignals:
+class GracefulStop:
     """In this context the first SIGINT (Ctrl-C), SIGTERM or SIGHUP is only noted, in `number`; a second one acts.
 
     Under torchrun (`forwarded`) a second one changes nothing, and none is spoken of: the first may come twice, directly
@@ -21,7 +21,7 @@ class StopSignals:
         self.forwarded = forwarded
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> StopSignals:
+    def __enter__(self) -> GracefulStop:
         names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
             for number in map(signal.Signals.__getitem__, names):
@@ -41,6 +41,6 @@ class StopSignals:
                 os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
 
 
-def name_of(number: int) -> str:
+def signal_name(number: int) -> str:
     """The signal's name, "" for 0."""
     return signal.Signals(number).name if number else ""

@@ -11,21 +11,22 @@ from torch.nn import functional as F
 
 from cifar100.compute.device import Compute, memory_format
 from cifar100.config import OptimConfig
-from cifar100.optim.build import set_rate
-from cifar100.optim.ema import WeightAverage
-from cifar100.optim.sam import climbed
+from cifar100.optim.build import set_lr
+from cifar100.optim.ema import ModelEma
+from cifar100.optim.sam import sam_perturbation
 from cifar100.support.errors import UserError
 
 
 class TrainStep:
     """Trains a model one batch at a time, and sums what is reported, without ever making the CPU wait for the device.
 
-    `loss_sum` (of smoothed losses), `correct` and `seen` run over the images since `reset_sums`. `first_bad` is the
-    number of the first step whose loss was not finite, -1 where there was none; reading any of them waits.
+    `loss_sum` (of smoothed losses), `correct` and `seen` run over the images since `reset_sums`. `first_nonfinite_step`
+    is the number of the first step whose loss was not finite, -1 if there was none; reading any of them waits.
 
-    Where several processes train together, `model` is the wrapped one (`Processes.replicate`), which averages their
+    Where several processes train together, `model` is the wrapped one (`DistContext.replicate`), which averages their
     gradients in the backward pass; `weight`, of a step's number, is what the loss of this process's images counts.
-    `average` follows the weights, where there is one, and teaches where `config` says so.
+    `average` follows the weights, where there is one, and teaches where `config` says so. `class_weights`, float32 [C]
+    on the device, multiply each class's part of the loss.
 
     Raises UserError where `config` asks for what the precision cannot do.
     """
@@ -38,8 +39,9 @@ class TrainStep:
         config: OptimConfig,
         *,
         compiled: bool = False,
-        average: WeightAverage | None = None,
+        average: ModelEma | None = None,
         weight: Callable[[int], float] = lambda _number: 1.0,
+        class_weights: Tensor | None = None,
     ) -> None:
         if config.sam_friendly and compute.precision == "fp16":
             raise UserError("--sam-friendly wants gradients of one scale: give --precision fp32, or bf16.")
@@ -52,9 +54,10 @@ class TrainStep:
         self.config = config
         self.average = average
         self.weight = weight
+        self.class_weights = class_weights
         # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-        self.first_bad = torch.tensor(-1, device=compute.device)
+        self.first_nonfinite_step = torch.tensor(-1, device=compute.device)
         self.reset_sums()
 
     def reset_sums(self, loss_sum: float = 0.0, correct: int = 0, seen: int = 0) -> None:
@@ -80,7 +83,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         self.scaler.load_state_dict(scaler)
-        self.first_bad.fill_(-1)
+        self.first_nonfinite_step.fill_(-1)
         self.reset_sums()
         self.compute.synchronize()
 
@@ -88,11 +91,11 @@ class TrainStep:
         """Update the weights on images [B, 3, S, S] and labels, int64 [B] or shares of the classes, float32
         [B, classes]; `number` counts the run's steps from 0."""
         config = self.config
-        set_rate(self.optimizer, learning_rate)
+        set_lr(self.optimizer, learning_rate)
         taught = self._taught(images) if config.distill else None
         loss, logits = self._backward(images, labels, taught, number)
         if config.sam_rho and number % config.sam_every == 0:
-            with climbed(self.model, self.optimizer, rho=config.sam_rho, friendly=config.sam_friendly):
+            with sam_perturbation(self.model, self.optimizer, rho=config.sam_rho, friendly=config.sam_friendly):
                 self._backward(images, labels, taught, number)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -104,8 +107,10 @@ class TrainStep:
             self.loss_sum += loss * len(labels)
             self.correct += (logits.argmax(dim=1) == answers).sum()
             self.seen += len(labels)
-            newly_bad = (self.first_bad < 0) & ~torch.isfinite(loss)
-            self.first_bad = torch.where(newly_bad, torch.full_like(self.first_bad, number), self.first_bad)
+            newly_bad = (self.first_nonfinite_step < 0) & ~torch.isfinite(loss)
+            self.first_nonfinite_step = torch.where(
+                newly_bad, torch.full_like(self.first_nonfinite_step, number), self.first_nonfinite_step
+            )
 
     def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None, number: int) -> tuple[Tensor, Tensor]:
         """Leave the gradients of this batch alone in the weights; the loss and the logits [B, classes]."""
@@ -128,7 +133,11 @@ class TrainStep:
     def _loss(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
         """Cross-entropy with smoothed labels; in part, as Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) have
         it, the distance to what was `taught`."""
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        smoothing, weights = self.config.label_smoothing, self.class_weights
+        if weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        else:  # the mean over images: PyTorch's own would divide by the weights of the batch, which differ by process
+            loss = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="none").mean()
         if taught is None:
             return loss
         temperature = self.config.distill_temperature

@@ -24,7 +24,7 @@ SCALARS = {
 """What TensorBoard calls the columns of `cifar100.training.logger.COLUMNS`; its steps are epochs."""
 
 
-class Board:
+class TensorBoardLogger:
     """Event files in a folder of their own. They can only grow, so that going back means writing them anew."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ class Board:
         return [(name, value) for name, value in self.settings.items() if not name.endswith("_dir")]
 
 
-class NoBoard:
+class NullTensorBoard:
     """Nothing, where TensorBoard is not asked for."""
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
@@ -98,9 +98,9 @@ class NoBoard:
         pass
 
 
-def board_for(folder: Path, config: Config) -> Board | NoBoard:
+def make_tensorboard(folder: Path, config: Config) -> TensorBoardLogger | NullTensorBoard:
     """The board that the settings ask for."""
-    return Board(folder, config.flat()) if config.run.tensorboard else NoBoard()
+    return TensorBoardLogger(folder, config.flat()) if config.run.tensorboard else NullTensorBoard()
 
 
 def require_tensorboard(config: Config) -> None:

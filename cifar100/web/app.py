@@ -1,4 +1,4 @@
-"""The page itself, in gradio: what visitors send goes to a `Recognizer`, what it says comes back as HTML of our own.
+"""The page itself, in gradio: what visitors send goes to an `InferenceService`; its answers come back as HTML.
 
 It listens where it is told, this machine alone if nowhere; never shares; fetches nothing from anywhere, server
 or browser; and keeps no picture: uploads lie in a temporary folder for a minute or two, and go with it at the end.
@@ -26,7 +26,7 @@ from cifar100.prediction.cam import Model
 from cifar100.support.errors import UserError
 from cifar100.web import html
 from cifar100.web.examples import example_files
-from cifar100.web.service import MOST_BYTES, MOST_PICTURES, Answer, Recognizer, Refusal
+from cifar100.web.service import MOST_BYTES, MOST_PICTURES, Answer, InferenceService, Refusal
 
 LONGEST_QUEUE = 64
 """Visitors that may wait; a further one is told that the page is busy."""
@@ -52,7 +52,7 @@ class _Desk:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.recognizer = Recognizer(model)
+        self.recognizer = InferenceService(model)
         self.recognizer.warm_up()
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="recognizer")
 

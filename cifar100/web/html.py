@@ -12,7 +12,7 @@ from PIL import Image
 
 from cifar100.inference import Prediction
 from cifar100.prediction.cam import Model
-from cifar100.support.text import printable
+from cifar100.support.text import escape_control_chars
 from cifar100.web.service import Answer, Refusal
 
 WORST = 10
@@ -22,7 +22,7 @@ NOTHING = '<p class="hint">The answer appears here.</p>'
 
 def escaped(text: object) -> str:
     """Text from data, as text of a page."""
-    return html.escape(printable(text))
+    return html.escape(escape_control_chars(text))
 
 
 def words(name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar100.evaluation.metrics import softmax
-from cifar100.images.convert import to_rgb, to_square
+from cifar100.images.convert import resize_center_crop, to_rgb
 from cifar100.inference import Prediction
 from cifar100.prediction.cam import Model
 from cifar100.prediction.overlay import overlay
@@ -54,7 +54,7 @@ class Refusal:
     reason: str
 
 
-class Recognizer:
+class InferenceService:
     """Answers visitors, one at a time: the network has all cores then."""
 
     def __init__(self, model: Model) -> None:
@@ -71,7 +71,7 @@ class Recognizer:
         if len(content) > MOST_BYTES:
             raise UserError(f"{name} has more than {MOST_BYTES // 1_000_000} MB; send a smaller copy of it.")
         rgb = to_rgb(content, name=name)
-        pixels = to_square(rgb, self.model.image_size, name=name)
+        pixels = resize_center_crop(rgb, self.model.image_size, name=name)
         logits, heat = self._see(np.stack([pixels]))
         likely = softmax(logits / self.model.temperature)[0]
         order = np.argsort(-likely, kind="stable")[:top_k].tolist()
@@ -81,7 +81,7 @@ class Recognizer:
             doubt(logits[0], pixels),
             pixels,
             overlay(pixels, heat[0]),
-            to_square(rgb, THUMBNAIL),
+            resize_center_crop(rgb, THUMBNAIL),
             1000 * (time.perf_counter() - start),
         )
 

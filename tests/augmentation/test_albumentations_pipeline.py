@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cifar100 import utils
 from cifar100.augmentation.albumentations_pipeline import Pipeline, load_albumentations
-from cifar100.augmentation.batched import Draws, augment, draw_epoch
+from cifar100.augmentation.batched import AugmentParams, augment, sample_epoch_params
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.config import AugmentConfig, Config
@@ -47,7 +47,7 @@ def some_images(count: int, size: int = SIZE) -> np.ndarray:
 # The same transforms
 
 
-def with_draws(pipeline: Pipeline, image: np.ndarray, draws: Draws, place: int) -> np.ndarray:
+def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, place: int) -> np.ndarray:
     """What the pipeline's own transforms make of an image when they draw what `draws` says."""
     names = [type(transform).__name__ for transform in pipeline.transforms]
     transforms = dict(zip(names, pipeline.transforms, strict=True))
@@ -76,7 +76,7 @@ def with_draws(pipeline: Pipeline, image: np.ndarray, draws: Draws, place: int) 
 )
 def test_the_same_draws_give_the_same_images_as_the_batched_ops(config: AugmentConfig, size: int) -> None:
     count = 200
-    images, draws = some_images(count, size), draw_epoch(config, seed=3, epoch=2, count=count, size=size)
+    images, draws = some_images(count, size), sample_epoch_params(config, seed=3, epoch=2, count=count, size=size)
     expected = augment(torch.from_numpy(images), draws, config).permute(0, 2, 3, 1).numpy()
     pipeline = Pipeline(config, seed=0, size=size)
     for place in range(count):
@@ -125,7 +125,7 @@ def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
 
 
 def batched(config: AugmentConfig, images: np.ndarray) -> Tensor:
-    draws = draw_epoch(config, seed=0, epoch=0, count=len(images), size=SIZE)
+    draws = sample_epoch_params(config, seed=0, epoch=0, count=len(images), size=SIZE)
     return augment(torch.from_numpy(images), draws, config)
 
 
@@ -381,7 +381,7 @@ def test_a_signal_to_all_is_for_the_run_alone(tiny_data: Path, tmp_path: Path, w
         run.wait_until(lambda: len(run.members()) >= 4)  # the run, Python's resource tracker and two workers
         time.sleep(0.1)
     os.killpg(run.process.pid, number)
-    _, errors = run.process.communicate(timeout=120)
+    _, errors = run.process.communicate(timeout=600)
     assert run.process.returncode == 130, errors
     assert "Traceback" not in errors
     run.wait_until(lambda: not run.members())  # Python's resource tracker goes a moment after the run
@@ -402,7 +402,7 @@ def test_killed_and_resumed_at_once_with_other_workers_it_ends_with_the_same_bit
         run.process.kill()
         run.process.wait()
     last = Command(tiny_data, folder, "--resume")
-    _, errors = last.process.communicate(timeout=200)
+    _, errors = last.process.communicate(timeout=600)
     assert last.process.returncode == 0, errors
     assert_identical(weights(tmp_path / "whole"), weights(folder))
 

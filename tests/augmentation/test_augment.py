@@ -10,19 +10,20 @@ import pytest
 import torch
 
 from cifar100.augmentation.batched import (
-    Draws,
-    at_train_size,
+    AugmentParams,
     augment,
     crop,
     cutout,
     describe,
-    draw_epoch,
     erase,
     flip,
     normalize,
+    resize_for_epoch,
+    sample_epoch_params,
     scale,
 )
 from cifar100.augmentation.loader import EvalLoader, TrainLoader
+from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.support.errors import UserError
@@ -39,8 +40,8 @@ def some_images(count: int = COUNT, size: int = SIZE, seed: int = 0) -> torch.Te
     return torch.from_numpy(rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8))
 
 
-def some_draws(config: AugmentConfig = CONFIG, *, seed: int = 0, epoch: int = 0, count: int = COUNT) -> Draws:
-    return draw_epoch(config, seed=seed, epoch=epoch, count=count, size=SIZE)
+def some_draws(config: AugmentConfig = CONFIG, *, seed: int = 0, epoch: int = 0, count: int = COUNT) -> AugmentParams:
+    return sample_epoch_params(config, seed=seed, epoch=epoch, count=count, size=SIZE)
 
 
 def slow_crop(image: np.ndarray, top: int, left: int, padding: int) -> np.ndarray:
@@ -211,7 +212,9 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
 )
 def test_one_setting_changes_only_its_own_draws(setting: str, value: Any, changed: set[str]) -> None:
     before, after = some_draws(), some_draws(replace(CONFIG, **{setting: value}))
-    different = {f.name for f in fields(Draws) if not torch.equal(getattr(before, f.name), getattr(after, f.name))}
+    different = {
+        f.name for f in fields(AugmentParams) if not torch.equal(getattr(before, f.name), getattr(after, f.name))
+    }
     assert different == changed
 
 
@@ -220,14 +223,14 @@ def test_draws_depend_on_nothing_but_their_arguments() -> None:
     np.random.default_rng().random()
     torch.rand(3)
     after = some_draws(seed=5, epoch=7)
-    assert all(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(Draws))
+    assert all(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(AugmentParams))
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"seed": 2**32 - 1}])
 def test_another_seed_or_epoch_changes_every_draw(other: dict[str, Any]) -> None:
     config = replace(CONFIG, policy="trivial", erase_probability=1, mixup_probability=0.5, cutmix_probability=0.5)
     before, after = some_draws(config), some_draws(config, **other)
-    assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(Draws))
+    assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(AugmentParams))
 
 
 def test_seed_and_epoch_are_not_interchangeable() -> None:
@@ -290,7 +293,7 @@ def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
 def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
     config = AugmentConfig(train_sizes=(16, 16, 24, 32))
     images, draws = some_images(), some_draws(epoch=epoch)
-    result = at_train_size(augment(images, draws, config), config, epoch)
+    result = resize_for_epoch(augment(images, draws, config), config, epoch)
     assert result.shape == (COUNT, 3, size, size)
     assert result.is_contiguous(memory_format=torch.channels_last)
     if size == SIZE:
@@ -312,7 +315,7 @@ def test_cutout_of_size_zero_cuts_nothing() -> None:
 def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
     draws = some_draws()
     batch = draws.take(slice(10, 20))
-    assert all(torch.equal(getattr(batch, f.name), getattr(draws, f.name)[10:20]) for f in fields(Draws))
+    assert all(torch.equal(getattr(batch, f.name), getattr(draws, f.name)[10:20]) for f in fields(AugmentParams))
 
 
 def test_describe_names_the_settings() -> None:
@@ -350,6 +353,52 @@ def test_every_image_is_served_once_an_epoch(batch_size: int, sizes: list[int]) 
     assert sorted(served) == list(range(23))
     assert labels == [n % 7 for n in served]
     assert served != list(range(23))
+
+
+@pytest.mark.parametrize(
+    ("processes", "batch_size", "sizes"),
+    [(1, 11, [11, 12]), (1, 22, [23]), (1, 7, [7, 7, 7, 2]), (1, 23, [23]), (1, 100, [23]), (2, 10, [10, 13])],
+)
+def test_no_process_gets_a_single_image_of_8_pixels(processes: int, batch_size: int, sizes: list[int]) -> None:
+    """A batch of one such image is one value a channel in the last layers, which batch norm refuses."""
+    config = replace(NO_AUGMENTATION, train_sizes=(8,))
+    loaders = [
+        TrainLoader(
+            numbered_split(),
+            config,
+            batch_size=batch_size,
+            seed=0,
+            device=CPU,
+            processes=DistContext(rank=rank, size=processes),
+        )
+        for rank in range(processes)
+    ]
+    parts = [[numbers(images) for images, _ in loader.epoch(0)] for loader in loaders]
+    assert [sum(map(len, step)) for step in zip(*parts, strict=True)] == sizes
+    assert min(len(part) for served in parts for part in served) > 1
+    assert sorted(n for served in parts for part in served for n in part) == list(range(23))
+    loader = loaders[0]
+    assert len(loader) == len(sizes)
+    assert [count for count, _ in loader.shapes(1)] == list(dict.fromkeys(len(part) for part in parts[0]))
+    weights = [[each.weight(step) for each in loaders] for step in range(len(sizes))]
+    assert all(sum(step) == pytest.approx(processes) for step in weights)
+    assert [len(images) for images, _ in loader.epoch(0, first_step=1)] == [len(part) for part in parts[0][1:]]
+
+
+@pytest.mark.parametrize(("processes", "batch_size"), [(1, 1), (2, 3)])
+def test_batches_of_single_8_pixel_images_are_refused(processes: int, batch_size: int) -> None:
+    config = replace(NO_AUGMENTATION, train_sizes=(16, 8))
+    with pytest.raises(UserError) as caught:
+        TrainLoader(
+            numbered_split(),
+            config,
+            batch_size=batch_size,
+            seed=0,
+            device=CPU,
+            processes=DistContext(size=processes),
+        )
+    assert caught.value.code == "train.batch_size"
+    assert f"--batch-size is {batch_size}" in str(caught.value)
 
 
 def same_batches(left: list[tuple[torch.Tensor, torch.Tensor]], right: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:

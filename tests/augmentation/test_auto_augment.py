@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from cifar100.augmentation.auto_augment import LEVELS, Op, Reach, apply, draw, reach
-from cifar100.augmentation.batched import Draws, augment, describe, draw_epoch
+from cifar100.augmentation.batched import AugmentParams, augment, describe, sample_epoch_params
 from cifar100.config import AugmentConfig, PolicyName
 from cifar100.support.errors import UserError
 
@@ -174,8 +174,8 @@ def test_operations_of_one_image_are_drawn_apart() -> None:
     assert abs((first == second).float().mean() - 1 / len(Op)) < 0.01
 
 
-def some_draws(config: AugmentConfig, *, seed: int = 0, epoch: int = 0, count: int = 64) -> Draws:
-    return draw_epoch(config, seed=seed, epoch=epoch, count=count, size=32)
+def some_draws(config: AugmentConfig, *, seed: int = 0, epoch: int = 0, count: int = 64) -> AugmentParams:
+    return sample_epoch_params(config, seed=seed, epoch=epoch, count=count, size=32)
 
 
 @pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])

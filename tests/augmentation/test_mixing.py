@@ -10,7 +10,7 @@ from test_augment import CPU, SIZE, some_draws
 from cifar100.augmentation.batched import augment
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.augmentation.mixing import cutmix, mix, mixup
-from cifar100.compute.distributed import Processes
+from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 
@@ -96,7 +96,7 @@ def served(loader: TrainLoader, epoch: int = 1, first_step: int = 0) -> tuple[to
     return torch.cat(images), torch.cat(labels)
 
 
-def loader(config: AugmentConfig = BOTH, batch_size: int = 5, processes: Processes | None = None) -> TrainLoader:
+def loader(config: AugmentConfig = BOTH, batch_size: int = 5, processes: DistContext | None = None) -> TrainLoader:
     return TrainLoader(
         split(), config, batch_size=batch_size, seed=0, device=CPU, num_classes=CLASSES, processes=processes
     )
@@ -123,7 +123,7 @@ def test_the_last_one_is_mixed_with_the_first() -> None:
 
 
 def test_two_processes_serve_what_one_serves() -> None:
-    parts = [loader(processes=Processes(rank=rank, size=2)).epoch(1) for rank in range(2)]
+    parts = [loader(processes=DistContext(rank=rank, size=2)).epoch(1) for rank in range(2)]
     both = [torch.cat([images for images, _ in step]) for step in zip(*parts, strict=True)]
     assert torch.equal(torch.cat(both), served(loader())[0])
 

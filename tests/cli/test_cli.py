@@ -18,21 +18,36 @@ from conftest import untrained
 from PIL import Image
 from torch import nn
 
-from cifar100.cli.main import VERBS, main
+from cifar100.cli.main import COMMANDS, main
 from cifar100.config import Config
 from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
 RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
-RUN += ["--report", "--tensorboard"]
-AUGMENT = ["--crop-padding", "--flip-probability", "--alternating-flip", "--cutout-size", "--cutout-probability"]
+RUN += ["--report", "--tensorboard", "--track"]
+AUGMENT = [
+    "--sampler",
+    "--crop-padding",
+    "--flip-probability",
+    "--alternating-flip",
+    "--cutout-size",
+    "--cutout-probability",
+]
 AUGMENT += ["--policy", "--rand-ops", "--rand-magnitude", "--erase-probability"]
 AUGMENT += ["--mixup-probability", "--mixup-alpha", "--cutmix-probability", "--cutmix-alpha"]
 AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
 MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
-OPTIM += ["--label-smoothing", "--ema-decay", "--distill", "--distill-temperature", "--sam-rho", "--sam-every"]
+OPTIM += [
+    "--label-smoothing",
+    "--class-weights",
+    "--ema-decay",
+    "--distill",
+    "--distill-temperature",
+    "--sam-rho",
+    "--sam-every",
+]
 OPTIM += ["--sam-friendly", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
@@ -59,15 +74,17 @@ SURFACE = {
         )
     ],
     "export": ["--format", "--out", "--takes", "--data-dir", "--images", *FOREIGN],
+    "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
-    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision"],
+    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision", "--neighbors"],
     "compare": ["--plot"],
     "data get": ["--to"],
     "data check": ["--image-size"],
     "data report": ["--out", "--dataset", "--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
     "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
+    "doctor": ["--device", "--precision", "--json"],
     "model": ["--num-classes", "--image-size"],
 }
 
@@ -81,7 +98,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_verbs() -> None:
-    assert VERBS.keys() == SURFACE.keys()
+    assert COMMANDS.keys() == SURFACE.keys()
 
 
 @pytest.mark.parametrize("verb", SURFACE)
@@ -104,9 +121,9 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
     [
         (["--help"], 0, "train from scratch"),
         (["--version"], 0, "cifar100 0."),
-        ([], 2, "usage: cifar100 VERB"),
-        (["data"], 2, "usage: cifar100 data VERB"),
-        (["data", "--help"], 0, "usage: cifar100 data VERB"),
+        ([], 2, "usage: cifar100 COMMAND"),
+        (["data"], 2, "usage: cifar100 data COMMAND"),
+        (["data", "--help"], 0, "usage: cifar100 data COMMAND"),
         (["model", "resnet34"], 0, "Total parameters: 21,328,292"),
     ],
 )
@@ -124,8 +141,12 @@ def test_evaluate_prints_a_table_and_writes_json(
     table = capsys.readouterr().out
     figures = json.loads(out.read_text())
     assert f"top-1         {figures['top1']:7.2%}" in table
-    assert table.count("%\n") >= 100 + 20, "every class and superclass"
-    assert len(figures["per_class"]) == 100
+    assert len(re.findall(r"\d%( |\n)", table)) >= 100 + 20, "every class and superclass"
+    assert len(figures["per_class"]) == len(figures["class_scores"]) == 100
+    macro, apple = figures["macro"], figures["class_scores"]["apple"]
+    assert f"precision     {macro['precision']:7.2%} {figures['weighted']['precision']:7.2%}" in table
+    assert f"ROC AUC       {macro['roc_auc']:7.4f}" in table
+    assert re.search(rf"apple +{apple['recall']:.2%} +{apple['precision']:.2%} +{apple['f1']:.3f}", table)
     assert len(figures["per_superclass"]) == 20
     assert figures["images"] == 100
     assert figures["versions"]["torch"]

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from cifar100.compute.device import choose_compute, is_out_of_memory
+from cifar100.compute.device import is_out_of_memory, select_device
 from cifar100.support.errors import UserError
 
 
@@ -39,52 +39,52 @@ def hardware(monkeypatch: pytest.MonkeyPatch):
 )
 def test_the_best_there_is(hardware, there: dict[str, bool], device: str, precision: str, why: str) -> None:
     hardware(**there)
-    compute = choose_compute()
+    compute = select_device()
     assert (compute.device.type, compute.precision) == (device, precision)
     assert why in compute.why
 
 
 def test_use_mps_false_leaves_the_apple_gpu_alone(hardware) -> None:
     hardware(mps=True)
-    assert choose_compute(use_mps=False).device.type == "cpu"
-    assert choose_compute("mps", use_mps=False).device.type == "mps", "asked for by name it is used"
+    assert select_device(use_mps=False).device.type == "cpu"
+    assert select_device("mps", use_mps=False).device.type == "mps", "asked for by name it is used"
 
 
 def test_each_of_several_processes_has_a_gpu_of_its_own(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
     hardware(cuda=True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_compute().device == torch.device("cuda")
-    assert [choose_compute(local_rank=rank).device for rank in (0, 1)] == [
+    assert select_device().device == torch.device("cuda")
+    assert [select_device(local_rank=rank).device for rank in (0, 1)] == [
         torch.device("cuda", 0),
         torch.device("cuda", 1),
     ]
-    assert choose_compute("cuda", "fp32", local_rank=1).device == torch.device("cuda", 1)
+    assert select_device("cuda", "fp32", local_rank=1).device == torch.device("cuda", 1)
     with pytest.raises(UserError, match="Process 3 of this machine finds 2 GPUs; start at most one process a GPU"):
-        choose_compute(local_rank=2)
-    assert choose_compute("cpu", "fp32", local_rank=2).device.type == "cpu"
+        select_device(local_rank=2)
+    assert select_device("cpu", "fp32", local_rank=2).device.type == "cpu"
 
 
 def test_an_apple_gpu_is_for_one_process(hardware) -> None:
     hardware(mps=True)
-    assert choose_compute(local_rank=0).device.type == "cpu"
+    assert select_device(local_rank=0).device.type == "cpu"
     with pytest.raises(UserError, match="--device mps is for one process"):
-        choose_compute("mps", local_rank=0)
+        select_device("mps", local_rank=0)
 
 
 def test_wishes_are_kept_or_refused_in_a_sentence(hardware) -> None:
     hardware(amx=True)
-    assert choose_compute("cpu", "fp32").precision == "fp32"
+    assert select_device("cpu", "fp32").precision == "fp32"
     with pytest.raises(UserError, match="--device cuda: this machine has none that PyTorch can use; it has cpu"):
-        choose_compute("cuda")
+        select_device("cuda")
     with pytest.raises(UserError, match="fp16 is for GPUs"):
-        choose_compute("cpu", "fp16")
+        select_device("cpu", "fp16")
 
 
 def test_precision_is_what_the_network_computes_in(hardware) -> None:
     hardware(amx=True)
     layer = torch.nn.Linear(4, 4)
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        with choose_compute("cpu", precision).autocast():
+        with select_device("cpu", precision).autocast():
             assert layer(torch.zeros(1, 4)).dtype == dtype
     assert layer.weight.dtype == torch.float32
 

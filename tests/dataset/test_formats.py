@@ -18,9 +18,9 @@ from PIL import Image
 from pyarrow import parquet
 
 from cifar100.augmentation.loader import TrainLoader
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import Config
-from cifar100.dataset import Dataset, find_folder, load_dataset, read, synthetic
+from cifar100.dataset import Dataset, load_dataset, read, resolve_data_dir, synthetic
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset.published import CIFAR10
 from cifar100.model import ResNet
@@ -187,13 +187,13 @@ def test_an_archive_is_found_where_a_folder_is(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     dataset = written(tmp_path, cifar100_binary, 100, "cifar-100-binary")
     archive = packed(tmp_path / "any name", tmp_path / "cifar100_binary", "./cifar-100-binary")
-    assert find_folder(archive) == archive
+    assert resolve_data_dir(archive) == archive
     monkeypatch.setenv("CIFAR100_DATA_DIR", str(archive))
     assert load_dataset().train.fingerprint == dataset.train.fingerprint
     monkeypatch.delenv("CIFAR100_DATA_DIR")
     Path("data").mkdir()
     archive.rename("data/cifar-100-binary.tar.gz")
-    assert find_folder() == Path("data")
+    assert resolve_data_dir() == Path("data")
     assert load_dataset().train.fingerprint == dataset.train.fingerprint
 
 
@@ -211,7 +211,7 @@ def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: 
     weights = []
     for dataset in datasets:
         torch.manual_seed(0)
-        model, compute = ResNet((1, 1, 1, 1), classes, 8), choose_compute("cpu")
+        model, compute = ResNet((1, 1, 1, 1), classes, 8), select_device("cpu")
         config = Config()
         optimizer = build_optimizer(model, config.optim)
         step = TrainStep(compute.place(model), optimizer, compute, config.optim)

@@ -12,7 +12,14 @@ from scipy.optimize import minimize_scalar
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cifar100.evaluation import calibration
-from cifar100.evaluation.calibration import HIGHEST, LOWEST, cross_fit, fit_temperature, reliability, selective
+from cifar100.evaluation.calibration import (
+    HIGHEST,
+    LOWEST,
+    cross_fit_temperature,
+    fit_temperature,
+    reliability,
+    selective,
+)
 from cifar100.evaluation.metrics import cross_entropy, softmax
 
 Case = Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -128,9 +135,9 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
     logits, labels = case()
     if case is one_image:
         with pytest.raises(ValueError, match="two images"):
-            cross_fit(logits, labels, "test")
+            cross_fit_temperature(logits, labels, "test")
         return
-    found, scaled = cross_fit(logits, labels, "test")
+    found, scaled = cross_fit_temperature(logits, labels, "test")
     halves: tuple[list[int], list[int]] = ([], [])
     for place, row in enumerate(sorted(range(len(labels)), key=lambda row: (labels[row], row))):
         halves[place % 2].append(row)
@@ -146,7 +153,7 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
 
 
 def test_cross_fitting_says_so_and_mends_what_is_too_sure() -> None:
-    found, _ = cross_fit(*sure_of_itself(), "test")
+    found, _ = cross_fit_temperature(*sure_of_itself(), "test")
     assert "two-fold cross-fitting on test, 2,000 images" in found.origin
     assert found.ece_after < 0.3 * found.ece_before
     assert found.loss_after < found.loss_before

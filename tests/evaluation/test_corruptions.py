@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from cifar100.evaluation.corruptions import KINDS, SEVERITIES, Draws, corrupt
+from cifar100.evaluation.corruptions import KINDS, SEVERITIES, CorruptionRng, corrupt
 
 NUMBERS = [3, 14, 159, 2653]
 CPU = torch.device("cpu")
@@ -34,16 +34,16 @@ def images() -> Tensor:
 # The definitions, for one picture uint8 [32, 32, 3]; they give numbers in 0..255 and beyond.
 
 
-def gaussian_noise(picture: np.ndarray, draws: Draws, scale: float) -> np.ndarray:
+def gaussian_noise(picture: np.ndarray, draws: CorruptionRng, scale: float) -> np.ndarray:
     return 255 * (picture / 255 + scale * drawn(draws.normal(3, 32, 32)).transpose(1, 2, 0))
 
 
-def shot_noise(picture: np.ndarray, draws: Draws, photons: float) -> np.ndarray:
+def shot_noise(picture: np.ndarray, draws: CorruptionRng, photons: float) -> np.ndarray:
     rates = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255 * photons
     return 255 * drawn(draws.poisson(rates)).transpose(1, 2, 0) / photons
 
 
-def impulse_noise(picture: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
+def impulse_noise(picture: np.ndarray, draws: CorruptionRng, amount: float) -> np.ndarray:
     dice = drawn(draws.uniform(0, 1, 3, 32, 32)).transpose(1, 2, 0)
     result = picture.astype(float)
     result[dice < amount] = 0
@@ -51,14 +51,14 @@ def impulse_noise(picture: np.ndarray, draws: Draws, amount: float) -> np.ndarra
     return result
 
 
-def defocus_blur(picture: np.ndarray, _draws: Draws, radius: float, softness: float) -> np.ndarray:
+def defocus_blur(picture: np.ndarray, _draws: CorruptionRng, radius: float, softness: float) -> np.ndarray:
     x, y = np.meshgrid(np.arange(-8, 9), np.arange(-8, 9))
     disk = np.array(x**2 + y**2 <= radius**2, np.float32)
     kernel = cv2.GaussianBlur(disk / disk.sum(), (3, 3), sigmaX=softness)
     return 255 * np.stack([cv2.filter2D(picture[:, :, c] / 255, -1, kernel) for c in range(3)], axis=2)
 
 
-def glass_blur(picture: np.ndarray, draws: Draws, sigma: float, reach: int, times: int) -> np.ndarray:
+def glass_blur(picture: np.ndarray, draws: CorruptionRng, sigma: float, reach: int, times: int) -> np.ndarray:
     x = (blurred(picture / 255, sigma) * 255 + 1e-3).astype(np.uint8)
     for _ in range(times):
         offsets = drawn(draws.integers(-reach, reach, 2, 32, 32))
@@ -69,13 +69,13 @@ def glass_blur(picture: np.ndarray, draws: Draws, sigma: float, reach: int, time
     return 255 * blurred(x / 255, sigma)
 
 
-def zoom_blur(picture: np.ndarray, _draws: Draws, farthest: float) -> np.ndarray:
+def zoom_blur(picture: np.ndarray, _draws: CorruptionRng, farthest: float) -> np.ndarray:
     factors = np.arange(1, farthest, 0.01)
     total = picture / 255 + sum(enlarged(picture / 255, factor) for factor in factors)
     return 255 * total / (len(factors) + 1)
 
 
-def snow(picture: np.ndarray, draws: Draws, *c: float) -> np.ndarray:
+def snow(picture: np.ndarray, draws: CorruptionRng, *c: float) -> np.ndarray:
     x = picture / 255
     layer = enlarged(drawn(draws.normal(1, 32, 32)).transpose(1, 2, 0) * c[1] + c[0], c[2])[:, :, 0]
     layer[layer < c[3]] = 0
@@ -86,27 +86,29 @@ def snow(picture: np.ndarray, draws: Draws, *c: float) -> np.ndarray:
     return 255 * (x + layer + np.rot90(layer, k=2))
 
 
-def motion_blur(picture: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
+def motion_blur(picture: np.ndarray, draws: CorruptionRng, radius: int, sigma: float) -> np.ndarray:
     return 255 * smeared(picture / 255, float(drawn(draws.uniform(-45, 45))), radius, sigma)
 
 
-def fog(picture: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
+def fog(picture: np.ndarray, draws: CorruptionRng, amount: float, decay: float) -> np.ndarray:
     x, clouds = picture / 255, diamond_square(draws, decay)[:, :, None]
     return 255 * (x + amount * clouds) * x.max() / (x.max() + amount)
 
 
-def brightness(picture: np.ndarray, _draws: Draws, amount: float) -> np.ndarray:
+def brightness(picture: np.ndarray, _draws: CorruptionRng, amount: float) -> np.ndarray:
     hsv = cv2.cvtColor((picture / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
     hsv[:, :, 2] = np.clip(hsv[:, :, 2] + amount, 0, 1)
     return 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def contrast(picture: np.ndarray, _draws: Draws, factor: float) -> np.ndarray:
+def contrast(picture: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndarray:
     means = picture.mean(axis=(0, 1))
     return (picture - means) * factor + means
 
 
-def elastic_transform(picture: np.ndarray, draws: Draws, amount: float, sigma: float, shift: float) -> np.ndarray:
+def elastic_transform(
+    picture: np.ndarray, draws: CorruptionRng, amount: float, sigma: float, shift: float
+) -> np.ndarray:
     corners = np.array([[26, 26], [26, 6], [6, 6]], np.float32)
     moved = corners + drawn(draws.uniform(-32 * shift, 32 * shift, 3, 2))
     affine = cv2.getAffineTransform(corners, moved)
@@ -122,7 +124,7 @@ def elastic_transform(picture: np.ndarray, draws: Draws, amount: float, sigma: f
     )
 
 
-def pixelate(picture: np.ndarray, _draws: Draws, factor: float) -> np.ndarray:
+def pixelate(picture: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndarray:
     small = Image.fromarray(picture).resize((int(32 * factor), int(32 * factor)), Image.Resampling.BOX)
     return np.asarray(small.resize((32, 32), Image.Resampling.BOX), float)
 
@@ -153,7 +155,7 @@ def smeared(x: np.ndarray, degrees: float, radius: int, sigma: float) -> np.ndar
     return result
 
 
-def diamond_square(draws: Draws, decay: float) -> np.ndarray:
+def diamond_square(draws: CorruptionRng, decay: float) -> np.ndarray:
     clouds, step, wobble = np.zeros((32, 32)), 32, 100.0
     while step >= 2:
         half = step // 2
@@ -195,7 +197,7 @@ def test_each_kind_is_its_definition(kind: str, images: Tensor) -> None:
     for severity in SEVERITIES:
         found = corrupt(images[:2], kind, severity, numbers=NUMBERS[:2], seed=7).numpy()
         for number, picture, result in zip(NUMBERS, images.numpy()[:2], found, strict=False):
-            draws = Draws(7, kind, severity, [number], CPU)
+            draws = CorruptionRng(7, kind, severity, [number], CPU)
             expected = REFERENCES[kind](picture, draws, *KINDS[kind][1][severity - 1]).clip(0, 255)
             difference = np.abs(result - np.floor(expected + 1e-3))
             assert difference.max() <= TOLERANCE.get(kind, 1), severity

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cifar100.cli.main import main
-from cifar100.dataset.base import Dataset, Published, Split
+from cifar100.dataset.base import Dataset, DatasetSpec, Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.duplicates import (
     Rows,
@@ -60,7 +60,7 @@ def dataset() -> Dataset:
         test[row] = changed(train[10 * row], kind)
     test[5], test_labels[5] = train[7], (train_labels[7] + 1) % 4
     train[299] = train[3]
-    published = Published("own images", ("ant", "<b>bee</b>", "cat", "dog"))
+    published = DatasetSpec("own images", ("ant", "<b>bee</b>", "cat", "dog"))
     return Dataset(published, Split(train, train_labels, ""), Split(test, test_labels, ""), "memory")
 
 

@@ -222,3 +222,48 @@ def test_nothing_or_mismatched_shapes_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="with N at least 1"):
         measure(np.zeros(logits, np.float32), np.zeros(labels, np.int64))
+
+
+@pytest.mark.parametrize("case", [*CASES[:-1], tied], ids=lambda case: case.__name__)
+def test_the_scores_of_classes_agree_with_sklearn(case: Case) -> None:
+    logits, labels = case()
+    scores = metrics.class_scores(logits, labels)
+    present = np.unique(labels)
+    np.testing.assert_array_equal(scores.class_ids, present)
+    called, probabilities = logits.argmax(axis=1), metrics.softmax(logits)
+    means: dict[str, tuple[float, ...]] = {}
+    no_warning: dict[str, Any] = {"zero_division": 0}
+    for average in (None, "macro", "weighted"):
+        precision, recall, f1, images = sklearn_metrics.precision_recall_fscore_support(
+            labels, called, labels=present, average=average, **no_warning
+        )
+        areas = [sklearn_metrics.roc_auc_score(labels == id_, probabilities[:, id_]) for id_ in present]
+        if average is None:
+            found = (scores.precision, scores.recall, scores.f1, scores.roc_auc)
+            for mine, expected in zip(found, (precision, recall, f1, areas), strict=True):
+                np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-12)
+            np.testing.assert_array_equal(scores.images, images)
+        else:
+            weights = np.bincount(labels)[present] if average == "weighted" else None
+            means[average] = (precision, recall, f1, float(np.average(areas, weights=weights)))
+    assert tuple(scores.mean().values()) == pytest.approx(means["macro"], abs=1e-12)
+    assert tuple(scores.mean(weighted=True).values()) == pytest.approx(means["weighted"], abs=1e-12)
+    assert scores.mean(weighted=True)["recall"] == pytest.approx(metrics.top_k_accuracy(logits, labels))
+
+
+def test_the_scores_of_one_class_alone_have_no_area() -> None:
+    scores = metrics.class_scores(*one_image())
+    assert (scores.recall.tolist(), scores.images.tolist()) in (([0.0], [1]), ([1.0], [1]))
+    assert np.isnan(scores.roc_auc).all()
+
+
+def test_a_row_with_a_nan_is_a_miss_and_no_answer() -> None:
+    logits, labels = all_right()
+    spoiled = np.flatnonzero(labels == labels[0])[0]
+    logits[spoiled] = np.nan
+    scores = metrics.class_scores(logits, labels)
+    place = scores.class_ids.tolist().index(labels[0])
+    images = scores.images[place]
+    assert scores.recall[place] == pytest.approx((images - 1) / images)
+    assert scores.precision.min() == 1
+    assert np.nanmin(scores.roc_auc) == 1

@@ -15,7 +15,7 @@ from conftest import assert_one_sentence, untrained
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.cli.main import main
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Dataset, load_dataset
 from cifar100.evaluation import robustness
@@ -25,7 +25,7 @@ from cifar100.report import build
 from cifar100.report.build import best_known
 from cifar100.support.errors import RunFailed, UserError
 
-CPU = choose_compute("cpu", "fp32")
+CPU = select_device("cpu", "fp32")
 AUGMENT = AugmentConfig()
 
 

@@ -8,11 +8,11 @@ import torch
 
 from cifar100.augmentation.batched import normalize
 from cifar100.augmentation.loader import EvalLoader
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import AugmentConfig
 from cifar100.dataset.base import Split
 from cifar100.evaluation import metrics
-from cifar100.evaluation.evaluate import forward_all
+from cifar100.evaluation.evaluate import predict_logits
 from cifar100.evaluation.tta import VIEWS, down_right, evaluate_views, mirror, table, up_left
 from cifar100.model import ResNet
 
@@ -31,8 +31,8 @@ def test_the_mean_is_of_logits_and_agreement_of_all_views() -> None:
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 10, "")
     model = ResNet((1, 1, 1, 1), 10, 8).eval()
-    compute = choose_compute("cpu", "fp32")
-    single = forward_all(model, EvalLoader(split, AUGMENT, batch_size=7, device=compute.device), compute)
+    compute = select_device("cpu", "fp32")
+    single = predict_logits(model, EvalLoader(split, AUGMENT, batch_size=7, device=compute.device), compute)
     one, two, six = evaluate_views(model, split, AUGMENT, compute, single=single, count=6)
     assert (one.views, two.views, six.views) == (1, 2, 6)
     assert one.top1 == metrics.top_k_accuracy(single, split.labels)

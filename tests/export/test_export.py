@@ -17,7 +17,7 @@ from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.dataset import synthetic
 from cifar100.export import export, metadata
-from cifar100.export.check import Yardstick, check
+from cifar100.export.check import Reference, check
 from cifar100.export.graph import Graph
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_backend import open_onnx
@@ -31,7 +31,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reference(exports: Path, pixels: np.ndarray) -> np.ndarray:
-    return Yardstick(load_checkpoint(exports / "best.pth"), None, 1).forward(pixels)
+    return Reference(load_checkpoint(exports / "best.pth"), None, 1).forward(pixels)
 
 
 PIXELS = synthetic.make().test.images[::10]
@@ -174,7 +174,7 @@ def test_random_pixels_where_there_are_no_images(
 
 def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
     checkpoint = load_checkpoint(exports / "best.pth")
-    yardstick = Yardstick(checkpoint, synthetic.make().test, 64)
+    yardstick = Reference(checkpoint, synthetic.make().test, 64)
 
     def wrong(pixels: np.ndarray) -> np.ndarray:
         return np.roll(yardstick.forward(pixels), 1, axis=1)  # the classes in another order
@@ -182,9 +182,9 @@ def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
     for format, said in (("onnx", "logits differ"), ("onnx-int8", "the checkpoint's class for only")):
         result = check(wrong, yardstick, format=format, file=exports / "best.onnx", seconds=0.01)
         with pytest.raises(RunFailed, match=said):
-            result.demand_parity()
+            result.raise_on_mismatch()
     result = check(yardstick.forward, yardstick, format="onnx", file=exports / "best.onnx", seconds=0.01)
-    result.demand_parity()
+    result.raise_on_mismatch()
     assert (result.agreement, max(result.difference.values())) == (1, 0)
 
 

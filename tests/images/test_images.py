@@ -14,7 +14,7 @@ import torch
 from conftest import assert_one_sentence
 from PIL import Image, ImageCms
 
-from cifar100.images.convert import FORMATS, image_suffixes, to_pixels, to_rgb
+from cifar100.images.convert import FORMATS, image_suffixes, to_model_input, to_rgb
 from cifar100.support.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -101,16 +101,16 @@ MODES: list[tuple[str, Callable[[], Image.Image], tuple[int, int, int], int]] = 
 
 @pytest.mark.parametrize(("make", "expected", "within"), [row[1:] for row in MODES], ids=[row[0] for row in MODES])
 def test_a_pil_image_of_any_mode(make: Callable[[], Image.Image], expected: tuple[int, int, int], within: int) -> None:
-    assert_is(to_pixels(make()), expected, within=within)
+    assert_is(to_model_input(make()), expected, within=within)
 
 
 def test_the_picture_is_returned_exactly_where_it_has_the_size_already() -> None:
-    assert_is(to_pixels(Image.fromarray(PICTURE)), PICTURE)
+    assert_is(to_model_input(Image.fromarray(PICTURE)), PICTURE)
 
 
 def test_an_image_that_is_given_is_not_changed() -> None:
     image = Image.fromarray(PICTURE)
-    to_pixels(image, 16)
+    to_model_input(image, 16)
     np.testing.assert_array_equal(np.asarray(image), PICTURE)
 
 
@@ -128,17 +128,17 @@ def test_a_file(tmp_path: Path, kind: type, suffix: str, options: dict[str, Any]
     path = tmp_path / f"picture.{suffix}"
     Image.fromarray(PICTURE).save(path, **options)
     expected = PICTURE if suffix != "jpg" else np.asarray(Image.open(path))
-    assert_is(to_pixels(kind(path)), expected)
+    assert_is(to_model_input(kind(path)), expected)
 
 
 def test_a_name_with_the_wrong_suffix_is_read_for_what_it_is(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).save(tmp_path / "picture.jpg", "PNG")
-    assert_is(to_pixels(tmp_path / "picture.jpg"), PICTURE)
+    assert_is(to_model_input(tmp_path / "picture.jpg"), PICTURE)
 
 
 def test_a_16_bit_png_file(tmp_path: Path) -> None:
     Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "grey.png")
-    assert_is(to_pixels(tmp_path / "grey.png"), GREY_AS_RGB)
+    assert_is(to_model_input(tmp_path / "grey.png"), GREY_AS_RGB)
 
 
 @pytest.mark.parametrize(
@@ -152,20 +152,20 @@ def test_a_16_bit_png_file(tmp_path: Path) -> None:
 )
 def test_a_tiff_of_more_than_8_bits(tmp_path: Path, dtype: Any, value: int, expected: int) -> None:
     Image.fromarray(np.full((32, 32), value, dtype)).save(tmp_path / "deep.tif")
-    assert_is(to_pixels(tmp_path / "deep.tif"), (expected, expected, expected))
+    assert_is(to_model_input(tmp_path / "deep.tif"), (expected, expected, expected))
 
 
 def test_a_tiff_of_12_bits_is_scaled_by_its_bits() -> None:
     pixels = b"\x80\x08\x00" * (32 * 32 // 2)  # two samples of 2048 in each three bytes
     tags = {256: 32, 257: 32, 258: 12, 259: 1, 262: 1, 273: 8 + 2 + 9 * 12 + 4, 277: 1, 278: 32, 279: len(pixels)}
     entries = [(tag, 3, struct.pack("<HH", value, 0)) for tag, value in tags.items()]
-    assert_is(to_pixels(tiff_ifd(*entries) + pixels), (128, 128, 128))
+    assert_is(to_model_input(tiff_ifd(*entries) + pixels), (128, 128, 128))
 
 
 def test_a_32_bit_tiff_beyond_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "deep.tif")
     with pytest.raises(UserError) as caught:
-        to_pixels(tmp_path / "deep.tif")
+        to_model_input(tmp_path / "deep.tif")
     assert_one_sentence(str(caught.value), tmp_path / "deep.tif", "70000")
 
 
@@ -174,7 +174,7 @@ def test_a_transparent_palette_png_file(tmp_path: Path) -> None:
     image.putpalette([*BLUE, *RED])
     image.putpixel((3, 5), 0)
     image.save(tmp_path / "palette.png", transparency=1)
-    result = to_pixels(tmp_path / "palette.png")
+    result = to_model_input(tmp_path / "palette.png")
     assert tuple(result[5, 3]) == BLUE
     assert tuple(result[0, 0]) == WHITE
 
@@ -205,9 +205,9 @@ def test_a_photo_is_turned_upright(
     exif[0x0112] = orientation
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(np.ascontiguousarray(STORED[orientation])).save(path, exif=exif, **options)
-    assert_is(to_pixels(path), UPRIGHT, within=within)
+    assert_is(to_model_input(path), UPRIGHT, within=within)
     with Image.open(path) as image:
-        assert_is(to_pixels(image), UPRIGHT, within=within)
+        assert_is(to_model_input(image), UPRIGHT, within=within)
 
 
 def tiff_ifd(*entries: tuple[int, int, bytes]) -> bytes:
@@ -229,12 +229,12 @@ def test_damaged_exif_leaves_the_pixels_and_the_orientation(
     exif = b"Exif\0\0" + tiff_ifd((274, 3, struct.pack("<HH", 6, 0)), damaged)
     stored = Image.fromarray(np.ascontiguousarray(STORED[6]))
     stored.save(tmp_path / f"photo.{suffix}", exif=exif, **options)
-    assert_is(to_pixels(tmp_path / f"photo.{suffix}"), UPRIGHT, within=within)
+    assert_is(to_model_input(tmp_path / f"photo.{suffix}"), UPRIGHT, within=within)
 
 
 def test_exif_that_is_none_is_no_reason_to_refuse(tmp_path: Path) -> None:
     Image.fromarray(PICTURE).save(tmp_path / "photo.png", exif=b"Exif\0\0MM")
-    assert_is(to_pixels(tmp_path / "photo.png"), PICTURE)
+    assert_is(to_model_input(tmp_path / "photo.png"), PICTURE)
 
 
 @pytest.fixture
@@ -245,10 +245,10 @@ def animation(tmp_path: Path) -> Path:
 
 
 def test_of_an_animation_the_first_frame_is_taken(animation: Path) -> None:
-    assert_is(to_pixels(animation), RED)
+    assert_is(to_model_input(animation), RED)
     with Image.open(animation) as image:
         image.seek(1)
-        assert_is(to_pixels(image), RED)
+        assert_is(to_model_input(image), RED)
 
 
 # Arrays and tensors
@@ -278,7 +278,7 @@ ARRAYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
 
 @pytest.mark.parametrize(("array", "expected"), ARRAYS.values(), ids=ARRAYS.keys())
 def test_an_array(array: np.ndarray, expected: np.ndarray) -> None:
-    assert_is(to_pixels(array), expected)
+    assert_is(to_model_input(array), expected)
 
 
 HWC = torch.from_numpy(PICTURE)
@@ -301,14 +301,14 @@ TENSORS: dict[str, tuple[torch.Tensor, np.ndarray, int]] = {
 
 @pytest.mark.parametrize(("tensor", "expected", "within"), TENSORS.values(), ids=TENSORS.keys())
 def test_a_tensor(tensor: torch.Tensor, expected: np.ndarray, within: int) -> None:
-    assert_is(to_pixels(tensor), expected, within=within)
+    assert_is(to_model_input(tensor), expected, within=within)
 
 
 def test_a_wide_tensor_is_the_same_as_the_wide_array() -> None:
     wide = np.random.default_rng(1).integers(0, 256, (40, 90, 3), dtype=np.uint8)
-    expected = to_pixels(wide)
-    assert_is(to_pixels(torch.from_numpy(wide)), expected)
-    assert_is(to_pixels(torch.from_numpy(wide).permute(2, 0, 1)), expected)
+    expected = to_model_input(wide)
+    assert_is(to_model_input(torch.from_numpy(wide)), expected)
+    assert_is(to_model_input(torch.from_numpy(wide).permute(2, 0, 1)), expected)
 
 
 # Sizes
@@ -317,48 +317,48 @@ def test_a_wide_tensor_is_the_same_as_the_wide_array() -> None:
 @pytest.mark.parametrize("size", [1, 20, 32, 64])
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (7, 100), (3000, 40), (40, 3000), (33, 32), (1000, 999)])
 def test_any_size_comes_out_square(shape: tuple[int, int], size: int) -> None:
-    assert_is(to_pixels(np.full((*shape, 3), (10, 20, 30), np.uint8), size), (10, 20, 30), size=size)
+    assert_is(to_model_input(np.full((*shape, 3), (10, 20, 30), np.uint8), size), (10, 20, 30), size=size)
 
 
 def test_of_a_wide_image_the_centre_is_kept_unscaled() -> None:
     wide = np.random.default_rng(1).integers(0, 256, (32, 64, 3), dtype=np.uint8)
-    assert_is(to_pixels(wide), wide[:, 16:48])
-    assert_is(to_pixels(wide.swapaxes(0, 1)), wide.swapaxes(0, 1)[16:48])
+    assert_is(to_model_input(wide), wide[:, 16:48])
+    assert_is(to_model_input(wide.swapaxes(0, 1)), wide.swapaxes(0, 1)[16:48])
 
 
 @pytest.mark.parametrize("factor", [2, 10, 31])
 def test_the_shorter_side_is_resized_and_the_centre_cropped(factor: int) -> None:
     wide = blocks(RED, GREEN, BLUE, width=96, height=32).repeat(factor, axis=0).repeat(factor, axis=1)
-    result = to_pixels(wide)
-    assert_is(result, to_pixels(wide.swapaxes(0, 1)).swapaxes(0, 1))
+    result = to_model_input(wide)
+    assert_is(result, to_model_input(wide.swapaxes(0, 1)).swapaxes(0, 1))
     np.testing.assert_array_equal(result[:, 4:-4], np.broadcast_to(GREEN, (32, 24, 3)))
 
 
 def test_the_aspect_ratio_is_kept() -> None:
     picture = np.zeros((128, 256, 3), np.uint8)
     picture[32:96, 96:160] = 255  # a square of half the height, in the middle
-    result = to_pixels(picture) > 127
+    result = to_model_input(picture) > 127
     assert result.any(axis=(1, 2)).sum() == result.any(axis=(0, 2)).sum() == 16
 
 
 def test_the_shorter_side_is_kept_whole() -> None:
     picture = np.zeros((320, 960, 3), np.uint8)
     picture[:10], picture[-10:] = RED, BLUE
-    result = to_pixels(picture)
+    result = to_model_input(picture)
     assert result[0, :, 0].min() > 200
     assert result[-1, :, 2].min() > 200
 
 
 def test_a_long_image_is_cropped_to_its_centre() -> None:
     picture = np.concatenate([np.full((40, 1000, 3), c, np.uint8) for c in (RED, GREEN, BLUE)], axis=1)
-    assert_is(to_pixels(picture), GREEN)
+    assert_is(to_model_input(picture), GREEN)
 
 
 @pytest.mark.parametrize("period", [1, 2, 3])
 def test_a_fine_checkerboard_becomes_grey(period: int) -> None:
     y, x = np.mgrid[:480, :480] // period
     board = ((x + y) % 2 * 255).astype(np.uint8)
-    assert_is(to_pixels(board), (127, 127, 127), within=8)
+    assert_is(to_model_input(board), (127, 127, 127), within=8)
 
 
 # What is refused
@@ -373,7 +373,7 @@ def test_a_file_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow looks for it once
     Image.fromarray(PICTURE).save(tmp_path / "picture.eps")
     with pytest.raises(UserError) as caught:
-        to_pixels(tmp_path / "picture.eps")
+        to_model_input(tmp_path / "picture.eps")
     assert_one_sentence(str(caught.value), "picture.eps")
     assert not (tmp_path / "ran").exists()
 
@@ -384,7 +384,7 @@ def test_heic_is_recognized_by_its_content(tmp_path: Path, brand: bytes) -> None
     (tmp_path / "IMG_1.JPG").write_bytes(content)
     for image in (content, tmp_path / "IMG_1.JPG"):
         with pytest.raises(UserError) as caught:
-            to_pixels(image)
+            to_model_input(image)
         assert caught.value.code == "image.heic"
         assert_one_sentence(str(caught.value), "HEIC", "JPEG")
 
@@ -398,14 +398,14 @@ def test_the_suffixes_are_those_of_the_formats() -> None:
 @pytest.mark.parametrize("format", [format for format in FORMATS if format not in ("JPEG2000", "AVIF", "WEBP")])
 def test_every_format_is_read(tmp_path: Path, format: str) -> None:
     Image.new("RGB", (32, 32), RED).save(tmp_path / "x", format)
-    assert_is(to_pixels(tmp_path / "x"), RED, within=2)
+    assert_is(to_model_input(tmp_path / "x"), RED, within=2)
 
 
 def test_a_damaged_image_that_pillow_has_opened_is_refused() -> None:
     file = io.BytesIO()
     Image.fromarray(PICTURE).resize((300, 300)).save(file, "JPEG")
     with pytest.raises(UserError) as caught:
-        to_pixels(Image.open(io.BytesIO(file.getvalue()[:1500])))
+        to_model_input(Image.open(io.BytesIO(file.getvalue()[:1500])))
     assert_one_sentence(str(caught.value))
 
 
@@ -456,5 +456,5 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("image", "said"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_no_image_is_refused(image: Any, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        to_pixels(image)
+        to_model_input(image)
     assert_one_sentence(str(caught.value), said)

@@ -19,7 +19,7 @@ from conftest import assert_one_sentence
 from PIL import Image
 
 from cifar100.images import limits
-from cifar100.images.convert import to_pixels, to_rgb
+from cifar100.images.convert import to_model_input, to_rgb
 from cifar100.support.errors import UserError
 
 
@@ -104,7 +104,7 @@ def test_an_expensive_file_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, k
     monkeypatch.setattr(limits, "MAX_HEADER_READS", 100_000)
     content, start = EXPENSIVE[kind](), time.thread_time()
     with pytest.raises(UserError) as caught:
-        to_pixels(content)
+        to_model_input(content)
     assert caught.value.code == "image.cost"
     assert_one_sentence(str(caught.value))
     assert time.thread_time() - start < 1
@@ -114,28 +114,28 @@ def test_decoding_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(limits, "MAX_HEADER_SECONDS", 0.1)
     monkeypatch.setattr(limits, "MAX_SECONDS", 0.2)
     with pytest.raises(UserError) as caught:
-        to_pixels(b"P3 2000 2000 255\n" + b"1 " * 12_000_000)  # as text, which Pillow reads number by number
+        to_model_input(b"P3 2000 2000 255\n" + b"1 " * 12_000_000)  # as text, which Pillow reads number by number
     assert caught.value.code == "image.cost"
 
 
 def test_pages_after_the_first_cost_nothing() -> None:
     content, start = tiff(b"", 0, pages=40_000), time.thread_time()
-    assert to_pixels(content).std() > 0
+    assert to_model_input(content).std() > 0
     assert time.thread_time() - start < 0.5
 
 
 def test_an_ordinary_progressive_jpeg_is_read() -> None:
-    assert to_pixels(encoded(Image.new("RGB", (600, 400), "red"), "JPEG", progressive=True)).shape == (32, 32, 3)
+    assert to_model_input(encoded(Image.new("RGB", (600, 400), "red"), "JPEG", progressive=True)).shape == (32, 32, 3)
 
 
 PEAK = """
 import sys
 from pathlib import Path
-from cifar100.images.convert import to_pixels
+from cifar100.images.convert import to_model_input
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 before, content = peak(), Path(sys.argv[1]).read_bytes()
-print(to_pixels(content).mean(), peak() - before)
+print(to_model_input(content).mean(), peak() - before)
 """
 
 SIZE = (5000, 4000)
@@ -164,8 +164,8 @@ def test_a_photo_of_48_megapixels_is_reduced_while_it_is_decoded() -> None:
     rgb = to_rgb(photo)
     assert rgb.info["original_size"] == (8000, 6000)
     assert min(rgb.size) >= limits.MIN_REDUCED_SIDE
-    small = to_pixels(gradient.transpose(Image.Transpose.ROTATE_270)).astype(int)
-    assert np.abs(to_pixels(photo) - small).max() <= 2
+    small = to_model_input(gradient.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(to_model_input(photo) - small).max() <= 2
 
 
 def test_other_large_images_are_reduced_to_the_same_pixels() -> None:
@@ -173,14 +173,14 @@ def test_other_large_images_are_reduced_to_the_same_pixels() -> None:
     rgb = to_rgb(gradient)
     assert (rgb.info["original_size"], rgb.size) == ((6000, 5000), (3000, 2500))
     plain = np.asarray(gradient.resize((38, 32), Image.Resampling.BICUBIC).crop((3, 0, 35, 32))).astype(int)
-    assert np.abs(to_pixels(gradient) - plain).max() <= 2
+    assert np.abs(to_model_input(gradient) - plain).max() <= 2
 
 
 def test_pgm_samples_are_scaled_by_their_white() -> None:
-    assert to_pixels(b"P5 1 1 100\n\x32", size=1).tolist() == [[[128] * 3]]
-    assert to_pixels(b"P6 1 1 1000\n" + struct.pack(">HHH", 1000, 500, 0), size=1).tolist() == [[[255, 128, 0]]]
+    assert to_model_input(b"P5 1 1 100\n\x32", size=1).tolist() == [[[128] * 3]]
+    assert to_model_input(b"P6 1 1 1000\n" + struct.pack(">HHH", 1000, 500, 0), size=1).tolist() == [[[255, 128, 0]]]
     with pytest.raises(UserError) as caught:
-        to_pixels(b"P5 9 9 100\n\x32")
+        to_model_input(b"P5 9 9 100\n\x32")
     assert caught.value.code == "image.damaged"
 
 
@@ -191,6 +191,6 @@ def test_pipes_and_devices_are_refused(tmp_path: Path, kind: str) -> None:
         path = tmp_path / "pipe.png"
         os.mkfifo(path)
     with pytest.raises(UserError) as caught:
-        to_pixels(path)
+        to_model_input(path)
     assert caught.value.code == "image.special"
     assert_one_sentence(str(caught.value), path)

@@ -351,8 +351,8 @@ def test_addresses_that_are_none(address: str, said: str) -> None:
 
 
 def test_an_image_given_as_bytes() -> None:
-    from cifar100.images.convert import to_pixels
+    from cifar100.images.convert import to_model_input
 
-    assert (to_pixels(png()) == np.array([1, 2, 3])).all()
+    assert (to_model_input(png()) == np.array([1, 2, 3])).all()
     with pytest.raises(UserError, match="the image is not an image that can be read"):
-        to_pixels(b"text")
+        to_model_input(b"text")

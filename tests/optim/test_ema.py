@@ -17,14 +17,14 @@ from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.evaluation.evaluate import evaluate_model
 from cifar100.optim.build import build_optimizer
-from cifar100.optim.ema import WeightAverage, recompute_statistics
+from cifar100.optim.ema import ModelEma, update_bn
 from cifar100.train import train
 from cifar100.training.step import TrainStep
 
 
 def test_the_average_is_the_formulas() -> None:
     model = network()
-    average = WeightAverage(model, 0.7)
+    average = ModelEma(model, 0.7)
     expected = model.fc.weight.detach().clone()
     for step in range(30):
         with torch.no_grad():
@@ -40,7 +40,7 @@ def test_the_average_is_the_formulas() -> None:
 def test_statistics_are_those_of_the_batches() -> None:
     """Of the first batch norm, whose input can be had without the network."""
     model, some = network(), [images for images, _ in batches()]
-    recompute_statistics(model, some, CPU)
+    update_bn(model, some, CPU)
     with torch.no_grad():
         shown = [model.conv1(images) for images in some]
     means = torch.stack([x.mean((0, 2, 3)) for x in shown]).mean(0)
@@ -54,7 +54,7 @@ def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
     model = network()
     model.freeze_stem()
     before = copy.deepcopy(model.state_dict())
-    recompute_statistics(model, [images for images, _ in batches()], CPU)
+    update_bn(model, [images for images, _ in batches()], CPU)
     after = model.state_dict()
     assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
     assert not torch.equal(after["layer1.0.bn1.running_mean"], before["layer1.0.bn1.running_mean"])
@@ -64,7 +64,7 @@ def test_the_average_teaches() -> None:
     """The loss is a share of the labels' and of the Kullback-Leibler divergence from the average's probabilities."""
     model, ((images, labels),) = network(), batches(1)
     config = Config().replace(ema_decay=0.9, distill=0.4, distill_temperature=3.0, label_smoothing=0.0).optim
-    average = WeightAverage(model, config.ema_decay)
+    average = ModelEma(model, config.ema_decay)
     with torch.no_grad():
         average.model.state_dict()["fc.weight"].mul_(3)
     taught = F.softmax(copy.deepcopy(average.model).train()(images) / 3, dim=1)

@@ -11,7 +11,7 @@ from torch import nn
 
 from cifar100.config import Config
 from cifar100.model import ResNet
-from cifar100.optim.build import Muon, build_optimizer, learning_rate, orthogonalize, set_rate
+from cifar100.optim.build import Muon, build_optimizer, learning_rate, newton_schulz, set_lr
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_treatments_by_kind_of_parameter(network: ResNet) -> None:
     }
     for name, (decay, factor, orthogonal) in expected.items():
         group = groups[name]
-        assert (group["weight_decay"], group["lr_factor"], group["orthogonal"]) == (decay, factor, orthogonal), name
+        assert (group["weight_decay"], group["lr_scale"], group["orthogonal"]) == (decay, factor, orthogonal), name
 
 
 def test_the_baseline_is_one_group_of_sgd(network: ResNet) -> None:
     optimizer = build_optimizer(network, Config().optim)
     assert type(optimizer) is torch.optim.SGD
     (group,) = optimizer.param_groups
-    assert (group["weight_decay"], group["lr_factor"], group["nesterov"]) == (5e-4, 1.0, True)
+    assert (group["weight_decay"], group["lr_scale"], group["nesterov"]) == (5e-4, 1.0, True)
 
 
 def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
@@ -69,8 +69,8 @@ def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
 
 def test_set_rate_keeps_each_groups_factor(network: ResNet) -> None:
     optimizer = build_optimizer(network, Config().replace(head_lr_factor=2.0).optim)
-    set_rate(optimizer, 0.3)
-    assert {group["lr_factor"]: group["lr"] for group in optimizer.param_groups} == {1.0: 0.3, 2.0: 0.6}
+    set_lr(optimizer, 0.3)
+    assert {group["lr_scale"]: group["lr"] for group in optimizer.param_groups} == {1.0: 0.3, 2.0: 0.6}
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -97,7 +97,7 @@ def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]
     rank = min(shape)
     u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
     matrix = u @ torch.diag(torch.logspace(0, -1.5, rank)) @ v.T
-    result = orthogonalize(matrix[None])[0]
+    result = newton_schulz(matrix[None])[0]
     lengths = torch.diagonal(u.T @ result @ v)
     assert lengths.min() > 0.6
     assert lengths.max() < 1.3
@@ -105,7 +105,7 @@ def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]
 
 
 def test_orthogonalize_of_nothing_is_finite() -> None:
-    assert torch.isfinite(orthogonalize(torch.zeros(1, 4, 9))).all()
+    assert torch.isfinite(newton_schulz(torch.zeros(1, 4, 9))).all()
 
 
 def test_muon_steps_a_convolution_by_its_rate(network: ResNet) -> None:

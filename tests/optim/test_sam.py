@@ -9,15 +9,15 @@ import torch
 from conftest import assert_identical
 from torch.nn import functional as F
 
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import Config, OptimConfig
 from cifar100.model import ResNet
 from cifar100.optim.build import build_optimizer
-from cifar100.optim.sam import climbed
+from cifar100.optim.sam import sam_perturbation
 from cifar100.support.errors import UserError
 from cifar100.training.step import TrainStep
 
-CPU = choose_compute("cpu", "fp32")
+CPU = select_device("cpu", "fp32")
 RHO = 0.3
 
 
@@ -83,7 +83,7 @@ def test_a_climb_is_as_long_as_asked_and_leaves_all_as_it_was_but_the_gradients(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     first = gradients(model, images, labels)
     before = copy.deepcopy(model.state_dict())
-    with climbed(model, optimizer, rho=RHO, friendly=0):
+    with sam_perturbation(model, optimizer, rho=RHO, friendly=0):
         moved = [weight.detach() - before[name] for name, weight in model.named_parameters()]
         assert float(sum((m**2).sum() for m in moved)) ** 0.5 == pytest.approx(RHO, rel=1e-3)
         second = gradients(model, images, labels)
@@ -98,13 +98,13 @@ def test_an_error_inside_brings_the_weights_back() -> None:
     gradients(model, images, labels)
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(MemoryError), climbed(model, optimizer, rho=RHO, friendly=0.5):
+    with pytest.raises(MemoryError), sam_perturbation(model, optimizer, rho=RHO, friendly=0.5):
         raise MemoryError
     assert_identical(before, model.state_dict())
 
 
 def test_fp16_gradients_have_no_one_scale() -> None:
-    model, compute = network(), choose_compute("cpu", "fp32")
+    model, compute = network(), select_device("cpu", "fp32")
     object.__setattr__(compute, "precision", "fp16")
     config = OptimConfig(sam_rho=0.1, sam_friendly=0.9)
     with pytest.raises(UserError, match="--sam-friendly"):

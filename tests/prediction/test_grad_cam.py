@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from cifar100.inference import load_predictor
 from cifar100.model import ResNet
 from cifar100.prediction.grad_cam import draw_explanations, grad_cam, load_explainer
-from cifar100.prediction.overlay import heat_colours, overlay
+from cifar100.prediction.overlay import apply_colormap, overlay
 from cifar100.support.errors import UserError
 
 
@@ -121,10 +121,10 @@ def test_overlay_shows_the_picture_and_the_map() -> None:
 
 def test_heat_is_read_by_eyes_that_confuse_colours() -> None:
     values = np.linspace(0, 1, 256)
-    lightness = heat_colours(values) @ [0.2126, 0.7152, 0.0722]
+    lightness = apply_colormap(values) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > 0).all()
     published = 255 * colormaps["inferno"](values)[:, :3]
-    assert np.abs(heat_colours(values) - published).max() < 18, "the named map, but for its fine bends"
+    assert np.abs(apply_colormap(values) - published).max() < 18, "the named map, but for its fine bends"
 
 
 def test_an_explainer_says_what_the_predictor_says(tmp_path: Path) -> None:

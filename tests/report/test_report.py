@@ -19,25 +19,26 @@ from PIL import Image
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.cli.main import main
-from cifar100.compute.device import choose_compute
+from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import SUPERCLASS_OF
 from cifar100.evaluation import metrics
 from cifar100.evaluation.corruptions import FAMILIES, KINDS
-from cifar100.evaluation.evaluate import evaluate_split, open_split
+from cifar100.evaluation.evaluate import evaluate, evaluate_split, load_eval_split
 from cifar100.evaluation.robustness import CELLS, Robustness, digest, results_path
+from cifar100.inference import load_predictor
 from cifar100.model import resnet18
-from cifar100.report.build import carried_temperature, history_of, report
-from cifar100.report.sections import Subject
+from cifar100.report.build import history_of, report, stored_temperature
+from cifar100.report.sections import ReportInput
 from cifar100.report.selection import (
-    confident_mistakes,
     confused_pairs,
     interval,
+    least_confident_correct,
+    most_confident_errors,
     superclass_order,
-    uncertain_hits,
 )
-from cifar100.report.style import pretty
+from cifar100.report.style import pretty, thumbnail
 from cifar100.report.write import write_report
 from cifar100.support.errors import UserError
 from cifar100.training.logger import COLUMNS
@@ -173,6 +174,26 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
     for name, accuracy in figures["per_class"].items():
         assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.words
+        scores = figures["class_scores"][name]
+        assert scores["recall"] == pytest.approx(accuracy)
+        shares = f"{100 * scores['precision']:.2f} % {100 * scores['recall']:.2f} %"
+        assert f"{pretty(name)} {scores['images']} {shares} {scores['f1']:.3f} {scores['roc_auc']:.4f}" in page.words
+    assert f"weighted 12 {100 * figures['weighted']['precision']:.2f} %" in page.words
+    assert figures["weighted"]["recall"] == pytest.approx(figures["top1"])
+
+
+def test_the_nearest_train_images_of_mistakes(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+    """Three each, and the nearest is the one that the features say."""
+    checkpoint.save(tmp_path / "model.pth")
+    where = {"data_dir": own_images, "device": "cpu"}
+    page = report([tmp_path / "model.pth"], tmp_path / "with", neighbors=True, **where).read_text()
+    data, test, _ = load_eval_split(checkpoint, data_dir=own_images)
+    wrong = evaluate(checkpoint, **where).logits.argmax(axis=1) != test.labels
+    assert page.count('alt="similar train image: ') == 3 * wrong.sum() > 0
+    predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
+    similarity = predictor.embed(test.images[wrong]) @ predictor.embed(data.train.images).T
+    for place in similarity.argmax(axis=1):
+        assert thumbnail(data.train.images[place]) in page
 
 
 def test_pictures_follow_the_colour_scheme(page: Page) -> None:
@@ -234,10 +255,10 @@ def test_what_the_run_did_after_a_best_checkpoint_is_drawn_too(checkpoint: Check
 
 def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
     bare = replace(checkpoint, history=[], chosen_on="")
-    data, split, config = open_split(bare, data_dir=own_images)
-    one, compute = split.take(np.array([0])), choose_compute("cpu", "fp32")
+    data, split, config = load_eval_split(bare, data_dir=own_images)
+    one, compute = split.take(np.array([0])), select_device("cpu", "fp32")
     evaluation = evaluate_split(bare, data, one, config.augment, compute, name="test")
-    subject = Subject(
+    subject = ReportInput(
         checkpoint=bare,
         name="model.pth",
         dataset=data,
@@ -276,12 +297,12 @@ def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
     def carrying(**calibration: Any) -> Checkpoint:
         return replace(checkpoint, calibration=calibration)
 
-    assert carried_temperature(carrying()) is None
-    assert carried_temperature(carrying(temperature=0.7, origin="held out")) == (0.7, "the weights' own, held out")
+    assert stored_temperature(carrying()) is None
+    assert stored_temperature(carrying(temperature=0.7, origin="held out")) == (0.7, "the weights' own, held out")
     on_test = carrying(temperature=0.7, origin="two-fold cross-fitting on test")
-    assert carried_temperature(on_test) is None, "judged anew"
-    assert carried_temperature(carrying(temperature=-1)) is None
-    assert carried_temperature(carrying(temperature="warm")) is None
+    assert stored_temperature(on_test) is None, "judged anew"
+    assert stored_temperature(carrying(temperature=-1)) is None
+    assert stored_temperature(carrying(temperature="warm")) is None
 
 
 def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -295,14 +316,14 @@ def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.nd
 def test_the_galleries_show_what_they_say() -> None:
     probabilities, labels = some_answers()
     called, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    mistakes = confident_mistakes(probabilities, labels, 10)
+    mistakes = most_confident_errors(probabilities, labels, 10)
     assert (called[mistakes] != labels[mistakes]).all()
     assert (np.diff(confidence[mistakes]) <= 0).all()
     assert confidence[mistakes[0]] == confidence[called != labels].max()
-    hits = uncertain_hits(probabilities, labels, 10)
+    hits = least_confident_correct(probabilities, labels, 10)
     assert (called[hits] == labels[hits]).all()
     assert confidence[hits[0]] == confidence[called == labels].min()
-    assert confident_mistakes(probabilities, called, 10) == []
+    assert most_confident_errors(probabilities, called, 10) == []
 
 
 def test_the_confused_pairs_equal_a_slow_count() -> None:

@@ -9,7 +9,7 @@ import torch
 from conftest import assert_identical, assert_one_sentence, untrained
 
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from cifar100.checkpoints.weights import save_weights, start_from
+from cifar100.checkpoints.weights import load_pretrained, save_weights
 from cifar100.config import Config
 from cifar100.model import ResNet, resnet18, resnet34
 from cifar100.support.errors import UserError
@@ -27,7 +27,7 @@ def given(tmp_path: Path) -> Checkpoint:
 
 def test_all_weights_are_taken_over_where_the_classes_are_the_same(tmp_path: Path, given: Checkpoint) -> None:
     model = resnet18()
-    told = start_from(tmp_path / "given.safetensors", model, given.classes)
+    told = load_pretrained(tmp_path / "given.safetensors", model, given.classes)
     assert_identical(model.state_dict(), given.weights)
     assert "122 of 122 tensors" in told
 
@@ -36,7 +36,7 @@ def test_all_weights_are_taken_over_where_the_classes_are_the_same(tmp_path: Pat
 def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint, classes: list[str]) -> None:
     model = resnet18(len(classes))
     fresh = model.fc.weight.clone()
-    told = start_from(tmp_path / "given.safetensors", model, classes)
+    told = load_pretrained(tmp_path / "given.safetensors", model, classes)
     assert torch.equal(model.fc.weight, fresh)
     assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], given.weights["layer4.1.conv2.weight"])
     assert "120 of 122 tensors" in told
@@ -45,14 +45,14 @@ def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint,
 
 def test_of_another_network_what_fits_is_taken(tmp_path: Path, given: Checkpoint) -> None:
     model = resnet34()
-    start_from(tmp_path / "given.safetensors", model, given.classes)
+    load_pretrained(tmp_path / "given.safetensors", model, given.classes)
     assert torch.equal(model.state_dict()["layer1.1.conv2.weight"], given.weights["layer1.1.conv2.weight"])
 
 
 @pytest.mark.usefixtures("given")
 def test_a_network_that_nothing_fits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        start_from(tmp_path / "given.safetensors", ResNet((1, 1, 1, 1), 1, 8), ["a"])
+        load_pretrained(tmp_path / "given.safetensors", ResNet((1, 1, 1, 1), 1, 8), ["a"])
     assert_one_sentence(str(caught.value), "given.safetensors", "none of its layers fits")
 
 

@@ -70,7 +70,7 @@ def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "cifar100.cli",
+            "cifar100",
             *words,
             "--data-dir",
             str(tiny_data),
@@ -91,7 +91,7 @@ def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
         if not part:
             break
         shown += part
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert re.search(r"epoch 1/1 .* loss \d\.\d+  acc +\d+\.\d+%  lr 0\.\d+  \d+ img/s  \d+:\d\d left", text)
     assert "Epoch   1/1 | train loss" in text

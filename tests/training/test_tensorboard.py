@@ -17,7 +17,13 @@ from cifar100.support.errors import UserError
 from cifar100.train import train
 from cifar100.training import tensorboard
 from cifar100.training.logger import COLUMNS
-from cifar100.training.tensorboard import SCALARS, Board, NoBoard, board_for, require_tensorboard
+from cifar100.training.tensorboard import (
+    SCALARS,
+    NullTensorBoard,
+    TensorBoardLogger,
+    make_tensorboard,
+    require_tensorboard,
+)
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -44,7 +50,7 @@ def a_picture() -> bytes:
 
 
 def test_rows_settings_and_pictures(tmp_path: Path) -> None:
-    ours = Board(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
+    ours = TensorBoardLogger(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
     for count in (1, 2, 3):
         ours.epoch(rows(count))
     ours.pictures({"confusion": a_picture}, 3)
@@ -65,10 +71,10 @@ def test_rows_settings_and_pictures(tmp_path: Path) -> None:
 
 
 def test_going_back_leaves_each_step_once(tmp_path: Path) -> None:
-    first = Board(tmp_path, {})
+    first = TensorBoardLogger(tmp_path, {})
     for count in range(1, 6):
         first.epoch(rows(count))  # killed here: not closed
-    second = Board(tmp_path, {})
+    second = TensorBoardLogger(tmp_path, {})
     second.rewrite(rows(3))
     second.epoch(rows(4))
     second.close()
@@ -81,8 +87,8 @@ def test_every_column_of_interest_is_there() -> None:
 
 
 def test_nothing_where_it_is_not_asked_for(tmp_path: Path) -> None:
-    off = board_for(tmp_path / "tensorboard", Config())
-    assert isinstance(off, NoBoard)
+    off = make_tensorboard(tmp_path / "tensorboard", Config())
+    assert isinstance(off, NullTensorBoard)
     off.epoch(rows(1))
     off.pictures({"confusion": lambda: pytest.fail("made for nobody")}, 1)
     off.close()

@@ -23,7 +23,7 @@ from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import Run
-from cifar100.training.run_dir import RunFolder
+from cifar100.training.run_dir import RunDir
 from cifar100.training.step import TrainStep
 
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
@@ -66,6 +66,11 @@ def interrupt_evaluations(monkeypatch: pytest.MonkeyPatch, signal_number: int) -
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(Run, "evaluate", interrupted)
+
+
+def test_a_last_batch_of_one_image_of_8_pixels(config: Config) -> None:
+    result = train(config.replace(epochs=1, batch_size=199, train_sizes=(8,), warmup_epochs=0))
+    assert [row["steps"] for row in result.history] == [1]
 
 
 def test_a_run_keeps_what_it_promises(config: Config) -> None:
@@ -157,7 +162,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tm
     ]
     whole = tmp_path / "whole"
     command = [sys.executable, "-m", "cifar100", "train", "--data-dir", str(tiny_data), *words]
-    subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=200)
+    subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=600)
 
     killed, folder = 0, tmp_path / "killed"
     for attempt in range(30):
@@ -173,7 +178,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tm
                     break
             time.sleep(rng.uniform(0, 2.0))
             process.kill()
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=600)
         killed += process.returncode == -signal.SIGKILL
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, errors.decode()
@@ -217,7 +222,7 @@ def test_a_second_run_moves_the_first_aside(config: Config, capsys: pytest.Captu
 
 
 def test_two_runs_do_not_share_a_folder(config: Config) -> None:
-    with RunFolder(config.run.run_dir), pytest.raises(UserError, match="Another run is using"):
+    with RunDir(config.run.run_dir), pytest.raises(UserError, match="Another run is using"):
         train(config)
 
 
@@ -317,7 +322,7 @@ def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
 def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
     words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
     pipe = f"{sys.executable} -m cifar100 {words} | {reader}"
-    subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=120, check=False)
+    subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=600, check=False)
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
@@ -386,7 +391,7 @@ def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> Non
         if line.startswith("Epoch   1/50"):
             break
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Stopped by SIGINT" in rest
     assert load_checkpoint(tmp_path / "logs" / "cifar100" / "last.pth").loop["epoch"] >= 1

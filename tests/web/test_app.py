@@ -23,7 +23,7 @@ from cifar100.prediction.rejection import doubt
 from cifar100.support.errors import UserError
 from cifar100.web import html, service
 from cifar100.web.examples import example_files
-from cifar100.web.service import Answer, Recognizer, Refusal
+from cifar100.web.service import Answer, InferenceService, Refusal
 
 
 def sure_checkpoint(**fields: Any) -> Checkpoint:
@@ -65,7 +65,7 @@ def photo(seed: int = 0) -> np.ndarray:
 
 
 def test_an_answer_is_ranked_and_tempered() -> None:
-    answer = Recognizer(sure_of(1))("a.png", png(photo()), top_k=3)
+    answer = InferenceService(sure_of(1))("a.png", png(photo()), top_k=3)
     assert [p.class_name for p in answer.predictions] == ["sweet_pepper", "apple", "<b>fox</b>"]
     assert answer.predictions[0].probability == pytest.approx(np.exp(1.5) / (np.exp(1.5) + 4)), "temperature 2"
     assert not answer.doubt
@@ -85,19 +85,19 @@ def test_an_answer_is_ranked_and_tempered() -> None:
 )
 def test_what_has_no_answer_is_a_sentence(content: bytes, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        Recognizer(sure_of(0))("a.png", content)
+        InferenceService(sure_of(0))("a.png", content)
 
 
 def test_pixels_are_counted_before_they_are_decoded() -> None:
     content = io.BytesIO()
     Image.new("1", (10_000, 3_001)).save(content, "PNG")
     with pytest.raises(UserError, match="more pixels than any photo needs"):
-        Recognizer(sure_of(0))("a.png", content.getvalue())
+        InferenceService(sure_of(0))("a.png", content.getvalue())
 
 
 def test_several_go_on_after_a_bad_one() -> None:
     files = [("a", lambda: png(photo())), ("b", lambda: b"text"), ("c", lambda: png(photo(1)))]
-    assert [type(of) for of in Recognizer(sure_of(0)).several(files)] == [Answer, Refusal, Answer]
+    assert [type(of) for of in InferenceService(sure_of(0)).several(files)] == [Answer, Refusal, Answer]
 
 
 def test_visitors_take_turns() -> None:
@@ -111,7 +111,7 @@ def test_visitors_take_turns() -> None:
         inside -= 1
         return np.eye(5, dtype=np.float32)[: len(pixels)], np.ones((len(pixels), 4, 4), np.float32)
 
-    shared = Recognizer(Model(see, CLASSES, {}, 32, 1.0, {}, {}))
+    shared = InferenceService(Model(see, CLASSES, {}, 32, 1.0, {}, {}))
     visitors = [threading.Thread(target=shared, args=("a", png(photo()))) for _ in range(6)]
     for visitor in visitors:
         visitor.start()
@@ -178,7 +178,7 @@ class Strict(HTMLParser):
 
 def test_names_are_text_wherever_they_appear() -> None:
     model = sure_of(2)
-    answer = Recognizer(model)("<script>alert(1)</script>.png", png(photo()))
+    answer = InferenceService(model)("<script>alert(1)</script>.png", png(photo()))
     for page in (
         html.answer(answer, model),
         html.several([answer, Refusal("x", "<i>bad</i>")], model),
@@ -195,7 +195,7 @@ def test_names_are_text_wherever_they_appear() -> None:
 
 def test_every_picture_of_an_answer_has_a_text_and_no_address() -> None:
     model = sure_of(0)
-    parsed = Strict(html.answer(Recognizer(model)("a.png", png(photo())), model))
+    parsed = Strict(html.answer(InferenceService(model)("a.png", png(photo())), model))
     pictures = [attributes for tag, attributes in parsed.attributes if tag == "img"]
     assert len(pictures) == 2
     for attributes in pictures:
@@ -205,7 +205,7 @@ def test_every_picture_of_an_answer_has_a_text_and_no_address() -> None:
 
 def test_an_unsure_answer_says_so_and_still_names_the_nearest() -> None:
     model = sure_of(0)
-    flat = Recognizer(model)("a.png", png(np.full((50, 50, 3), 7, np.uint8)))
+    flat = InferenceService(model)("a.png", png(np.full((50, 50, 3), 7, np.uint8)))
     shown = "".join(Strict(html.answer(flat, model)).texts)
     assert "Unsure" in shown
     assert "all one colour" in shown

@@ -1,0 +1,36 @@
+"""cifar100 doctor"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from cifar100.config import DeviceName, PrecisionName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Check training on this machine and estimate the time of each recipe. Takes under a minute; needs no dataset.
+
+    Exit code 1 if the device computes wrong gradients. Bug reports start with this output.
+    """
+
+    device: DeviceName = "auto"
+    """The device to examine; "auto" is the one that training would use."""
+
+    precision: PrecisionName = "auto"
+    """Arithmetic of the network; "auto" is what training would use."""
+
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> int:
+        import json
+
+        from cifar100.compute.device import select_device
+        from cifar100.training.doctor import diagnose, report
+
+        compute = select_device(self.device, self.precision)
+        diagnosis = diagnose(compute, lambda text: print(f"{text} …", file=sys.stderr, flush=True))
+        print(json.dumps(diagnosis.to_json(), indent=2) if self.json else report(diagnosis))
+        return 0 if diagnosis.gradient_check.passed else 1

@@ -1,0 +1,109 @@
+"""cifar100 similar"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from cifar100.config import DeviceName
+from cifar100.support.errors import UserError
+from cifar100.support.terminal import emit, emit_error
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cifar100.images.sources import Source
+    from cifar100.inference import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar:
+    """Find the images of a folder that are most like an image, by the features of the network.
+
+    Prints the cosine similarity, -1 to 1, and the path of each, the most similar first.
+    """
+
+    image: Positional[str]
+    """The image: a file, an address, or "-" for standard input."""
+
+    folder: Annotated[tuple[str, ...], arg(name="in")]
+    """What to search: folders, files, patterns such as 'photos/**/*.jpg'."""
+
+    count: int = 12
+    """How many to find."""
+
+    checkpoint: Path = Path("pretrained")
+    """The model whose features are compared; "pretrained" is the one that comes with cifar100."""
+
+    sheet: Path | None = None
+    """Also draw the image and those found, on this PNG file."""
+
+    device: DeviceName = "auto"
+    """Where to compute."""
+
+    def run(self) -> int:
+        if self.count < 1:
+            raise UserError("similar.count", f"--count is {self.count}; it must be 1 or more.")
+        import numpy as np
+
+        from cifar100.images.sources import Source, find
+        from cifar100.inference import load_predictor
+        from cifar100.support.files import check_writable
+        from cifar100.support.text import escape_control_chars
+
+        if self.sheet is not None:
+            check_writable("--sheet", self.sheet)
+        predictor = load_predictor(self.checkpoint, device=self.device)
+        query, _ = embed([Source(self.image)], predictor)
+        if not len(query):
+            return 1
+        features, sources = embed(find(self.folder), predictor)
+        if not sources:
+            raise UserError("similar.no_images", f"--in {self.folder[0]}: there is no image.")
+        similarity = features @ query[0]
+        order = np.argsort(-similarity, kind="stable")[: self.count]
+        for place in order:
+            emit(f"{similarity[place]:7.4f}  {escape_control_chars(sources[place].name)}")
+        if self.sheet is not None:
+            self._draw(self.sheet, [sources[place] for place in order], similarity[order])
+        return 0
+
+    def _draw(self, path: Path, sources: list[Source], similarity: np.ndarray) -> None:
+        """A contact sheet: the image itself first, then those found."""
+        from cifar100.images.sources import Source, load
+        from cifar100.prediction.contact_sheet import SIDE, Entry, contact_sheet
+        from cifar100.support.files import atomic_write
+
+        shown = load([Source(self.image), *sources], SIDE, pictures=1 + len(sources), picture_size=SIDE)
+        labels, values = ["the image", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
+        entries = [
+            Entry((image.picture,), image.name, label, max(0.0, value))
+            for image, label, value in zip(shown, labels, values, strict=True)
+            if image.picture is not None
+        ]
+        atomic_write(path, contact_sheet(entries))
+
+
+def embed(sources: list[Source], predictor: Predictor) -> tuple[np.ndarray, list[Source]]:
+    """The features [N, 512] of the images that can be read, and which they are; of the others a line on stderr."""
+    from cifar100.images.sources import load
+    from cifar100.support.progress import progress
+
+    read: list[Source] = []
+
+    with progress("images", len(sources), emit_error, stream=sys.stderr) as done:
+
+        def pixels():
+            for source, image in zip(sources, load(sources, predictor.image_size), strict=True):
+                done(1)
+                if image.pixels is None:
+                    emit_error(image.problem)
+                else:
+                    read.append(source)
+                    yield image.pixels
+
+        return predictor.embed(pixels()), read

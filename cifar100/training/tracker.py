@@ -1,0 +1,75 @@
+"""Experiment trackers with the interface that wandb and Trackio share: `init`, `log`, `finish`."""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cifar100.config import Config
+from cifar100.support.errors import UserError
+from cifar100.support.files import atomic_write
+from cifar100.training.tensorboard import SCALARS
+
+PROJECT = "cifar100"
+LIBRARIES = {"trackio": "Trackio", "wandb": "Weights & Biases"}
+
+
+class Tracker:
+    """One run of a tracker. `state` is a file that keeps its name and the last epoch that was logged, so that a resumed
+    run continues its own and logs no epoch twice."""
+
+    def __init__(self, library: str, state: Path, settings: dict[str, Any]) -> None:
+        self.library = library
+        self.state = state
+        self.settings = {name: value for name, value in settings.items() if not name.endswith("_dir")}
+        self.module: Any = None
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        """Log the rows that were not logged yet."""
+        name, logged = self._saved()
+        if self.module is None:
+            self.module = import_module(self.library)
+            own = {"id": name} if self.library == "wandb" else {}  # wandb resumes by id, Trackio by name
+            self.module.init(project=PROJECT, name=name, config=self.settings, resume="allow", **own)
+        for row in history:
+            if row["epoch"] > logged:
+                self.module.log(
+                    {tag: row[column] for tag, column in SCALARS.items() if row[column] is not None}, step=row["epoch"]
+                )
+                logged = row["epoch"]
+        atomic_write(self.state, json.dumps({"library": self.library, "name": name, "epochs": logged}) + "\n")
+
+    def close(self) -> None:
+        """Write what is not yet written."""
+        if self.module is not None:
+            self.module.finish()
+            self.module = None
+
+    def _saved(self) -> tuple[str, int]:
+        """The name of the run in the tracker, and the last epoch that was logged there."""
+        try:
+            saved = json.loads(self.state.read_text(encoding="utf-8"))
+            if saved["library"] == self.library:
+                return str(saved["name"]), int(saved["epochs"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # a new run, or one that had another tracker
+        return f"{self.state.parent.name}-{time.strftime('%Y%m%d-%H%M%S')}", 0
+
+
+def make_tracker(state: Path, config: Config) -> Tracker | None:
+    """The tracker that the settings ask for."""
+    return None if config.run.track == "none" else Tracker(config.run.track, state, config.flat())
+
+
+def require_tracker(config: Config) -> None:
+    """Raise UserError if a tracker is asked for and not installed."""
+    library = config.run.track
+    if library != "none" and find_spec(library) is None:
+        raise UserError(
+            "track.not_installed",
+            f"--track {library} needs {LIBRARIES[library]}: pip install 'cifar100[{library}]'.",
+        )

@@ -1,0 +1,98 @@
+"""Classes of unequal size: `--sampler balanced` and `--class-weights balanced`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_identical, write_official
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+
+from cifar100.augmentation.class_balance import balanced_order, balanced_weights
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.compute.device import Compute
+from cifar100.config import AugmentConfig, Config, OptimConfig
+from cifar100.dataset import Split
+from cifar100.optim.build import build_optimizer
+from cifar100.support.errors import UserError
+from cifar100.train import train
+from cifar100.training.step import TrainStep
+
+LABELS = np.repeat([0, 1, 3], [90, 9, 1])
+
+
+def test_an_epoch_has_each_class_as_often_and_each_of_its_images_as_often() -> None:
+    order = balanced_order(LABELS, seed=1, epoch=0)
+    assert order.shape == LABELS.shape
+    served = np.bincount(LABELS[order], minlength=4)
+    assert sorted(served.tolist()) == [0, 33, 33, 34]
+    for label, images in ((0, 90), (1, 9), (3, 1)):
+        times = np.bincount(order[LABELS[order] == label], minlength=100)[label == LABELS]
+        assert len(times) == images
+        assert times.max() - times.min() <= 1
+    assert balanced_order(LABELS, seed=1, epoch=0).tolist() == order.tolist()
+    others = [balanced_order(LABELS, seed=1, epoch=1), balanced_order(LABELS, seed=2, epoch=0)]
+    assert all(other.tolist() != order.tolist() for other in others)
+    assert np.bincount(LABELS[order[:30]], minlength=4).max() < 25, "the classes are mixed"
+
+
+def test_the_loader_serves_it_from_any_step_on() -> None:
+    images = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((32, 32, 3), np.uint8)
+    config = AugmentConfig(sampler="balanced", crop_padding=0, flip_probability=0, cutout_size=0)
+    loader = TrainLoader(
+        Split(images, LABELS, ""), config, batch_size=16, seed=5, device=torch.device("cpu"), num_classes=4
+    )
+    whole = list(loader.epoch(3))
+    assert sum(len(labels) for _, labels in whole) == 100
+    rest = list(loader.epoch(3, first_step=4))
+    assert all(torch.equal(a, b) for a, b in zip(rest[0], whole[4], strict=True))
+    labels = torch.cat([labels for _, labels in whole]).numpy()
+    assert labels.tolist() == LABELS[balanced_order(LABELS, seed=5, epoch=3)].tolist()
+
+
+def test_weights_are_those_of_sklearn() -> None:
+    weights = balanced_weights(LABELS, 4)
+    present = np.unique(LABELS)
+    np.testing.assert_allclose(weights[present], compute_class_weight("balanced", classes=present, y=LABELS), rtol=1e-6)
+    assert weights[LABELS].mean() == pytest.approx(1)
+
+
+def test_the_loss_weighs_each_image_by_its_class() -> None:
+    """Without smoothing: the mean over images of the weight times the plain loss; gradients follow from it."""
+    torch.manual_seed(0)
+    labels = torch.from_numpy(LABELS[::3].copy())
+    images = torch.randn(len(labels), 3, 1, 1)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 4))
+    config = OptimConfig(label_smoothing=0, class_weights="balanced")
+    compute = Compute(torch.device("cpu"), "fp32", "")
+    weights = torch.from_numpy(balanced_weights(LABELS, 4))
+    each = torch.nn.functional.cross_entropy(model(images), labels, reduction="none").detach().numpy()
+    step = TrainStep(model, build_optimizer(model, config), compute, config, class_weights=weights)
+    step(images, labels, learning_rate=0.0, number=0)
+    by_sklearn = compute_sample_weight("balanced", LABELS)[::3]
+    assert step.loss_sum.item() / step.seen == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
+
+
+def test_not_with_albumentations() -> None:
+    with pytest.raises(UserError):
+        AugmentConfig(sampler="balanced", pipeline="albumentations")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    data = write_official(tmp_path / "data", train_per_class=2, test_per_class=1)
+    base = Config().replace(
+        data_dir=data,
+        epochs=2,
+        warmup_epochs=1,
+        batch_size=64,
+        report=False,
+        sampler="balanced",
+        class_weights="balanced",
+    )
+    whole = train(base.replace(run_dir=tmp_path / "whole"))
+    half = base.replace(run_dir=tmp_path / "half")
+    train(half.replace(stop_after=1))
+    assert_identical(train(half, resume=True).model.state_dict(), whole.model.state_dict())

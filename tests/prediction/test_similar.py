@@ -1,0 +1,101 @@
+"""`Predictor.embed` and `cifar100 similar`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_checkpoint
+from PIL import Image
+
+from cifar100.cli.main import main
+from cifar100.inference import load_predictor
+from cifar100.prediction.predictor import Predictor
+from cifar100.support.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return load_predictor("pretrained", device="cpu", precision="fp32")
+
+
+def test_the_features_are_those_that_the_last_layer_takes(predictor: Predictor) -> None:
+    """Their product with the last layer's weights gives the logits again."""
+    from cifar100.checkpoints.weights import load_weights
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    features = predictor.embed(images)
+    assert features.shape == (3, 512)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
+    head = load_weights("pretrained").build().fc
+    with torch.inference_mode():
+        weighed = (torch.from_numpy(features) @ head.weight.T).numpy()
+    logits = predictor.forward(images) - head.bias.detach().numpy()
+    for mine, expected in zip(weighed, logits, strict=True):
+        assert np.corrcoef(mine, expected)[0, 1] == pytest.approx(1, abs=1e-4)
+
+
+def test_it_takes_any_images_in_batches(predictor: Predictor) -> None:
+    images = [Image.new("RGB", (50, 40), color) for color in ("red", "green", "blue")]
+    np.testing.assert_allclose(predictor.embed(images, batch_size=2), predictor.embed(images), atol=1e-5)
+    assert len(predictor.embed([])) == 0
+    with pytest.raises(UserError):
+        predictor.embed(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_an_exported_model_says_that_it_has_none() -> None:
+    with pytest.raises(UserError) as caught:
+        Predictor(lambda pixels: np.zeros((len(pixels), 3)), ["a", "b", "c"], 32).embed([])
+    assert caught.value.code == "predict.no_features"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Noise in six pictures, one of them twice, and a file that is no picture."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    Path("photos").mkdir()
+    for number in range(6):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((48, 48)).save(f"photos/{number}.png")
+    Path("photos/bad.png").write_text("no picture")
+    Image.open("photos/3.png").save("query.png")
+    return Path("photos")
+
+
+def test_the_same_picture_is_the_most_similar(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["similar", "query.png", "--in", str(photos), "--count", "4", "--sheet", "sheet.png", "--device", "cpu"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    found = [line.split() for line in printed.out.splitlines()]
+    similarities = [float(value) for value, _ in found]
+    assert found[0] == ["1.0000", "photos/3.png"]
+    assert similarities == sorted(similarities, reverse=True)
+    assert similarities[1] < 0.999
+    assert len(found) == 4
+    assert "bad.png" in printed.err
+    with Image.open("sheet.png") as sheet:
+        assert min(sheet.size) > 128, "five pictures in rows"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["query.png", "--in", "photos", "--count", "0"], 2), (["query.png", "--in", "empty"], 2)]
+)
+def test_what_cannot_be_searched(photos: Path, words: list[str], code: int) -> None:
+    Path("empty").mkdir()
+    assert main(["similar", *words, "--device", "cpu"]) == code
+
+
+def test_a_query_that_is_no_image_fails(photos: Path) -> None:
+    assert main(["similar", "none.png", "--in", str(photos), "--device", "cpu"]) == 1
+
+
+def test_a_checkpoint_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from conftest import narrow_network
+
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    random_checkpoint().save(Path("own.pth"))
+    assert load_predictor("own.pth", device="cpu").embed(["query.png"]).shape == (1, 64)
+    assert main(["similar", "query.png", "--in", str(photos), "--checkpoint", "own.pth", "--device", "cpu"]) == 0

@@ -1,0 +1,166 @@
+"""The documents: links lead somewhere, commands parse, Python runs, and the reference has every option."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, narrow_network, random_checkpoint
+from PIL import Image
+
+from cifar100.cli.main import COMMANDS, main
+from cifar100.config import Config
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if "reference" not in page.parts]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documents as `make docs` has them: the generated reference among them."""
+    root = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", root / "docs", ignore=shutil.ignore_patterns("reference"))
+    shutil.copy(ROOT / "mkdocs.yml", root)
+    command = [sys.executable, ROOT / ".ci" / "reference.py", root / "docs" / "reference"]
+    subprocess.run(command, check=True)
+    return root
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subcommands parse their words and do nothing."""
+    for kind in set(COMMANDS.values()):
+        monkeypatch.setattr(kind, "run", lambda _self: 0)
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command in the shell blocks of a page; of a pipeline or list, each one's."""
+    found: list[list[str]] = []
+    for block in blocks(text, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            start = 0
+            for place, word in enumerate([*words, ";"]):
+                if word in (";", "&&", "|", "||", "&"):
+                    found.append(words[start:place])
+                    start = place + 1
+    return [words for words in found if words]
+
+
+def exit_code(words: Sequence[str]) -> object:
+    try:
+        return main(words)
+    except SystemExit as error:  # of --help, and of what does not parse
+        return error.code or 0
+
+
+def check_command(words: Sequence[str], page: Path) -> None:
+    """Fail unless a command of the documents could run: its subcommand and options, its target, its script."""
+    words = words[: words.index(">")] if ">" in words else words
+    while words and re.match(r"[A-Z_0-9]+=", words[0]):
+        words = words[1:]
+    told = f"{page.name}: {' '.join(words)}"
+    if words[0] == "torchrun":
+        place = words.index("cifar100") if "cifar100" in words else None
+        words = words if place is None else words[place:]
+    if words[0] == "cifar100":
+        assert exit_code(words[1:]) == 0, told
+    elif words[0] == "make":
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert {word for word in words[1:] if "=" not in word} <= targets, told
+    elif words[0].endswith("python") and words[1] != "-m":
+        assert any((folder / words[1]).is_file() for folder in (ROOT, ROOT / "cifar100")), told
+    else:
+        assert words[0] in (
+            "pip",
+            "uv",
+            "cd",
+            "export",
+            "torchrun",
+            "git",
+            "docker",
+            "source",
+            "python3",
+            ".venv/bin/python",
+        ), told
+
+
+@each_page
+@pytest.mark.usefixtures("parsed")
+def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in commands(page.read_text()):
+        check_command(words, page)
+
+
+@pytest.mark.usefixtures("parsed")
+def test_a_wrong_option_in_a_document_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in ("cifar100 train --no-such-flag 1", "cifar100 bake", "make bread", "python examples/none.py"):
+        with pytest.raises(AssertionError):
+            check_command(line.split(), ROOT / "README.md")
+
+
+@each_page
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that has a photo and a trained run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    Image.new("RGB", (60, 40), "green").save("photo.jpg")
+    Path("logs/cifar100").mkdir(parents=True)
+    random_checkpoint(calibration={"temperature": 1.5}).save(Path("logs/cifar100/best_model.pth"))
+    for code in blocks(page.read_text(), "python"):
+        exec(compile(code, str(page), "exec"), {})
+
+
+def test_the_reference_has_every_subcommand_and_setting(site: Path) -> None:
+    subcommands = (site / "docs/reference/subcommands.md").read_text()
+    for name, kind in COMMANDS.items():
+        assert f"\n## cifar100 {name}\n" in subcommands
+        for field in fields(kind):
+            if field.name != "config":
+                option = f"--{field.name.replace('_', '-')}"
+                assert f"`{option}`" in subcommands or f"`{field.name.upper()}`" in subcommands
+    rows = re.findall(
+        r"^\| `--([a-z0-9-]+)` \|.+\| \S.* \|$", (site / "docs/reference/settings.md").read_text(), re.MULTILINE
+    )
+    assert [row.replace("-", "_") for row in rows] == list(Config().flat())
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(site: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    done = subprocess.run(command, cwd=site, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (site / "site" / "tutorial" / "index.html").is_file()

@@ -1,0 +1,115 @@
+"""What examples/ holds runs, on synthetic images, and does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from cifar100.recipes import recipe
+from cifar100.train import train
+
+EXAMPLES = ROOT / "examples"
+NOTEBOOK = EXAMPLES / "cifar100.ipynb"
+
+
+def start(name: str, *words: object, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What it printed; it must have succeeded."""
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    return printed
+
+
+@pytest.mark.slow
+def test_minimal_trains_with_the_bits_of_train(tiny_data: Path, tmp_path: Path) -> None:
+    printed = finish(start("minimal.py", "--recipe", "fast", "--epochs", 2, "--data-dir", tiny_data, cwd=tmp_path))
+    config = recipe("fast").replace(epochs=2, data_dir=tiny_data, run_dir=tmp_path / "run", report=False)
+    rows = train(config).history
+    lines = [line for line in printed.splitlines() if line.startswith("epoch")]
+    assert lines == [
+        f"epoch {row['epoch']}/2  train loss {row['train_loss']:.4f}  test top-1 {row['top1']:.2%}" for row in rows
+    ]
+
+
+@pytest.mark.slow
+def test_predict_names_each_image(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 30), "green").save(tmp_path / name)
+    lines = finish(start("predict.py", "a.png", "b.png", cwd=tmp_path)).splitlines()
+    assert [line.split()[0] for line in lines] == ["a.png", "b.png"]
+    assert all(len(re.findall(r"\d+\.\d%", line)) == 3 for line in lines)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten images of 16 pixels in each of three classes, red, green and blue."""
+    rng, folder = np.random.default_rng(0), tmp_path / "photos"
+    for channel, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 90, (16, 16, 3), np.uint8)
+            pixels[..., channel] += 120
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_tune_one_study(photos: Path, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    words = ["--trials", 6, "--epochs", 2, "--data-dir", photos, "--image-size", 16, "--batch-size", 8]
+    both = [start("tune.py", *words, cwd=tmp_path) for _ in range(2)]
+    printed = [finish(process) for process in both]
+    study = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
+    ended = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert 6 <= len(ended) <= 7, "each process ends the trial that it is at"
+    assert len({trial.number for trial in ended}) == len(ended)
+    assert all(0 <= value <= 1 for trial in ended for value in trial.intermediate_values.values())
+    assert all(f"{study.best_value:.2%}" in text for text in printed[-1:])
+
+    assert f"{study.best_value:.2%}" in finish(start("tune.py", *words, cwd=tmp_path))
+    again = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
+    assert len(again.trials) == len(study.trials), "a study that is complete is not continued"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tiny_data: Path, tmp_path: Path) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook: Any = nbformat.read(NOTEBOOK, as_version=4)
+    (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    parameters.source = f"epochs = 1\ndata_dir = {str(tiny_data)!r}\nphotos = ['none.jpg']"
+    os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    pictures = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 3, "samples, curves, classes"
+    made = {path.name for path in (tmp_path / "logs" / "notebook").rglob("*")}
+    assert {"best_model.pth", "best_model.onnx", "index.html", "curves.png"} <= made
+
+
+def test_the_notebook_is_stored_without_outputs() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    notebook: Any = nbformat.read(NOTEBOOK, as_version=4)
+    assert len(notebook.cells) <= 20
+    assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", NOTEBOOK], ids=lambda path: path.name)
+def test_the_badge_leads_to_a_file_that_is_there(path: Path) -> None:
+    badges = re.findall(r"colab\.research\.google\.com/github/[\w-]+/[\w-]+/blob/main/([\w./-]+)", path.read_text())
+    assert badges
+    assert all((ROOT / target).is_file() for target in badges)

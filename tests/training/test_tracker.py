@@ -1,0 +1,116 @@
+"""Trackers: what Trackio finds in its own store, also after a run was killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cifar100.config import Config
+from cifar100.support.errors import UserError
+from cifar100.training import tracker
+from cifar100.training.logger import COLUMNS
+from cifar100.training.tracker import Tracker, make_tracker, require_tracker
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    given = {"learning_rate": 0.1, "train_loss": 2.0, "train_top1": 0.5, "images_per_second": 100.0}
+    return [dict.fromkeys(COLUMNS) | given | {"epoch": epoch, "top1": epoch / 10} for epoch in range(1, count + 1)]
+
+
+class Recorder:
+    """A library with the interface of wandb that keeps what it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inits: list[dict[str, Any]] = []
+        self.steps: list[int] = []
+        self.ended = 0
+        library = SimpleNamespace(init=lambda **words: self.inits.append(words), log=self.log, finish=self.finish)
+        monkeypatch.setitem(sys.modules, "wandb", library)
+
+    def log(self, metrics: dict[str, float], *, step: int) -> None:
+        assert None not in metrics.values()
+        self.steps.append(step)
+
+    def finish(self) -> None:
+        self.ended += 1
+
+
+def test_a_resumed_run_continues_its_own_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Recorder(monkeypatch)
+    for counts in ((1, 2, 3), (3, 4)):  # killed in the fourth epoch, and resumed in the third
+        mine = Tracker("wandb", tmp_path / "tracker.json", {"lr": 0.1, "data_dir": "/somewhere"})
+        for count in counts:
+            mine.epoch(rows(count))
+        mine.close()
+    assert seen.steps == [1, 2, 3, 4]
+    assert seen.ended == 2
+    first, second = seen.inits
+    assert first == second
+    assert first["id"] == first["name"]
+    assert first["resume"] == "allow"
+    assert first["config"] == {"lr": 0.1}, "folders are of the machine"
+
+
+def test_nothing_is_loaded_unless_asked_for(tmp_path: Path) -> None:
+    assert make_tracker(tmp_path / "tracker.json", Config()) is None
+
+
+def test_an_absent_library_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker, "find_spec", lambda _name: None)
+    require_tracker(Config())
+    with pytest.raises(UserError, match=r"pip install 'cifar100\[trackio\]'") as caught:
+        require_tracker(Config().replace(track="trackio"))
+    assert caught.value.code == "track.not_installed"
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from cifar100 import train as module
+from cifar100.checkpoints import checkpoint
+from cifar100.config import Config
+from cifar100.model import ResNet
+
+module.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+data, run, stop, resume = sys.argv[1:]
+config = Config().replace(data_dir=Path(data), run_dir=Path(run), epochs=3, batch_size=64, warmup_epochs=1)
+config = config.replace(report=False, track="trackio", stop_after=int(stop))
+module.train(config, resume=bool(resume))
+"""
+
+READ = """
+import json
+from trackio.sqlite_storage import SQLiteStorage
+
+(project,) = SQLiteStorage.get_projects()
+runs = SQLiteStorage.get_runs(project)
+print(json.dumps({run: SQLiteStorage.get_logs(project, run) for run in runs}))
+"""
+
+
+@pytest.mark.slow
+def test_trackio_has_one_run_with_each_epoch_once(tiny_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    env = os.environ | {"TRACKIO_DIR": str(tmp_path / "store"), "HF_HUB_OFFLINE": "1"}
+
+    def run(code: str, *words: object) -> str:
+        command = [sys.executable, "-c", code, *map(str, words)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(TRAIN, tiny_data, tmp_path / "run", 2, "")
+    run(TRAIN, tiny_data, tmp_path / "run", 0, "yes")
+    found = json.loads(run(READ).splitlines()[-1])
+    ((name, logs),) = found.items()
+    assert name.startswith("run-")
+    history = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["evaluation/top1"]) for row in logs] == [(row["epoch"], row["top1"]) for row in history]
+    assert len(history) == 3
