@@ -51,10 +51,12 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
 def _is_loop_state(loop: dict[str, Any]) -> bool:
     """Whether these are the fields of a `LoopState`, in their ranges."""
     kinds = {item.name: type(item.default) for item in fields(LoopState)}
-    if loop.keys() != kinds.keys() or not all(map(is_number, loop.values())):
+    numbers = {name: value for name, value in loop.items() if name != "rank_loss_sums"}
+    sums = loop.get("rank_loss_sums")
+    if loop.keys() != kinds.keys() or not isinstance(sums, list) or not all(map(is_number, [*numbers.values(), *sums])):
         return False
     whole = all(type(loop[name]) is int for name, kind in kinds.items() if kind is int)
-    least = min(value + (name == "best_top1") for name, value in loop.items())
+    least = min(value + (name == "best_top1") for name, value in numbers.items())
     return whole and least >= 0 and loop["step"] <= loop["seen"] and (loop["train_seconds"] > 0 or not loop["step"])
 
 
