@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Compare:
     def run(self) -> int:
         if not self.runs:
             raise UserError("Which runs? Name their folders, as in cifar100 compare logs/one logs/other.")
-        if self.plot is not None and (self.plot.is_dir() or not self.plot.parent.is_dir()):
+        if self.plot is not None and (os.path.isdir(self.plot) or not os.path.isdir(self.plot.parent)):
             raise UserError(f"--plot {self.plot}: it is a folder, or in one that does not exist.")
         from cifar100.report.compare import comparison, draw_comparison, read_runs
 

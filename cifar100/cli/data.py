@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class DataReport:
         from cifar100.report.data import inspect, summary, write_page
         from cifar100.support.errors import UserError
 
-        if not self.out.parent.is_dir() or self.out.is_dir():
+        if not os.path.isdir(self.out.parent) or os.path.isdir(self.out):
             raise UserError(f"--out {self.out}: no file can be made there.")
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
         found = inspect(load_dataset(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ class Predict:
         from cifar100.prediction.output import Csv, JsonLines, Table
         from cifar100.support.progress import progress
 
-        checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
+        checkpoint = self.checkpoint or (OWN if os.path.exists(OWN) else Path("pretrained"))
         facts = self.foreign.facts()
         predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated, **facts)
         for note in predictor.notes:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +42,8 @@ SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onn
 
 CALIBRATION_IMAGES = 512
 """Train images, spread evenly over the classes, from which int8 takes the ranges of the activations."""
+
+TEMPORARY_PREFIX, ABANDONED_SECONDS = ".export-", 3600
 
 Say = Callable[[str], None]
 
@@ -69,8 +75,9 @@ def export(
     for note in checkpoint.notes:
         say(note)
     yardstick = Reference(checkpoint, test, images)
+    _remove_abandoned(out.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, takes=takes, train=train, say=say)
             result = check(open_forward(made, takes), yardstick, format=format, file=made, seconds=seconds)
@@ -151,6 +158,14 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
     }
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary folders of exports that were killed more than an hour ago."""
+    for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left)
+
+
 def open_forward(path: Path, takes: str) -> Forward:
     """The forward pass of an exported file, on the CPU: uint8 [B, S, S, 3] -> logits [B, C]."""
     if path.suffix == ".onnx":
@@ -176,9 +191,9 @@ def _place(path: Path, format: str, out: Path | None) -> Path:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out.suffix != suffix:
         raise UserError(f"--out {out}: the name of a file of this format ends in {suffix}.")
-    if out.is_dir():
+    if os.path.isdir(out):
         raise UserError(f"--out {out}: it is a folder, not a file.")
-    if not out.parent.is_dir():
+    if not os.path.isdir(out.parent):
         raise UserError(f"--out {out}: there is no folder {out.parent}.")
     if out.resolve() == path.resolve():
         raise UserError(f"--out {out}: that is the checkpoint itself.")

@@ -3,6 +3,7 @@ logits."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -78,7 +79,9 @@ def save_pt2(graph: Graph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write the graph for `torch.export.load(path).module()`; the facts are an extra file in it."""
     with quiet():
         program = torch.export.export(graph, (graph.example(),), dynamic_shapes=_dynamic_batch())
-        torch.export.save(program, path, extra_files={KEY: json.dumps(facts)})
+        content = io.BytesIO()  # to a full disk torch.export.save itself aborts the process
+        torch.export.save(program, content, extra_files={KEY: json.dumps(facts)})
+    path.write_bytes(content.getbuffer())
 
 
 def _dynamic_batch() -> dict[str, dict[int, torch.export.Dim]]:

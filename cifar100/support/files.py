@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from cifar100.support.errors import RunFailed, UserError
@@ -10,9 +11,9 @@ from cifar100.support.errors import RunFailed, UserError
 
 def check_writable(flag: str, path: Path) -> None:
     """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # unlike Path.is_dir, raises nothing if a folder cannot be entered
         raise UserError(f"{flag} {path}: there is no folder {path.parent}.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{flag} {path}: it is a folder, not a file.")
 
 
@@ -33,7 +34,8 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
             f"{path} could not be written ({error.strerror or error}). What was there before is intact."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk
+            temporary.unlink(missing_ok=True)
 
 
 def remove_temp_files(path: Path) -> None:
