@@ -805,6 +805,11 @@ CHECKPOINTS = [
         ),
         ("infinity", with_weights(fc__bias=torch.full((100,), torch.inf)), "its fc.bias holds numbers that are not"),
         ("numbers beyond fp32", with_weights(fc__bias=torch.full((100,), 1e300, dtype=torch.float64)), "not finite"),
+        (
+            "numbers too large to compute with",
+            with_weights(fc__weight=torch.full((100, 64), 3e38)),
+            "The network's output is not finite",
+        ),
         ("variances below 0", with_weights(bn1__running_var=torch.full((8,), -1.0)), "its bn1.running_var holds varia"),
         ("complex weights", with_weights(fc__bias=torch.zeros(100, dtype=torch.complex64)), "complex64"),
         ("8-bit weights", with_weights(fc__bias=torch.zeros(100).to(torch.float8_e4m3fn)), "float8_e4m3fn"),
