@@ -7,14 +7,16 @@ ARGS ?=
 
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help train data test test-all demo lint types format bench space docs dist
+.PHONY: help train data test test-all demo lint types format bench space web docs dist test-lowest
 
 help:
 	@echo "make train      train on CIFAR-100 with the fast recipe (data: \$$CIFAR100_DATA_DIR or ./data)"
 	@echo "make demo       train, evaluate and predict on made-up images, in under three minutes"
 	@echo "make test       the fast tests"
+	@echo "make test-lowest  the fast tests on the lowest supported versions"
 	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
 	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs \$$CIFAR100_DATA_DIR: int8 is calibrated)"
+	@echo "make web        the bundled weights as a static site, in web/ (int8 with \$$CIFAR100_DATA_DIR, else fp32; needs npm)"
 	@echo "make lint       ruff        make types   pyright        make format   ruff, rewriting"
 	@echo "make data       download CIFAR-100 and verify it, unless it is there"
 	@echo "make docs       the documentation as a site, in site/"
@@ -38,6 +40,16 @@ data: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal $(ARGS)
 
+# The fast tests on the lowest versions that pyproject.toml admits, in an environment of their own.
+LOWEST ?= .venv-lowest
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(LOWEST)/bin/python .ci/lowest_versions.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet -c $(LOWEST)/constraints.txt \
+		$$($(LOWEST)/bin/python .ci/torch_index.py $(CPU_INDEX)) -e . --group test
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal $(ARGS)
+
 test-all: test
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
@@ -58,6 +70,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/reading.py here="$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/augmentation.py --data-dir "$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/export.py pretrained --data-dir "$${CIFAR100_DATA_DIR}"
+	$(BIN)/python benchmarks/browser.py --data-dir "$${CIFAR100_DATA_DIR}"
 
 docs: $(READY)
 	$(BIN)/python .ci/reference.py docs/reference
@@ -69,6 +82,9 @@ dist: $(READY)
 
 space: $(READY)
 	$(BIN)/python gradio_app/build.py space $(ARGS)
+
+web: $(READY)
+	$(BIN)/cifar100 export pretrained --format web --out web $(ARGS)
 
 demo: $(READY)
 	@rm -rf demo

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy
 import torch
 
+from cifar100.support.machine import processor_name
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -41,12 +43,9 @@ def _command() -> str:
 def cpu_name() -> str:
     """The processor's name and what of it matters to bf16."""
     cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor()
-    text = cpuinfo.read_text()
-    name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "?")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
     features = [label for flag, label in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")) if flag in text]
-    return " ".join([name, *features])
+    return " ".join([processor_name(), *features])
 
 
 def commit() -> str:

@@ -2,10 +2,10 @@
 
     python benchmarks/gpu.py --data-dir DIR --out OUT --minutes 9
 
-In order: throughput of the step, by batch size, side and how it is run; the baseline recipe; the fast recipe over five
-seeds, with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in full. A piece whose file
-is in OUT is not run again, a long training that was stopped goes on; none is begun after `--minutes`; one that fails
-does not hold up the others. The tables come last. `--eager` does without torch.compile.
+In order: throughput of steps, loader included, eager and compiled, by batch size and side; the baseline recipe; the
+fast recipe over five seeds, with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in
+full. A piece whose file is in OUT is not run again, a long training that was stopped goes on; none is begun after
+`--minutes`; one that fails does not hold up the others. The tables come last. `--eager` does without torch.compile.
 Means over seeds, and what each ingredient is worth, are study.py's: studies/records.json, studies/best_without.json.
 `--device cpu --dry` tries the whole on tiny settings. Where cifar100 is not installed, PYTHONPATH=. helps. What is
 found belongs under benchmarks/results/.
@@ -15,21 +15,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from circumstances import circumstances
+from torch import Tensor
 
-from cifar100.compute.device import Compute, memory_format, select_device
-from cifar100.config import Config
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.compute.device import Compute, select_device
+from cifar100.dataset.base import Split
 from cifar100.model import resnet18
-from cifar100.optim.build import build_optimizer
+from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
@@ -38,47 +43,71 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bf16, dense, as
 LONGER = {"epochs": 14, "train_sizes": (*[16] * 5, *[24] * 5, *[32] * 4)}
 
 
+def measured_steps(*, dry: bool) -> list[dict[str, Any]]:
+    """What throughput is measured of: how the step is run, images in a batch, their side, and the optimizer."""
+    batches = [(batch_size, 32, "sgd") for batch_size in (128, 256, 500, 768)]
+    batches += [(500, 32, "muon"), (500, 16, "muon")]
+    rows = [(way, *batch) for way in ("eager", "compiled") for batch in batches]
+    rows += [("cuda graphs", batch_size, 32, "sgd") for batch_size in (128, 500)]
+    rows = [("eager", 16, 32, "sgd"), ("eager", 16, 16, "muon")] if dry else rows
+    return [dict(zip(("way", "batch_size", "side", "optimizer"), row, strict=True)) for row in rows]
+
+
 def throughput(device: str, *, dry: bool) -> dict[str, Any]:
-    """Images a second of the fast recipe's step, by how it is run, batch size, side and optimizer, and the share of the
-    chip's bf16 peak that this is (MFU). A way that fails is told as such."""
+    """Images a second of training steps with the augmentation of the fast recipe, and the share of the chip's bf16 peak
+    that this is (MFU). A row that fails says why."""
     compute = select_device(device)
-    ways = ("eager",) if dry else ("eager", "compiled", "cuda graphs")
-    batches = [(64, 32, "sgd")] if dry else [(512, 32, "sgd"), (512, 32, "muon"), (1024, 32, "muon"), (512, 16, "muon")]
-    rows = []
-    for way in ways:
-        for batch_size, side, optimizer in batches:
-            rows.append({"way": way, "batch_size": batch_size, "side": side, "optimizer": optimizer})
-            try:
-                rows[-1] |= speed(compute, way, batch_size, side, optimizer, steps=2 if dry else 30)
-            except Exception as error:  # the other rows are worth having all the same
-                rows[-1]["failed"] = f"{type(error).__name__}: {error}"[:400]
+    rows = measured_steps(dry=dry)
+    for row in rows:
+        try:
+            row |= speed(compute, **row, num_steps=2 if dry else 30)  # noqa: PLW2901
+        except Exception as error:  # the other rows are worth having all the same
+            row["failed"] = f"{type(error).__name__}: {error}"[:400]
     return {"compute": str(compute), "rows": rows}
 
 
-def speed(compute: Compute, way: str, batch_size: int, side: int, optimizer: str, *, steps: int) -> dict[str, Any]:
-    """Of rounds of so many steps on one batch, after a round that compiles and warms up."""
-    model, fast = compute.place(resnet18()), recipe("fast").optim
-    optim = Config().replace(optimizer=optimizer, lr=fast.lr, muon_lr=fast.muon_lr).optim
-    step = TrainStep(model, build_optimizer(model, optim), compute, optim, compiled=way == "compiled")
+def speed(compute: Compute, *, way: str, batch_size: int, side: int, optimizer: str, num_steps: int) -> dict[str, Any]:
+    """Images a second with the loader, of a step on one batch again and again, and of the CPU alone, which hands steps
+    over to an idle GPU; medians of rounds after one that compiles and warms up."""
+    torch.compiler.reset()
+    fast = recipe("fast")
+    config = fast.replace(train_sizes=(side,), optimizer=optimizer)
+    model = compute.place(resnet18()).train()
+    built = build_optimizer(model, config.optim, fused=uses_fused_sgd(compute))
+    step = TrainStep(model, built, compute, config.optim, compiled=way == "compiled")
     if way == "cuda graphs":
         step.forward = torch.compile(model, dynamic=False, mode="reduce-overhead")
-    images = torch.randn(batch_size, 3, side, side, device=compute.device)
-    labels = torch.randint(100, (batch_size,), device=compute.device)
-    images, rounds, issued = images.contiguous(memory_format=memory_format(images.device)), [], []
-    for turn in range(4):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (num_steps * batch_size, 32, 32, 3), dtype=np.uint8)
+    split = Split(pixels, random.integers(0, 100, len(pixels)), "")
+    loader = TrainLoader(split, config.augment, batch_size=batch_size, seed=0, device=compute.device, num_classes=100)
+    with closing(loader):
+        with_loader = [_images_per_second(step, loader.epoch(turn), compute) for turn in range(4)][1:]
+        batch = next(loader.epoch(0))
+        alone = [_images_per_second(step, [batch] * num_steps, compute) for _ in range(3)]
+    issued = []
+    for number in range(10):
         start = time.perf_counter()
-        for number in range(steps):
-            step(images, labels, learning_rate=0.01, number=number)
-        compute.synchronize()
-        rounds += [steps * batch_size / (time.perf_counter() - start)] * (turn > 0)
-    for number in range(10):  # what the CPU needs to hand a step over to an idle GPU: it may be the slower of the two
-        start = time.perf_counter()
-        step(images, labels, learning_rate=0.01, number=number)
+        step(*batch, learning_rate=0.01, number=number)
         issued.append(batch_size / (time.perf_counter() - start))
         compute.synchronize()
-    told, peak = statistics.median(rounds), next((p for name, p in PEAK_FLOPS.items() if name in str(compute)), None)
-    mfu = None if peak is None else told * FLOP_PER_IMAGE * (side / 32) ** 2 / peak
-    return {"images_per_second": told, "issued_per_second": statistics.median(issued), "rounds": rounds, "mfu": mfu}
+    median, peak = statistics.median(with_loader), next((p for n, p in PEAK_FLOPS.items() if n in str(compute)), None)
+    return {
+        "images_per_second": median,
+        "step_images_per_second": statistics.median(alone),
+        "issued_per_second": statistics.median(issued),
+        "rounds": with_loader,
+        "mfu": None if peak is None else median * FLOP_PER_IMAGE * (side / 32) ** 2 / peak,
+    }
+
+
+def _images_per_second(step: TrainStep, batches: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> float:
+    count, start = 0, time.perf_counter()
+    for number, (images, labels) in enumerate(batches):
+        step(images, labels, learning_rate=0.01, number=number)
+        count += len(labels)
+    compute.synchronize()
+    return count / (time.perf_counter() - start)
 
 
 def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +163,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true")
     words = parser.parse_args()
     words.out.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(words.out / "inductor"))  # what is compiled is compiled once
 
     began, done = time.monotonic(), {}
     for name, work in pieces(words).items():
@@ -148,14 +178,16 @@ def main() -> None:
         if kept.exists():
             done[name] = json.loads(kept.read_text())
 
-    print(f"\n{'way':<13}{'batch':<7}{'side':<6}{'optimizer':<11}{'images/s':>10}{'CPU alone':>11}{'MFU':>8}")
+    columns = f"{'images/s':>10}{'step alone':>12}{'CPU alone':>11}{'MFU':>8}"
+    print(f"\n{'way':<13}{'batch':<7}{'side':<6}{'optimizer':<11}{columns}")
     for row in done.get("throughput", {}).get("rows", []):
         named = f"{row['way']:<13}{row['batch_size']:<7}{row['side']:<6}{row['optimizer']:<11}"
         if "failed" in row:
             print(f"{named}{row['failed'].splitlines()[0]}")
         else:
             mfu = "" if row["mfu"] is None else f"{row['mfu']:.1%}"
-            print(f"{named}{row['images_per_second']:>10,.0f}{row['issued_per_second']:>11,.0f}{mfu:>8}")
+            rates = f"{row['images_per_second']:>10,.0f}{row['step_images_per_second']:>12,.0f}"
+            print(f"{named}{rates}{row['issued_per_second']:>11,.0f}{mfu:>8}")
     print(f"\n{'run':<18}{'top-1':>8}{'clock, s':>10}{'warm-up, s':>12}")
     runs = {name: result for name, result in done.items() if "top1" in result}
     for name, run in runs.items():

@@ -60,7 +60,7 @@ def main() -> None:
     checkpoint = load_weights(args.checkpoint)
     model = checkpoint.build().eval()
     test = load_dataset(Config().replace(data_dir=args.data_dir)).test
-    pixels = torch.from_numpy(test.images[np.linspace(0, len(test) - 1, IMAGES).round().astype(int)])
+    pixels = torch.from_numpy(test.images[test.spread(IMAGES)])
     images = normalize(pixels, tuple(checkpoint.mean), tuple(checkpoint.std))
     result: dict[str, object] = {}
     for name, classes in (("of the likeliest class", None), ("of any class", [i % 100 for i in range(IMAGES)])):

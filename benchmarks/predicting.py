@@ -32,7 +32,8 @@ from cifar100.cli.predict import Predict
 images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 """
 END = """
-print(json.dumps([count / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+print(json.dumps([count / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20]))
 """
 WORK = {
     "predictor": """

@@ -40,7 +40,7 @@ def run_one(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     wanted = {"recipe": "baseline"} | settings
     name = wanted.pop("recipe")
     config = Config.from_flat(recipe(name).flat() | QUIET | wanted | {"run_dir": str(folder)})
-    result = train(config, recipe=f"{name}, changed", resume=(folder / "last.pth").exists())
+    result = train(config, recipe=name, resume=(folder / "last.pth").exists())
     if result.stopped_by:
         return None
     row, judged = result.history[-1], folder / "evaluation.json"

@@ -88,7 +88,8 @@ TrainStep.__call__ = told
 TrainLoader.__len__ = lambda self: 30
 TrainLoader.epoch = lambda self, number, first_step=0: islice(epoch(self, number, first_step), 30)
 code = main(["train", "--epochs", "1", *sys.argv[1:]])
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, file=sys.stderr)
 sys.exit(code)
 """
 
@@ -100,7 +101,7 @@ def start_and_memory(data_dir: Path, folder: Path) -> tuple[float, float]:
     command = [sys.executable, "-c", SHORT_EPOCH, "--data-dir", str(data_dir), "--run-dir", str(folder)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
     told = dict(line.split()[:2] for line in lines if line.startswith(("first", "peak")))
-    return float(told["first"]) - began, int(told["peak"]) / 1024
+    return float(told["first"]) - began, int(told["peak"]) / 2**20
 
 
 def main() -> None:

@@ -280,7 +280,7 @@ class RunConfig(Section):
     fp32."""
 
     compile: bool = False
-    """Use torch.compile: minutes at the start, faster steps on a GPU."""
+    """Use torch.compile: minutes at the start, faster steps on an NVIDIA GPU."""
 
     num_workers: int = 0
     """Worker processes for --pipeline albumentations. 0: augment in the main process."""

@@ -20,11 +20,11 @@ if __name__ == "__main__":  # `python inference.py` is `cifar100 evaluate --samp
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cifar100.checkpoints.hub import is_hub_address, pull
 from cifar100.prediction.predictor import BATCH_SIZE, Forward, Prediction, Predictor
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import TemperatureFit
 
 __all__ = ["BATCH_SIZE", "Forward", "Prediction", "Predictor", "load_predictor"]
 
@@ -96,7 +96,9 @@ def _onnx_predictor(path: str | Path, device: str, precision: str, calibrated: b
     )
 
 
-def _temperature(path: str | Path, calibration: dict[str, Any], calibrated: bool) -> float:
-    if calibrated and "temperature" not in calibration:
+def _temperature(path: str | Path, calibration: TemperatureFit | None, calibrated: bool) -> float:
+    if not calibrated:
+        return 1.0
+    if calibration is None:
         raise UserError(f"{path}: no temperature was measured for these weights; leave calibrated out.")
-    return calibration["temperature"] if calibrated else 1.0
+    return calibration.temperature

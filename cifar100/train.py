@@ -20,6 +20,7 @@ if __name__ == "__main__":  # `python train.py` is `cifar100 train`; nothing bel
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -34,9 +35,11 @@ from cifar100.compute.distributed import DistContext, join
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
 from cifar100.model import ResNet, build_model, initialize
-from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.optim.build import build_optimizer, learning_rate, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
+from cifar100.recipes import is_modified
 from cifar100.support.errors import RunFailed
+from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.terminal import emit
 from cifar100.training.gradient_check import check_gradients
@@ -44,7 +47,7 @@ from cifar100.training.logger import NullLogger, RunLogger
 from cifar100.training.resume import check_resumable, load_state
 from cifar100.training.run import Run
 from cifar100.training.run_dir import RunDir
-from cifar100.training.signals import GracefulStop, signal_name
+from cifar100.training.signals import GracefulStop, StopAfter, StopReason, describe_stop
 from cifar100.training.step import TrainStep
 from cifar100.training.tensorboard import make_tensorboard, require_tensorboard
 from cifar100.training.tracker import make_tracker, require_tracker
@@ -58,20 +61,21 @@ SLOW_EVALUATION_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended: its rows of metrics, the model, its folder, and what stopped it early ("" for nothing)."""
+    """How a run ended: its rows of metrics, the model, its folder, and what stopped it early, if anything did."""
 
     history: list[dict[str, Any]]
     model: nn.Module
     folder: Path
-    stopped_by: str
+    stopped_by: StopReason | None
 
 
 def train(config: Config | None = None, *, recipe: str = "baseline", resume: bool = False) -> TrainResult:
     """Train as `config` says (the baseline where it is not given), or go on with the run in its folder.
 
-    `recipe` only names the settings in what is printed and saved. Raises UserError for what the user can mend, before
-    anything is touched; RunFailed where the loss stops being a number, memory runs out, or the disk refuses: the last
-    good checkpoint is then in place. Of several processes, which all call this alike, the first writes the run's files.
+    `recipe` names the settings in what is printed and saved, and whether they differ from it. Raises UserError for what
+    the user can mend, before anything is touched; RunFailed where the loss stops being a number, memory runs out, or
+    the disk refuses: the last good checkpoint is then in place. Of several processes, which all call this alike, the
+    first writes the run's files.
     """
     began = Stopwatch()
     with join() as processes:  # one, unless torchrun started more
@@ -84,7 +88,10 @@ def _prepare(processes: DistContext, config: Config) -> tuple[Compute, Dataset, 
         require_tensorboard(config)
         require_tracker(config)
         compute = select_device(
-            config.run.device, config.run.precision, local_rank=processes.local_rank if processes.size > 1 else None
+            config.run.device,
+            config.run.precision,
+            compile=config.run.compile,
+            local_rank=processes.local_rank if processes.size > 1 else None,
         )
         if compute.device.type == "cpu":
             disable_malloc_trim()
@@ -141,8 +148,8 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
 
     model, origin = _network(processes, config, compute, dataset, resume)
     step = TrainStep(
-        processes.replicate(model, sync_bn=config.model.sync_bn),
-        build_optimizer(model, config.optim),
+        processes.replicate(model, sync_bn=config.model.sync_bn, compiled=config.run.compile),
+        build_optimizer(model, config.optim, fused=uses_fused_sgd(compute)),
         compute,
         config.optim,
         compiled=config.run.compile,
@@ -156,12 +163,13 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
     warm_up_seconds = warming.seconds
 
     folder = RunDir(config.run.run_dir)
+    modified = is_modified(recipe, config)
     resumed = processes.first(folder.latest_checkpoint) if resume else None
     if resumed is not None:
         path, checkpoint, _ = resumed
         check_resumable(path, checkpoint, config, dataset)
         load_state(path, checkpoint, model, step)
-        recipe = checkpoint.recipe
+        recipe, modified = checkpoint.recipe, checkpoint.modified
     with ExitStack() as held, GracefulStop(forwarded=processes.size > 1) as stop:
         moved, journal = None, NullLogger()
         held.enter_context(closing(loader))
@@ -175,6 +183,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
         run = Run(
             config=config,
             recipe=recipe,
+            modified=modified,
             compute=compute,
             dataset=dataset,
             eval_split=dataset.test if held_out is None else held_out,
@@ -187,6 +196,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
             processes=processes,
             origin=origin,
         )
+        held.enter_context(closing(run.background_save))
         try:
             if processes.leads:
                 run.introduce(moved)
@@ -194,7 +204,7 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
                 run.restore(*resumed)
             run.ready_seconds, run.warm_up_seconds = began.seconds - warm_up_seconds, warm_up_seconds
             stopped_by = _loop(run, stop)
-            if not stopped_by:
+            if stopped_by is None:
                 run.conclude()
         except Exception as error:
             failure = _out_of_memory(config.optim.batch_size) if is_out_of_memory(error) else worker_died(error)
@@ -208,10 +218,10 @@ def _train(processes: DistContext, config: Config, recipe: str, resume: bool, be
         return TrainResult(run.history, run.result.eval(), folder.path, stopped_by)
 
 
-def _loop(run: Run, stop: GracefulStop) -> str:
+def _loop(run: Run, stop: GracefulStop) -> StopReason | None:
     """Every epoch: its steps, an evaluation, a row of metrics, the checkpoints that are due.
 
-    Returns what stopped it before its end, a signal or --stop-after; "" where nothing did.
+    Returns what stopped it before its end; None if nothing did.
     """
     config, state, journal, folder = run.config, run.state, run.journal, run.folder
     epochs, steps = config.optim.epochs, len(run.loader)
@@ -229,6 +239,8 @@ def _loop(run: Run, stop: GracefulStop) -> str:
             state.step += 1
             steps_here += 1
 
+            if not run.processes.agree_after(number):
+                continue
             look, save, stopping = run.processes.agree(
                 since_shown.seconds >= PROGRESS_SECONDS, since_save.seconds >= config.run.save_seconds, stop.number
             )
@@ -238,35 +250,35 @@ def _loop(run: Run, stop: GracefulStop) -> str:
                 journal.progress(run.progress(rate, timed=steps_here >= 20))
                 since_shown.restart()
             if save or stopping:
-                run.save(folder.last, "the latest step")
+                run.save(folder.last, Selection(rule="step"))
                 since_save.restart()
             if stopping:
-                name = signal_name(stopping)
-                journal.say(f"Stopped by {name} at epoch {epoch + 1}, step {state.step}. Saved; --resume goes on.")
-                return name
+                reason = Signals(stopping)
+                place = f"epoch {epoch + 1}, step {state.step}"
+                journal.say(f"Stopped by {describe_stop(reason)} at {place}. Saved; --resume goes on.")
+                return reason
 
         (is_slow,) = run.processes.agree(state.eval_seconds > SLOW_EVALUATION_SECONDS)
         if is_slow:  # who asks it to stop during that may not wait for its end
-            run.save(folder.last, "the latest step")
+            run.save(folder.last, Selection(rule="step"))
             since_save.restart()
         last = epoch + 1 == epochs
         row = run.finish_epoch(evaluated=last or (epoch + 1) % config.run.eval_every == 0)
         if row["top1"] is not None and row["top1"] > state.best_top1:
             state.best_top1 = row["top1"]
-            run.save(folder.best, f"the best top-1 on {row['split']}")
+            run.save(folder.best, Selection(rule="best", split=run.eval_name), in_background=True)
         if config.run.checkpoint_every and (epoch + 1) % config.run.checkpoint_every == 0:
-            run.save(folder.checkpoint(epoch + 1), f"every {config.run.checkpoint_every} epochs")
+            run.save(folder.checkpoint(epoch + 1), Selection(rule="periodic"))
         (stopping,) = run.processes.agree(stop.number)
-        stopped_by = signal_name(stopping) or (
-            "--stop-after" if epoch + 1 == config.run.stop_after and not last else ""
-        )
-        if stopped_by or last:
-            run.save(folder.last, "the latest epoch")
+        stop_after = StopAfter(epoch + 1) if epoch + 1 == config.run.stop_after and not last else None
+        reason = Signals(stopping) if stopping else stop_after
+        if reason or last:
+            run.save(folder.last, Selection(rule="last"))
         journal.epoch(run.history, epochs)
-        if stopped_by:
-            journal.say(f"Stopped by {stopped_by} after epoch {epoch + 1}. Saved; --resume goes on.")
-            return stopped_by
-    return ""
+        if reason:
+            journal.say(f"Stopped by {describe_stop(reason)} after epoch {epoch + 1}. Saved; --resume goes on.")
+            return reason
+    return None
 
 
 def _common_settings(processes: DistContext, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:

@@ -84,7 +84,7 @@ def preview(config: Config, picture: Path) -> str:
         "",
         "Augmentation of training images, in order; test images are only normalised",
         *(f"  {name:<24}{what}" for name, what in batched.describe(config.augment)),
-        f"The same with --pipeline albumentations{f': {missing}' if missing else ''}",
+        *([missing] if missing else ["The same with --pipeline albumentations"]),
         *(f"  {name:<24}{what}" for name, what in steps if not missing),
         "",
         f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
@@ -99,12 +99,12 @@ def preview(config: Config, picture: Path) -> str:
 
 
 def _why_missing(config: Config) -> str:
-    """Why albumentations cannot be used, in a few words with the remedy; "" where it can."""
+    """Why albumentations cannot be used, with the remedy; "" if it can."""
     try:
         albumentations_pipeline.load_albumentations()
         config.replace(pipeline="albumentations")  # not every setting is one of both
     except UserError as error:
-        return str(error).removeprefix("--pipeline albumentations: ")
+        return str(error)
     return ""
 
 
@@ -214,11 +214,10 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
     split = dataset.test
     if not 1 <= count <= len(split):
         raise UserError(f"--count is {count}; it must be from 1 to {len(split):,}, the test images.")
-    rows = np.linspace(0, len(split) - 1, count).round().astype(int).tolist()
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for row in rows:
+        for row in split.spread(count).tolist():
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
             atomic_write(paths[-1], _as_png(Image.fromarray(split.images[row])))
     except OSError as error:

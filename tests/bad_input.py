@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from pyarrow import parquet
 from test_formats import cifar10_binary, cifar100_binary, cifar100_parquet, some
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import FORMAT, VERSION, Checkpoint, load_checkpoint
+from cifar100.checkpoints.checkpoint import FORMAT, VERSION, load_checkpoint
 from cifar100.dataset.classes import CLASSES
 from cifar100.model import ResNet, build_model
 
@@ -580,10 +580,14 @@ RESUME = rows(
     ("no run", lambda: shutil.rmtree(LOGS), f"nothing to go on from in {LOGS}. There is no such folder"),
     ("no checkpoint is whole", no_more_run, f"nothing to go on from in {LOGS}. …last.pth is damaged…best_model.pth is"),
     ("weights only", lambda: shutil.copy("good.pth", LAST), f"{LAST} holds weights only, and nothing to go on from"),
-    ("other images", last("fingerprint", lambda _: "another"), "the training images are not those of the run"),
+    (
+        "other images",
+        last("dataset", lambda info: replace(info, fingerprint="another")),
+        "the training images are not those of the run",
+    ),
     ("weights of others", only("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), f"{LAST}: …fc.bias is (3,) and"),
     ("weights not finite", only("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)}), "its fc.bias ho"),
-    ("rows that are numbers", only("history", lambda _: [1, 2]), "its history is no list of rows"),
+    ("rows that are numbers", only("history", lambda _: [1, 2]), "its history is not a list of rows"),
     ("a huge tensor", only("weights", lambda w: w | {"a": torch.zeros(1).expand(10**11)}), "a is (100000000000,) and"),
     ("settings of others", last("config", lambda _: {"colour": "red"}), f"{LAST} has settings that this version does"),
     *(
@@ -670,8 +674,7 @@ def with_fields(**changes: Any) -> Spoil:
 
     def spoil() -> None:
         honest = load_checkpoint("good.pth")
-        said = {item.name: getattr(honest, item.name) for item in fields(Checkpoint)}
-        torch.save(OURS | said | changes, "bad.pth")
+        torch.save(OURS | honest.to_dict() | changes, "bad.pth")
 
     return spoil
 
@@ -785,7 +788,11 @@ CHECKPOINTS = [
             with_torch({"fc.weight": torch.zeros(1).expand(10**9, 1)}),
             "its fc.weight is (1000000000, 1)",
         ),
-        ("only our mark", with_torch({"format": FORMAT}), "bad.pth is of no version; this cifar100 reads 1"),
+        (
+            "only our mark",
+            with_torch({"format": FORMAT}),
+            "bad.pth is of no version; this cifar100 reads versions up to 2",
+        ),
         ("our mark and version", with_torch(OURS), "it names no model"),
         ("a version that is True", with_torch(OURS | {"version": True}), "bad.pth is of no version"),
         ("a version of lists", with_torch(OURS | {"version": laughs()}), "bad.pth is of no version"),
@@ -846,7 +853,12 @@ CHECKPOINTS = [
         ("mean NaN", with_fields(mean=[float("nan")] * 3), "its mean and std are not three numbers each"),
         ("std near 0", with_fields(std=[1e-45] * 3), "its std is not above 0"),
         ("std of zero", with_fields(std=[0.0, 0.0, 0.0]), "its std is not above 0"),
+        ("a dataset of text", with_fields(dataset="CIFAR-100 (verified)"), "its dataset is a str"),
+        ("a dataset of lists", with_fields(dataset={"name": ["CIFAR-100"]}), "its dataset has a wrong name"),
+        ("a dataset of fewer images than none", with_fields(dataset={"num_train": -1}), "has a wrong num_train"),
+        ("a dataset of True images", with_fields(dataset={"num_train": True}), "its dataset has a wrong num_train"),
         ("history a number", with_fields(history=5), "its history is a int"),
+        ("history of numbers", with_fields(history=[1, 2]), "its history is not a list of rows"),
     ),
     Row("checkpoint: its name", f"evaluate 'bad{ESCAPE}.pth'", nothing, r"no checkpoint bad\x1b[31m\n\u202e.pth."),
     Row("checkpoint: its name too long", f"evaluate {LONG}.pth", nothing, "There is no checkpoint xxx"),

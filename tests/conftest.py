@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, resnet18
+from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.support.text import escape_control_chars
 
+SYNTHETIC_INFO = DatasetInfo(name="SYNTHETIC images, not CIFAR-100", synthetic=True)
 ROOT = Path(__file__).resolve().parent.parent
 
 collect_ignore = [] if find_spec("torchvision") else ["test_torchvision.py"]
@@ -97,7 +100,7 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
     torch.nn.init.normal_(model.fc.weight, std=0.5)
     said: dict[str, Any] = {
         "config": {"dataset": "synthetic"},
-        "dataset": "SYNTHETIC images, not CIFAR-100 from nowhere",
+        "dataset": SYNTHETIC_INFO,
     }
     return untrained(**({"weights": model.state_dict()} | said | fields))
 
@@ -107,6 +110,18 @@ def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert a.keys() == b.keys()
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
+
+
+class DeviceReads(TorchDispatchMode):
+    """Counts the values that Python reads from tensors inside it: on a GPU each waits for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
 
 
 def assert_one_sentence(message: str, *names: object) -> None:
@@ -128,7 +143,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow network's best.pth, and its best.onnx and best.safetensors."""
     folder = tmp_path_factory.mktemp("exports")
-    random_checkpoint(calibration={"temperature": 1.5}).save(folder / "best.pth")
+    random_checkpoint(calibration=TemperatureFit(temperature=1.5)).save(folder / "best.pth")
     _export(folder, "onnx", "safetensors")
     return folder
 

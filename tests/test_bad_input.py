@@ -16,6 +16,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from tarfile import SYMTYPE
@@ -125,7 +126,7 @@ def full_disk() -> Iterator[None]:
         (nothing, "evaluate good.pth --data-dir data --json x.json", 0),
         (nothing, "data preview --data-dir data --out x.png", 0),
         (nothing, "train --resume --data-dir data", 0),
-        (last("dataset", str.upper), "train --resume --data-dir data", 0),
+        (last("dataset", lambda info: replace(info, name="other")), "train --resume --data-dir data", 0),
         (holds("x.tar.gz", WHOLE), "data check x.tar.gz", 1),
         (holds("x.tar.gz", beside(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cifar100.config import Config
-from cifar100.recipes import RECIPES, recipe
+from cifar100.recipes import RECIPES, is_modified, recipe
 
 
 def test_settings_survive_json() -> None:
@@ -23,3 +23,12 @@ def test_differences_name_what_differs() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_change_nothing_about_where_a_run_happens(name: str) -> None:
     assert recipe(name).replace(report=True).run == Config().run
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_modified_by_what_changes_the_training(name: str) -> None:
+    config = recipe(name)
+    assert not is_modified(name, config.replace(device="cpu", stop_after=3))
+    assert is_modified(name, config.replace(lr=0.7))
+    assert is_modified(name, config.replace(val_fraction=0.1))
+    assert not is_modified("mine", config), "nothing to compare it with"

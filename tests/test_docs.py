@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, narrow_network, random_checkpoint
+from conftest import ROOT, untrained
 from PIL import Image
 
 from cifar100.cli.main import COMMANDS, main
@@ -135,10 +135,9 @@ def test_a_wrong_option_in_a_document_is_found(tmp_path: Path, monkeypatch: pyte
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder that has a photo and a trained run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     Image.new("RGB", (60, 40), "green").save("photo.jpg")
     Path("logs/cifar100").mkdir(parents=True)
-    random_checkpoint(calibration={"temperature": 1.5}).save(Path("logs/cifar100/best_model.pth"))
+    untrained(calibration={"temperature": 1.5}).save(Path("logs/cifar100/best_model.pth"))
     for code in blocks(page.read_text(), "python"):
         exec(compile(code, str(page), "exec"), {})
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
 
 import cifar100
 
@@ -134,3 +135,17 @@ def test_the_cpu_index_is_taken_without_a_driver_and_if_it_answers(index: str, t
     driver = tmp_path / "nvidia-smi"
     driver.touch(mode=0o755)
     assert torch_index(index, tmp_path) == "", "a driver"
+
+
+@pytest.mark.parametrize(("platform", "pinned", "lowest"), [("darwin", "2.14.1", "2.14"), ("linux", "2.13.0", "2.10")])
+def test_macs_get_a_pytorch_whose_gradients_are_right(platform: str, pinned: str, lowest: str) -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    for lines, expected in ((constraints, f"=={pinned}"), (dependencies, f">={lowest}")):
+        stated = [Requirement(line.partition("  #")[0]) for line in lines if line.startswith("torch")]
+        specifiers = [
+            str(one.specifier)
+            for one in stated
+            if one.name == "torch" and (one.marker is None or one.marker.evaluate({"sys_platform": platform}))
+        ]
+        assert specifiers == [expected]

@@ -44,44 +44,67 @@ class AugmentParams:
 
     def around(self) -> AugmentParams:
         """The same draws with the first once more after the last."""
-        return AugmentParams(
-            *(torch.cat([draws, draws[:1]]) for draws in (getattr(self, item.name) for item in fields(self)))
-        )
+        arrays = [getattr(self, item.name).numpy() for item in fields(self)]
+        return AugmentParams(*(torch.from_numpy(np.concatenate([array, array[:1]])) for array in arrays))
+
+    def pinned(self) -> AugmentParams:
+        """The same draws in page-locked memory, from which `to` copies to a GPU without blocking."""
+        return AugmentParams(*(getattr(self, item.name).pin_memory() for item in fields(self)))
 
     def to(self, device: torch.device) -> AugmentParams:
         """The same draws on a device."""
-        return AugmentParams(*(getattr(self, item.name).to(device) for item in fields(self)))
+        return AugmentParams(*(getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)))
 
 
 def sample_epoch_params(
     config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int, order: np.ndarray | None = None
 ) -> AugmentParams:
-    """All draws for one pass over `count` images of side `size`: a pure function of its arguments."""
+    """All draws for one pass over `count` images of side `size`: a pure function of its arguments.
+
+    Each transform has a generator of its own, so one that `config` does not use is not drawn for.
+    """
 
     def rng(transform: str) -> np.random.Generator:
         return np.random.default_rng((seed, epoch, zlib.crc32(transform.encode())))
 
-    crop, cutout = rng("crop"), rng("cutout")
     order = rng("order").permutation(count) if order is None else order
-    ops, levels = auto_augment.draw(config, rng("policy"), count)
-    last_crop, last_cut = 2 * config.crop_padding, size - config.cutout_size
-    flipped = rng("flip").random(count) < config.flip_probability
     if config.alternating_flip and config.flip_probability > 0:
         flipped_first = np.random.default_rng((seed, zlib.crc32(b"flip"))).random(count) < 0.5  # by row of the split
         flipped = flipped_first[order] ^ (epoch % 2 == 1)
+    elif config.flip_probability > 0:
+        flipped = rng("flip").random(count) < config.flip_probability
+    else:
+        flipped = np.zeros(count, bool)
+    ops, levels = auto_augment.draw(config, rng("policy"), count)
     return AugmentParams(
         order=torch.from_numpy(order),
-        crop_top=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
-        crop_left=torch.from_numpy(crop.integers(0, last_crop, count, endpoint=True)),
         flipped=torch.from_numpy(flipped),
-        cut=torch.from_numpy((cutout.random(count) < config.cutout_probability) & (config.cutout_size > 0)),
-        cut_top=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
-        cut_left=torch.from_numpy(cutout.integers(0, last_cut, count, endpoint=True)),
         ops=ops,
         levels=levels,
         erased=_draw_erased(config, rng("erase"), count, size),
+        **_draw_crop(config, rng("crop"), count),
+        **_draw_cutout(config, rng("cutout"), count, size),
         **_draw_mixing(config, rng("mixing"), count, size),
     )
+
+
+def _draw_crop(config: AugmentConfig, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+    """`crop_top` and `crop_left`."""
+    if config.crop_padding == 0:
+        return dict.fromkeys(("crop_top", "crop_left"), torch.from_numpy(np.zeros(count, np.int64)))
+    last = 2 * config.crop_padding
+    top, left = (rng.integers(0, last, count, endpoint=True) for _ in range(2))
+    return {"crop_top": torch.from_numpy(top), "crop_left": torch.from_numpy(left)}
+
+
+def _draw_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+    """`cut`, `cut_top` and `cut_left`."""
+    if config.cutout_size == 0 or config.cutout_probability == 0:
+        nowhere = torch.from_numpy(np.zeros(count, np.int64))
+        return {"cut": torch.from_numpy(np.zeros(count, bool)), "cut_top": nowhere, "cut_left": nowhere}
+    cut, last = rng.random(count) < config.cutout_probability, size - config.cutout_size
+    top, left = (rng.integers(0, last, count, endpoint=True) for _ in range(2))
+    return {"cut": torch.from_numpy(cut), "cut_top": torch.from_numpy(top), "cut_left": torch.from_numpy(left)}
 
 
 def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> Tensor:
@@ -89,6 +112,8 @@ def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, si
 
     These are torchvision's ranges; the paper's share reaches 40 %. A side is at most the image's.
     """
+    if config.erase_probability == 0:
+        return torch.from_numpy(np.zeros((count, 4), np.int64))
     hit = rng.random(count) < config.erase_probability
     area, aspect = size * size * rng.uniform(0.02, 0.33, count), np.exp(rng.uniform(np.log(0.3), -np.log(0.3), count))
     sides = np.sqrt([area * aspect, area / aspect]).T.round().clip(1, size).astype(np.int64)  # height, width
@@ -98,6 +123,9 @@ def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, si
 
 def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
     """`share` and `box`: for each image Mixup, or CutMix, or neither."""
+    if not config.mixes:
+        box = torch.from_numpy(np.zeros((count, 4), np.int64))
+        return {"share": torch.from_numpy(np.ones(count, np.float32)), "box": box}
     luck = rng.random(count)
     by_mixup = luck < config.mixup_probability
     by_cutmix = ~by_mixup & (luck < config.mixup_probability + config.cutmix_probability)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -75,6 +76,9 @@ class TrainLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.next_epoch = 0
+        self._host_labels = split.labels
+        self._executor = ThreadPoolExecutor(max_workers=1)  # its thread ends with `close`, or with the loader
+        self._sampled: dict[int, Future[AugmentParams]] = {}
 
     def _checked_min_batch(self, batch_size: int, num_images: int, config: AugmentConfig) -> int:
         """The fewest images that all processes together can take a step on."""
@@ -110,19 +114,32 @@ class TrainLoader:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
-        count, size = len(self.labels), self.images.shape[1]
-        balanced = self.config.sampler == "balanced"
-        order = balanced_order(self.labels.cpu().numpy(), seed=self.seed, epoch=epoch) if balanced else None
-        draws = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
         places = [self.processes.part(*self._batch(step)) for step in range(first_step, len(self))]
-        if self.config.mixes:  # with the image that is served next, the last with the first, whatever the batches are
-            draws, places = draws.around(), [slice(place.start, place.stop + 1) for place in places]
-        draws = draws.to(self.labels.device)
+        if self.config.mixes:  # each with the image that is served after it
+            places = [slice(place.start, place.stop + 1) for place in places]
+        draws = self._draws(epoch).to(self.labels.device)
         for place, images in zip(places, self._augmented(draws, epoch, places), strict=True):
             batch = draws.take(place)
             served = images, self.labels[batch.order]
             mixed, labels = mix(*served, batch, self.num_classes) if self.config.mixes else served
             yield resize_for_epoch(mixed, self.config, epoch), labels
+
+    def _draws(self, epoch: int) -> AugmentParams:
+        """An epoch's draws, on the CPU. Those of the next one are sampled in a thread while this one is served."""
+        epochs = (epoch, epoch + 1)
+        self._sampled = {
+            number: self._sampled.get(number) or self._executor.submit(self._sample, number) for number in epochs
+        }
+        return self._sampled[epoch].result()
+
+    def _sample(self, epoch: int) -> AugmentParams:
+        count, size = len(self.labels), self.images.shape[1]
+        balanced = self.config.sampler == "balanced"
+        order = balanced_order(self._host_labels, seed=self.seed, epoch=epoch) if balanced else None
+        draws = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
+        if self.config.mixes:  # the last image is mixed with the first
+            draws = draws.around()
+        return draws.pinned() if self.labels.device.type == "cuda" else draws
 
     def _augmented(self, draws: AugmentParams, epoch: int, places: list[slice]) -> Iterator[Tensor]:
         """The images at these places of the epoch, each augmented by itself: float32 [B, 3, S, S]."""
@@ -146,7 +163,8 @@ class TrainLoader:
         return [(count, side) for side in sides for count in counts]
 
     def close(self) -> None:
-        """End the worker processes, where there are any."""
+        """End the thread and the worker processes."""
+        self._executor.shutdown(cancel_futures=True)
         if self.workers is not None:
             self.workers.close()
 

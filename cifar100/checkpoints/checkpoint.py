@@ -5,31 +5,38 @@ flushed to the disk and renamed, so a file under its own name is never half of o
 `weights_only=True`, which runs no code from the file.
 """
 
+# pyright: reportPrivateImportUsage=false
+# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+
 from __future__ import annotations
 
 import io
+import math
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts
 from cifar100.checkpoints.torch_file import read_torch_file
-from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, tensor_problem
+from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, size_problem, tensor_problem
+from cifar100.checkpoints.version1 import upgrade
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
+from cifar100.dataset.published import PUBLISHED
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+from cifar100.support.provenance import RECORDS, DatasetInfo, Record, Selection, TemperatureFit, read_records
 from cifar100.version import __version__
 
-FORMAT, VERSION = "cifar100-checkpoint", 1
+FORMAT, VERSION = "cifar100-checkpoint", 2
 
 MAX_STATE_DICTS = 50
 """Dictionaries of a foreign file in which a network is looked for."""
@@ -61,17 +68,17 @@ class Checkpoint:
     mean: list[float]
     std: list[float]
     """What normalises the channels of an image in 0..1."""
-    dataset: str = "unknown"
-    """What it was trained on, in words."""
-    fingerprint: str = ""
-    """The fingerprint of the train split, before anything was held out."""
-    chosen_on: str = ""
-    """How this moment of the run came to be kept: "the latest step", or "the best top-1 on test", say."""
+    dataset: DatasetInfo = field(default_factory=DatasetInfo)
+    """What it was trained on."""
+    selection: Selection | None = None
+    """Why these weights of the run were saved; None if unknown."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The latest row of `history`."""
     config: dict[str, Any] = field(default_factory=dict)
     """The run's settings, flat."""
     recipe: str = ""
+    modified: bool = False
+    """Whether settings differ from the recipe's."""
     compute: str = ""
     """Device, threads and precision of the run, in words."""
     training_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -84,9 +91,8 @@ class Checkpoint:
     """A row of metrics for each epoch so far."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """Of weights to share: their figures on the test set, as `Evaluation.to_json` gives them."""
-    calibration: dict[str, Any] = field(default_factory=dict)
-    """"temperature", which the logits are divided by where calibrated probabilities are asked for, and where it came
-    from; empty where it was never measured."""
+    calibration: TemperatureFit | None = None
+    """The temperature for calibrated probabilities; None if none was fitted."""
     versions: dict[str, str] = field(default_factory=versions)
     assumed: list[str] = field(default_factory=list)
     """The fields above that the file of others did not give: "classes", "image_size", "mean", "std"."""
@@ -114,10 +120,28 @@ class Checkpoint:
         """Whether these are its classes, in this order; if the file named none, whether there are as many."""
         return list(classes) == self.classes or ("classes" in self.assumed and len(classes) == len(self.classes))
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`, for content in which `field_problem` finds nothing. Unknown keys are ignored.
+
+        A dataset that claims to be verified is not, unless its fingerprint is the published one.
+        """
+        names = {item.name for item in fields(cls)} - RECORDS.keys()
+        checkpoint = cls(**{name: content[name] for name in names & content.keys()}, **read_records(content))
+        info = checkpoint.dataset
+        published = PUBLISHED.get(info.name)
+        if info.verified and (published is None or published.fingerprints["train"] != info.fingerprint):
+            checkpoint.dataset = replace(info, verified=False)
+        return checkpoint
+
+    def to_dict(self) -> dict[str, Any]:
+        """{field: value}, of tensors and plain types only."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value.to_dict() if isinstance(value, Record) else value for name, value in values.items()}
+
     def save(self, path: Path) -> None:
         """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
-        content: dict[str, Any] = {"format": FORMAT, "version": VERSION}
-        content |= {item.name: getattr(self, item.name) for item in fields(self)}
+        content: dict[str, Any] = {"format": FORMAT, "version": VERSION} | self.to_dict()
         buffer = io.BytesIO()  # torch.save to a full disk says nothing that a user understands
         torch.save(content, buffer)
         atomic_write(path, buffer.getbuffer())
@@ -132,9 +156,13 @@ class Checkpoint:
         return model
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number."""
+        """Whether every weight is a finite number. Waits for the device once."""
         tensors = [*self.weights.values(), *self.training_weights.values()]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        numbers = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+        if not numbers:
+            return True
+        largest = torch._foreach_norm(numbers, math.inf)  # the largest magnitude of each, which a NaN or inf becomes
+        return bool(torch.isfinite(torch.stack(largest)).all())
 
 
 def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
@@ -175,11 +203,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     """The checkpoint in the content of one of our files, everything in it checked."""
     refuse_version(path, content.get("version"), VERSION)
-    why = field_problem(content)
+    content, why = checked_content(content)
     if why:
         raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
-    known = {item.name for item in fields(Checkpoint)}
-    checkpoint = Checkpoint(**{name: value for name, value in content.items() if name in known})
+    checkpoint = Checkpoint.from_dict(content)
     for name in ("weights", "training_weights"):
         tensors = strip_prefixes(getattr(checkpoint, name))
         try:
@@ -191,11 +218,21 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     return checkpoint
 
 
+def checked_content(content: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The content of a file of ours in the form of the newest version, and what is wrong with it, "" if nothing is."""
+    why = size_problem(content)
+    if not why and content.get("version") == 1:
+        content = upgrade(content)
+    return content, why or field_problem(content)
+
+
 def refuse_version(path: Path, version: object, newest: int) -> None:
     """Raise UserError if a file of ours is of a version that this program does not read."""
-    if version != newest or type(version) is not int:
+    if type(version) is not int or not 1 <= version <= newest:
         said = f"version {version}" if type(version) is int and abs(version) < 1 << 63 else "no version"
-        raise UserError("checkpoint.version", f"{path} is of {said}; this cifar100 reads {newest}: update it.")
+        raise UserError(
+            "checkpoint.version", f"{path} is of {said}; this cifar100 reads versions up to {newest}: update it."
+        )
 
 
 def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -> None:
@@ -252,7 +289,6 @@ def _foreign_checkpoint(
         superclass_of=list(SUPERCLASS_OF) if is_cifar100 else [],
         mean=list(defaults.mean),
         std=list(defaults.std),
-        dataset="unknown: a bare state dict",
         assumed=["classes", "image_size", "mean", "std"],
         left_aside=sorted(shapes.keys() - set(own.values()))[:MAX_LEFT_ASIDE],
     )

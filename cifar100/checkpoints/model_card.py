@@ -7,14 +7,14 @@ import json
 import re
 
 from cifar100.checkpoints.checkpoint import Checkpoint
-from cifar100.support.text import escape_control_chars, trained_on
+from cifar100.support.provenance import recipe_title
+from cifar100.support.text import escape_control_chars
 
 HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
 
 
-def model_card(checkpoint: Checkpoint, repository: str) -> str:
-    """Markdown with a front matter as the Hugging Face hub reads it."""
-    dataset = trained_on(checkpoint.dataset)
+def model_card(checkpoint: Checkpoint, repository: str, *, transformers_js: bool = False) -> str:
+    """Markdown with a front matter as the Hugging Face hub reads it; `transformers_js` if that package can load it."""
     lines = [
         "---",
         *_front_matter(checkpoint, repository),
@@ -23,7 +23,7 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         f"# {_text(repository.rsplit('/', maxsplit=1)[-1])}",
         "",
     ]
-    if dataset.startswith("SYNTHETIC"):
+    if checkpoint.dataset.synthetic:
         lines += ["**Trained on made-up images, to try the toolkit: its answers and figures mean nothing.**", ""]
     size, count = checkpoint.image_size, len(checkpoint.classes)
     lines += [
@@ -37,9 +37,10 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
         '    print(f"{class_name}: {probability:.2%}")',
         "```",
         "",
+        *(_javascript(repository) if transformers_js else []),
         "| | |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint, dataset)]),
+        *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint)]),
         "",
         f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not "
         "for decisions about people, or anything that matters if wrong.",
@@ -52,6 +53,19 @@ def model_card(checkpoint: Checkpoint, repository: str) -> str:
     return "\n".join(lines)
 
 
+def _javascript(repository: str) -> list[str]:
+    return [
+        "In JavaScript, with transformers.js:",
+        "",
+        "```js",
+        'import { pipeline } from "@huggingface/transformers";',
+        f'const classify = await pipeline("image-classification", "{repository}");',
+        'console.log(await classify("photo.jpg"));',
+        "```",
+        "",
+    ]
+
+
 def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Accuracy, with what it was measured on."""
     measured, evaluated = checkpoint.evaluation or checkpoint.metrics, bool(checkpoint.evaluation)
@@ -61,7 +75,7 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     on = f"the {measured['images']:,} {split} images" if evaluated and "images" in measured else f"the {split} images"
     seed = checkpoint.config.get("seed")
     run = "one run" + (f", seed {seed}" if isinstance(seed, int) else "")
-    kept = f"; kept as {_text(checkpoint.chosen_on)}" if checkpoint.chosen_on else ""
+    kept = f"; selected: {checkpoint.selection}" if checkpoint.selection else ""
     figures = [("**top-1**", f"**{measured['top1']:.2%}** on {on}, single view; n = {run}{kept}")]
     others = {"top5": "top-5", "superclass_top1": "superclass"}
     figures += [(name, f"{measured[key]:.2%}") for key, name in others.items() if measured.get(key) is not None]
@@ -69,26 +83,26 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [*figures, ("figures computed by", _text(computed))] if computed else figures
 
 
-def _origin(checkpoint: Checkpoint, dataset: str) -> list[tuple[str, str]]:
+def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """What it was trained on, how, with what."""
-    said = [("trained on", _text(dataset))]
+    said = [("trained on", _text(checkpoint.dataset.train_split))]
     if checkpoint.recipe:
         names = ("epochs", "batch_size", "optimizer", "lr")
         settings = [f"{name} {checkpoint.config[name]}" for name in names if name in checkpoint.config]
-        said.append(("recipe", _text(", ".join([checkpoint.recipe, *settings]))))
+        said.append(("recipe", _text(", ".join([recipe_title(checkpoint.recipe, checkpoint.modified), *settings]))))
     if checkpoint.compute:
         said.append(("hardware", _text(checkpoint.compute)))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
     said.append(("pixels", f"in 0..1, less {mean}, over {std}"))
-    if checkpoint.calibration.get("temperature"):
-        said.append(("temperature", f"{checkpoint.calibration['temperature']:.3f}"))
+    if checkpoint.calibration:
+        said.append(("temperature", f"{checkpoint.calibration.temperature:.3f}, {checkpoint.calibration.origin}"))
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
     return [*said, ("versions", _text(versions))]
 
 
 def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
     """YAML, of which JSON is a part."""
-    known = next((name for name in HUB_DATASETS if checkpoint.dataset.startswith(f"{name} (verified)")), None)
+    known = checkpoint.dataset.name if checkpoint.dataset.verified else ""
     said: dict[str, object] = {
         "library_name": "cifar100",
         "license": "mit",
@@ -96,9 +110,9 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
         "tags": ["cifar100", "resnet", "image-classification"],
     }
     top1, images = checkpoint.evaluation.get("top1"), checkpoint.evaluation.get("split")
-    if known:
+    if known in HUB_DATASETS:
         said["datasets"] = [HUB_DATASETS[known]]
-    if known and top1 is not None:
+    if known in HUB_DATASETS and top1 is not None:
         said["model-index"] = [
             {
                 "name": repository.rsplit("/", maxsplit=1)[-1],

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cifar100.support.provenance import read_records
+
 MAX_CLASSES = 100_000
 MAX_IMAGE_SIZE = 1024
 MAX_VALUES = 1_000_000
@@ -19,10 +21,11 @@ MAX_TEXT = 10_000
 TENSOR_FIELDS = ("weights", "training_weights", "optimizer")
 
 KINDS: dict[str, type] = {
-    **dict.fromkeys((*TENSOR_FIELDS, "config", "metrics", "evaluation", "calibration", "versions"), dict),
+    **dict.fromkeys((*TENSOR_FIELDS, "config", "metrics", "evaluation", "versions"), dict),
     **dict.fromkeys(("loop", "scaler"), dict),
     **dict.fromkeys(("classes", "superclasses", "superclass_of", "history", "assumed", "left_aside"), list),
-    **dict.fromkeys(("dataset", "fingerprint", "chosen_on", "recipe", "compute"), str),
+    **dict.fromkeys(("recipe", "compute"), str),
+    "modified": bool,
 }
 """Of a checkpoint's fields; one that is left out is empty."""
 
@@ -36,12 +39,21 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def field_problem(content: Mapping[str, Any]) -> str:
-    """What is wrong with the fields of a checkpoint: sizes, types, ranges. Of tensors only that they are tensors."""
+def size_problem(content: Mapping[str, Any]) -> str:
+    """What in the fields of a checkpoint is not plain data, or more than a checkpoint holds. Tensors may be where they
+    belong. Comes before anything else is done with the content."""
     for name, value in content.items():
         why = _excess(value, tensors=name in TENSOR_FIELDS)
         if why:
             return f"its {str(name)[:40]} holds {why}"
+    return ""
+
+
+def field_problem(content: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of a checkpoint: sizes, types, ranges. Of tensors only that they are tensors."""
+    why = size_problem(content)
+    if why:
+        return why
     for name in ("weights", "training_weights"):
         if name in content and not is_state_dict(content[name]):
             return f"its {name} are no state dict"
@@ -50,6 +62,10 @@ def field_problem(content: Mapping[str, Any]) -> str:
     for name, kind in KINDS.items():
         if not isinstance(content.get(name, kind()), kind):
             return f"its {name} is a {type(content[name]).__name__}"
+    try:
+        read_records(content)
+    except ValueError as error:
+        return str(error)
     return _class_problem(content) or _pixel_problem(content) or _figure_problem(content)
 
 
@@ -133,18 +149,12 @@ def _figure_problem(content: Mapping[str, Any]) -> str:
         wrong += [name for name in ("per_class", "per_superclass") if not _is_shares(found.get(name, {}))]
         if wrong:
             return f"its {field} has a wrong {wrong[0]}"
-    calibration = content.get("calibration", {})
-    temperature = calibration.get("temperature", 1.0)
-    if not is_number(temperature) or not 1e-6 < temperature < 1e6:
-        return "its temperature is no number above 0"
-    if not isinstance(calibration.get("origin", ""), str):
-        return "its calibration has a wrong origin"
     if not all(isinstance(value, str) for value in content.get("versions", {}).values()):
         return "its versions are no text"
     if not all(isinstance(name, str) for field in ("assumed", "left_aside") for name in content.get(field, [])):
         return "its assumed or left_aside are no names"
     if not all(isinstance(row, dict) for row in content.get("history", [])):
-        return "its history is no list of rows"
+        return "its history is not a list of rows"
     return ""
 
 

@@ -2,7 +2,7 @@
 the package.
 
     resnet18.safetensors     the tensors of the network, nothing else
-    resnet18.json            classes, preprocessing, what it was trained on and how, its figures: a `Checkpoint` as text
+    resnet18.json            classes, preprocessing, dataset, settings, learning curves, figures: a `Checkpoint` as text
 
 Neither can carry code, and every name, shape and type is checked before memory is taken for it, so files of strangers
 may be opened. A checkpoint (.pth) is for going on with a training; this is for all that comes after it.
@@ -23,22 +23,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import Checkpoint, from_tensors, load_checkpoint, matching_model, refuse_version
+from cifar100.checkpoints.checkpoint import (
+    Checkpoint,
+    checked_content,
+    from_tensors,
+    load_checkpoint,
+    matching_model,
+    refuse_version,
+)
 from cifar100.checkpoints.hub import is_hub_address, pull
 from cifar100.checkpoints.validation import field_problem, tensor_problem
 from cifar100.config import RunConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write, not_a_file
-from cifar100.support.text import placeless
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """What the name "pretrained" stands for; its card is the README.md beside it."""
 
-FORMAT, VERSION = "cifar100-weights", 1
+FORMAT, VERSION = "cifar100-weights", 2
 MOST_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop", "history"}
+TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop"}
 """The fields of a checkpoint that its JSON leaves out."""
 
 
@@ -79,7 +85,7 @@ def load_weights(
         published = list(classes) == list(CLASSES)
         checkpoint.superclasses = list(SUPERCLASSES) if published else []
         checkpoint.superclass_of = list(SUPERCLASS_OF) if published else []
-    why = field_problem(vars(checkpoint)) if any(values is not None for values in given.values()) else ""
+    why = field_problem(checkpoint.to_dict()) if any(values is not None for values in given.values()) else ""
     if why:
         raise UserError("weights.given", f"--mean, --std or --classes: {why}.")
     return checkpoint
@@ -101,12 +107,7 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
         raise UserError(f"{unfit} holds numbers that {precision} cannot; choose fp32 or bf16.")
     content = save(tensors)
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
-    said |= {
-        item.name: getattr(checkpoint, item.name)
-        for item in fields(Checkpoint)
-        if item.name not in TRAINING_ONLY_FIELDS
-    }
-    said["dataset"] = placeless(checkpoint.dataset)
+    said |= {name: value for name, value in checkpoint.to_dict().items() if name not in TRAINING_ONLY_FIELDS}
     machines_own = {item.name for item in fields(RunConfig)}
     said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
     atomic_write(path, content)
@@ -157,8 +158,8 @@ def _read(path: Path) -> Checkpoint:
     except (OSError, SafetensorError) as error:
         raise UserError("weights.unreadable", f"{path} cannot be read as safetensors ({error}).") from None
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    known = {item.name for item in fields(Checkpoint)} - TRAINING_ONLY_FIELDS
-    return Checkpoint(weights=weights, **{name: value for name, value in said.items() if name in known})
+    kept = {name: value for name, value in said.items() if name not in TRAINING_ONLY_FIELDS}
+    return Checkpoint.from_dict(kept | {"weights": weights})
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -177,7 +178,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise UserError(f"{beside} does not describe weights of cifar100.")
     refuse_version(beside, said.get("version"), VERSION)
-    why = field_problem(said)
+    said, why = checked_content(said)
     if why:
         raise UserError(f"{beside} is damaged: {why}.")
     return said

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from cifar100.support.errors import UserError
+from cifar100.support.files import check_writable
 from cifar100.support.terminal import emit
 
 
@@ -25,8 +25,8 @@ class Compare:
     def run(self) -> int:
         if not self.runs:
             raise UserError("Which runs? Name their folders, as in cifar100 compare logs/one logs/other.")
-        if self.plot is not None and (os.path.isdir(self.plot) or not os.path.isdir(self.plot.parent)):
-            raise UserError(f"--plot {self.plot}: it is a folder, or in one that does not exist.")
+        if self.plot is not None:
+            check_writable("--plot", self.plot)
         from cifar100.report.compare import comparison, draw_comparison, read_runs
 
         runs = read_runs(self.runs)

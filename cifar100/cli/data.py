@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,10 +77,9 @@ class DataReport:
     def run(self) -> int:
         from cifar100.dataset import load_dataset
         from cifar100.report.data import inspect, summary, write_page
-        from cifar100.support.errors import UserError
+        from cifar100.support.files import check_writable
 
-        if not os.path.isdir(self.out.parent) or os.path.isdir(self.out):
-            raise UserError(f"--out {self.out}: no file can be made there.")
+        check_writable("--out", self.out)
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
         found = inspect(load_dataset(config))
         emit(summary(found))

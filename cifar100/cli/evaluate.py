@@ -89,8 +89,8 @@ class Evaluate:
         figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
         figures |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
         emit(f"{self.checkpoint}: {checkpoint.model}, trained on {checkpoint.dataset}")
-        if checkpoint.chosen_on:
-            emit(f"kept as {checkpoint.chosen_on}")
+        if checkpoint.selection:
+            emit(f"selected: {checkpoint.selection}")
         for note in checkpoint.notes:
             emit(note)
         emit("\n" + table(evaluation, per_class=self.per_class))

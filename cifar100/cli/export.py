@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from cifar100.cli.foreign_weights import ForeignWeights
+from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 
 
@@ -22,12 +23,13 @@ class Export:
     checkpoint: Positional[Path]
     """A .pth file that training wrote, .safetensors, weights that others published, or "pretrained"."""
 
-    format: Literal["safetensors", "onnx", "onnx-int8", "pt2"]
+    format: Literal["safetensors", "onnx", "onnx-int8", "pt2", "web"]
     """safetensors: the weights, to share. onnx: a graph for onnxruntime, fp32. onnx-int8: the same in 8 bits, for CPUs.
-    pt2: a graph for PyTorch, without this library."""
+    pt2: a graph for PyTorch, without this library. web: a static site that classifies in the visitor's browser; here
+    the checkpoint may also be an .onnx file."""
 
     out: Path | None = None
-    """Output file (default: beside the checkpoint)."""
+    """Output file (default: beside the checkpoint); for web, the directory of the site (required)."""
 
     takes: Literal["uint8", "float"] = "uint8"
     """What a graph takes: uint8 [B, S, S, 3], as image files hold them, or float [B, 3, S, S] in 0..1. It normalises
@@ -39,11 +41,45 @@ class Export:
     images: int = 1000
     """Number of test images to check the file on, evenly spread over the classes."""
 
+    runtime: Path | None = None
+    """For web: directory of the npm package onnxruntime-web (default: the cache, else fetched with npm)."""
+
+    examples: UseAppendAction[tuple[Path, ...]] = ()
+    """For web: an image for visitors to try (default: drawings for the classes of CIFAR-100, else none)."""
+
+    serve: bool = False
+    """For web: serve the site on this machine and open it in a browser."""
+
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 
     def run(self) -> int:
+        if self.format == "web":
+            return self._web()
+        if self.runtime or self.examples or self.serve:
+            raise UserError("export.web_only", "--runtime, --examples and --serve are for --format web.")
         from cifar100.export import export
 
         options = {"takes": self.takes, "data_dir": self.data_dir, "images": self.images, "facts": self.foreign.facts()}
         emit(export(self.checkpoint, self.format, self.out, **options))
+        return 0
+
+    def _web(self) -> int:
+        if self.out is None:
+            raise UserError("export.out", "--format web needs --out DIR, the directory of the site.")
+        if self.takes != "uint8":
+            raise UserError("export.takes", "--takes is for graphs; a site always takes image files.")
+        from cifar100.export.web import export_site
+        from cifar100.export.web_serve import serve
+
+        site = export_site(
+            self.checkpoint,
+            self.out,
+            runtime=self.runtime,
+            examples=self.examples,
+            data_dir=self.data_dir,
+            images=self.images,
+        )
+        emit(site)
+        if self.serve:
+            serve(self.out)
         return 0

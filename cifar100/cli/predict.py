@@ -80,7 +80,7 @@ class Predict:
         predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated, **facts)
         for note in predictor.notes:
             _tell(note)
-        if predictor.trained_on.startswith("SYNTHETIC"):
+        if predictor.trained_on.synthetic:
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images, _tell)
         listing = Table(source.name for source in sources)

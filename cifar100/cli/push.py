@@ -5,11 +5,15 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
+
+if TYPE_CHECKING:
+    from cifar100.checkpoints.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +52,26 @@ class Push:
             except OSError as error:
                 raise UserError(f"--folder {folder} cannot be made ({error.strerror}).") from None
             save_weights(checkpoint, folder / WEIGHTS)
-            atomic_write(folder / "README.md", model_card(checkpoint, self.repo))
+            in_javascript = _write_transformers_js(checkpoint, folder)
+            atomic_write(folder / "README.md", model_card(checkpoint, self.repo, transformers_js=in_javascript))
             if self.folder is None:
                 emit(upload(folder, self.repo, private=self.private))
             else:
                 emit(f"Written to {folder}; nothing was pushed.")
         return 0
+
+
+def _write_transformers_js(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Write the files of transformers.js, if the libraries for ONNX are there; whether they were written."""
+    from cifar100.export import own_images
+    from cifar100.export.transformers_js import write_layout
+
+    try:
+        train, _ = own_images(checkpoint, None, emit)
+        write_layout(checkpoint, folder, train)
+    except UserError as error:
+        emit(f"The files of transformers.js are left out: {error}")
+        return False
+    if train is None:
+        emit("onnx/model_quantized.onnx is left out: int8 needs the train images ($CIFAR100_DATA_DIR).")
+    return True

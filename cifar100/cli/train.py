@@ -6,16 +6,15 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Literal
 
+from cifar100.checkpoints.version1 import upgrade_recipe
 from cifar100.config import Config
 from cifar100.recipes import RECIPES, recipe
 from cifar100.support.errors import UserError
-
-CHANGED = ", changed"
-"""Appended to the name of a recipe if flags changed a setting that affects training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +35,8 @@ class Train:
     def run(self) -> int:
         from cifar100.train import train
 
-        named = recipe(self.recipe)
-        changed = replace(self.config, run=named.run) != named
-        result = train(self.config, recipe=self.recipe + CHANGED * changed, resume=self.resume)
-        return 130 if result.stopped_by.startswith("SIG") else 0
+        result = train(self.config, recipe=self.recipe, resume=self.resume)
+        return 130 if isinstance(result.stopped_by, Signals) else 0
 
     @staticmethod
     def default(words: Sequence[str]) -> Train:
@@ -56,8 +53,8 @@ class Train:
         saved = known.run_dir / "config.json"
         if known.resume and os.path.isfile(saved):
             try:
-                values = json.loads(saved.read_text(encoding="utf-8"))
-                name = values["recipe"].removesuffix(CHANGED)
+                values = upgrade_recipe(json.loads(saved.read_text(encoding="utf-8")))
+                name = values["recipe"]
                 return Train(
                     config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,13 +38,19 @@ class Compute:
         return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the network runs in this precision; weights stay fp32."""
-        if self.device.type == "cuda" and self.precision == "fp32":  # cuDNN would take TF32, of 10 bits, for it
-            cudnn = torch.backends.cudnn
-            return cudnn.flags(
-                enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-            )
+        """The context of a forward pass in this precision; weights stay fp32. A backward pass needs `full_precision`,
+        autocast must not surround it."""
+        if self.precision == "fp32" and self.device.type == "cuda":
+            return self.full_precision()
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    def full_precision(self) -> AbstractContextManager[object]:
+        """The context in which fp32 convolutions on CUDA, and their gradients, do not use TF32, which has 10 bits of
+        mantissa and is cuDNN's default. No effect in any other precision or on any other device."""
+        if self.precision != "fp32" or self.device.type != "cuda":
+            return nullcontext()
+        cudnn = torch.backends.cudnn
+        return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given: before a clock is read."""
@@ -72,36 +78,67 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 
 def select_device(
-    device: str = "auto", precision: str = "auto", *, use_mps: bool = USE_MPS, local_rank: int | None = None
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    compile: bool = False,
+    use_mps: bool = USE_MPS,
+    local_rank: int | None = None,
 ) -> Compute:
     """The device and precision for these wishes ("auto" or a name of each).
 
-    `local_rank` is the number of this process on its machine where several train together: it gets the GPU of that
-    number. Raises UserError where a named device is not there, or cannot compute in the named precision.
+    `local_rank` is the number of this process on its machine if several train together: it gets the GPU of that number.
+    Raises UserError if the device or precision is unknown or this machine lacks it, or if the network is to be compiled
+    on a device that gains nothing from it.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if local_rank is not None and device == "mps":
-        raise UserError("--device mps is for one process: PyTorch connects none over Apple's GPUs. Try --device cpu.")
+        raise UserError(
+            "device.processes",
+            "--device mps is for one process: PyTorch connects none over Apple's GPUs. Try --device cpu.",
+        )
     if device == "auto":
         use_mps = use_mps and local_rank is None
         device = next(name for name in available if available[name] and (name != "mps" or use_mps))
-    elif not available.get(device, False):
+    elif device not in available:
+        raise UserError("device.unknown", f"--device {device}: choose auto, {', '.join(available)}.")
+    elif not available[device]:
         there = ", ".join(name for name in available if available[name])
-        raise UserError(f"--device {device}: this machine has none that PyTorch can use; it has {there}.")
+        raise UserError(
+            "device.absent", f"--device {device}: this machine has none that PyTorch can use; it has {there}."
+        )
     place = torch.device(device)
     if local_rank is not None and device == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise UserError(
+                "device.processes",
                 f"Process {local_rank + 1} of this machine finds {torch.cuda.device_count()} GPUs; start at most one "
-                "process a GPU, or all with --device cpu."
+                "process a GPU, or all with --device cpu.",
             )
         place = torch.device(device, local_rank)
+    # PyTorch 2.13 trains four times slower compiled: github.com/pytorch/pytorch/issues/192551
+    if compile and device == "mps":
+        raise UserError("device.compile", "--compile is not for Apple GPUs, where training is then slower; omit it.")
     best, why = _best_precision(device)
     if precision == "auto":
         return Compute(place, best, why)
-    if precision == "fp16" and device == "cpu":
-        raise UserError("--precision fp16 is for GPUs; on the CPU choose bf16 or fp32.")
+    _refuse_precision(precision, device)
     return Compute(place, precision, "as asked" if precision != best else f"as asked; {why}")
+
+
+def _refuse_precision(precision: str, device: str) -> None:
+    """Raise UserError if the device does not compute in this precision."""
+    if precision not in _DTYPES:
+        raise UserError("device.precision", f"--precision {precision}: choose auto, {', '.join(_DTYPES)}.")
+    if precision == "fp16" and device == "cpu":
+        raise UserError("device.precision", "--precision fp16 is for GPUs; on the CPU choose bf16 or fp32.")
+    # before 2.12 batch norm with half-precision images aborts the process: github.com/pytorch/pytorch/issues/154887
+    if precision != "fp32" and device == "mps" and torch.__version__ < "2.12":
+        raise UserError(
+            "device.precision",
+            f"--precision {precision} on Apple GPUs needs PyTorch 2.12, and this is {torch.__version__}: update it, or "
+            "give --precision fp32.",
+        )
 
 
 def _best_precision(device: str) -> tuple[str, str]:

@@ -11,6 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import DatasetInfo
+
+
+def spread_rows(total: int, count: int) -> np.ndarray:
+    """`count` of `total` rows at even distances, from the first to the last, int64; all rows if there are fewer."""
+    return np.linspace(0, total - 1, min(max(count, 0), total)).round().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Split:
         """How many images the smallest and the largest class have."""
         counts = np.bincount(self.labels, minlength=num_classes)
         return int(counts.min()), int(counts.max())
+
+    def spread(self, count: int) -> np.ndarray:
+        """`spread_rows` of this split: rows are in the order of their labels, so the classes are equally frequent."""
+        return spread_rows(len(self), count)
 
     def take(self, rows: np.ndarray) -> Split:
         """These rows (ids or a mask, kept in order) as a split without a fingerprint: it is no published set."""
@@ -98,13 +108,22 @@ class Dataset:
         proof = self.published.fingerprints
         return bool(proof) and all(getattr(self, name).fingerprint == proof[name] for name in ("train", "test"))
 
+    @property
+    def info(self) -> DatasetInfo:
+        """Its identity, as files carry it."""
+        return DatasetInfo(
+            name=self.published.name,
+            verified=self.is_verified if self.published.fingerprints else None,
+            synthetic=self.is_synthetic,
+            num_train=len(self.train),
+            num_test=len(self.test),
+            num_classes=len(self.classes),
+            image_size=self.image_size,
+            fingerprint=self.train.fingerprint,
+        )
+
     def __str__(self) -> str:
-        known = self.published.name
-        if self.published.fingerprints:
-            known += " (verified)" if self.is_verified else " layout, but NOT the published images"
-        elif not self.is_synthetic:
-            known += f" ({len(self.classes):,} classes, {self.image_size}x{self.image_size})"
-        return f"{known}: {len(self.train):,} train and {len(self.test):,} test images from {self.source}"
+        return f"{self.info} from {self.source}"
 
 
 LARGEST_FILE = 1 << 30  # bytes: six times the largest published file, so no honest one comes near

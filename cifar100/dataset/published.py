@@ -29,6 +29,8 @@ CIFAR10 = DatasetSpec(
     },
 )
 
+PUBLISHED = {dataset.name: dataset for dataset in (CIFAR100, CIFAR10)}
+
 SYNTHETIC = DatasetSpec(
     name="SYNTHETIC images, not CIFAR-100",
     classes=CLASSES,

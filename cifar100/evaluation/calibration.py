@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar100.evaluation.metrics import cross_entropy, softmax
+from cifar100.evaluation.metrics import check_shapes, cross_entropy, softmax
+from cifar100.support.provenance import FittedOn, TemperatureFit
 
 BINS = 15
 """Of a reliability table, as Guo et al. take."""
@@ -19,6 +20,9 @@ BINS = 15
 LOWEST, HIGHEST = 0.05, 20.0
 """Temperatures are looked for between these. A model that is never wrong would have 0, one that is worse than chance
 infinity."""
+
+CROSS_FITTED: dict[str, FittedOn] = {"test": "test-crossfit", "val": "val-crossfit", "train": "train-crossfit"}
+"""`TemperatureFit.fitted_on` by split."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """A temperature, where it comes from, and what it does on the images that are reported on."""
+class Calibration(TemperatureFit):
+    """A temperature, and what it does on the images that are reported on."""
 
-    temperature: float
-    """What logits are divided by."""
-    origin: str
-    """Which images it was fitted on, in words."""
     ece_before: float
     ece_after: float
     """Expected calibration error in 0..1, BINS bins, on images that had no part in what each was divided by."""
@@ -104,11 +104,9 @@ class Calibration:
     """Cross-entropy in nats of the same."""
 
 
-def calibrate(
-    logits: np.ndarray, labels: np.ndarray, temperature: float, origin: str
-) -> tuple[Calibration, np.ndarray]:
+def calibrate(logits: np.ndarray, labels: np.ndarray, fit: TemperatureFit) -> tuple[Calibration, np.ndarray]:
     """What a temperature that was fitted elsewhere does on these images, and their logits [N, C] divided by it."""
-    return _judge(logits, labels, logits / temperature, temperature, origin)
+    return _judge(logits, labels, logits / fit.temperature, fit)
 
 
 def cross_fit_temperature(logits: np.ndarray, labels: np.ndarray, split: str) -> tuple[Calibration, np.ndarray]:
@@ -125,16 +123,16 @@ def cross_fit_temperature(logits: np.ndarray, labels: np.ndarray, split: str) ->
     scaled = logits.astype(np.float64)
     for mine in (half == 0, half == 1):
         scaled[mine] /= fit_temperature(logits[~mine], labels[~mine])
-    origin = f"two-fold cross-fitting on {split}, {len(labels):,} images: each half judged by the other's temperature"
-    return _judge(logits, labels, scaled, fit_temperature(logits, labels), origin)
+    temperature = fit_temperature(logits, labels)
+    fit = TemperatureFit(temperature=temperature, fitted_on=CROSS_FITTED.get(split, ""), num_images=len(labels))
+    return _judge(logits, labels, scaled, fit)
 
 
 def _judge(
-    before: np.ndarray, labels: np.ndarray, after: np.ndarray, temperature: float, origin: str
+    before: np.ndarray, labels: np.ndarray, after: np.ndarray, fit: TemperatureFit
 ) -> tuple[Calibration, np.ndarray]:
     calibration = Calibration(
-        temperature=temperature,
-        origin=origin,
+        **fit.to_dict(),
         ece_before=reliability(before, labels).ece,
         ece_after=reliability(after, labels).ece,
         loss_before=cross_entropy(before, labels),
@@ -191,8 +189,7 @@ def selective(logits: np.ndarray, labels: np.ndarray) -> Selective:
 
 def _answers(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row's confidence, float64 [N] in 0..1, and whether its answer is right, bool [N]."""
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-        raise ValueError(f"logits {logits.shape} and labels {labels.shape} must be [N, C] and [N] with N at least 1")
+    check_shapes(logits, labels)
     if not np.isfinite(logits).all():
         raise ValueError("logits that are no finite numbers say nothing about how sure a model is")
     return softmax(logits).max(axis=1), logits.argmax(axis=1) == labels

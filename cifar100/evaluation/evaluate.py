@@ -20,6 +20,7 @@ from cifar100.compute.device import Compute, select_device
 from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig, Config, DataConfig
 from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
+from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
 from cifar100.support.errors import UserError
 from cifar100.support.text import escape_control_chars
@@ -127,7 +128,7 @@ def evaluate_model(
     seconds = time.perf_counter() - start
 
     labels = split.labels
-    confusion = metrics.confusion_matrix(logits, labels)
+    confusion, ranks = metrics.confusion_matrix(logits, labels), metrics.label_ranks(logits, labels)
     per_superclass, superclass_top1 = {}, None
     if dataset.superclasses:
         superclass_top1 = metrics.superclass_accuracy(logits, labels, dataset.superclass_of)
@@ -138,8 +139,8 @@ def evaluate_model(
         classes=dataset.classes,
         images=len(labels),
         loss=metrics.cross_entropy(logits, labels),
-        top1=metrics.top_k_accuracy(logits, labels, 1),
-        top5=metrics.top_k_accuracy(logits, labels, 5),
+        top1=float((ranks < 1).mean()),
+        top5=float((ranks < 5).mean()),
         superclass_top1=superclass_top1,
         per_class=_named(dataset.classes, metrics.per_class_accuracy(confusion)),
         per_superclass=per_superclass,
@@ -184,7 +185,7 @@ def evaluate_split(
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
     metrics.check_finite(evaluation.logits)
     notes = data.notes
-    if checkpoint.fingerprint not in ("", data.train.fingerprint):
+    if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         notes += ("the train images here are not those that it was trained on: it may know some of these",)
     return replace(evaluation, notes=notes)
 
@@ -204,7 +205,7 @@ def load_eval_split(
             "names differ, so an accuracy would mean nothing."
         )
     take_names(checkpoint, data)
-    if split != "test" and checkpoint.fingerprint not in ("", data.train.fingerprint):
+    if split != "test" and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
             f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
             f"{split} split is not its own; only --split test can be evaluated."
@@ -274,7 +275,7 @@ def _ranking(accuracies: dict[str, float]) -> list[str]:
 
 def format_samples(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
     """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
-    chosen = np.linspace(0, evaluation.images - 1, min(max(count, 0), evaluation.images)).round().astype(int)
+    chosen = spread_rows(evaluation.images, count)
     probabilities = metrics.softmax(evaluation.logits[chosen])
     lines = ["Sample predictions"]
     for row, likely in zip(chosen, probabilities, strict=True):

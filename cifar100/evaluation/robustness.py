@@ -229,8 +229,8 @@ def evaluate_corruptions(
     if corruptions_dir is not None and (dataset.image_size != 32 or len(test) != PUBLISHED_IMAGES):
         raise UserError("--corruptions-dir holds CIFAR-100-C; it is for weights and data of CIFAR-100, of 32 pixels.")
     published = None if corruptions_dir is None else Cifar100C.find(corruptions_dir, len(dataset.classes))
-    count = min(limit or len(test), len(test))
-    rows = np.linspace(0, len(test) - 1, count).round().astype(int)
+    rows = test.spread(limit or len(test))
+    count = len(rows)
     identity: Identity = {
         "weights": weights.name,
         "sha256": digest(checkpoint.weights),

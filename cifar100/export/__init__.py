@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -33,9 +32,8 @@ from cifar100.inference import Forward, load_predictor
 from cifar100.prediction.onnx_backend import model_input, open_onnx
 from cifar100.prediction.onnx_format import FORMAT, VERSION
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.files import atomic_write
+from cifar100.support.files import atomic_write, check_writable
 from cifar100.support.terminal import emit
-from cifar100.support.text import placeless
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
@@ -44,6 +42,8 @@ CALIBRATION_IMAGES = 512
 """Train images, spread evenly over the classes, from which int8 takes the ranges of the activations."""
 
 TEMPORARY_PREFIX, ABANDONED_SECONDS = ".export-", 3600
+MEASURES = ("split", "top1", "top5", "superclass_top1")
+"""What an exported file says of the epoch that its weights are of."""
 
 Say = Callable[[str], None]
 
@@ -71,7 +71,7 @@ def export(
     if images < 1:
         raise UserError(f"--images is {images}; it must be 1 or more.")
     checkpoint = load_weights(path, **facts or {})
-    train, test = _own_images(checkpoint, data_dir, say)
+    train, test = own_images(checkpoint, data_dir, say)
     for note in checkpoint.notes:
         say(note)
     yardstick = Reference(checkpoint, test, images)
@@ -109,23 +109,29 @@ def write(
     if format == "pt2":
         save_pt2(graph, path, facts)
         return
-    for library in ("onnxruntime", "onnx") if format == "onnx-int8" else ("onnxruntime",):
-        if importlib.util.find_spec(library) is None:
-            raise UserError("export.library", f"To write ONNX, {library} is needed: pip install 'cifar100[onnx]'.")
+    require_onnx(*(("onnxruntime", "onnx") if format == "onnx-int8" else ("onnxruntime",)))
     if format == "onnx":
         save_onnx(graph, path, facts)
         return
     if train is None:
         raise UserError(
+            "export.calibration_images",
             "int8 is calibrated on train images of the checkpoint's own dataset, and there are none here: name their "
-            "folder with --data-dir."
+            "folder with --data-dir.",
         )
-    rows = np.unique(np.linspace(0, len(train) - 1, CALIBRATION_IMAGES).round().astype(int))
+    rows = train.spread(CALIBRATION_IMAGES)
     say(f"Calibrating on {len(rows):,} train images")
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / "fp32.onnx"
         save_onnx(graph, exact, facts)
         quantize(exact, path, model_input(train.images[rows], takes), facts)
+
+
+def require_onnx(*libraries: str) -> None:
+    """Raise UserError if one of these libraries is missing."""
+    for library in libraries:
+        if importlib.util.find_spec(library) is None:
+            raise UserError("export.library", f"To write ONNX, {library} is needed: pip install 'cifar100[onnx]'.")
 
 
 def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
@@ -148,12 +154,14 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
         "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
         "normalisation is inside the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
-        "dataset": placeless(checkpoint.dataset),
+        "dataset": checkpoint.dataset.to_dict(),
         "recipe": checkpoint.recipe,
-        "chosen_on": checkpoint.chosen_on,
+        "modified": checkpoint.modified,
+        "selection": checkpoint.selection.to_dict() if checkpoint.selection else None,
         "evaluation": checkpoint.evaluation,
-        "calibration": checkpoint.calibration,
         "assumed": checkpoint.assumed,
+        "metrics": {name: checkpoint.metrics[name] for name in MEASURES if name in checkpoint.metrics},
+        "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration else None,
         "versions": checkpoint.versions,
     }
 
@@ -191,16 +199,13 @@ def _place(path: Path, format: str, out: Path | None) -> Path:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out.suffix != suffix:
         raise UserError(f"--out {out}: the name of a file of this format ends in {suffix}.")
-    if os.path.isdir(out):
-        raise UserError(f"--out {out}: it is a folder, not a file.")
-    if not os.path.isdir(out.parent):
-        raise UserError(f"--out {out}: there is no folder {out.parent}.")
+    check_writable("--out", out)
     if out.resolve() == path.resolve():
         raise UserError(f"--out {out}: that is the checkpoint itself.")
     return out
 
 
-def _own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
+def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
     """The images that the checkpoint was trained on, and its test images; None each where they are not here."""
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}

@@ -45,9 +45,9 @@ class Reference:
             self.images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
             self.on = "random pixels only: no images of its dataset were found (--data-dir names them)"
         else:
-            rows = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))
+            rows = test.spread(count)
             self.images, self.labels = test.images[rows], test.labels[rows]
-            made_up = "made-up " if checkpoint.dataset.startswith("SYNTHETIC") else ""
+            made_up = "made-up " if checkpoint.dataset.synthetic else ""
             self.on = f"{len(rows):,} of {len(test):,} {made_up}test images"
 
     def forward(self, pixels: np.ndarray) -> np.ndarray:

@@ -60,8 +60,11 @@ def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> 
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-    for images in batches:
+    for number, images in enumerate(batches):
+        for (
+            norm
+        ) in norms:  # the plain mean, as momentum None has it, which reads a counter from the device in each batch
+            norm.momentum = 1 / (number + 1)
         with compute.autocast():
             model(images)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cifar100.support.errors import UserError
-from cifar100.support.text import trained_on
+from cifar100.support.provenance import TemperatureFit
 
 See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
@@ -98,12 +98,12 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
     superclass_of = {
         name: names[place] for name, place in zip(facts["classes"], facts["superclass_of"], strict=bool(names))
     }
-    temperature, origin = facts["calibration"].get("temperature", 1.0), facts["calibration"].get("origin", "")
-    calibrated = f"logits divided by {temperature:.3g}; {origin}" if origin else "as they come, not calibrated"
+    fit: TemperatureFit | None = facts["calibration"]
+    calibrated = "not calibrated" if fit is None else f"calibrated, temperature {fit.temperature:.3g} {fit.origin}"
     about = {
         "network": network,
-        "trained on": trained_on(facts["dataset"]) or "images that the file does not name",
-        "kept as": facts["chosen_on"] or "it was given",
+        "trained on": facts["dataset"].train_split,
+        "selection": str(facts["selection"] or "unknown"),
         "probabilities": calibrated,
         "computes on": computes_on,
     }
@@ -112,7 +112,7 @@ def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> M
         tuple(facts["classes"]),
         superclass_of,
         facts["image_size"],
-        temperature,
+        1.0 if fit is None else fit.temperature,
         facts["evaluation"],
         about,
     )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 2
+KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 3
 """The key of the metadata, and the "format" and "version" in its JSON."""
 
 METADATA_START = b"\n\x08cifar100\x12"

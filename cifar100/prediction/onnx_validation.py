@@ -20,6 +20,7 @@ from cifar100.checkpoints.validation import field_problem
 from cifar100.prediction.onnx_format import DEPTHS, FLOAT, FORMAT, METADATA_START, VERSION, Stored, layout
 from cifar100.support.errors import UserError
 from cifar100.support.files import not_a_file
+from cifar100.support.provenance import DatasetInfo, read_records
 
 MAX_BYTES = 1 << 29  # resnet34 in fp32 has 81 MiB
 MAX_METADATA_BYTES = 10_000_000
@@ -27,6 +28,10 @@ MAX_MAP_ITEMS = 1 << 24
 """Numbers in the class activation maps of one image."""
 
 MAX_WIDTH = 64
+
+OPTIONAL: dict[str, Any] = {"dataset": DatasetInfo(), "selection": None, "calibration": None}
+OPTIONAL |= {"evaluation": {}, "superclasses": [], "superclass_of": [], "assumed": [], "versions": {}}
+"""What the metadata may leave out."""
 
 
 def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -98,7 +103,7 @@ def _facts(name: str, content: bytes) -> tuple[dict[str, Any], str]:
     why = _problem(facts)
     if why:
         raise UserError("onnx.metadata", f"{name} is damaged: {why}.")
-    return facts, text
+    return OPTIONAL | facts | read_records(facts), text
 
 
 def _problem(facts: dict[str, Any]) -> str:
@@ -114,8 +119,4 @@ def _problem(facts: dict[str, Any]) -> str:
         return f"its width is not from 1 to {MAX_WIDTH}"
     if "image_size" not in facts or len(facts["classes"]) * (-(-facts["image_size"] // 8)) ** 2 > MAX_MAP_ITEMS:
         return "its class activation maps are larger than any of ours"
-    defaults: dict[str, Any] = {"calibration": {}, "evaluation": {}, "dataset": "", "chosen_on": ""}
-    defaults |= {"superclasses": [], "superclass_of": [], "assumed": []}
-    for field, default in defaults.items():
-        facts.setdefault(field, default)
     return "" if isinstance(facts.get("sha256"), str) else "it has no digest of its weights"

@@ -12,6 +12,7 @@ import numpy as np
 from cifar100.evaluation.metrics import softmax
 from cifar100.images.convert import to_model_input
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import DatasetInfo
 
 BATCH_SIZE = 128
 """Images a forward pass, and so the most that are held at once, unless told otherwise."""
@@ -31,7 +32,7 @@ class Prediction(NamedTuple):
 
 class Predictor:
     """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes;
-    `source` and `trained_on` say in words where it and its training images came from. Logits are divided by
+    `source` is the file it came from, `trained_on` the dataset. Logits are divided by
     `temperature`: above 1, probabilities are less sure of themselves (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
     `assumed` lists what a file of others did not say ("mean", "classes", ...); `notes` says it in lines for people.
     """
@@ -43,7 +44,7 @@ class Predictor:
         image_size: int,
         *,
         source: str = "",
-        trained_on: str = "",
+        trained_on: DatasetInfo | None = None,
         temperature: float = 1.0,
         assumed: Sequence[str] = (),
         notes: Sequence[str] = (),
@@ -56,7 +57,7 @@ class Predictor:
         self.classes = tuple(classes)
         self.image_size = image_size
         self.source = source
-        self.trained_on = trained_on
+        self.trained_on = trained_on or DatasetInfo()
         self.temperature = temperature
         self.assumed = tuple(assumed)
         self.notes = tuple(notes)

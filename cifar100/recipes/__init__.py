@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cifar100.config import Config
 from cifar100.recipes import baseline, best, fast, finetune
 
@@ -11,3 +13,8 @@ RECIPES = {"baseline": baseline.config, "fast": fast.config, "best": best.config
 def recipe(name: str) -> Config:
     """The settings that a recipe's name stands for."""
     return RECIPES[name]()
+
+
+def is_modified(name: str, config: Config) -> bool:
+    """Whether settings other than `RunConfig` differ from the recipe of that name; False if there is no such recipe."""
+    return name in RECIPES and replace(config, run=Config().run) != replace(recipe(name), run=Config().run)

@@ -19,9 +19,7 @@ from cifar100.report.curves import History
 from cifar100.report.sections import ReportInput
 from cifar100.report.write import prepare_folder, write_report
 from cifar100.support.errors import RunFailed, UserError
-
-Temperature = tuple[float, str]
-"""A temperature, and the images that it was fitted on in words."""
+from cifar100.support.provenance import TemperatureFit
 
 
 def report(
@@ -67,7 +65,7 @@ def report(
         neighbors=neighbors and split != "train",
     )
     temperature = stored_temperature(checkpoint)
-    is_own = checkpoint.fingerprint in ("", data.train.fingerprint)
+    is_own = checkpoint.dataset.fingerprint in ("", data.train.fingerprint)
     if temperature is None and split == "test" and config.data.val_fraction and is_own:
         _, held_out, _ = load_eval_split(checkpoint, split="val", **where)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
@@ -115,18 +113,18 @@ def report_line(
     return f"Report    {page}"
 
 
-def stored_temperature(checkpoint: Checkpoint) -> Temperature | None:
-    """The temperature that weights to share carry; None where they carry none, or one from the test images, which
-    would be judged on those that it was fitted on."""
-    temperature, origin = (checkpoint.calibration.get(name) for name in ("temperature", "origin"))
-    if not isinstance(temperature, int | float) or not LOWEST <= temperature <= HIGHEST or "on test" in str(origin):
+def stored_temperature(checkpoint: Checkpoint) -> TemperatureFit | None:
+    """The temperature that the file of weights holds; None if there is none, or it was fitted on the test images, on
+    which it would then be evaluated."""
+    fit = checkpoint.calibration
+    if fit is None or not LOWEST <= fit.temperature <= HIGHEST or fit.fitted_on == "test-crossfit":
         return None
-    return float(temperature), f"the weights' own, {origin or 'of unknown origin'}"
+    return fit
 
 
-def _fitted_on(held_out: Evaluation) -> Temperature:
-    origin = f"the {held_out.images:,} train images that its training held out"
-    return fit_temperature(held_out.logits, held_out.labels), origin
+def _fitted_on(held_out: Evaluation) -> TemperatureFit:
+    temperature = fit_temperature(held_out.logits, held_out.labels)
+    return TemperatureFit(temperature=temperature, fitted_on="val", num_images=held_out.images)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

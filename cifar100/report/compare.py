@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar100.checkpoints.version1 import upgrade_recipe
 from cifar100.config import Config
 from cifar100.report.curves import History, column, curves_figure
 from cifar100.report.style import to_png
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration, escape_control_chars
 
 WHERE = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
@@ -45,12 +47,13 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 def _read(folder: Path, name: str) -> RunRecord:
     if not os.path.isfile(folder / "config.json"):
         raise UserError(f"{folder} holds no run: there is no config.json in it.")
-    config = _json(folder / "config.json")
+    config = upgrade_recipe(_json(folder / "config.json"))
     final = _json(folder / "evaluation.json") if os.path.isfile(folder / "evaluation.json") else {}
     settings, versions = config.get("settings"), config.get("versions")
     if not isinstance(settings, dict) or not isinstance(versions, dict):
         raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings.")
-    return RunRecord(name, str(config.get("recipe", "")), settings, versions, _rows(folder / "metrics.jsonl"), final)
+    recipe = recipe_title(str(config.get("recipe", "")), bool(config.get("modified")))
+    return RunRecord(name, recipe, settings, versions, _rows(folder / "metrics.jsonl"), final)
 
 
 def _json(path: Path) -> dict[str, Any]:

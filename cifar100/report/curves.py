@@ -98,4 +98,5 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it can be drawn; a file may hold integers that are too large for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30

@@ -13,13 +13,14 @@ from PIL import Image
 
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
+from cifar100.dataset.base import spread_rows
 from cifar100.evaluation.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
 from cifar100.report.sections import made
 from cifar100.report.style import data_uri, pretty
 from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
-from cifar100.support.text import escape_control_chars, placeless
+from cifar100.support.text import escape_control_chars
 
 EXAMPLES = 10
 """Images of each class that the grid shows."""
@@ -105,7 +106,7 @@ def write_page(found: Findings, path: Path) -> None:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}: the data</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>{title}: the data</h1>
-<p>{escape(escape_control_chars(placeless(str(dataset))))}</p>{notes}
+<p>{escape(escape_control_chars(dataset.info))}</p>{notes}
 {_tables(found)}
 <p>Near duplicates are found by their pixels: pictures averaged to 8×8 that correlate, then the details of the full
 pictures, shifted by up to two pixels, as they are or mirrored (marked ↔). The number is the correlation of the details.
@@ -199,7 +200,7 @@ def _figure(pair: Pair, found: Findings) -> str:
 
 def _class_strip(dataset: Dataset, class_id: int) -> str:
     of_class = np.flatnonzero(dataset.train.labels == class_id)
-    chosen = of_class[np.linspace(0, len(of_class) - 1, min(EXAMPLES, len(of_class))).astype(int)]
+    chosen = of_class[spread_rows(len(of_class), EXAMPLES)]
     name = escape(pretty(dataset.classes[class_id]))
     if not len(chosen):
         return f"<div>{class_id} {name}: no train images</div>"

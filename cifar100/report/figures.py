@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar100.dataset import Dataset
+from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
 from cifar100.evaluation.calibration import Reliability, Selective
 from cifar100.evaluation.evaluate import Evaluation
@@ -202,7 +203,7 @@ def pictures(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[],
 
 def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray, count: int = 24) -> bytes:
     """Some images, uint8 [N, S, S, 3], spread evenly over the split, with what each was called."""
-    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)
+    chosen = spread_rows(len(images), count)
     rows = -(-len(chosen) // 6)
     figure = new_figure(10, 2.1 * rows)
     grid = figure.subplots(rows, 6, squeeze=False)

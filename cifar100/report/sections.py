@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +19,9 @@ from cifar100.evaluation.evaluate import Evaluation
 from cifar100.report.curves import History, column
 from cifar100.report.selection import interval
 from cifar100.report.style import pretty, thumbnail
-from cifar100.support.text import duration, placeless, trained_on
+from cifar100.support.machine import processor_name
+from cifar100.support.provenance import recipe_title
+from cifar100.support.text import duration
 
 if TYPE_CHECKING:
     from cifar100.evaluation.robustness import Robustness
@@ -77,24 +77,21 @@ def percent(share: float, digits: int = 2) -> str:
 
 def lead(subject: ReportInput) -> str:
     """What this is, in one line."""
-    recipe, kept = subject.checkpoint.recipe, subject.checkpoint.chosen_on
-    parts = [subject.name, *([f"recipe {recipe}"] if recipe else []), *([f"kept as {kept}"] if kept else [])]
-    return " · ".join(parts)
+    checkpoint, selection = subject.checkpoint, subject.checkpoint.selection
+    recipe = recipe_title(checkpoint.recipe, checkpoint.modified)
+    parts = [subject.name, *([f"recipe {recipe}"] if recipe else [])]
+    return " · ".join([*parts, *([f"selected: {selection}"] if selection else [])])
 
 
 def notes(subject: ReportInput) -> list[str]:
     """What to know before believing a figure."""
     told = list(subject.evaluation.notes)
-    split = subject.evaluation.split
-    if split != "train" and subject.checkpoint.chosen_on.startswith("the best") and split in _last_word(subject):
-        told.append(f"This moment of the run was chosen on the {split} images themselves, which flatters its accuracy.")
+    split, selection = subject.evaluation.split, subject.checkpoint.selection
+    if selection is not None and (selection.rule, selection.split) == ("best", split):
+        told.append(f"This checkpoint was selected on the {split} images themselves: the accuracy is optimistic.")
     if split == "train":
         told.append("These are the images that it was trained on; its accuracy on others is lower.")
     return told
-
-
-def _last_word(subject: ReportInput) -> str:
-    return subject.checkpoint.chosen_on.rpartition(" ")[2]
 
 
 def tiles(subject: ReportInput, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:
@@ -128,12 +125,12 @@ def facts(subject: ReportInput) -> list[tuple[str, str]]:
     )
     rows = [
         ("evaluated on", f"{evaluation.images:,} {evaluation.split} images, single view, {size}×{size} pixels"),
-        ("dataset", placeless(str(subject.dataset))),
-        ("trained on", trained_on(checkpoint.dataset)),
+        ("dataset", str(subject.dataset.info)),
+        ("trained on", checkpoint.dataset.train_split),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:
-        rows.append(("recipe", checkpoint.recipe))
+        rows.append(("recipe", recipe_title(checkpoint.recipe, checkpoint.modified)))
     changed = differing(checkpoint)
     if changed:
         rows.append(("differs from the baseline", changed))
@@ -190,11 +187,7 @@ def settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def machine() -> str:
     """The processor and how many cores of it there are."""
-    name, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:
@@ -253,7 +246,7 @@ def calibration_about(before: float, calibration: Calibration | None) -> str:
     return (
         f"{text} With the logits divided by a temperature of {calibration.temperature:.3f} it is "
         f"{percent(calibration.ece_after)}, and the loss {calibration.loss_after:.4f} instead of "
-        f"{calibration.loss_before:.4f}: by itself it is {nature}. Origin of the temperature: {calibration.origin}."
+        f"{calibration.loss_before:.4f}: by itself it is {nature}. The temperature was {calibration.origin}."
     )
 
 

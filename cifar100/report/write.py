@@ -30,6 +30,7 @@ from cifar100.report.selection import confused_pairs, least_confident_correct, m
 from cifar100.report.style import data_uri, thumbnail, to_png, to_svg
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+from cifar100.support.provenance import TemperatureFit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,12 +45,12 @@ def write_report(
     out: Path,
     *,
     runs: Mapping[str, History] | None = None,
-    temperature: tuple[float, str] | None = None,
+    temperature: TemperatureFit | None = None,
 ) -> Path:
     """Write the report on an evaluation that was made; the page's path.
 
-    `runs` are histories by name, to be drawn over one another in place of the subject's own; `temperature` is one and
-    where it comes from. Raises UserError where `out` cannot be written, or the model's outputs are no numbers.
+    `runs` are histories by name, to be drawn over one another in place of the subject's own; `temperature` is one
+    that was fitted elsewhere. Raises UserError where `out` cannot be written, or the model's outputs are no numbers.
     """
     prepare_folder(out)
     evaluation, data = subject.evaluation, subject.dataset
@@ -129,10 +130,10 @@ class _Draw:
 
 
 def _calibration(
-    logits: np.ndarray, labels: np.ndarray, split: str, temperature: tuple[float, str] | None
+    logits: np.ndarray, labels: np.ndarray, split: str, temperature: TemperatureFit | None
 ) -> tuple[Calibration | None, np.ndarray | None]:
     if temperature is not None:
-        return calibrate(logits, labels, *temperature)
+        return calibrate(logits, labels, temperature)
     return cross_fit_temperature(logits, labels, split) if len(labels) > 1 else (None, None)
 
 

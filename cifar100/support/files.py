@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from cifar100.support.errors import RunFailed, UserError
+
+REPLACE_SECONDS = 2.0
+"""How long a file that another program holds open is waited for."""
+
+
+class FileInUse(RunFailed):
+    """Another program holds the file open, so it could not be replaced. Only on Windows."""
 
 
 def check_writable(flag: str, path: Path) -> None:
@@ -20,22 +30,52 @@ def check_writable(flag: str, path: Path) -> None:
 def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     """Make a file hold this content: written beside it, flushed to the disk, renamed.
 
-    Raises RunFailed where the disk refuses; what was at `path` is then intact.
+    Raises RunFailed if the disk refuses, FileInUse if another program holds the file open for longer than
+    `REPLACE_SECONDS`; what was at `path` is then intact.
     """
     temporary = path.with_name(f"{temporary_prefix(path)}{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            _flush_to_disk(file)
+        _replace(temporary, path)
     except OSError as error:
-        raise RunFailed(
+        kind = FileInUse if _is_in_use(error) else RunFailed
+        raise kind(
             f"{path} could not be written ({error.strerror or error}). What was there before is intact."
         ) from error
     finally:
-        with suppress(OSError):  # on a read-only disk
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush_to_disk(file: BinaryIO) -> None:
+    file.flush()
+    if sys.platform == "darwin":  # fsync leaves the content in the cache of the drive
+        import fcntl
+
+        with suppress(OSError):  # a file system without it, such as a network share
+            fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
+            return
+    os.fsync(file.fileno())
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename; on Windows a virus scanner or a spreadsheet may hold the file open, mostly for a moment."""
+    deadline = time.monotonic() + REPLACE_SECONDS
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError as error:
+            if not _is_in_use(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _is_in_use(error: OSError) -> bool:
+    """Whether Windows refuses because of another program: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION."""
+    return getattr(error, "winerror", None) in (5, 32)
 
 
 def remove_temp_files(path: Path) -> None:

@@ -1,8 +1,11 @@
-"""What this machine offers to the process: cores and memory."""
+"""What this machine offers to the process: its processor, cores and memory."""
 
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +21,18 @@ def available_memory() -> int | None:
     if not known and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # a Mac: all that it has
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(known, default=None)
+
+
+def processor_name() -> str:
+    """The processor as its maker names it, such as "Apple M3 Max"; the architecture if the system does not say."""
+    with suppress(OSError, subprocess.SubprocessError, StopIteration):
+        if sys.platform == "darwin":
+            return subprocess.check_output(
+                ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], text=True, timeout=5
+            ).strip()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

@@ -1,7 +1,5 @@
 """Names that come from data (files, folders, classes) are text, never instructions to a terminal."""
 
-import re
-
 
 def escape_control_chars(text: object) -> str:
     """`str(text)` with what a terminal would act on (escape codes, line breaks, text direction) shown as `\\x1b`."""
@@ -24,17 +22,6 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def placeless(dataset: str) -> str:
-    """The words for a dataset without the folder that it was read from: what is passed on names none."""
-    words, found, _ = dataset.partition(" test images from ")
-    return f"{words} test images" if found else dataset.partition(" from ")[0]
-
-
-def trained_on(dataset: str) -> str:
-    """The words for a dataset as what a network was trained on: `placeless`, and its train images alone."""
-    return re.sub(r"( train) and [\d,]+ test images$", r"\1 images", placeless(dataset))
 
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # a tab or a line break at the start is shown already

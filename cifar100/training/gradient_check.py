@@ -78,7 +78,8 @@ def _gradients(compute: Compute) -> dict[str, Tensor]:
     labels = torch.arange(NUM_IMAGES, device=compute.device)
     with compute.autocast():
         loss = F.cross_entropy(model(images).float(), labels)
-    (loss * _LOSS_SCALE).backward()
+    with compute.full_precision():
+        (loss * _LOSS_SCALE).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     return {name: gradient.cpu() / _LOSS_SCALE for name, gradient in gradients.items() if gradient is not None}
 

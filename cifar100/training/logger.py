@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cifar100.support.errors import RunFailed
-from cifar100.support.files import atomic_write
+from cifar100.support.files import FileInUse, atomic_write
 from cifar100.support.text import duration, escape_lines
 from cifar100.training.run_dir import RunDir
 from cifar100.training.tensorboard import NullTensorBoard, TensorBoardLogger
@@ -186,6 +186,7 @@ class RunLogger:
         self.tracker = tracker
         self.board = board or NullTensorBoard()
         self.display = _display()
+        self.in_use: set[Path] = set()  # metrics files that were reported
         logs = folder.logs()
         self.log_path = logs[-1] if resume and logs else folder.new_log()
         try:
@@ -249,12 +250,21 @@ class RunLogger:
 
     def _write_metrics(self, history: list[dict[str, Any]]) -> None:
         """The metrics files with exactly these rows, atomically; a few hundred cost nothing."""
-        atomic_write(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
+        self._write(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(COLUMNS))
         writer.writeheader()
         writer.writerows(history)
-        atomic_write(self.folder.metrics_csv, table.getvalue())
+        self._write(self.folder.metrics_csv, table.getvalue())
+
+    def _write(self, path: Path, content: str) -> None:
+        """A metrics file that another program holds open is reported once; a later epoch writes its rows too."""
+        try:
+            atomic_write(path, content)
+        except FileInUse:
+            if path not in self.in_use:
+                self.in_use.add(path)
+                self.say(f"{path.name} is open in another program: its new rows are written once it is closed.")
 
 
 class NullLogger:

@@ -13,6 +13,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.validation import is_number, tensor_problem
 from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
+from cifar100.optim.build import load_optimizer
 from cifar100.support.errors import UserError
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
@@ -41,7 +42,7 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     ]
     if told:
         raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
-    if checkpoint.fingerprint != dataset.train.fingerprint:
+    if checkpoint.dataset.fingerprint != dataset.train.fingerprint:
         raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
     epoch, stop_after = loop["epoch"], config.run.stop_after
     if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
@@ -83,6 +84,7 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
         raise UserError(
             "resume.optimizer", f"--resume: the state of the optimizer in {path} does not fit; {_MOVE_AWAY}"
         )
+    _match_memory_format(step.optimizer)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> bool:
@@ -105,7 +107,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> 
         others = [value for value in values.values() if not isinstance(value, torch.Tensor)]
         if not fits or tensor_problem(tensors) or not all(value is None or is_number(value) for value in others):
             return False
-    optimizer.load_state_dict({"state": state, "param_groups": own})
+    load_optimizer(optimizer, {"state": state, "param_groups": own})
     return True
 
 
@@ -119,3 +121,11 @@ def _load_scaler(scaler: torch.amp.GradScaler, saved: dict[str, Any]) -> bool:
         return False
     scaler.load_state_dict(saved)
     return True
+
+
+def _match_memory_format(optimizer: torch.optim.Optimizer) -> None:
+    """Give each state tensor the memory format of its weight: the device that the run was on may have another."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

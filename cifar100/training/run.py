@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -23,8 +23,10 @@ from cifar100.optim.build import learning_rate
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
 from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
+from cifar100.support.provenance import Selection, recipe_title
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration
+from cifar100.training.background_save import BackgroundSave
 from cifar100.training.logger import COLUMNS, NullLogger, Progress, RunLogger
 from cifar100.training.run_dir import RunDir
 from cifar100.training.step import TrainStep
@@ -52,16 +54,18 @@ class Run:
 
     config: Config
     recipe: str
+    modified: bool  # whether settings differ from the recipe's
     compute: Compute
     dataset: Dataset
     eval_split: Split
-    eval_name: str  # "test", or "val" where some of train is held out
+    eval_name: Literal["test", "val"]  # "test", or "val" where some of train is held out
     model: nn.Module
     step: TrainStep
     loader: TrainLoader
     folder: RunDir
     journal: RunLogger | NullLogger
     processes: DistContext = field(default_factory=DistContext)
+    background_save: BackgroundSave = field(default_factory=BackgroundSave)
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
     training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
@@ -165,19 +169,27 @@ class Run:
             processes=self.processes,
         )
 
-    def save(self, path: Path, chosen_on: str) -> None:
-        """Write a checkpoint of this moment. Raises RunFailed, leaving what is there, where a weight is no number."""
+    def save(self, path: Path, selection: Selection, *, in_background: bool = False) -> None:
+        """Write a checkpoint of this moment; `in_background`, while training goes on, but before any later one.
+
+        Raises RunFailed if a weight is not finite, or if this file or the one in the background could not be written;
+        what was there before is then intact.
+        """
         self.read_sums()
         self.read_clocks()
         if not self.processes.leads:
             return
         with self.training.stopped():
-            checkpoint = self._checkpoint(chosen_on)
+            checkpoint = self._checkpoint(selection)
             if not checkpoint.is_finite():
                 raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
-            checkpoint.save(path)
+            self.background_save.wait()
+            if in_background:
+                self.background_save.start(checkpoint, path)
+            else:
+                checkpoint.save(path)
 
-    def _checkpoint(self, chosen_on: str) -> Checkpoint:
+    def _checkpoint(self, selection: Selection) -> Checkpoint:
         """This moment, whole."""
         config, dataset = self.config, self.dataset
         return Checkpoint(
@@ -190,16 +202,16 @@ class Run:
             image_size=dataset.image_size,
             mean=list(config.augment.mean),
             std=list(config.augment.std),
-            dataset=str(dataset),
-            fingerprint=dataset.train.fingerprint,
-            chosen_on=chosen_on,
+            dataset=dataset.info,
+            selection=selection,
             metrics=self.history[-1] if self.history else {},
             config=config.flat(),
             recipe=self.recipe,
+            modified=self.modified,
             optimizer=self.step.optimizer.state_dict(),
             scaler=self.step.scaler.state_dict(),
             loop=asdict(self.state),
-            history=self.history,
+            history=list(self.history),
             compute=self._ground(),
         )
 
@@ -235,7 +247,8 @@ class Run:
         """The first lines of a run: what, on which images, where and why there, with which settings."""
         config, say = self.config, self.journal.say
         parameters = count_parameters(self.model)
-        say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {self.recipe}")
+        recipe = recipe_title(self.recipe, self.modified)
+        say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {recipe}")
         say(f"Data      {self.dataset}")
         for note in self.dataset.notes:
             say(f"          {note}")
@@ -263,7 +276,7 @@ class Run:
         say(f"Run       {self.folder.path}, log {self.journal.log_path.name}")
         if moved is not None:
             say(f"          the run that was here is now in {moved}")
-        settings = {"recipe": self.recipe, "settings": config.flat(), "versions": versions()}
+        settings = {"recipe": self.recipe, "modified": self.modified, "settings": config.flat(), "versions": versions()}
         self.folder.write_json(self.folder.config, settings)
 
     def conclude(self) -> None:
@@ -274,8 +287,9 @@ class Run:
         held_out = self.evaluate(compute, self.eval_split, "val") if fits else None
         if not self.processes.leads:
             return
-        circumstances = {"dataset": str(self.dataset), "fingerprint": self.dataset.train.fingerprint}
-        circumstances |= {"recipe": self.recipe, "settings": self.config.flat(), "versions": versions()}
+        circumstances: dict[str, Any] = {"dataset": self.dataset.info.to_dict()}
+        circumstances |= {"recipe": self.recipe, "modified": self.modified}
+        circumstances |= {"settings": self.config.flat(), "versions": versions()}
         steps_seconds = sum(row["train_seconds"] for row in self.history)
         clock = {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}
         circumstances |= {"clock": clock | {"warm_up_seconds": self.warm_up_seconds}}
@@ -290,13 +304,14 @@ class Run:
         say(f"Clock     {said} from the files on disk to the last step; {warm}evaluation and saving are not counted")
         if self.dataset.is_synthetic:
             say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
-        title = f"{self.config.model.model} on {self.dataset.published.name}, recipe {self.recipe}"
+        title = f"{self.config.model.model} on {self.dataset.published.name}, "
+        title += f"recipe {recipe_title(self.recipe, self.modified)}"
         say(curves.draw_curves(self.history, folder.curves, title=title))
         self.journal.pictures(figures.pictures(evaluation, self.dataset), self.state.epoch)
         if self.config.run.report:
             from cifar100.report import build  # with it comes Pillow
 
-            last = self._checkpoint("the latest epoch")
+            last = self._checkpoint(Selection(rule="last"))
             say(
                 build.report_line(
                     last,

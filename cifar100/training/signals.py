@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -41,6 +42,17 @@ class GracefulStop:
                 os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
 
 
-def signal_name(number: int) -> str:
-    """The signal's name, "" for 0."""
-    return signal.Signals(number).name if number else ""
+@dataclass(frozen=True)
+class StopAfter:
+    """The setting `stop_after` ended the run."""
+
+    epoch: int
+
+
+StopReason = signal.Signals | StopAfter
+"""What stopped a run before its last epoch."""
+
+
+def describe_stop(reason: StopReason) -> str:
+    """The signal's name, or the flag."""
+    return f"--stop-after {reason.epoch}" if isinstance(reason, StopAfter) else reason.name

@@ -119,7 +119,8 @@ class TrainStep:
             logits = self.forward(images)
             # a last batch may have fewer images than there are processes: those without only join in the averaging
             loss = self._loss(logits.float(), labels, taught) if len(labels) else logits.float().sum()
-        self.scaler.scale(loss * self.weight(number)).backward()
+        with self.compute.full_precision():
+            self.scaler.scale(loss * self.weight(number)).backward()
         return loss.detach(), logits.detach()
 
     def _taught(self, images: Tensor) -> Tensor:

@@ -285,7 +285,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly_with_other_workers(
     other = train(config.replace(run_dir=tmp_path / "other", pipeline="batched")).folder
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert train(config.replace(num_workers=1)).stopped_by == "SIGTERM"
+        assert train(config.replace(num_workers=1)).stopped_by == signal.SIGTERM
     assert not active_children()
     with pytest.raises(UserError, match="--pipeline was albumentations and is now batched"):
         train(config.replace(pipeline="batched"), resume=True)

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_sentence, narrow_network, random_checkpoint
+from conftest import SYNTHETIC_INFO, assert_one_sentence, narrow_network, random_checkpoint
 from test_download import NOWHERE, Handler, Server
 
 import cifar100.checkpoints.checkpoint
@@ -22,9 +23,12 @@ from cifar100.checkpoints import hub
 from cifar100.checkpoints.model_card import model_card
 from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.cli.main import main
+from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import DatasetInfo, Selection
 
+REAL = DatasetInfo(name="CIFAR-100", verified=True, fingerprint=CIFAR100.fingerprints["train"])
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
@@ -94,6 +98,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setenv("HF_TOKEN", "hf_good")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+        monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_: None)  # takes its time
         yield server
 
 
@@ -225,20 +230,34 @@ def test_the_card_says_what_the_checkpoint_knows(server: Server, pushed: Path) -
 def test_the_front_matter_of_a_card() -> None:
     yaml = pytest.importorskip("yaml")
     evaluation = {"split": "test", "images": 10_000, "top1": 0.7598}
-    card = model_card(random_checkpoint(dataset="CIFAR-100 (verified): 50,000", evaluation=evaluation), "me/my-model")
+    card = model_card(random_checkpoint(dataset=REAL, evaluation=evaluation), "me/my-model")
     said = yaml.safe_load(card.split("---\n")[1])
     assert said["datasets"] == ["uoft-cs/cifar100"]
     assert said["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.7598}]
     assert huggingface_hub.ModelCard(card).data.to_dict()["license"] == "mit"
-    for unproven in ("CIFAR-100 layout, but NOT the published images", "my images"):
+    for unproven in (replace(REAL, verified=False), DatasetInfo(name="my images"), SYNTHETIC_INFO):
         assert "datasets" not in yaml.safe_load(
             model_card(random_checkpoint(dataset=unproven), "me/m").split("---\n")[1]
         )
 
 
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("fingerprint", ["", "0" * 64, CIFAR10.fingerprints["train"]])
+def test_a_false_claim_of_verified_images(server: Server, tmp_path: Path, suffix: str, fingerprint: str) -> None:
+    """The hub's dataset tag needs the fingerprint of the published images."""
+    for info, tagged in ((replace(REAL, fingerprint=fingerprint), False), (REAL, True)):
+        checkpoint = random_checkpoint(dataset=info)
+        path = tmp_path / f"stranger.{suffix}"
+        checkpoint.save(path) if suffix == "pth" else save_weights(checkpoint, path)
+        assert main(["push", "me/m", "--checkpoint", str(path), "--folder", str(tmp_path / "card")]) == 0
+        card = (tmp_path / "card" / "README.md").read_text()
+        assert ("datasets:" in card, "(verified)" in card) == (tagged, tagged)
+        assert load_weights(path).dataset.verified is tagged
+
+
 def test_names_in_a_card_are_text() -> None:
     names = ["<script>", "[x](http://a)", "a|b", "*c*", "line\nbreak", "`code`"]
-    card = model_card(random_checkpoint(classes=names, dataset="x | <b>"), "me/m")
+    card = model_card(random_checkpoint(classes=names, dataset=DatasetInfo(name="x | <b>")), "me/m")
     classes = card.split("## Classes\n\n")[1].strip()
     assert "<" not in classes
     assert len(classes.splitlines()) == 1
@@ -249,7 +268,7 @@ def test_names_in_a_card_are_text() -> None:
 def test_a_card_without_figures_says_so() -> None:
     assert "| accuracy | not measured |" in model_card(random_checkpoint(), "me/m")
     card = model_card(
-        random_checkpoint(metrics={"split": "val", "top1": 0.5}, chosen_on="the best top-1 on val"), "me/m"
+        random_checkpoint(metrics={"split": "val", "top1": 0.5}, selection=Selection(rule="best", split="val")), "me/m"
     )
     assert "**50.00%** on the val images" in card
-    assert "kept as the best top-1 on val" in card
+    assert "selected: best top-1 on val" in card

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_sentence, untrained
+from conftest import ROOT, assert_one_sentence, untrained
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,25 +19,29 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import Selection, TemperatureFit
+
+LAST = Selection(rule="last")
+FIT = TemperatureFit(temperature=1.5, fitted_on="val", num_images=5000)
 
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """Weights to share, in fp32."""
     path = tmp_path / "some.safetensors"
-    save_weights(untrained(chosen_on="the last epoch", evaluation={"top1": 0.5}), path)
+    save_weights(untrained(selection=LAST, evaluation={"top1": 0.5}), path)
     return path
 
 
 @pytest.mark.parametrize(("precision", "error", "size"), [("fp32", 0.0, 45), ("fp16", 5e-4, 23), ("bf16", 4e-3, 23)])
 def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, error: float, size: float) -> None:
-    checkpoint = untrained(chosen_on="the last epoch", calibration={"temperature": 1.5}, history=[{"epoch": 1}])
+    checkpoint = untrained(selection=LAST, calibration=FIT, history=[{"epoch": 1}])
     save_weights(checkpoint, tmp_path / "some.safetensors", precision)
     again = load_weights(tmp_path / "some.safetensors")
     assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_said(checkpoint))
-    assert (again.superclass_of, again.chosen_on) == (checkpoint.superclass_of, "the last epoch")
-    assert again.calibration == {"temperature": 1.5}
-    assert again.history == []
+    assert (again.superclass_of, again.selection) == (checkpoint.superclass_of, LAST)
+    assert again.calibration == FIT
+    assert again.history == [{"epoch": 1}]
     for name, tensor in checkpoint.weights.items():
         assert again.weights[name].dtype == tensor.dtype
         torch.testing.assert_close(again.weights[name], tensor, rtol=error, atol=1e-7 if error else 0)
@@ -51,12 +55,10 @@ def _said(checkpoint: Any) -> tuple[Any, ...]:
 
 def test_where_things_lay_is_not_shared(tmp_path: Path) -> None:
     config = {"lr": 0.1, "data_dir": "/home/me/secret", "run_dir": "/home/me/runs"}
-    dataset = "CIFAR-100 (verified): 50,000 train and 10,000 test images from /home/me/secret"
-    save_weights(untrained(config=config, dataset=dataset), tmp_path / "some.safetensors")
+    save_weights(untrained(config=config), tmp_path / "some.safetensors")
     assert "/home" not in (tmp_path / "some.json").read_text()
     again = load_weights(tmp_path / "some.safetensors")
     assert again.config == {"lr": 0.1}
-    assert again.dataset == "CIFAR-100 (verified): 50,000 train and 10,000 test images"
 
 
 def test_a_weight_that_fp16_cannot_hold_is_refused(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a JSON that is none": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
     "a JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),
     "a JSON without end": (lambda p: p.with_suffix(".json").write_bytes(b"[" * 20_000_000), "larger than any"),
-    "a newer version": (lambda p: _edit(p, lambda said: said.update(version=2)), "is of version 2"),
+    "a newer version": (lambda p: _edit(p, lambda said: said.update(version=3)), "is of version 3"),
     "no classes": (lambda p: _edit(p, lambda said: said.update(classes=[])), "its classes"),
     "a million classes": (
         lambda p: _edit(p, lambda said: said.update(classes=["a"] * 10**6)),
@@ -122,10 +124,31 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         "not the weights of a resnet34",
     ),
     "no such network": (lambda p: _edit(p, lambda said: said.update(model="vgg16")), "There is no model 'vgg16'"),
+    "a dataset that is text": (lambda p: _edit(p, lambda said: said.update(dataset="x")), "its dataset is a str"),
+    "a dataset without a number": (
+        lambda p: _edit(p, lambda said: said["dataset"].update(num_train="50,000")),
+        "its dataset has a wrong num_train",
+    ),
+    "no such selection": (
+        lambda p: _edit(p, lambda said: said.update(selection={"rule": "luck"})),
+        "its selection has a wrong rule",
+    ),
+    "a selection without a rule": (
+        lambda p: _edit(p, lambda said: said.update(selection={"split": "val"})),
+        "its selection lacks a field",
+    ),
     "a std of 0": (lambda p: _edit(p, lambda said: said.update(std=[1, 0, 1])), "its std is not above 0"),
+    "a history of numbers": (
+        lambda p: _edit(p, lambda said: said.update(history=[1, 2])),
+        "its history is not a list of rows",
+    ),
     "a temperature of 0": (
         lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 0})),
-        "its temperature is no number",
+        "its calibration has a wrong temperature",
+    ),
+    "a temperature fitted on nothing known": (
+        lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 1.5, "fitted_on": "x on test"})),
+        "its calibration has a wrong fitted_on",
     ),
     "no checksum": (lambda p: _edit(p, lambda said: said.pop("sha256")), "not the file that some.json"),
     "a flipped bit": (_flip_a_bit, "not the file that some.json speaks of"),
@@ -164,6 +187,20 @@ def test_the_weights_that_come_with_the_package(tmp_path: Path, monkeypatch: pyt
     assert PRETRAINED.stat().st_size + PRETRAINED.with_suffix(".json").stat().st_size < 24e6
 
 
+def test_the_history_of_the_weights_that_come_with_the_package() -> None:
+    """They are those of the run in benchmarks/results/fast_14_epochs, and its learning curves come with them."""
+    checkpoint = load_weights("pretrained")
+    lines = (ROOT / "benchmarks" / "results" / "fast_14_epochs" / "metrics.jsonl").read_text().splitlines()
+    assert checkpoint.history == [json.loads(line) for line in lines]
+    assert checkpoint.metrics == checkpoint.history[-1]
+    assert (checkpoint.recipe, checkpoint.modified) == ("fast", True)
+    assert checkpoint.selection == Selection(rule="last")
+    assert checkpoint.dataset.verified
+    assert (checkpoint.dataset.num_train, checkpoint.dataset.num_test) == (50_000, 10_000)
+    assert checkpoint.calibration == TemperatureFit(temperature=0.69, fitted_on="test-crossfit", num_images=10_000)
+    assert json.loads(PRETRAINED.with_suffix(".json").read_text())["version"] == 2
+
+
 def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     checkpoint = untrained(weights=resnet18().state_dict())
@@ -175,7 +212,7 @@ def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
 
 
 def test_calibrated_probabilities_are_of_logits_over_the_temperature(tmp_path: Path) -> None:
-    save_weights(untrained(calibration={"temperature": 2.0}), tmp_path / "a.safetensors")
+    save_weights(untrained(calibration=TemperatureFit(temperature=2.0)), tmp_path / "a.safetensors")
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     plain = load_predictor(tmp_path / "a.safetensors", precision="fp32")
     calibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=True)

@@ -20,6 +20,7 @@ from torch import nn
 
 from cifar100.cli.main import COMMANDS, main
 from cifar100.config import Config
+from cifar100.recipes import is_modified
 from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
@@ -263,7 +264,7 @@ def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch:
     folder = tmp_path / "logs" / "cifar100"
     folder.mkdir(parents=True)
     settings = Config().replace(epochs=3, lr=0.7).flat()
-    (folder / "config.json").write_text(json.dumps({"recipe": "fast, changed", "settings": settings}))
+    (folder / "config.json").write_text(json.dumps({"recipe": "fast", "modified": True, "settings": settings}))
     resumed = Train.default(["--resume"])
     assert isinstance(resumed, Train)
     assert (resumed.recipe, resumed.config.optim.epochs, resumed.config.optim.lr) == ("fast", 3, 0.7)
@@ -273,21 +274,23 @@ def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
-        ([], "baseline"),
-        (["--recipe", "fast", "--device", "cpu", "--run-dir", "elsewhere"], "fast"),
-        (["--recipe", "fast", "--lr", "0.7"], "fast, changed"),
-        (["--dataset", "synthetic"], "baseline, changed"),
+        ([], ("baseline", False)),
+        (["--recipe", "fast", "--device", "cpu", "--run-dir", "elsewhere"], ("fast", False)),
+        (["--recipe", "fast", "--lr", "0.7"], ("fast", True)),
+        (["--dataset", "synthetic"], ("baseline", True)),
     ],
 )
-def test_a_run_says_whether_it_is_its_recipe(words: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = []
+def test_a_run_reports_whether_its_recipe_was_modified(
+    words: list[str], expected: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
 
-    def train(_config: Config, *, recipe: str, resume: bool) -> TrainResult:
-        names.append(recipe)
-        return TrainResult([], nn.Identity(), Path(), "")
+    def train(config: Config, *, recipe: str, resume: bool) -> TrainResult:
+        found.append((recipe, is_modified(recipe, config)))
+        return TrainResult([], nn.Identity(), Path(), None)
 
     monkeypatch.setattr(import_module("cifar100.train"), "train", train)
     assert main(["train", *words]) == 0
-    assert names == [told]
+    assert found == [expected]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
-from cifar100.compute.device import is_out_of_memory, select_device
+from cifar100.cli.main import main
+from cifar100.compute.device import Compute, is_out_of_memory, select_device
+from cifar100.config import Config
+from cifar100.optim.build import build_optimizer
 from cifar100.support.errors import UserError
+from cifar100.training.step import TrainStep
 
 
 @pytest.fixture
@@ -71,13 +77,63 @@ def test_an_apple_gpu_is_for_one_process(hardware) -> None:
         select_device("mps", local_rank=0)
 
 
-def test_wishes_are_kept_or_refused_in_a_sentence(hardware) -> None:
-    hardware(amx=True)
-    assert select_device("cpu", "fp32").precision == "fp32"
-    with pytest.raises(UserError, match="--device cuda: this machine has none that PyTorch can use; it has cpu"):
-        select_device("cuda")
-    with pytest.raises(UserError, match="fp16 is for GPUs"):
-        select_device("cpu", "fp16")
+@pytest.mark.parametrize(
+    ("there", "torch_version", "device", "precision", "code"),
+    [
+        ({}, "2.13.0", "cuda", "auto", "device.absent"),
+        ({}, "2.13.0", "mps", "auto", "device.absent"),
+        ({}, "2.13.0", "tpu", "auto", "device.unknown"),
+        ({}, "2.13.0", "cpu", "fp8", "device.precision"),
+        ({}, "2.13.0", "cpu", "fp16", "device.precision"),
+        ({"mps": True}, "2.11.0", "mps", "bf16", "device.precision"),
+        ({"mps": True}, "2.11.0", "mps", "fp16", "device.precision"),
+        ({"mps": True}, "2.12.0", "mps", "bf16", ""),
+        ({"mps": True}, "2.11.0", "mps", "fp32", ""),
+        ({"amx": True}, "2.13.0", "cpu", "fp32", ""),
+    ],
+)
+def test_a_device_or_precision_is_as_asked_or_refused(
+    hardware,
+    monkeypatch: pytest.MonkeyPatch,
+    there: dict[str, bool],
+    torch_version: str,
+    device: str,
+    precision: str,
+    code: str,
+) -> None:
+    hardware(**there)
+    monkeypatch.setattr(torch, "__version__", TorchVersion(torch_version))
+    if code:
+        with pytest.raises(UserError) as caught:
+            select_device(device, precision)
+        assert caught.value.code == code
+    else:
+        compute = select_device(device, precision)
+        assert (compute.device.type, compute.precision) == (device, precision)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--device=mps --compile",
+        "--device=auto --compile",
+        "--device=cuda",
+        "--device=tpu",
+        "--device=cpu --precision=fp16",
+    ],
+)
+def test_a_refused_device_ends_with_2_and_leaves_nothing(
+    hardware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str
+) -> None:
+    hardware(mps=True)
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(["train", "--dataset=synthetic", "--run-dir=run", *flags.split()])
+    except SystemExit as error:  # tyro's, for a word that it does not know
+        code = error.code
+    assert code == 2
+    assert flags.rsplit(maxsplit=1)[-1].split("=", maxsplit=1)[0] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_precision_is_what_the_network_computes_in(hardware) -> None:
@@ -89,19 +145,35 @@ def test_precision_is_what_the_network_computes_in(hardware) -> None:
     assert layer.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("bf16", True)])
+def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool) -> None:
+    """The device is faked: the step computes on the CPU, and hooks read the flag that cuDNN would obey."""
+    layer, config = torch.nn.Linear(12, 5), Config().optim
+    model = torch.nn.Sequential(torch.nn.Flatten(), layer)
+    step = TrainStep(model, build_optimizer(model, config), select_device("cpu", "fp32"), config)
+    step.compute = Compute(torch.device("cuda"), precision, "faked")
+    seen = {}
+    layer.register_forward_hook(lambda *_: seen.update(forward=torch.backends.cudnn.allow_tf32))
+    layer.weight.register_hook(lambda _: seen.update(backward=torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    step(torch.randn(4, 3, 2, 2), torch.arange(4), learning_rate=0.1, number=0)
+    assert seen == {"forward": allowed, "backward": allowed}
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_memory_is_kept() -> None:
     """Memory that is freed and taken again needs no new pages from the system."""
     code = """
 import resource, torch
-from cifar100.compute.device import keep_freed_memory
+from cifar100.compute.device import disable_malloc_trim
 
 def pages_taken():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(1 << 24)  # 64 MiB, 16,384 pages
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(min(pages_taken() for _ in range(6)), keep_freed_memory(), min(pages_taken() for _ in range(6)))
+print(min(pages_taken() for _ in range(6)), disable_malloc_trim(), min(pages_taken() for _ in range(6)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, done, after = result.stdout.split()

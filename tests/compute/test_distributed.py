@@ -35,6 +35,7 @@ from cifar100.dataset import load_dataset
 from cifar100.model import ResNet
 from cifar100.optim.build import build_optimizer, learning_rate
 from cifar100.support.errors import RunFailed, UserError
+from cifar100.train import train
 from cifar100.training.run_dir import RunDir
 
 START = """
@@ -529,7 +530,7 @@ def test_gpus_are_joined_by_nccl_and_may_synchronise_their_batch_norm(monkeypatc
     wrapped: list[dict[str, Any]] = []
 
     def wrap(model: nn.Module, *, forward_sync_buffers: bool = True, **options: Any) -> nn.Module:
-        wrapped.append({"group": options["process_group"], "synchronised": forward_sync_buffers})
+        wrapped.append({"synchronised": forward_sync_buffers, **options})
         return model
 
     def new_group(*, backend: str, timeout: Any) -> str:
@@ -550,7 +551,28 @@ def test_gpus_are_joined_by_nccl_and_may_synchronise_their_batch_norm(monkeypatc
     two.replicate(plain, sync_bn=True)
     assert isinstance(plain.bn1, nn.SyncBatchNorm)
     assert list(map(id, plain.parameters())) == list(map(id, weights)), "the optimizer holds the same ones"
-    assert wrapped == [{"group": "nccl", "synchronised": False}] * 2
+    two.replicate(plain, compiled=True)
+    settings = {"process_group": "nccl", "synchronised": False, "gradient_as_bucket_view": True}
+    assert wrapped == [settings | {"static_graph": static} for static in (True, True, False)]
+
+
+def test_gpus_agree_after_every_16th_step_and_cpus_after_each() -> None:
+    steps = range(40)
+    assert [step for step in steps if DistContext(size=2, backend="nccl").agree_after(step)] == [15, 31]
+    assert all(DistContext(size=2, backend="gloo").agree_after(step) for step in steps)
+    assert all(DistContext().agree_after(step) for step in steps)
+
+
+def test_between_two_agreements_nothing_is_asked(
+    tiny_data: Path, tmp_path: Path, narrow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 8 steps in two epochs two are followed by an agreement, beside the two at the end of each epoch."""
+    asked, agree = [], DistContext.agree
+    monkeypatch.setattr(DistContext, "agree_after", lambda _self, step: step in (2, 5))
+    monkeypatch.setattr(DistContext, "agree", lambda self, *wishes: asked.append(len(wishes)) or agree(self, *wishes))
+    config = Config().replace(**SHORT, report=False, data_dir=tiny_data, run_dir=tmp_path / "run")
+    assert len(train(config).history) == 2
+    assert asked == [3, 1, 1, 3, 1, 1]
 
 
 def test_what_is_no_lost_contact_stays_as_it_is() -> None:

@@ -16,7 +16,7 @@ from conftest import assert_one_sentence
 
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, load_dataset, read, resolve_data_dir, synthetic, train_val_split
-from cifar100.dataset.base import DatasetSpec, canonical_split
+from cifar100.dataset.base import DatasetSpec, canonical_split, spread_rows
 from cifar100.dataset.classes import CLASSES, SUPERCLASSES
 from cifar100.support.errors import UserError
 
@@ -335,3 +335,19 @@ def test_the_synthetic_set_is_always_the_same_and_says_what_it_is() -> None:
     assert np.bincount(first.train.labels).tolist() == [24] * 100
     assert np.bincount(first.test.labels).tolist() == [6] * 100
     assert not set(as_set(first.train)) & set(as_set(first.test))
+
+
+@pytest.mark.parametrize(
+    ("total", "count"), [(10_000, 1000), (10_000, 9999), (7, 7), (7, 6), (5, 100), (3, 1), (3, 0), (1, 9)]
+)
+def test_rows_are_spread_evenly(total: int, count: int) -> None:
+    rows = spread_rows(total, count)
+    assert len(rows) == len(set(rows.tolist())) == min(count, total)
+    if len(rows) > 1:
+        assert (rows[0], rows[-1]) == (0, total - 1)
+        assert np.ptp(np.diff(rows)) <= 1, "even distances"
+
+
+def test_a_spread_split_has_the_classes_equally_often() -> None:
+    split = synthetic.make().test
+    assert set(np.bincount(split.labels[split.spread(200)], minlength=100).tolist()) == {2}

@@ -729,7 +729,7 @@ def test_resume_refuses_another_size_or_split_and_lets_strict_differ(tmp_path: P
         flag = f"--{next(iter(change)).replace('_', '-')}"
         with pytest.raises(UserError, match=f"the same settings, but {flag} was"):
             train(config.replace(**change), resume=True)
-    assert train(config.replace(strict=True), resume=True).stopped_by == ""
+    assert train(config.replace(strict=True), resume=True).stopped_by is None
 
 
 def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
 
 def test_cross_fitting_says_so_and_mends_what_is_too_sure() -> None:
     found, _ = cross_fit_temperature(*sure_of_itself(), "test")
-    assert "two-fold cross-fitting on test, 2,000 images" in found.origin
+    assert (found.fitted_on, found.num_images) == ("test-crossfit", 2000)
     assert found.ece_after < 0.3 * found.ece_before
     assert found.loss_after < found.loss_before
 

@@ -186,7 +186,7 @@ def nan_rows() -> tuple[np.ndarray, np.ndarray]:
     return logits, labels
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
 def test_a_row_with_a_nan_is_a_miss(k: int) -> None:
     assert metrics.top_k_accuracy(*nan_rows(), k) == 0.25
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import assert_one_sentence, narrow_network, random_checkpoint
+from conftest import SYNTHETIC_INFO, assert_one_sentence, narrow_network, random_checkpoint
 
 import cifar100.checkpoints.checkpoint
 from cifar100.augmentation.batched import normalize
@@ -23,6 +23,7 @@ from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_backend import open_onnx
 from cifar100.prediction.onnx_format import KEY
 from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.provenance import DatasetInfo
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +137,7 @@ def test_what_belongs_to_the_weights_goes_along(exports: Path) -> None:
     predictor = load_predictor(exports / "best.onnx", calibrated=True)
     assert predictor.classes == tuple(load_checkpoint(exports / "best.pth").classes)
     assert (predictor.image_size, predictor.temperature) == (32, 1.5)
-    assert predictor.trained_on == "SYNTHETIC images, not CIFAR-100"
+    assert predictor.trained_on == SYNTHETIC_INFO
     assert load_predictor(exports / "best.onnx").temperature == 1
     _, facts = open_onnx(exports / "best.onnx")
     assert (facts["mean"], facts["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
@@ -162,7 +163,7 @@ def test_random_pixels_where_there_are_no_images(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
-    random_checkpoint(config={}, dataset="CIFAR-100").save(tmp_path / "best.pth")
+    random_checkpoint(config={}, dataset=DatasetInfo(name="CIFAR-100")).save(tmp_path / "best.pth")
     result = export(tmp_path / "best.pth", "safetensors", seconds=0.01)
     assert result.top1 is None
     assert "random pixels only" in str(result)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import assert_identical
+from conftest import DeviceReads, assert_identical
 from test_sam import CPU, batches, network
 from torch.nn import functional as F
 
@@ -48,6 +48,14 @@ def test_statistics_are_those_of_the_batches() -> None:
     torch.testing.assert_close(model.bn1.running_mean, means)
     torch.testing.assert_close(model.bn1.running_var, variances)
     assert model.bn1.momentum == 0.1
+
+
+def test_statistics_are_recomputed_without_reading_a_value_from_the_device() -> None:
+    with DeviceReads() as reads:
+        update_bn(network(), [images for images, _ in batches()], CPU)
+        assert reads.count == 0
+        float(torch.ones(()))
+    assert reads.count == 1, "what would wait is seen"
 
 
 def test_a_frozen_batch_norm_keeps_its_statistics() -> None:

@@ -1,5 +1,6 @@
 """cifar100/optim/build.py: groups, Muon, and the learning rate of every step."""
 
+# pyright: reportPrivateImportUsage=false
 from __future__ import annotations
 
 import copy
@@ -9,9 +10,19 @@ import pytest
 import torch
 from torch import nn
 
+from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.model import ResNet
-from cifar100.optim.build import Muon, build_optimizer, learning_rate, newton_schulz, set_lr
+from cifar100.optim import build
+from cifar100.optim.build import (
+    Muon,
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    newton_schulz,
+    set_lr,
+    uses_fused_sgd,
+)
 
 
 @pytest.fixture
@@ -61,6 +72,17 @@ def test_the_baseline_is_one_group_of_sgd(network: ResNet) -> None:
     assert (group["weight_decay"], group["lr_scale"], group["nesterov"]) == (5e-4, 1.0, True)
 
 
+def test_sgd_is_fused_on_cuda_and_stays_so_if_a_run_from_another_device_is_resumed(network: ResNet) -> None:
+    """No GPU is needed: the CPU has a fused kernel too."""
+    places = [("cuda", "bf16"), ("cuda", "fp32"), ("cuda", "fp16"), ("mps", "fp32"), ("cpu", "fp32")]
+    fused_by_place = [uses_fused_sgd(Compute(torch.device(device), precision, "")) for device, precision in places]
+    assert fused_by_place == [True, True, False, False, False]
+    on_cpu, on_gpu = (build_optimizer(network, Config().optim, fused=fused) for fused in (False, True))
+    for saved, loaded, fused in ((on_cpu, on_gpu, True), (on_gpu, on_cpu, None)):
+        load_optimizer(loaded, copy.deepcopy(saved.state_dict()))
+        assert loaded.param_groups[0]["fused"] is fused
+
+
 def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
     optimizer = build_optimizer(network, Config().replace(decay_norms=False).optim)
     shapes = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in optimizer.param_groups}
@@ -97,15 +119,70 @@ def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]
     rank = min(shape)
     u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
     matrix = u @ torch.diag(torch.logspace(0, -1.5, rank)) @ v.T
-    result = newton_schulz(matrix[None])[0]
+    result = newton_schulz([matrix[None]])[0][0]
     lengths = torch.diagonal(u.T @ result @ v)
     assert lengths.min() > 0.6
     assert lengths.max() < 1.3
     torch.testing.assert_close(u @ torch.diag(lengths) @ v.T, result, rtol=0, atol=0.05)
 
 
+def test_muon_updates_all_convolutions_in_one_operation(network: ResNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`_foreach_add_` is a single kernel on a GPU only if each update has the strides of its weight."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(network, Config().replace(optimizer="muon").optim)
+    network(torch.randn(4, 3, 16, 16)).logsumexp(1).sum().backward()
+    foreach_add, strides = torch._foreach_add_, []
+
+    def recorded(weights: list[torch.Tensor], updates: list[torch.Tensor], **alpha: float) -> None:
+        strides.extend(
+            (weight.squeeze().stride(), update.squeeze().stride())
+            for weight, update in zip(weights, updates, strict=True)
+        )
+        foreach_add(weights, updates, **alpha)
+
+    monkeypatch.setattr(torch, "_foreach_add_", recorded)
+    optimizer.step()
+    assert len(strides) == 2 * len(list(network.parameters())), "momentum and weights"
+    assert [pair for pair in strides if pair[0] != pair[1]] == []
+
+
 def test_orthogonalize_of_nothing_is_finite() -> None:
-    assert torch.isfinite(newton_schulz(torch.zeros(1, 4, 9))).all()
+    (result,) = newton_schulz([torch.zeros(1, 4, 9)])
+    assert torch.isfinite(result).all()
+
+
+def plain_newton_schulz(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Five iterations on the matrix itself, as Muon's author wrote them."""
+    x = matrix.to(dtype)
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.float()
+
+
+@pytest.mark.parametrize("decades", [0, 1.5, 4, 8])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
+def test_on_the_gram_matrices_the_singular_values_are_those_of_the_plain_iteration(
+    decades: float, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of ill-conditioned matrices, which bf16 makes unstable if X is never recomputed; tall and wide together."""
+    torch.manual_seed(0)
+    matrices = []
+    for rows, columns in ((64, 576), (64, 128), (128, 64)):
+        u, v = (torch.linalg.qr(torch.randn(side, 64))[0] for side in (rows, columns))
+        matrices.append(u @ torch.diag(torch.logspace(0, -decades, 64)) @ v.T)
+    monkeypatch.setattr(build, "newton_schulz_dtype", lambda _device: dtype)
+    for matrix, stack in zip(matrices, newton_schulz([matrix[None] for matrix in matrices]), strict=True):
+        result = stack[0]
+        assert result.shape == matrix.shape
+        expected = plain_newton_schulz(matrix if len(matrix) == 64 else matrix.mT, dtype)
+        lengths = torch.linalg.svdvals(result)
+        assert lengths.max() < 1.25
+        torch.testing.assert_close(lengths, torch.linalg.svdvals(expected), rtol=0, atol=tolerance)
+        if dtype == torch.float32:
+            wide = result if len(matrix) == 64 else result.mT
+            torch.testing.assert_close(wide, expected, rtol=0, atol=tolerance)
 
 
 def test_muon_steps_a_convolution_by_its_rate(network: ResNet) -> None:

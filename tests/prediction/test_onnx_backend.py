@@ -179,7 +179,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("metadata that are no JSON", lambda m: setattr(m.metadata_props[0], "value", "{"), "onnx.metadata"),
     ("deep metadata", lambda m: setattr(m.metadata_props[0], "value", '{"a":' * 100_000), "onnx.metadata"),
     ("no format", facts(format="other"), "onnx.metadata"),
-    ("an earlier version", facts(version=1), "onnx.version"),
+    ("an earlier version", facts(version=2), "onnx.version"),
     ("a version of lists", facts(version=[[]]), "onnx.version"),
     ("no network", facts(model="vgg"), "onnx.metadata"),
     ("a network that is a dictionary", facts(model={}), "onnx.metadata"),
@@ -196,6 +196,7 @@ REFUSED: list[tuple[str, Change, str]] = [
         "onnx.metadata",
     ),
     ("no temperature", facts(calibration={"temperature": float("nan")}), "onnx.metadata"),
+    ("a dataset that is text", facts(dataset="CIFAR-100"), "onnx.metadata"),
 ]
 
 
@@ -291,7 +292,7 @@ def test_it_runs_on_the_cpu_alone(exports: Path) -> None:
 
 def test_a_temperature_that_was_never_measured(exports: Path, tmp_path: Path) -> None:
     model = onnx.load(exports / "best.onnx")
-    facts(calibration={})(model)
+    facts(calibration=None)(model)
     assert model.metadata_props[0].key == KEY
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(UserError, match="no temperature was measured"):

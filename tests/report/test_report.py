@@ -41,6 +41,7 @@ from cifar100.report.selection import (
 from cifar100.report.style import pretty, thumbnail
 from cifar100.report.write import write_report
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import FittedOn, Selection, TemperatureFit
 from cifar100.training.logger import COLUMNS
 
 PICTURES = {"classes", "confusion", "coverage", "curves", "reliability", "reliability_after", "superclass_confusion"}
@@ -113,7 +114,7 @@ def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint() -> Checkpoint:
     """An untrained checkpoint of these images; they have no superclasses."""
     none: dict[str, Any] = {"superclasses": [], "superclass_of": []}
-    said: dict[str, Any] = {"recipe": "baseline", "chosen_on": "the best top-1 on test", "history": rows(3)}
+    said: dict[str, Any] = {"recipe": "baseline", "selection": Selection(rule="best", split="test"), "history": rows(3)}
     said |= {"weights": resnet18(len(NAMES)).state_dict(), "classes": NAMES, "config": {"test_fraction": 0.6}}
     return untrained(**none | said)
 
@@ -168,8 +169,9 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert f"{100 * figures['top1']:.2f} %" in page.words
     assert f"{figures['loss']:.4f}" in page.words
     assert "12 test images, single view, 32×32 pixels" in page.words
-    assert "two-fold cross-fitting on test" in page.words
-    assert "chosen on the test images themselves, which flatters" in page.words
+    assert "two-fold cross-fitting on 12 images of the test split" in page.words
+    assert "selected on the test images themselves: the accuracy is optimistic" in page.words
+    assert (figures["calibration"]["fitted_on"], figures["calibration"]["num_images"]) == ("test-crossfit", 12)
     assert figures["calibration"]["ece_before"] == figures["ece"]
     assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
     for name, accuracy in figures["per_class"].items():
@@ -254,7 +256,7 @@ def test_what_the_run_did_after_a_best_checkpoint_is_drawn_too(checkpoint: Check
 
 
 def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
-    bare = replace(checkpoint, history=[], chosen_on="")
+    bare = replace(checkpoint, history=[], selection=None)
     data, split, config = load_eval_split(bare, data_dir=own_images)
     one, compute = split.take(np.array([0])), select_device("cpu", "fp32")
     evaluation = evaluate_split(bare, data, one, config.augment, compute, name="test")
@@ -294,15 +296,12 @@ def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, t
 
 
 def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
-    def carrying(**calibration: Any) -> Checkpoint:
-        return replace(checkpoint, calibration=calibration)
-
-    assert stored_temperature(carrying()) is None
-    assert stored_temperature(carrying(temperature=0.7, origin="held out")) == (0.7, "the weights' own, held out")
-    on_test = carrying(temperature=0.7, origin="two-fold cross-fitting on test")
-    assert stored_temperature(on_test) is None, "judged anew"
-    assert stored_temperature(carrying(temperature=-1)) is None
-    assert stored_temperature(carrying(temperature="warm")) is None
+    assert stored_temperature(checkpoint) is None
+    used: dict[FittedOn, bool] = {"val": True, "": True, "test-crossfit": False}
+    for fitted_on, is_used in used.items():
+        fit = TemperatureFit(temperature=0.7, fitted_on=fitted_on)
+        assert stored_temperature(replace(checkpoint, calibration=fit)) == (fit if is_used else None)
+    assert stored_temperature(replace(checkpoint, calibration=TemperatureFit(temperature=1e-9))) is None
 
 
 def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from cifar100.config import Config
-from cifar100.training.logger import Progress, duration, epoch_line
+from cifar100.support.files import FileInUse, atomic_write
+from cifar100.training.logger import COLUMNS, Progress, RunLogger, duration, epoch_line
 from cifar100.training.run import LoopState, Run
+from cifar100.training.run_dir import RunDir
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3723, "1:02:03")])
@@ -95,3 +97,28 @@ def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert re.search(r"epoch 1/1 .* loss \d\.\d+  acc +\d+\.\d+%  lr 0\.\d+  \d+ img/s  \d+:\d\d left", text)
     assert "Epoch   1/1 | train loss" in text
+
+
+def test_a_metrics_file_that_stays_open_elsewhere_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A spreadsheet on Windows, say: the run must not end, and rows that were not written come with the next ones."""
+    folder = RunDir(tmp_path)
+    row = dict.fromkeys(COLUMNS, 1) | {"split": "test", "elapsed_seconds": 1.0}
+    is_open = True
+
+    def replace(path: Path, content: str) -> None:
+        if is_open and path == folder.metrics_csv:
+            raise FileInUse("Permission denied")
+        atomic_write(path, content)
+
+    monkeypatch.setattr("cifar100.training.logger.atomic_write", replace)
+    with RunLogger(folder, resume=False) as logger:
+        logger.epoch([row], 3)
+        logger.epoch([row, row], 3)
+        assert not folder.metrics_csv.exists()
+        is_open = False
+        logger.epoch([row, row, row], 3)
+    assert capsys.readouterr().out.count("metrics.csv is open in another program") == 1
+    assert len(folder.metrics_csv.read_text().splitlines()) == 4
+    assert len(folder.metrics_jsonl.read_text().splitlines()) == 3

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from torch import Tensor
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from cifar100.config import Config
 from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.provenance import Selection
 from cifar100.train import train
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import Run
 from cifar100.training.run_dir import RunDir
+from cifar100.training.signals import StopAfter
 from cifar100.training.step import TrainStep
 
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
@@ -90,8 +93,10 @@ def test_a_run_keeps_what_it_promises(config: Config) -> None:
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert (folder / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
+    assert load_checkpoint(folder / "checkpoint_epoch_2.pth").selection == Selection(rule="periodic")
+    assert load_checkpoint(folder / "last.pth").selection == Selection(rule="last")
     best = load_checkpoint(folder / "best_model.pth")
-    assert best.chosen_on == "the best top-1 on test"
+    assert best.selection == Selection(rule="best", split="test")
     assert best.metrics["top1"] == max(row["top1"] for row in result.history)
     assert json.loads((folder / "config.json").read_text())["settings"]["epochs"] == 2
     assert json.loads((folder / "evaluation.json").read_text())["images"] == 100
@@ -126,11 +131,11 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
     with monkeypatch.context() as patch:
         interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
         stopped = train(config)
-    assert stopped.stopped_by == "SIGTERM"
-    loop = load_checkpoint(stopped.folder / "last.pth").loop
-    assert (loop["epoch"], loop["step"]) == (1, 2)
+    assert stopped.stopped_by == signal.SIGTERM
+    last = load_checkpoint(stopped.folder / "last.pth")
+    assert (last.loop["epoch"], last.loop["step"], last.selection) == (1, 2, Selection(rule="step"))
     resumed = train(config, resume=True)
-    assert resumed.stopped_by == ""
+    assert resumed.stopped_by is None
     assert_identical(weights(whole), weights(resumed.folder))
     assert figures(whole) == figures(resumed.folder)
 
@@ -138,7 +143,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
 def test_stop_after_ends_a_long_schedule_early_and_resume_goes_on(config: Config, tmp_path: Path) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     part = train(config.replace(stop_after=1))
-    assert part.stopped_by == "--stop-after"
+    assert part.stopped_by == StopAfter(1)
     assert len(part.history) == 1
     assert_identical(weights(whole), weights(train(config, resume=True).folder))
 
@@ -253,7 +258,7 @@ def test_a_signal_during_an_evaluation_saves_after_it(
     with monkeypatch.context() as patch:
         interrupt_evaluations(patch, signal.SIGTERM)
         stopped = train(config)
-    assert stopped.stopped_by == "SIGTERM"
+    assert stopped.stopped_by == signal.SIGTERM
     loop = load_checkpoint(config.run.run_dir / "last.pth").loop
     assert (loop["epoch"], loop["step"]) == (1, 0)
     resumed = train(config, resume=True).folder
@@ -267,16 +272,16 @@ def test_a_signal_in_the_last_evaluation_leaves_the_conclusion_to_resume(
     config = config.replace(epochs=1, warmup_epochs=0)
     with monkeypatch.context() as patch:
         interrupt_evaluations(patch, signal.SIGINT)
-        assert train(config).stopped_by == "SIGINT"
+        assert train(config).stopped_by == signal.SIGINT
     assert not (config.run.run_dir / "evaluation.json").exists()
-    assert train(config, resume=True).stopped_by == ""
+    assert train(config, resume=True).stopped_by is None
     assert (config.run.run_dir / "evaluation.json").exists()
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
     folder = train(config).folder
     before = weights(folder)
-    assert train(config, resume=True).stopped_by == ""
+    assert train(config, resume=True).stopped_by is None
     assert_identical(before, weights(folder))
     assert len(figures(folder)) == 2
 
@@ -284,8 +289,8 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
 def test_the_recipe_keeps_its_name_when_a_run_goes_on(config: Config) -> None:
     train(config.replace(stop_after=1), recipe="fast")
     folder = train(config, resume=True).folder
-    assert load_checkpoint(folder / "last.pth").recipe == "fast"
-    assert json.loads((folder / "config.json").read_text())["recipe"] == "fast"
+    last, saved = load_checkpoint(folder / "last.pth"), json.loads((folder / "config.json").read_text())
+    assert (last.recipe, last.modified) == (saved["recipe"], saved["modified"]) == ("fast", True)
 
 
 def test_going_on_with_another_precision_says_that_it_is_not_bit_for_bit(
@@ -358,12 +363,62 @@ def test_a_full_disk_loses_nothing_that_was_there(
     assert_identical(weights(whole), weights(train(config, resume=True).folder))
 
 
+def test_a_best_checkpoint_that_cannot_be_written_fails_the_run(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written in a thread; the error is raised at the next save at the latest."""
+    real = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        if ".best_model.pth." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    threads = threading.active_count()
+    with pytest.raises(RunFailed, match=r"best_model.pth could not be written \(No space left on device\)"):
+        train(config)
+    assert not (config.run.run_dir / "last.pth").exists(), "it would name a best top-1 whose weights are lost"
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("save_seconds", [0, 60])
+def test_the_best_checkpoint_is_written_while_training_goes_on(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_seconds: int
+) -> None:
+    """Its weights are those of its epoch, and no other checkpoint that knows of it is written before it is complete."""
+    first_epoch = weights(train(config.replace(run_dir=tmp_path / "one", stop_after=1)).folder)
+    call, save, stepped = TrainStep.__call__, Checkpoint.save, threading.Event()
+    written: list[tuple[str, float]] = []
+    best: list[Checkpoint] = []
+
+    def noted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+        call(self, images, labels, learning_rate=learning_rate, number=number)
+        if number == 4:
+            stepped.set()
+
+    def slow(self: Checkpoint, path: Path) -> None:
+        if path.name == "best_model.pth":
+            assert stepped.wait(timeout=60), "training waits for the file"
+            best.append(self)
+        save(self, path)
+        written.append((path.name, self.loop["best_top1"]))
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    monkeypatch.setattr(Checkpoint, "save", slow)
+    train(config.replace(save_seconds=save_seconds))
+    assert_identical(best[0].weights, first_epoch)
+    assert written[-1][0] == "last.pth"
+    for place, (_, top1) in enumerate(written):
+        assert top1 < 0 or ("best_model.pth", top1) in written[: place + 1]
+
+
 def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
     config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(config.replace(stop_after=1))
     (config.run.run_dir / "curves.png").mkdir()
-    assert train(config, resume=True).stopped_by == ""
+    assert train(config, resume=True).stopped_by is None
     assert "Curves    not drawn" in capsys.readouterr().out
 
 
@@ -372,7 +427,7 @@ def test_val_fraction_chooses_on_what_it_holds_out(config: Config) -> None:
     assert {row["split"] for row in result.history} == {"val"}
     assert result.history[0]["steps"] == 2, "100 of the 200 images are left to train on"
     best = load_checkpoint(result.folder / "best_model.pth")
-    assert best.chosen_on == "the best top-1 on val"
+    assert best.selection == Selection(rule="best", split="val")
     assert json.loads((result.folder / "evaluation.json").read_text())["split"] == "test"
 
 
@@ -404,7 +459,10 @@ def test_the_checkpoint_is_whole(config: Config) -> None:
     assert checkpoint.mean == [0.5071, 0.4867, 0.4408]
     assert len(checkpoint.optimizer["state"]) == len(list(checkpoint.build().parameters()))
     assert checkpoint.versions["torch"] == torch.__version__
-    assert "NOT the published images" in checkpoint.dataset
+    info = checkpoint.dataset
+    assert (info.name, info.verified, info.synthetic) == ("CIFAR-100", False, False)
+    assert (info.num_train, info.num_test, info.num_classes, info.image_size) == (200, 100, 100, 32)
+    assert len(info.fingerprint) == 64
 
 
 def test_plain_lines_off_a_terminal(cifar100: Command) -> None:
@@ -419,14 +477,14 @@ def test_plain_lines_off_a_terminal(cifar100: Command) -> None:
 def test_training_ends_with_a_report(config: Config) -> None:
     folder = train(config.replace(report=True, val_fraction=0.5)).folder
     page = " ".join((folder / "report" / "index.html").read_text(encoding="utf-8").split())
-    assert "the 100 train images that its training held out" in page, "where its temperature is from"
-    assert "kept as the latest epoch" in page
+    assert "selected: last epoch" in page
     figures = json.loads((folder / "report" / "report.json").read_text())
+    assert (figures["calibration"]["fitted_on"], figures["calibration"]["num_images"]) == ("val", 100)
     assert figures["top1"] == json.loads((folder / "evaluation.json").read_text())["top1"]
     (log,) = folder.glob("training_log_*.txt")
     assert f"Report    {folder / 'report' / 'index.html'}" in log.read_text()
     (folder / "report" / "index.html").write_text("not ours")
-    assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by == ""
+    assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by is None
     assert "Report    not made: " in log.read_text(), "which does not end a run"
     train(config)
     assert not (folder / "report").exists(), "it has moved with its run"

@@ -21,6 +21,7 @@ from cifar100.prediction import rejection
 from cifar100.prediction.cam import Model, open_model
 from cifar100.prediction.rejection import doubt
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import TemperatureFit
 from cifar100.web import html, service
 from cifar100.web.examples import example_files
 from cifar100.web.service import Answer, InferenceService, Refusal
@@ -239,7 +240,7 @@ def test_a_model_says_what_the_predictor_says(tmp_path: Path) -> None:
     from cifar100.inference import load_predictor
 
     path = tmp_path / "model.pth"
-    sure_checkpoint(calibration={"temperature": 1.5}).save(path)
+    sure_checkpoint(calibration=TemperatureFit(temperature=1.5)).save(path)
     model = open_model(path, device="cpu")
     pixels = np.stack([np.asarray(Image.fromarray(photo(i)).resize((32, 32))) for i in range(3)])
     logits, heat = model.see(pixels)

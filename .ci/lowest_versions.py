@@ -1,0 +1,11 @@
+"""Print a pip constraint for each dependency in pyproject.toml: the lowest version that it admits."""
+
+import tomllib
+from pathlib import Path
+
+settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+groups = settings["project"]["optional-dependencies"] | {"test": settings["dependency-groups"]["test"]}
+requirements = settings["project"]["dependencies"] + [line for lines in groups.values() for line in lines]
+for requirement in dict.fromkeys(requirements):
+    if not requirement.startswith("cifar100["):
+        print(requirement.split(",")[0].replace(">=", "=="))

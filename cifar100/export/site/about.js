@@ -1,0 +1,59 @@
+// The dialogs: all classes, and the facts about the model.
+
+import { strings } from "./strings.js";
+
+export function fillClasses(dialog, facts) {
+  dialog.querySelector("h2").textContent = strings.classesButton(facts.classes.length);
+  const groups = new Map();
+  facts.classes.forEach((name, id) => {
+    const superclass = facts.superclasses[facts.superclass_of[id]] ?? "";
+    groups.set(superclass, [...(groups.get(superclass) ?? []), name]);
+  });
+  const sorted = [...groups].sort(([a], [b]) => a.localeCompare(b, strings.locale));
+  dialog.querySelector(".groups").replaceChildren(
+    ...sorted.map(([superclass, names]) => {
+      const group = document.createElement("section");
+      if (superclass) group.append(element("h3", strings.className(superclass)));
+      const list = document.createElement("ul");
+      list.append(...names.map((name) => element("li", strings.className(name))));
+      group.append(list);
+      return group;
+    }),
+  );
+  dialog.classList.toggle("ungrouped", facts.superclasses.length === 0);
+}
+
+/** `verified` is what became of the model's digest; undefined while it is loading. */
+export function fillAbout(dialog, facts, verified) {
+  const { about: text } = strings;
+  const { evaluation, about, files } = facts;
+  const rows = [
+    [text.network, text.networkValue({ ...about, image_size: facts.image_size })],
+    [text.accuracy, evaluation.top1 === undefined ? text.notMeasured : text.accuracyValue(evaluation)],
+    [text.top5, evaluation.top5 === undefined ? "" : strings.percent(evaluation.top5)],
+    [text.superclass, evaluation.superclass_top1 == null ? "" : strings.percent(evaluation.superclass_top1)],
+    [text.trainedOn, about.trained_on],
+    [text.probabilities, facts.temperature === 1 ? text.uncalibrated : text.calibrated(facts.temperature, about.calibration)],
+    [text.unsureRule, text.unsureValue(facts.unsure.min_probability)],
+    [text.file, text.fileValue(files.model.bytes)],
+    [text.digest, files.model.sha256 + (verified === false ? ` (${text.unverified})` : "")],
+    [text.madeWith, Object.entries(about.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+    [text.runsOn, `${facts.runtime.name} ${facts.runtime.version} (${facts.runtime.license})`],
+  ];
+  dialog.querySelector("tbody").replaceChildren(
+    ...rows.filter(([, value]) => value).map(([name, value]) => {
+      const row = document.createElement("tr");
+      const head = element("th", name);
+      head.scope = "row";
+      row.append(head, element("td", value));
+      return row;
+    }),
+  );
+}
+
+export function element(tag, text, className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}

@@ -1,0 +1,59 @@
+// Logits -> what the page says: calibrated probabilities, whether to be unsure, and where each class was seen. The rules
+// and their thresholds are those of the Python package; the numbers come with the model, in model.json.
+
+/**
+ * `logits` float [C], `maps` float [C * h * w], `pixels` uint8 [S * S * 3]. Gives { predictions: [{ id, probability,
+ * map }], doubt, mapSize: [h, w] }: the `topK` most probable classes, their maps in 0..1; `doubt` is "", "flat",
+ * "noise" or "none".
+ */
+export function answer(logits, maps, mapSize, pixels, facts, topK = 5) {
+  const probabilities = softmax(logits, facts.temperature);
+  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a] || a - b);
+  const area = mapSize[0] * mapSize[1];
+  const predictions = order.slice(0, topK).map((id) => ({
+    id,
+    probability: probabilities[id],
+    map: scaled(maps.subarray(id * area, (id + 1) * area)),
+  }));
+  return { predictions, doubt: doubt(logits, pixels, facts), mapSize };
+}
+
+export function softmax(logits, temperature) {
+  const highest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const powers = Float64Array.from(logits, (logit) => Math.exp((logit - highest) / temperature));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / sum);
+}
+
+/** Evidence against a class counts as none; the strongest place is 1. */
+function scaled(map) {
+  const highest = map.reduce((a, b) => Math.max(a, b), 0);
+  return Float32Array.from(map, (value) => (highest > 0 ? Math.max(value, 0) / highest : 0));
+}
+
+function doubt(logits, pixels, { unsure, image_size: size }) {
+  const { contrast, correlation } = structure(pixels, size);
+  if (contrast < unsure.min_contrast) return "flat";
+  if (correlation < unsure.min_correlation) return "noise";
+  const highest = softmax(logits, unsure.temperature).reduce((a, b) => Math.max(a, b), 0);
+  return highest < unsure.min_probability ? "none" : "";
+}
+
+/** The largest standard deviation of a channel, and how alike neighboring pixels are (-1..1; 1 without contrast). */
+function structure(pixels, size) {
+  const count = size * size;
+  const mean = [0, 0, 0], squares = [0, 0, 0];
+  pixels.forEach((value, at) => (mean[at % 3] += value / count));
+  const centered = Float64Array.from(pixels, (value, at) => value - mean[at % 3]);
+  centered.forEach((value, at) => (squares[at % 3] += (value * value) / count));
+  const spread = (squares[0] + squares[1] + squares[2]) / 3;
+  const contrast = Math.sqrt(Math.max(...squares));
+  if (spread === 0) return { contrast, correlation: 1 };
+  let right = 0, lower = 0;
+  for (let at = 0; at < centered.length; at++) {
+    if (Math.floor(at / 3) % size < size - 1) right += centered[at] * centered[at + 3];
+    if (at < 3 * size * (size - 1)) lower += centered[at] * centered[at + 3 * size];
+  }
+  const pairs = 3 * size * (size - 1);
+  return { contrast, correlation: (right + lower) / pairs / 2 / spread };
+}

@@ -1,0 +1,226 @@
+// The page: reads what the model is, starts it, and brings images to it. Start here.
+
+import { element, fillAbout, fillClasses } from "./about.js";
+import { setUpCamera } from "./camera.js";
+import { Classifier } from "./classifier.js";
+import { Result } from "./result.js";
+import { strings } from "./strings.js";
+
+const MAX_IMAGES = 100; // at once
+const SIDE = 1024, THUMBNAIL = 160; // pixels
+
+const part = (selector) => document.querySelector(selector);
+
+async function main() {
+  document.documentElement.lang = strings.locale;
+  document.documentElement.classList.toggle("embed", new URLSearchParams(location.search).has("embed"));
+  document.querySelectorAll("[data-text]").forEach((node) => (node.textContent = strings[node.dataset.text]));
+  document.querySelectorAll("[data-label]").forEach((node) => node.setAttribute("aria-label", strings[node.dataset.label]));
+  document.title = strings.title;
+  part("#starting").remove();
+  part("#app").hidden = false;
+  let facts;
+  try {
+    facts = await (await fetch("model.json", { cache: "no-cache" })).json();
+    if (facts.format !== "cifar100-web" || facts.version !== 1) throw new Error(facts.format);
+  } catch (error) {
+    showProblem("facts", error.message, () => location.reload());
+    return;
+  }
+  new Page(facts);
+}
+
+class Page {
+  constructor(facts) {
+    this.facts = facts;
+    part("#lead").textContent = strings.lead(facts.classes.length, facts.about.network);
+    part("#open-classes").textContent = strings.classesButton(facts.classes.length);
+    fillClasses(part("#classes"), facts);
+    fillAbout(part("#about"), facts);
+    for (const name of ["classes", "about"]) {
+      part(`#open-${name}`).addEventListener("click", () => part(`#${name}`).showModal());
+    }
+    this.result = new Result(facts);
+    this.result.say("hint", strings.noAnswer);
+    this.classifier = new Classifier(facts, {
+      progress: showProgress,
+      ready: (how) => this.ready(how),
+      failed: ({ code, detail }) => {
+        part("#loading").hidden = true;
+        showProblem(code, detail, () => this.retry());
+      },
+    });
+    this.listen();
+    this.showExamples();
+  }
+
+  /** Every way in which an image comes. */
+  listen() {
+    part("#files").addEventListener("change", (event) => {
+      this.take(event.target.files);
+      event.target.value = ""; // so that the same file may be chosen again
+    });
+    document.addEventListener("paste", (event) => this.take(event.clipboardData?.files ?? []));
+    for (const name of ["dragenter", "dragover"]) {
+      document.addEventListener(name, (event) => {
+        event.preventDefault();
+        document.body.classList.add("dragging");
+      });
+    }
+    document.addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) document.body.classList.remove("dragging");
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      document.body.classList.remove("dragging");
+      this.take(event.dataTransfer.files);
+    });
+    setUpCamera(part("#open-camera"), part("#camera"), (photo) => this.take([photo]));
+  }
+
+  take(files) {
+    if (files.length === 0) return;
+    part("#several").hidden = files.length === 1;
+    if (files.length === 1) this.show(files[0]);
+    else this.showSeveral([...files]);
+  }
+
+  /** Shows an image and its answer; `example` has an answer of its own until the model gives it. */
+  async show(file, example = null) {
+    const turn = (this.turn = (this.turn ?? 0) + 1);
+    const current = () => turn === this.turn;
+    this.showAgain = () => this.show(file, example);
+    this.result.clear();
+    const onSeen = (seen) => {
+      if (!current()) return;
+      this.result.showImage(seen);
+      if (example?.answer && !this.isReady) this.result.showAnswer(example.answer, strings.precomputed);
+    };
+    try {
+      const answer = await this.classifier.classify(file, { side: SIDE, onSeen });
+      if (current()) this.result.showAnswer(answer);
+    } catch (refusal) {
+      if (current() && !(example?.answer && refusal.code === "noModel")) this.result.showRefusal(refusal);
+    }
+  }
+
+  /** A row for each image; the first is shown large, as each is when it is chosen. */
+  async showSeveral(files) {
+    const turn = (this.listTurn = (this.listTurn ?? 0) + 1);
+    const taken = files.slice(0, MAX_IMAGES);
+    const list = part("#several ul");
+    const rows = taken.map((file) => new Row(file, () => this.show(file), this.facts));
+    list.replaceChildren(...rows.map((row) => row.item));
+    this.show(taken[0]);
+    for (const [at, row] of rows.entries()) {
+      await row.fill(this.classifier);
+      if (turn !== this.listTurn) return;
+      part("#live").textContent = strings.severalProgress(at + 1, rows.length);
+    }
+    if (files.length > MAX_IMAGES) part("#live").textContent = strings.tooMany(files.length, MAX_IMAGES);
+  }
+
+  showExamples() {
+    const { examples } = this.facts;
+    part("#examples").hidden = examples.length === 0;
+    const buttons = examples.map((example) => {
+      const name = example.path.replace(/.*\//, "").replace(/\.\w+$/, "");
+      const button = document.createElement("button");
+      const image = document.createElement("img");
+      button.type = "button";
+      image.src = example.path;
+      image.alt = strings.example(strings.className(name));
+      button.append(image);
+      button.addEventListener("click", () => this.openExample(example));
+      return button;
+    });
+    part("#examples").replaceChildren(...buttons);
+    if (examples.length > 0) this.openExample(examples[0]);
+  }
+
+  async openExample(example) {
+    part("#several").hidden = true;
+    const response = await fetch(example.path).catch(() => null);
+    if (response?.ok) this.show(await response.blob(), example);
+    else this.result.showRefusal({ code: "unreadable" });
+  }
+
+  ready({ verified, stored }) {
+    this.isReady = true;
+    if (this.retried) this.showAgain?.();
+    this.retried = false;
+    part("#loading").hidden = true;
+    part("#problem").hidden = true;
+    part("#live").textContent = strings.ready;
+    fillAbout(part("#about"), this.facts, verified);
+    keepForOffline(stored).then((kept) => (part("#offline").textContent = strings.offline[kept ? "ready" : "denied"]));
+  }
+
+  retry() {
+    part("#problem").hidden = true;
+    this.retried = true;
+    this.classifier.start();
+  }
+}
+
+/** One of several images. */
+class Row {
+  constructor(file, onChoose, facts) {
+    this.file = file;
+    this.facts = facts;
+    this.item = document.createElement("li");
+    this.button = document.createElement("button");
+    this.button.type = "button";
+    this.canvas = document.createElement("canvas");
+    this.text = element("span", strings.working);
+    this.button.append(this.canvas, this.text, element("small", file.name));
+    this.button.addEventListener("click", () => {
+      onChoose();
+      part("#image").scrollIntoView();
+    });
+    this.item.append(this.button);
+  }
+
+  async fill(classifier) {
+    try {
+      const onSeen = ({ picture }) => {
+        [this.canvas.width, this.canvas.height] = [picture.width, picture.height];
+        this.canvas.getContext("2d").drawImage(picture, 0, 0);
+        picture.close();
+      };
+      const { predictions, doubt } = await classifier.classify(this.file, { side: THUMBNAIL, onSeen });
+      const [{ id, probability }] = predictions;
+      this.text.replaceChildren(element("b", strings.className(this.facts.classes[id])), ` ${strings.percent(probability)} `);
+      if (doubt) this.text.append(element("span", strings.unsure, "badge"));
+    } catch ({ code, detail }) {
+      this.item.className = "refusal";
+      this.text.textContent = (strings.refusals[code] ?? strings.refusals.failed)(detail);
+    }
+  }
+}
+
+function showProgress({ loaded, total }) {
+  part("#loading").hidden = false;
+  part("#progress").value = loaded / total;
+  part("#loading label").textContent = loaded < total ? strings.loading(loaded, total) : strings.starting;
+}
+
+function showProblem(code, detail, retry) {
+  const problem = part("#problem");
+  problem.hidden = false;
+  problem.querySelector("p").textContent = (strings.problems[code] ?? strings.problems.failed)(detail);
+  problem.querySelector("button").onclick = retry;
+}
+
+/** Lets the service worker keep the page; whether it does. The large files are in the cache already. */
+async function keepForOffline(stored) {
+  try {
+    await navigator.serviceWorker.register("sw.js");
+    await navigator.serviceWorker.ready;
+    return stored;
+  } catch {
+    return false;
+  }
+}
+
+main();

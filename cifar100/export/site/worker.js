@@ -1,0 +1,101 @@
+// Everything that takes time: loading the model, decoding images, running the network. The page stays responsive.
+//
+// In:  { type: "start", facts }            Out: progress { loaded, total }, then ready { ... } or failed { code, detail }
+//      { type: "image", id, file, side }   Out: seen { id, ... }, then answer { id, ... } or refused { id, code, detail }
+
+import { answer } from "./answer.js";
+import { canvasIsExact, open, picture, Refused, toPixels } from "./decode.js";
+import { download, LoadError, unpack } from "./download.js";
+
+let facts;
+let network; // a promise of the function pixels -> { logits, maps, mapSize }
+let last = Promise.resolve();
+
+self.onmessage = ({ data }) => {
+  if (data.type === "start") {
+    facts = data.facts;
+    network = load();
+    network.catch(({ code = "failed", detail, message }) => self.postMessage({ type: "failed", code, detail: detail ?? message }));
+  } else {
+    last = last.then(() => classify(data)); // one at a time
+  }
+};
+
+async function load() {
+  const start = performance.now();
+  if (typeof WebAssembly === "undefined") throw new LoadError("noWebAssembly");
+  if (!canvasIsExact()) throw new LoadError("canvasNoise");
+  const { model, wasm, runtime } = facts.files;
+  const total = model.bytes + wasm.bytes;
+  let loaded = 0;
+  const onBytes = (count) => {
+    loaded += count;
+    self.postMessage({ type: "progress", loaded: Math.min(loaded, total), total });
+  };
+  const [graph, binary, ort] = await Promise.all([
+    download(model, onBytes),
+    download(wasm, onBytes),
+    import(`./${runtime.path}`).catch(() => {
+      throw new LoadError("missing", runtime.path);
+    }),
+  ]);
+  ort.env.logLevel = "error";
+  Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: (await unpack(binary.bytes)).buffer });
+  let session;
+  try {
+    session = await ort.InferenceSession.create(graph.bytes, { executionProviders: ["wasm"] });
+  } catch (error) {
+    throw new LoadError("failed", error.message);
+  }
+  const run = (pixels) => see(ort, session, pixels);
+  await run(new Uint8Array(3 * facts.image_size ** 2)); // the first run prepares memory
+  self.postMessage({
+    type: "ready",
+    milliseconds: performance.now() - start,
+    cached: graph.cached && binary.cached,
+    verified: graph.verified && binary.verified,
+    stored: graph.stored && binary.stored,
+  });
+  return run;
+}
+
+async function see(ort, session, pixels) {
+  const size = facts.image_size;
+  const images =
+    facts.takes === "uint8"
+      ? new ort.Tensor("uint8", pixels, [1, size, size, 3])
+      : new ort.Tensor("float32", planes(pixels), [1, 3, size, size]);
+  const { logits, maps } = await session.run({ images });
+  return { logits: logits.data, maps: maps.data, mapSize: maps.dims.slice(2) };
+}
+
+/** [S, S, 3] in 0..255 -> [3, S, S] in 0..1 */
+function planes(pixels) {
+  const area = pixels.length / 3;
+  return Float32Array.from(pixels, (_, at) => pixels[3 * (at % area) + Math.floor(at / area)] / 255);
+}
+
+async function classify({ id, file, side }) {
+  const start = performance.now();
+  let image;
+  try {
+    image = await open(file);
+    const { pixels, source } = toPixels(image, facts.image_size, facts.fit);
+    const prepared = performance.now();
+    const shown = picture(image, side);
+    const { width, height } = image;
+    self.postMessage({ type: "seen", id, pixels, source, picture: shown, width, height }, [shown]);
+    const run = await network.catch(() => {
+      throw new Refused("noModel");
+    });
+    const began = performance.now();
+    const { logits, maps, mapSize } = await run(pixels);
+    const milliseconds = { prepare: prepared - start, network: performance.now() - began };
+    self.postMessage({ type: "answer", id, milliseconds, ...answer(logits, maps, mapSize, pixels, facts) });
+  } catch (error) {
+    const { code, detail } = error instanceof Refused ? error : new Refused("failed", error.message);
+    self.postMessage({ type: "refused", id, code, detail });
+  } finally {
+    image?.bitmap.close();
+  }
+}

@@ -1,0 +1,101 @@
+"""A model as transformers.js loads it from a repository on the hub: config.json, preprocessor_config.json, onnx/.
+
+import { pipeline } from "@huggingface/transformers";
+const classify = await pipeline("image-classification", "user/model");
+await classify("photo.jpg");
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.dataset import Split
+from cifar100.support.files import atomic_write
+from cifar100.support.terminal import emit
+
+INPUT, OUTPUT = "pixel_values", "logits"
+BICUBIC = 3  # PIL.Image.Resampling
+
+
+def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None, say: Callable[[str], None] = emit) -> None:
+    """Write the files into `folder`, which must be there.
+
+    The graphs take float32 [B, 3, S, S] in 0..1 and normalize it themselves; the softmax of their logits is calibrated.
+    onnx/model_quantized.onnx (int8) is written if `train`, images to calibrate it on, is given. Raises UserError if a
+    library for ONNX is missing.
+    """
+    from cifar100.export import require_onnx, write
+
+    require_onnx("onnxruntime", "onnx")
+    checkpoint = _calibrated(checkpoint)
+    formats = {"model.onnx": "onnx"} | ({"model_quantized.onnx": "onnx-int8"} if train is not None else {})
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        made = Path(temporary)
+        for name, format in formats.items():
+            write(checkpoint, format, made / name, takes="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
+            _rename(made / name)
+        (folder / "onnx").mkdir(exist_ok=True)
+        for name in formats:
+            (made / name).replace(folder / "onnx" / name)
+    described = {"config.json": config(checkpoint), "preprocessor_config.json": preprocessor(checkpoint)}
+    for name, content in described.items():
+        atomic_write(folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def config(checkpoint: Checkpoint) -> dict[str, object]:
+    """The content of config.json."""
+    names = [name.replace("_", " ") for name in checkpoint.classes]
+    return {
+        "architectures": ["ResNetForImageClassification"],
+        "model_type": "resnet",
+        "num_channels": 3,
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
+
+
+def preprocessor(checkpoint: Checkpoint) -> dict[str, object]:
+    """The content of preprocessor_config.json: what `images.convert.to_model_input` does, as far as it can say so."""
+    size = checkpoint.image_size
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": BICUBIC,
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": False,
+    }
+
+
+def _calibrated(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its logits divided by its temperature, for software that knows of none."""
+    temperature = checkpoint.calibration.temperature if checkpoint.calibration else 1.0
+    head = {name: tensor / temperature for name, tensor in checkpoint.weights.items() if name.startswith("fc.")}
+    return replace(checkpoint, weights=checkpoint.weights | head, calibration=None)
+
+
+def _rename(path: Path) -> None:
+    """Give the input the name that is asked for, and leave the logits as the only output."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    (given,) = graph.input
+    for node in graph.node:
+        node.input[:] = [INPUT if name == given.name else name for name in node.input]
+    given.name = INPUT
+    kept = [output for output in graph.output if output.name == OUTPUT]
+    del graph.output[:]
+    graph.output.extend(kept)
+    del model.metadata_props[:]  # what they say of the input is no longer so
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)

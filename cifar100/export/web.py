@@ -1,0 +1,281 @@
+"""A model as a static web site: the classifier runs in the visitor's browser, and images never leave the device.
+
+The site is the files in site/ (plain ES modules), beside what is made here: the model as ONNX, model.json (its classes,
+thresholds and figures: all that the page says), the runtime, example images, the list of files in the service worker.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cifar100.dataset.classes import CLASSES
+from cifar100.evaluation.metrics import softmax
+from cifar100.export.check import Check
+from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
+from cifar100.images.convert import to_model_input, to_rgb
+from cifar100.prediction.onnx_backend import OnnxForward, open_onnx
+from cifar100.prediction.onnx_validation import read_onnx
+from cifar100.prediction.rejection import (
+    LOWEST_CONTRAST,
+    LOWEST_CORRELATION,
+    LOWEST_PROBABILITY,
+    contrast,
+    correlation,
+    doubt,
+)
+from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.files import atomic_write
+from cifar100.support.terminal import emit
+from cifar100.web.examples import example_files
+
+SITE = Path(__file__).parent / "site"
+FORMAT = "cifar100-web"
+MODEL = "model.onnx"
+EXAMPLE_SIDE = 512
+"""Pixels that an example's longer side has at most."""
+TOP_K = 5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was written."""
+
+    folder: Path
+    files: int
+    bytes: int
+    check: Check | None
+    """Of the graph against its checkpoint; None if the model was an ONNX file already."""
+
+    def __str__(self) -> str:
+        check = f"{self.check}\n\n" if self.check else ""
+        return (
+            f"{check}{self.folder}: {self.files} files, {self.bytes / 1e6:.1f} MB; put it on any web server, "
+            "or add --serve to open it here"
+        )
+
+
+def export_site(
+    path: Path,
+    out: Path,
+    *,
+    runtime: Path | None = None,
+    examples: Sequence[Path] = (),
+    data_dir: Path | None = None,
+    images: int = 1000,
+    say: Say = emit,
+) -> Site:
+    """Write a site for the model at `path` into the folder `out`, which must be new, empty, or an earlier site.
+
+    `path` is an ONNX file of ours, or whatever `load_weights` takes: that is exported as int8 if its train images are
+    here (`data_dir`), else in fp32, and checked as `export` does. `examples` are images for visitors to try; without
+    them, a model of CIFAR-100's classes has drawn ones. `runtime` is a folder with onnxruntime-web. Raises UserError
+    for what cannot be read, found or written, RunFailed if the graph fails its check.
+    """
+    _demand_place(out)
+    scripts = runtime_files(runtime, say)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            graph, check = _graph(path, Path(temporary), data_dir, images, say)
+            files = _files(graph, check, scripts, examples)
+        _place(files, out)
+    except OSError as error:
+        raise RunFailed(f"{out} could not be written ({error.strerror or error}).") from None
+    return Site(out, len(files), sum(map(len, files.values())), check)
+
+
+def _demand_place(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError("export.out", f"--out {out}: it is a file; a site is a folder.")
+    if out.is_dir() and any(out.iterdir()) and not _is_site(out):
+        raise UserError("export.out", f"--out {out}: it is not empty, and no earlier site: name another.")
+
+
+def _is_site(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "model.json").read_text(encoding="utf-8"))["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Say) -> tuple[Path, Check | None]:
+    """The model as an ONNX file; in `folder` if it had to be made."""
+    from cifar100.export import export
+
+    if path.suffix.lower() == ".onnx":
+        return path, None
+    graph = folder / MODEL
+    try:
+        return graph, export(path, "onnx-int8", graph, data_dir=data_dir, images=images, say=say)
+    except UserError as error:
+        if error.code != "export.calibration_images":
+            raise
+    say("Its train images are not here (--data-dir), which int8 needs: the model is exported in fp32, 4 times as large")
+    return graph, export(path, "onnx", graph, data_dir=data_dir, images=images, say=say)
+
+
+def _files(graph: Path, check: Check | None, scripts: dict[str, bytes], examples: Sequence[Path]) -> dict[str, bytes]:
+    """Path in the site -> content. The service worker's list of them all comes last."""
+    content, facts = read_onnx(graph)
+    script, binary = FILES
+    files = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
+    files["runtime/LICENSE"] = files.pop("LICENSE.runtime")
+    files[f"runtime/{Path(script).stem}.js"] = scripts[script]  # not every server knows .mjs as JavaScript
+    files[f"runtime/{binary}.gz"] = gzip.compress(scripts[binary], mtime=0)  # not every server compresses
+    files[MODEL] = content
+    pictures = {f"examples/{name}.jpg": made for name, made in _examples(facts, examples).items()}
+    files |= pictures
+    forward, _ = open_onnx(graph)
+    described = describe(facts) | {
+        "evaluation": figures(facts, check),
+        "files": {
+            "model": _entry(MODEL, files[MODEL]),
+            "wasm": _entry(f"runtime/{binary}.gz", files[f"runtime/{binary}.gz"]) | {"content_sha256": FILES[binary]},
+            "runtime": _entry(f"runtime/{Path(script).stem}.js", scripts[script]),
+        },
+        "examples": [{"path": name, "answer": answer(made, forward, facts)} for name, made in pictures.items()],
+    }
+    described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
+    files["model.json"] = json.dumps(described, separators=(",", ":")).encode()
+    files["README.md"] = readme(facts).encode()
+    offline = files.keys() - {"sw.js", "README.md", "runtime/LICENSE"}
+    kept = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(offline)}
+    files["sw.js"] = f"const FILES = {json.dumps(kept, indent=1)};\n\n".encode() + files["sw.js"]
+    return files
+
+
+def describe(facts: dict[str, Any]) -> dict[str, Any]:
+    """What the page needs to know of a model and may say of it: model.json without its files, figures and examples.
+
+    `facts` are those in the metadata of an exported graph. Probabilities are softmax(logits / temperature); `unsure`
+    holds the thresholds of `cifar100.unsure`, and the temperature at which its probability is meant.
+    """
+    fit = facts["calibration"]
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "classes": facts["classes"],
+        "superclasses": facts["superclasses"],
+        "superclass_of": facts["superclass_of"],
+        "image_size": facts["image_size"],
+        "takes": facts["takes"],
+        "fit": "crop",
+        "temperature": _temperature(facts),
+        "unsure": {
+            "min_probability": LOWEST_PROBABILITY,
+            "temperature": 1.0,
+            "min_contrast": LOWEST_CONTRAST,
+            "min_correlation": LOWEST_CORRELATION,
+        },
+        "about": {
+            "network": facts["model"],
+            "trained_on": facts["dataset"].train_split,
+            "calibration": "" if fit is None else fit.origin,
+            "versions": facts["versions"],
+        },
+        "runtime": {"name": PACKAGE, "version": VERSION, "license": LICENSE},
+    }
+
+
+def _temperature(facts: dict[str, Any]) -> float:
+    return 1.0 if facts["calibration"] is None else facts["calibration"].temperature
+
+
+def figures(facts: dict[str, Any], check: Check | None) -> dict[str, Any]:
+    """The accuracy of the model, and on what: its evaluation, else the check of its graph, else that of its epoch."""
+    if facts["evaluation"]:
+        names = ("top1", "top5", "superclass_top1", "images", "split")
+        return {name: facts["evaluation"][name] for name in names if name in facts["evaluation"]}
+    if check is not None and check.top1 is not None:
+        return {"top1": check.top1, "images": check.images, "split": "test"}
+    return facts.get("metrics", {})
+
+
+def answer(content: bytes, forward: OnnxForward, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the model says of an image file, as the page's worker would: for examples, before the model is there."""
+    pixels = to_model_input(content, facts["image_size"])
+    logits, maps = forward.with_maps(pixels[None])
+    probabilities = softmax(logits / _temperature(facts))[0]
+    order = np.argsort(-probabilities, kind="stable")[:TOP_K].tolist()
+    evidence = np.maximum(maps[0, order], 0)
+    evidence /= np.maximum(evidence.max(axis=(1, 2), keepdims=True), 1e-12)
+    return {
+        "predictions": [
+            {"id": i, "probability": round(float(probabilities[i]), 5), "map": map_.round(3).ravel().tolist()}
+            for i, map_ in zip(order, evidence.astype(np.float64), strict=True)
+        ],
+        "doubt": _doubt(logits[0], pixels),
+        "mapSize": list(maps.shape[2:]),
+    }
+
+
+def _doubt(logits: np.ndarray, pixels: np.ndarray) -> str:
+    """Which of strings.js' doubts it is."""
+    if not doubt(logits, pixels):
+        return ""
+    if contrast(pixels) < LOWEST_CONTRAST:
+        return "flat"
+    return "noise" if correlation(pixels) < LOWEST_CORRELATION else "none"
+
+
+def _examples(facts: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:
+    """Name -> a small JPEG, without the metadata of the original (places, names of people)."""
+    if paths:
+        sources: dict[str, bytes | Path] = {path.stem: path for path in paths}
+    elif facts["classes"] == list(CLASSES):
+        sources = {Path(name).stem: content for name, content in example_files().items()}
+    else:
+        sources = {}
+    made = {}
+    for name, source in sources.items():
+        image = to_rgb(source)
+        image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE), Image.Resampling.LANCZOS)
+        content = io.BytesIO()
+        image.save(content, "JPEG", quality=90)
+        made[name] = content.getvalue()
+    return made
+
+
+def _entry(path: str, content: bytes) -> dict[str, Any]:
+    return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _place(files: dict[str, bytes], out: Path) -> None:
+    """Write the files into `out`; of an earlier site go its examples, and the service worker comes last."""
+    shutil.rmtree(out / "examples", ignore_errors=True)
+    for name, content in files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, content)
+
+
+def readme(facts: dict[str, Any]) -> str:
+    """A README.md whose front matter makes the folder a static Space on the Hugging Face hub."""
+    top1 = facts["evaluation"].get("top1")
+    figure = f"{top1:.1%} top-1 on its test images. " if top1 is not None else ""
+    return f"""---
+title: What is in this image?
+emoji: 🔎
+colorFrom: blue
+colorTo: indigo
+sdk: static
+app_file: index.html
+pinned: false
+---
+
+A {facts["model"]} that names one of {len(facts["classes"]):,} classes, as a static page: it runs in the browser, and
+images never leave the device. {figure}Made with cifar100; any web server can serve this folder.
+"""

@@ -1,0 +1,45 @@
+"""A folder on http://127.0.0.1, for `cifar100 export --format web --serve`."""
+
+from __future__ import annotations
+
+import webbrowser
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cifar100.support.terminal import emit
+
+POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; base-uri 'none'"
+PORT = 8000
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript"}  # Windows may say otherwise
+
+    def end_headers(self) -> None:
+        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: requests are of no interest."""
+
+
+def make_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
+    """A server of this folder on this machine alone; on any free port if `port` is taken."""
+    handler = partial(_Handler, directory=str(folder))
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError:
+        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+
+def serve(folder: Path) -> None:
+    """Serve the folder, and open it in a browser, until interrupted."""
+    with make_server(folder) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        emit(f"The site is at {address} (Ctrl-C ends it).", flush=True)
+        webbrowser.open(address)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -1,0 +1,176 @@
+"""Files of format version 1, with the sentences that were written to them, are read into the fields of version 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import SYNTHETIC_INFO, narrow_network, random_checkpoint
+
+import cifar100.checkpoints.checkpoint
+from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from cifar100.checkpoints.version1 import upgrade, upgrade_recipe
+from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.cli.main import main
+from cifar100.config import Config
+from cifar100.dataset.published import CIFAR10, CIFAR100
+from cifar100.support.provenance import DatasetInfo, Selection, TemperatureFit
+from cifar100.train import train
+
+REAL = CIFAR100.fingerprints["train"]
+
+
+def version1(checkpoint: Checkpoint, **said: Any) -> dict[str, Any]:
+    """The content of a file of version 1: its names of fields, and `said` in them."""
+    content = checkpoint.to_dict()
+    info = content.pop("dataset")
+    del content["selection"], content["calibration"], content["modified"]
+    old = {"format": "cifar100-checkpoint", "version": 1, "dataset": "unknown", "fingerprint": info["fingerprint"]}
+    return content | old | {"chosen_on": ""} | said
+
+
+DATASETS = [
+    (
+        "CIFAR-100 (verified): 50,000 train and 10,000 test images from data/cifar-100-binary",
+        {"name": "CIFAR-100", "verified": True, "num_train": 50_000, "num_test": 10_000, "num_classes": 100},
+    ),
+    (
+        "CIFAR-100 (verified): 50,000 train and 10,000 test images",
+        {"name": "CIFAR-100", "verified": True, "num_train": 50_000, "num_test": 10_000, "num_classes": 100},
+    ),
+    (
+        "CIFAR-10 layout, but NOT the published images: 20 train and 10 test images from a: b from c",
+        {"name": "CIFAR-10", "verified": False, "num_train": 20, "num_test": 10, "num_classes": 100},
+    ),
+    (
+        "own images (1,234 classes, 48x48): 45,000 train and 9 test images from photos",
+        {"name": "own images", "verified": None, "num_train": 45_000, "num_test": 9, "num_classes": 100},
+    ),
+    (
+        "SYNTHETIC images, not CIFAR-100: 2,400 train and 600 test images from cifar100.dataset.synthetic",
+        {"name": SYNTHETIC_INFO.name, "synthetic": True, "num_train": 2400, "num_test": 600, "num_classes": 100},
+    ),
+    ("unknown: a bare state dict", {}),
+    ("unknown", {}),
+    ("", {}),
+    ("own images: " + "9" * 5000 + " train and 1 test images", {}),
+]
+
+
+@pytest.mark.parametrize(("sentence", "expected"), DATASETS)
+def test_a_dataset(sentence: str, expected: dict[str, Any]) -> None:
+    content = upgrade({"dataset": sentence, "fingerprint": "f", "classes": ["a"] * 100, "image_size": 32})
+    size = 32 if expected else 0
+    found = DatasetInfo.from_dict(content["dataset"])
+    assert found == DatasetInfo(**expected, image_size=size, fingerprint="f")
+    assert "fingerprint" not in content
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("the best top-1 on test", Selection(rule="best", split="test")),
+        ("the best top-1 on val", Selection(rule="best", split="val")),
+        ("the latest step", Selection(rule="step")),
+        ("the latest epoch", Selection(rule="last")),
+        ("the last epoch", Selection(rule="last")),
+        ("every 10 epochs", Selection(rule="periodic")),
+    ],
+)
+def test_a_selection(sentence: str, expected: Selection) -> None:
+    content = upgrade({"chosen_on": sentence})
+    assert Selection.from_dict(content["selection"]) == expected
+    assert "chosen_on" not in content
+
+
+@pytest.mark.parametrize(
+    ("origin", "fitted_on", "num_images"),
+    [
+        (
+            "two-fold cross-fitting on test, 10,000 images: each half judged by the other's temperature",
+            "test-crossfit",
+            10_000,
+        ),
+        ("two-fold cross-fitting on val, 12 images: each half judged by the other's temperature", "val-crossfit", 12),
+        ("two-fold cross-fitting on test", "test-crossfit", 0),
+        ("the 5,000 train images that its training held out", "val", 5000),
+        ("somewhere", "", 0),
+    ],
+)
+def test_a_temperature(origin: str, fitted_on: Any, num_images: int) -> None:
+    content = upgrade({"calibration": {"temperature": 0.69, "origin": origin, "ece_before": 0.17}})
+    expected = TemperatureFit(temperature=0.69, fitted_on=fitted_on, num_images=num_images)
+    assert TemperatureFit.from_dict(content["calibration"]) == expected
+    assert upgrade({"calibration": {}})["calibration"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "recipe", "modified"), [("best", "best", False), ("fast, changed", "fast", True), ("", "", False)]
+)
+def test_a_recipe(old: str, recipe: str, modified: bool) -> None:
+    for content in (upgrade({"recipe": old}), upgrade_recipe({"recipe": old, "settings": {}})):
+        assert (content["recipe"], content["modified"]) == (recipe, modified)
+    new = {"recipe": "mine, changed", "modified": False}
+    assert upgrade_recipe(new) == new, "config.json of version 2"
+
+
+def test_no_selection_that_is_known() -> None:
+    for content in ({"chosen_on": "by hand"}, {"chosen_on": ""}, {}):
+        assert upgrade(content)["selection"] is None
+
+
+@pytest.fixture
+def narrow_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+
+
+SENTENCES = {
+    "dataset": "CIFAR-100 (verified): 50,000 train and 10,000 test images from data",
+    "chosen_on": "the last epoch",
+    "recipe": "fast, changed",
+}
+
+
+def assert_read(checkpoint: Checkpoint, *, verified: bool = True) -> None:
+    info = checkpoint.dataset
+    assert checkpoint.selection == Selection(rule="last")
+    assert (checkpoint.recipe, checkpoint.modified) == ("fast", True)
+    assert (info.name, info.verified, info.num_train, info.num_test) == ("CIFAR-100", verified, 50_000, 10_000)
+
+
+FOREIGN = CIFAR10.fingerprints["train"]
+
+
+@pytest.mark.parametrize(("fingerprint", "verified"), [(REAL, True), ("", False), (FOREIGN, False)])
+def test_a_checkpoint(tmp_path: Path, narrow_checkpoints: None, fingerprint: str, verified: bool) -> None:
+    torch.save(version1(random_checkpoint(), **SENTENCES, fingerprint=fingerprint), tmp_path / "old.pth")
+    assert_read(load_checkpoint(tmp_path / "old.pth"), verified=verified)
+
+
+def test_weights_to_share(tmp_path: Path, narrow_checkpoints: None) -> None:
+    path = tmp_path / "old.safetensors"
+    save_weights(random_checkpoint(), path)
+    said = json.loads(path.with_suffix(".json").read_text())
+    old = version1(random_checkpoint(), **SENTENCES, fingerprint=REAL)
+    old = {name: value for name, value in old.items() if name in said or name in ("fingerprint", "chosen_on")}
+    path.with_suffix(".json").write_text(json.dumps(old | {"format": said["format"], "sha256": said["sha256"]}))
+    assert_read(load_weights(path))
+
+
+def test_a_run_is_resumed(narrow: None, tiny_data: Path, tmp_path: Path) -> None:
+    settings = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
+    config = Config().replace(**settings, data_dir=tiny_data, run_dir=tmp_path / "run")
+    last = train(config.replace(stop_after=1)).folder / "last.pth"
+    sentence = "CIFAR-100 layout, but NOT the published images: 200 train and 100 test images from here"
+    old = {"dataset": sentence, "chosen_on": "the latest epoch", "recipe": "fast, changed"}
+    torch.save(version1(load_checkpoint(last), **old), last)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    del saved["modified"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved | {"recipe": "fast, changed"}))
+    assert main(["train", "--resume", "--run-dir", str(tmp_path / "run")]) == 0
+    again = load_checkpoint(last)
+    assert (again.recipe, again.modified) == ("fast", True)
+    assert (again.loop["epoch"], again.dataset.verified, again.dataset.num_train) == (2, False, 200)

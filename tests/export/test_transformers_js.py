@@ -1,0 +1,124 @@
+"""The files by which transformers.js loads a model from the hub: what they say, and that package itself under Node."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import narrow_network, random_checkpoint
+from PIL import Image
+
+from cifar100.cli.main import main
+from cifar100.evaluation.metrics import softmax
+from cifar100.inference import Predictor, load_predictor
+from cifar100.support.provenance import TemperatureFit
+
+PACKAGE = "@huggingface/transformers@4.3.1"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cifar100", "transformers.js-4.3.1")
+"""The user's, before the tests set their own: the package is installed into it once, not once a run."""
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `cifar100 push --folder` writes of a narrow network with a temperature, in model/; best.pth beside it."""
+    folder = tmp_path_factory.mktemp("pushed")
+    random_checkpoint(calibration=TemperatureFit(temperature=1.5)).save(folder / "best.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+        patch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
+        words = ["--checkpoint", str(folder / "best.pth"), "--folder", str(folder / "model")]
+        assert main(["push", "someone/model", *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def predictor(pushed: Path, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    return load_predictor(pushed / "best.pth", device="cpu", precision="fp32", calibrated=True)
+
+
+def test_the_files_and_what_they_say(pushed: Path) -> None:
+    config = json.loads((pushed / "model" / "config.json").read_text())
+    assert config["model_type"] == "resnet"
+    assert config["id2label"]["1"] == "aquarium fish"
+    assert {config["label2id"][name] for name in config["id2label"].values()} == set(range(100))
+    preprocessor = json.loads((pushed / "model" / "preprocessor_config.json").read_text())
+    assert preprocessor["crop_size"] == {"height": 32, "width": 32}
+    assert preprocessor["do_normalize"] is False, "the graph does"
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("model", 1e-5), ("model_quantized", 0.2)])
+def test_the_graphs_give_calibrated_probabilities(
+    pushed: Path, predictor: Predictor, name: str, tolerance: float
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    session = onnxruntime.InferenceSession(pushed / "model" / "onnx" / f"{name}.onnx")
+    floats = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    (logits,) = session.run(None, {"pixel_values": floats})
+    expected = np.array(list(predictor.probabilities(list(pixels))))
+    np.testing.assert_allclose(softmax(np.asarray(logits)), expected, atol=tolerance)
+
+
+def test_without_the_libraries_the_rest_is_pushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    random_checkpoint().save(tmp_path / "best.pth")
+    words = ["--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "model")]
+    assert main(["push", "someone/model", *words]) == 0
+    assert "pip install 'cifar100[onnx]'" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"model.safetensors", "model.json", "README.md"}
+
+
+SCRIPT = """
+import { env, pipeline } from "@huggingface/transformers";
+const [folder, ...images] = process.argv.slice(2);
+Object.assign(env, { allowRemoteModels: false, localModelPath: folder });
+const answers = {};
+for (const dtype of ["fp32", "q8"]) {
+    const classify = await pipeline("image-classification", "model", { dtype });
+    answers[dtype] = [];
+    for (const image of images) answers[dtype].push(await classify(image, { top_k: 3 }));
+}
+console.log(JSON.stringify(answers));
+"""
+
+
+@pytest.mark.slow
+def test_with_the_package_itself(pushed: Path, predictor: Predictor) -> None:
+    if not (CACHE / "installed").exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        npm = shutil.which("npm")
+        assert npm, "npm is needed"
+        words = ["install", "--prefix", str(CACHE), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
+        subprocess.run([npm, *words], check=True, timeout=600, capture_output=True)
+        (CACHE / "installed").touch()
+    (CACHE / "run.mjs").write_text(SCRIPT)
+    images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    paths = []
+    for number, image in enumerate(images):
+        paths.append(pushed / f"{number}.png")
+        Image.fromarray(image).save(paths[-1])
+    done = subprocess.run(
+        ["node", str(CACHE / "run.mjs"), f"{pushed}/", *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    expected = predictor.predict_batch(list(images), 3)
+    for answer, predicted in zip(answers["fp32"], expected, strict=True):
+        assert [item["label"] for item in answer] == [item.class_name.replace("_", " ") for item in predicted]
+        np.testing.assert_allclose(
+            [item["score"] for item in answer], [item.probability for item in predicted], atol=1e-4
+        )
+    assert len(answers["q8"]) == 3

@@ -1,0 +1,87 @@
+"""Atomic writing on the systems that differ: Windows, where another program can hold a file open, and macOS."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cifar100.support import files
+from cifar100.support.errors import RunFailed
+from cifar100.support.files import FileInUse, atomic_write
+
+Hold = Callable[[int, int], list[Path]]
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """Lets the next attempts to replace a file fail as they do on Windows; gives the files that were tried."""
+    monkeypatch.setattr(files, "REPLACE_SECONDS", 0.2)
+    replace = Path.replace
+
+    def held(num_failures: int, winerror: int) -> list[Path]:
+        tried: list[Path] = []
+
+        def replace_held(self: Path, target: Path) -> Path:
+            tried.append(Path(target))
+            if len(tried) <= num_failures:
+                error = PermissionError(13, "Permission denied")
+                error.winerror = winerror  # type: ignore[attr-defined]
+                raise error
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace_held)
+        return tried
+
+    return held
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_file_that_is_held_open_for_a_moment_is_replaced(hold: Hold, winerror: int, tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    path.write_text("before")
+    tried = hold(2, winerror)
+    atomic_write(path, "after")
+    assert len(tried) == 3
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_stays_open_is_reported_and_intact(hold: Hold, tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    path.write_text("before")
+    tried = hold(1000, 32)
+    with pytest.raises(FileInUse, match=r"last\.pth"):
+        atomic_write(path, "after")
+    assert len(tried) > 2
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_any_other_refusal_is_not_retried(hold: Hold, tmp_path: Path) -> None:
+    tried = hold(1000, 0)
+    with pytest.raises(RunFailed) as caught:
+        atomic_write(tmp_path / "last.pth", "after")
+    assert not isinstance(caught.value, FileInUse)
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_macos_flushes_the_cache_of_the_drive(supported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    def full_sync(_descriptor: int, _command: int) -> None:
+        if not supported:
+            raise OSError(45, "Operation not supported")
+        flushed.append("F_FULLFSYNC")
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", full_sync)
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: flushed.append("fsync"))
+    atomic_write(tmp_path / "last.pth", "content")
+    assert flushed == ["F_FULLFSYNC" if supported else "fsync"]
