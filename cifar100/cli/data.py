@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from cifar100.config import AugmentConfig, Config, DatasetName
 from cifar100.support.terminal import emit
+from cifar100.support.text import escape_control_chars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,5 +165,5 @@ class DataSamples:
         )
         dataset = load_dataset(config, say=lambda text: emit(text, file=sys.stderr))  # stdout is for the paths
         for path in write_samples(dataset, self.out, self.count):
-            emit(path)
+            emit(escape_control_chars(path))
         return 0
