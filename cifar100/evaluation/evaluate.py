@@ -180,9 +180,10 @@ def evaluate(
 def evaluate_split(
     checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str
 ) -> Evaluation:
-    """Evaluate a checkpoint on images that `load_eval_split` found for it."""
+    """Evaluate a checkpoint on images of `load_eval_split`. Raises UserError if a logit is not finite."""
     model = compute.place(checkpoint.build())
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
+    metrics.check_finite(evaluation.logits)
     notes = data.notes
     if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         notes += ("the train images here are not those that it was trained on: it may know some of these",)
@@ -198,11 +199,12 @@ def load_eval_split(
     settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
     config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
     data = load_dataset(config)
-    if list(data.classes) != list(checkpoint.classes):
+    if not checkpoint.knows(data.classes):
         raise UserError(
             f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
             "names differ, so an accuracy would mean nothing."
         )
+    take_names(checkpoint, data)
     if split != "test" and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
             f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
@@ -215,6 +217,13 @@ def load_eval_split(
         why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
         raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
     return data, chosen, config
+
+
+def take_names(checkpoint: Checkpoint, data: Dataset) -> None:
+    """Give the classes of weights whose file does not name them the names of a dataset that it `knows`."""
+    if "classes" in checkpoint.assumed:
+        checkpoint.classes = list(data.classes)
+        checkpoint.superclasses, checkpoint.superclass_of = list(data.superclasses), list(data.superclass_of)
 
 
 def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
