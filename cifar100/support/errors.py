@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake that the user can correct: what was wrong, where, and what to do. Exit code 2.
@@ -9,8 +11,10 @@ class UserError(Exception):
     `code` identifies the kind of mistake ("checkpoint.version") and stays the same if the message is reworded.
     """
 
-    def __init__(self, code: str, message: str | None = None) -> None:
+    def __init__(self, code: str, message: str | None = None, *, steps: Sequence[str] = ()) -> None:
+        """`steps` are what to do, each a line to print below the message."""
         self.code = code if message is not None else "unspecified"
+        self.steps = tuple(steps)
         super().__init__(code if message is None else message)
 
 

@@ -17,5 +17,6 @@ def emit(text: object = "", *, file: TextIO | None = None, end: str = "\n", flus
 
 
 def emit_error(message: object) -> None:
-    """Print a message on one line of stderr, behind the name of the program."""
-    print("cifar100:", escape_control_chars(message), file=sys.stderr)
+    """Print a message on one line of stderr, behind the name of the program; below it the `steps` of an error."""
+    for line in (f"cifar100: {message}", *getattr(message, "steps", ())):
+        print(escape_control_chars(line), file=sys.stderr)
