@@ -22,8 +22,9 @@ class Evaluate:
     """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
     "pretrained": the bundled weights."""
 
-    split: Literal["test", "val", "train"] = "test"
-    """Split; "val" is the validation split used in training."""
+    split: Literal["test", "val", "train", "all"] | None = None
+    """Split; "val" is the validation split used in training, "all" every image of a folder of your own (default: test;
+    of a folder without test/ that the checkpoint was not trained on, all)."""
 
     dataset: DatasetName = "cifar100"
     """"synthetic" is the generated dataset of `train --dataset synthetic`."""
@@ -70,12 +71,13 @@ class Evaluate:
         from cifar100.checkpoints.checkpoint import versions
         from cifar100.checkpoints.weights import load_weights
         from cifar100.compute.device import select_device
-        from cifar100.evaluation.evaluate import evaluate_split, format_samples, load_eval_split, table
+        from cifar100.evaluation.eval_split import load_eval_split
+        from cifar100.evaluation.evaluate import evaluate_split, format_samples, table
         from cifar100.support.files import atomic_write, check_writable
 
         if self.json is not None:
             check_writable("--json", self.json)
-        if self.without_duplicates and self.split != "test":
+        if self.without_duplicates and self.split not in (None, "test"):
             raise UserError("--without-duplicates is for the test images; leave --split out.")
         checkpoint, compute = load_weights(self.checkpoint), select_device(self.device, self.precision)
         data, split, config = load_eval_split(
@@ -97,6 +99,10 @@ class Evaluate:
             figures["views"] = tta.to_json(seen)
             emit("\n" + tta.table(seen))
         if self.without_duplicates:
+            if not len(data.train):
+                raise UserError(
+                    "evaluate.no_train", "--without-duplicates needs train images, and there are none here."
+                )
             from cifar100.evaluation.duplicates import without_duplicates
 
             left = without_duplicates(evaluation.logits, evaluation.labels, data)
@@ -109,10 +115,10 @@ class Evaluate:
     def _run_corruptions(self) -> int:
         from cifar100.checkpoints.weights import load_weights
         from cifar100.compute.device import select_device
-        from cifar100.evaluation.evaluate import load_eval_split
+        from cifar100.evaluation.eval_split import load_eval_split
         from cifar100.evaluation.robustness import evaluate_corruptions, results_path
 
-        if self.split != "test":
+        if self.split not in (None, "test"):
             raise UserError("--corruptions is for the test images; leave --split out.")
         compute = select_device(self.device, self.precision)
         checkpoint = load_weights(self.checkpoint)

@@ -27,8 +27,9 @@ class Report:
     out: Path | None = None
     """Output directory (default: report/ beside the checkpoint)."""
 
-    split: Literal["test", "val", "train"] = "test"
-    """Split; "val" is the validation split used in training."""
+    split: Literal["test", "val", "train", "all"] | None = None
+    """Split; "val" is the validation split used in training, "all" every image of a folder of your own (default: test;
+    of a folder without test/ that the checkpoint was not trained on, all)."""
 
     dataset: DatasetName = "cifar100"
     """"synthetic" is the generated dataset of `train --dataset synthetic`."""

@@ -15,13 +15,26 @@ from typing import Any
 
 from cifar100.config import Config
 from cifar100.dataset import archive, binary, folder, parquet, pickles, synthetic
-from cifar100.dataset.base import Dataset, Split, train_val_split
+from cifar100.dataset.base import Dataset, DatasetSpec, Split, train_val_split
 from cifar100.dataset.download import ARCHIVE, HOMES, fetch
+from cifar100.dataset.layout import Layout
 from cifar100.dataset.published import check_image_size
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 
-__all__ = ["Dataset", "Split", "load_dataset", "read", "resolve_data_dir", "train_val_split"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "find_class_folders",
+    "load_dataset",
+    "read",
+    "read_class_folders",
+    "read_labeled",
+    "resolve_data_dir",
+    "train_val_split",
+]
+
+Say = Callable[[str], None]
 
 READERS = (pickles, binary, parquet, archive, folder)
 
@@ -48,10 +61,14 @@ def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = e
         return fetch(DEFAULT_FOLDER, say)
     except UserError as error:
         raise UserError(
-            f"{error}\nThree ways on:\n"
-            f"  1. download {HOMES[0]}{ARCHIVE} by other means and put it into {DEFAULT_FOLDER}/\n"
-            f"  2. name it, or the folder that holds the data: --data-dir PATH, or export {ENVIRONMENT}=PATH\n"
-            "  3. try things out on made-up images: --dataset synthetic"
+            "data.download",
+            str(error),
+            steps=(
+                "Three ways on:",
+                f"  1. download {HOMES[0]}{ARCHIVE} by other means and put it into {DEFAULT_FOLDER}/",
+                f"  2. name it, or the folder that holds the data: --data-dir PATH, or export {ENVIRONMENT}=PATH",
+                "  3. try things out on synthetic images: --dataset synthetic",
+            ),
         ) from None
 
 
@@ -69,7 +86,7 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
                 place = Path(value)
             # os.path's, unlike Path's, raise nothing for a name that is too long or a folder that is closed to us
             if not (os.path.isdir(place) or os.path.isfile(place)):
-                raise UserError(f"{origin} is {place}, and there is no such folder or archive.")
+                raise UserError("data.missing", f"{origin} is {place}, and there is no such folder or archive.")
             return place
     return DEFAULT_FOLDER if _find(DEFAULT_FOLDER) else None
 
@@ -80,19 +97,56 @@ def read(place: Path, config: Config | None = None, *, say: Callable[[str], None
     Raises UserError where it holds none.
     """
     config = config or Config()
-    known = _find(place)
-    if known is None:
-        folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
-        raise UserError(
-            f"{place} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files "
-            "of one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each "
-            f"class.{folder.hint(place)}"
-        )
-    reader, found = known
+    reader, found = _found(place)
     if reader is folder:
         return folder.read(*found, config=config, say=say)
     check_image_size(config.data.image_size)
     return reader.read(*found)
+
+
+def find_class_folders(config: Config) -> Layout | None:
+    """The layout of your own images that the settings name; None if they name a published or the synthetic dataset, or
+    if there is none. Raises UserError as `read` does."""
+    place = None if config.data.dataset == "synthetic" else resolve_data_dir(config.run.data_dir)
+    if place is None:
+        return None
+    reader, found = _found(place)
+    return found[0] if reader is folder else None
+
+
+def read_class_folders(layout: Layout, config: Config, *, say: Say = emit) -> Dataset:
+    """The images of a layout, to train on and to test with; see `folder.read`."""
+    return folder.read(layout, config=config, say=say)
+
+
+def read_labeled(
+    layout: Layout, spec: DatasetSpec, config: Config, *, everything: bool = False, say: Say = emit
+) -> Dataset:
+    """The images of a layout as test images, of any of the classes of `spec`: those of its test split if it has one,
+    unless `everything` is asked for. Raises UserError if there are other classes, or no readable image."""
+    splits = ["test"] if "test" in layout.splits and not everything else list(layout.splits)
+    return folder.read_labeled(layout, spec, splits, config=config, say=say)
+
+
+def _found(place: Path) -> tuple[Any, Any]:
+    """The reader that knows what this folder or file holds, and what it found. Raises UserError if none does."""
+    known = _find(place)
+    if known is not None:
+        return known
+    if os.path.isfile(place):
+        raise UserError(
+            "dataset.unknown_file",
+            f"{place} holds no dataset that is understood: expected a published archive of CIFAR-100 or "
+            "CIFAR-10 (.tar.gz), a .zip or .tar of class folders, or a .csv of labels; or name a "
+            f"folder.{folder.hint(place)}",
+        )
+    folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
+    raise UserError(
+        "dataset.unknown_folder",
+        f"{place} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files of "
+        "one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each "
+        f"class.{folder.hint(place)}",
+    )
 
 
 def _find(place: Path) -> tuple[Any, Any] | None:

@@ -1,4 +1,4 @@
-"""Reads the archives that CIFAR-100 and CIFAR-10 are published as (.tar.gz), into memory: nothing is unpacked to disk.
+"""Reads the archives that CIFAR-100 and CIFAR-10 are published as (.tar.gz or .tar), into memory; none goes to disk.
 
 Of an archive only the files of a known layout count, under their exact names, once each, and as plain files; whatever
 else is in it is passed over unread. What they hold goes through the readers of these files, as it would from a folder.
@@ -21,6 +21,9 @@ from cifar100.support.errors import UserError
 LARGEST = 1 << 29
 """Bytes that an archive may unpack to; the real ones have about a third of that."""
 
+MAX_PEEK = 1 << 27
+"""Bytes of an archive that are looked through for a published dataset, 64 KiB a member at least."""
+
 CHUNK = 1 << 16
 
 _KNOWN = [(reader, layout) for reader in (pickles, binary) for layout in reader.LAYOUTS]
@@ -28,10 +31,44 @@ _KNOWN = [(reader, layout) for reader in (pickles, binary) for layout in reader.
 
 def find(path: Path) -> tuple[Path] | None:
     """The archive: this file, or the one that this folder holds under its published name; None where there is none."""
-    for candidate in (path, *(path / layout.archive for _, layout in _KNOWN)):
-        if candidate.is_file():
-            return (candidate,)
-    return None
+    if path.is_file():
+        return (path,) if _may_be_published(path) else None
+    candidates = (path / layout.archive for _, layout in _KNOWN)
+    return next(((candidate,) for candidate in candidates if candidate.is_file()), None)
+
+
+def _may_be_published(path: Path) -> bool:
+    """Whether an archive holds a folder of a published dataset near its start, or is too damaged to tell."""
+    folders = {layout.folder for _, layout in _KNOWN}
+    with path.open("rb") as file:
+        start = file.read(BLOCKSIZE)
+    if not _is_gzip(start) and not _is_tar(start):
+        return path.name.endswith((".tar.gz", ".tgz")) and not start.startswith(b"PK")
+    left = MAX_PEEK
+    try:
+        with gzip.open(path) if _is_gzip(start) else path.open("rb") as file:
+            while left > 0:
+                block = file.read(BLOCKSIZE)
+                if block == bytes(BLOCKSIZE):
+                    return False
+                member = TarInfo.frombuf(block, "utf-8", "replace")
+                if member.size < 0 or member.name.removeprefix("./").split("/")[0] in folders:
+                    return True
+                padded = -(-member.size // BLOCKSIZE) * BLOCKSIZE
+                left -= CHUNK + padded
+                if left > 0:
+                    file.seek(padded, os.SEEK_CUR)
+    except (EOFError, gzip.BadGzipFile, zlib.error, TarError):
+        return True
+    return False
+
+
+def _is_gzip(start: bytes) -> bool:
+    return start.startswith(b"\x1f\x8b")
+
+
+def _is_tar(start: bytes) -> bool:
+    return start[257:262] == b"ustar"
 
 
 def read(path: Path) -> Dataset:
@@ -55,7 +92,8 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     name, contents, left = str(path), dict[str, bytes](), LARGEST
     too_large = UserError(f"{name} unpacks to more than any archive of the dataset, and is refused.")
     try:
-        with gzip.open(io.BytesIO(read_file(path))) as file:
+        content = io.BytesIO(read_file(path))
+        with content if _is_tar(content.getbuffer()[:BLOCKSIZE].tobytes()) else gzip.open(content) as file:
             while (block := file.read(BLOCKSIZE)) != bytes(BLOCKSIZE):  # zeros end a tar archive
                 if len(block) < BLOCKSIZE:
                     raise EOFError

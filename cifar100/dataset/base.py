@@ -76,6 +76,8 @@ class Dataset:
     """What else there is to know about how the files were read, in lines for people."""
     unreadable: tuple[str, ...] = ()
     """A sentence for each file that was left out because it is no readable image."""
+    test_name: str = "test"
+    """What the test split is called: "all" if it holds every image of a folder, and none is for training."""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from cifar100.dataset.cache import Block, amount, keep, key_of, load
+from cifar100.dataset.tree import File, Member, open_file
 from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
 from cifar100.support.machine import available_memory, usable_cores
@@ -46,7 +47,7 @@ class Decoded:
     """A sentence for each file that is no readable image, in the order of the files."""
 
 
-def decode(paths: Sequence[str], size: int, say: Say) -> Decoded:
+def decode(paths: Sequence[File], size: int, say: Say) -> Decoded:
     """The images in these files, `size` x `size` pixels each; `say` is told how it goes.
 
     Raises UserError, before anything is read, where they would not fit into memory.
@@ -96,28 +97,34 @@ def _in_chunks(
     return results
 
 
-def _digest(path: str) -> bytes | str:
+def _digest(file: File) -> bytes | str:
     """The SHA-256 of a file, or a sentence that says why there is none."""
-    name = str(path)
+    name = str(file)
     try:
-        with open(path, "rb") as file:
-            length = os.fstat(file.fileno()).st_size
+        with open_file(file) as opened:
+            length = file.size if isinstance(file, Member) else os.fstat(opened.fileno()).st_size
             if length == 0:
                 return f"{name} is empty."
             if length > LARGEST_FILE:
                 return f"{name} has {amount(length)}, more than any photo needs."
-            return hashlib.file_digest(file, "sha256").digest()
+            return hashlib.file_digest(opened, "sha256").digest()  # pyright: ignore
     except OSError as error:
         return f"{name} cannot be read ({error.strerror or type(error).__name__})."
+    except Exception as error:  # zipfile and its decompressors raise many kinds for a damaged member
+        return f"{name} is damaged in its archive ({type(error).__name__})."
 
 
-def _decode_into(block: Block, row: int, path: str) -> str:
+def _decode_into(block: Block, row: int, file: File) -> str:
     """Fill a row of the block from a file; a sentence that says what is wrong with it, or ""."""
     from cifar100.images.convert import resize_center_crop, to_rgb
 
     try:
-        rgb = to_rgb(path)
-        block.pixels[row] = resize_center_crop(rgb, block.pixels.shape[1], name=path)
+        if isinstance(file, Member):
+            with file.open() as opened:
+                rgb = to_rgb(opened.read(LARGEST_FILE), name=file.name)
+        else:
+            rgb = to_rgb(file)
+        block.pixels[row] = resize_center_crop(rgb, block.pixels.shape[1], name=str(file))
     except UserError as error:
         return str(error)
     block.sizes[row] = rgb.size

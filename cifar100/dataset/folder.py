@@ -1,194 +1,250 @@
-"""Reads images of your own: a folder for each class, named by it.
+"""Reads images of your own: a folder for each class, or a CSV file of labels, in a folder or an archive.
 
     my_photos/train/cat/1.jpg       my_photos/cat/1.jpg
     my_photos/train/dog/1.jpg       my_photos/cat/2.png
     my_photos/test/cat/2.jpg        my_photos/dog/1.jpg
     my_photos/test/dog/2.jpg        of which a share of each class becomes the test images
 
-Instead of test/, val/ or valid/ will do. Classes are in the order of their names, with numbers by value (2 before 10).
-A published dataset that was written out like this is recognised, by its class names and the size of its images.
+What a folder holds is a `Layout`. Classes are in the order of their names, with numbers by value (2 before 10). A
+published dataset that was written out like this is recognized, by its class names and the size of its images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cifar100.config import Config, DataConfig
-from cifar100.dataset.base import Dataset, DatasetSpec, canonical_split
+from cifar100.dataset.base import Dataset, DatasetSpec, Split, canonical_split
 from cifar100.dataset.cache import amount
-from cifar100.dataset.decode import decode
+from cifar100.dataset.class_archive import open_archive
+from cifar100.dataset.class_folders import find_layout
+from cifar100.dataset.decode import Decoded, decode
+from cifar100.dataset.labels_csv import find_labeled
+from cifar100.dataset.layout import Layout, class_name, images, listed
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
-from cifar100.images.names import is_hidden, is_image, natural
+from cifar100.dataset.tree import Directory, File, on_disk
+from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
+from cifar100.support.text import escape_control_chars
 
-TRAIN, TESTS = "train", ("test", "val", "valid")
+Say = Callable[[str], None]
 
-MOST_LISTED = 5
+MAX_LISTED = 5
 
-
-@dataclass
-class Tree:
-    """The files of class folders by class name, and a sentence for each that is none."""
-
-    place: Path
-    files: dict[str, list[str]] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
+UNFIT_FOR_TRAINING = (
+    *("dataset.no_train", "dataset.classes", "dataset.one_class", "dataset.empty_class", "dataset.single_image"),
+)
+"""The codes of errors for images that can be evaluated on, but not trained on."""
 
 
-def find(place: Path) -> tuple[Path, Path, Path | None] | None:
-    """This folder, where in it the train images are and where the test images (None: among them); None for neither."""
-    inside = {path.name.casefold(): path for path in _folders(place)}  # Train/ too
-    train = inside.get(TRAIN)
-    test = next((inside[name] for name in TESTS if name in inside), None)
-    if train is None or test is None or not _folders(train):
-        train, test = place, None
-    holds_images = any(is_image(path) for folder in _folders(train) for path in _walk(folder))
-    return (place, train, test) if holds_images else None
+def find(place: Path) -> tuple[Layout] | None:
+    """The layout of the images in a folder, an archive, or the folder of a CSV file of labels; None if there are none.
+
+    Raises UserError if it is ambiguous, or the archive cannot be read.
+    """
+    if os.path.isfile(place) and place.suffix.lower() in (".csv", ".tsv"):
+        root = on_disk(place.parent)
+        layout = find_labeled(root, root, only=place.name)
+    else:
+        directory = _directory(place)
+        layout = None if directory is None else find_layout(directory)
+    return None if layout is None else (layout,)
+
+
+def _directory(place: Path) -> Directory | None:
+    """The directory at this path, or at the top of the archive there; None if there is neither."""
+    if os.path.isdir(place):
+        return on_disk(place)
+    return open_archive(place) if os.path.isfile(place) else None
 
 
 def hint(place: Path) -> str:
-    """What to do about images that are in no class folder, as a further sentence; "" where there are none."""
-    try:
-        straight = sum(map(is_image, place.iterdir()))
-    except OSError:
-        straight = 0
-    if not straight:
+    """What to do about a folder without class folders, as a further sentence; "" if it holds nothing of images."""
+    directory = _directory(place)
+    if directory is None:
         return ""
-    return f" There are {straight:,} images straight in it: put those of each class into a folder named by the class."
+    suffixes = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+    archives = [name for name in directory.listing.files if name.lower().endswith(suffixes)]
+    if directory.holds_images:
+        where = listed(directory.with_images) or f"{directory.name} itself"
+        count = images(directory.count_images())
+        return (
+            f" It holds {count}, in {where}, but no folder for each class: put those of each class into a folder named "
+            "by it, or their names and classes into a labels.csv with the columns file and label."
+        )
+    if archives:
+        return f" It holds {listed(archives)}: name that, or unpack it."
+    files = [path for path, _ in directory.walk()]
+    if files and directory.directories:
+        return f" It holds {len(files):,} files, but none that ends in .jpg, .png, .webp or another image suffix."
+    return ""
 
 
-def read(place: Path, train: Path, test: Path | None, *, config: Config, say: Callable[[str], None]) -> Dataset:
-    """The images in these class folders, as `--image-size`, `--test-fraction`, `--split-seed` and `--strict` say.
+@dataclass(frozen=True)
+class Loaded:
+    """The files of a layout, decoded. N are the readable images."""
 
-    Raises UserError, in one sentence, where there is nothing to learn from them.
-    """
-    trees = [_tree(folder) for folder in ((train,) if test is None else (train, test))]
-    names = _class_names(place, trees)
-    for tree in trees:  # before anything is decoded
-        _refuse_empty(tree, [sum(map(is_image, tree.files[name])) for name in names], names)
-    files = [
-        (part, label, path)
-        for part, tree in enumerate(trees)
-        for label, name in enumerate(names)
-        for path in tree.files[name]
-    ]
+    decoded: Decoded
+    rows: np.ndarray  # int64 [N]: where each image is in `decoded.pixels`
+    labels: np.ndarray  # int64 [N]: by the order of the names that were asked for
+    splits: np.ndarray  # str [N]
+    unreadable: tuple[str, ...]
+    """A sentence for each file that was left out."""
+
+    def counts(self, split: str, num_classes: int) -> list[int]:
+        """Number of images of each class in a split."""
+        return np.bincount(self.labels[self.splits == split], minlength=num_classes).tolist()
+
+
+def load(layout: Layout, names: Sequence[str], splits: Sequence[str], config: Config, say: Say) -> Loaded:
+    """Decode the images of these classes and splits. Raises UserError if they need too much memory, or with `--strict`
+    if a file is no readable image."""
+    files: list[File] = []
+    belongs: list[tuple[str, int]] = []
+    for split in splits:
+        for label, name in enumerate(names):
+            of_class = layout.splits[split].files.get(name, [])
+            files += of_class
+            belongs += [(split, label)] * len(of_class)
     size = config.data.image_size
     memory = amount(3 * size * size * len(files))
-    say(f"Reading {len(files):,} files in {place} as {size}x{size} images: {memory} of memory")
-    decoded = decode([path for _, _, path in files], size, say)
-
-    unreadable = tuple(sorted([*decoded.complaints, *(text for tree in trees for text in tree.complaints)]))
+    say(f"Reading {len(files):,} files in {layout.place} as {size}x{size} images: {memory} of memory")
+    decoded = decode(files, size, say)
+    unreadable = tuple(sorted([*decoded.complaints, *layout.complaints]))
     if unreadable and config.run.strict:
-        raise UserError(f"--strict: {_count(len(unreadable), 'file')} cannot be used; the first: {unreadable[0]}")
+        raise UserError(
+            "dataset.strict", f"--strict: {_count(len(unreadable), 'file')} cannot be used; the first: {unreadable[0]}"
+        )
     readable = decoded.rows >= 0
-    rows = decoded.rows[readable]
-    parts, labels = np.array([(part, label) for part, label, _ in files])[readable].T
-    for part, tree in enumerate(trees):
-        _refuse_empty(tree, np.bincount(labels[parts == part], minlength=len(names)).tolist(), names)
+    return Loaded(
+        decoded,
+        decoded.rows[readable],
+        np.array([label for _, label in belongs], np.int64)[readable],
+        np.array([split for split, _ in belongs], str)[readable],
+        unreadable,
+    )
 
-    is_test, notes = parts == 1, _unused(place, [tree.place for tree in trees])
-    if test is None:
-        is_test = _choose_test([place / name for name in names], rows, labels, decoded.digests, config.data)
+
+def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
+    """The images to train on and to test with, as `--image-size`, `--test-fraction`, `--split-seed` and `--strict` say.
+
+    Raises UserError if there is nothing to learn from them.
+    """
+    names = layout.classes
+    _refuse_untrainable(layout)
+    for split, of_split in layout.splits.items():  # before anything is decoded
+        counts = [sum(is_image(str(file)) for file in of_split.files.get(name, [])) for name in names]
+        _refuse_empty(layout, split, counts, names)
+    loaded = load(layout, names, list(layout.splits), config, say)
+    for split in layout.splits:
+        _refuse_empty(layout, split, loaded.counts(split, len(names)), names, loaded.unreadable)
+
+    notes, labels, rows, unreadable = layout.describe(), loaded.labels, loaded.rows, loaded.unreadable
+    is_test = loaded.splits == "test"
+    if "test" not in layout.splits:
+        is_test = _choose_test(names, rows, labels, loaded.decoded.digests, config.data)
         notes.append(
             f"the test images are {100 * config.data.test_fraction:g} % of each class, chosen by what the files hold "
             f"(split seed {config.data.split_seed})"
         )
     both = len(np.intersect1d(rows[is_test], rows[~is_test]))
     if both:
-        notes.append(f"in train and in test alike: {_count(both, 'image')}, so test figures flatter")
+        notes.append(f"in train and in test alike: {images(both)}, so test figures flatter")
 
-    sizes = decoded.sizes[decoded.sizes[:, 0] > 0]
-    published = _published(names, sizes, is_split=test is not None)
+    pixels, sizes = loaded.decoded.pixels, _known_sizes(loaded.decoded)
+    del loaded
+    published = _published(names, sizes, is_split="test" in layout.splits)
     if published.fingerprints:
-        check_image_size(size)
+        check_image_size(config.data.image_size)
     labels = np.array([published.classes.index(name) for name in names])[labels]
-    test_split = canonical_split(decoded.pixels[rows[is_test]], labels[is_test], len(names))
-    train_images = decoded.pixels[rows[~is_test]]
-    del decoded  # what is held at once stays below twice the images
+    test_split = canonical_split(pixels[rows[is_test]], labels[is_test], len(names))
+    train_images = pixels[rows[~is_test]]
+    del pixels  # what is held at once stays below twice the images
     train_split = canonical_split(train_images, labels[~is_test], len(names))
     notes += _listed(unreadable)
-    return Dataset(published, train_split, test_split, str(place), _in_words(sizes), tuple(notes), unreadable)
+    return Dataset(published, train_split, test_split, layout.place, _in_words(sizes), tuple(notes), unreadable)
 
 
-def _tree(place: Path) -> Tree:
-    """What is in the class folders in this folder. Links to folders are followed here and no further, so no loop is."""
-    tree = Tree(place)
-    for folder in _folders(place):
-        try:
-            files = tree.files[folder.name] = []
-            for path in _walk(folder):
-                if path.is_file():
-                    files.append(str(path))
-                else:
-                    what = "a link to a folder, which is not followed" if path.is_dir() else "not a file"
-                    tree.complaints.append(f"{path} is {what}.")
-            files.sort()
-        except OSError as error:
-            name = str(error.filename or folder)
-            raise UserError(f"{name} cannot be read ({error.strerror or type(error).__name__}).") from None
-    return tree
+def read_labeled(layout: Layout, published: DatasetSpec, splits: Sequence[str], *, config: Config, say: Say) -> Dataset:
+    """The images of these splits of a layout as test images, for a network that knows the classes of `published`.
 
-
-def _folders(place: Path) -> list[Path]:
-    """The folders in a folder, by name; none in what is no folder."""
-    if not place.is_dir():
-        return []
-    return sorted(path for path in place.iterdir() if not is_hidden(path.name) and path.is_dir())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All that is in a folder and in those below it, but folders: files, links to folders, whatever else there is."""
-    waiting = [str(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if is_hidden(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    yield Path(entry.path)
-
-
-def _class_names(place: Path, trees: list[Tree]) -> list[str]:
-    """The classes, in order. Raises UserError where they are not those of all trees, or not at least two."""
-    first = trees[0]
-    halves = [name for name in first.files if name.casefold() in (TRAIN, *TESTS) and _folders(first.place / name)]
-    if len(trees) == 1 and halves:
+    The layout may hold any of these classes; there are no train images. Raises UserError if it holds others.
+    """
+    known = {class_name(name): label for label, name in enumerate(published.classes)}
+    names = [name for name in layout.classes if any(layout.splits[split].files.get(name) for split in splits)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
         raise UserError(
-            f"{place} holds {_named(halves)} with folders in it: class folders are to be in train/ and in "
-            "test/ (or val/, or valid/), or else directly in it, for test images to be split off."
+            "evaluate.classes",
+            f"{layout.place} holds classes that the checkpoint does not know: {listed(unknown)}. It knows "
+            f"{listed(known)}.",
         )
-    for tree, other in zip(trees, reversed(trees), strict=True):
-        odd = tree.files.keys() - other.files.keys()
-        if odd:
-            raise UserError(
-                f"{tree.place} holds classes that {other.place} does not: {_named(odd)}. Both "
-                "must hold the same class folders."
-            )
-    if len(first.files) == 1:
-        raise UserError(f"{first.place} holds one class, {_named(first.files)}; at least two are needed.")
-    return sorted(first.files, key=natural)
+    loaded = load(layout, names, splits, config, say)
+    if not len(loaded.rows):
+        first = loaded.unreadable[0] if loaded.unreadable else ""
+        raise UserError("dataset.empty", f"{layout.place} holds no readable image. {first}".rstrip())
+    labels = np.array([known[name] for name in names])[loaded.labels]
+    test = canonical_split(loaded.decoded.pixels[loaded.rows], labels, len(known))
+    none = Split(test.images[:0], test.labels[:0], "")
+    notes = (*layout.describe(), f"measured: {images(len(test))}, all that are there", *_listed(loaded.unreadable))
+    return Dataset(
+        published,
+        none,
+        test,
+        layout.place,
+        _in_words(_known_sizes(loaded.decoded)),
+        notes,
+        loaded.unreadable,
+        test_name="test" if "test" in splits and len(splits) == 1 else "all",
+    )
 
 
-def _refuse_empty(tree: Tree, counts: Sequence[int], names: Sequence[str]) -> None:
-    """Raise UserError where a class has no image."""
+def _refuse_untrainable(layout: Layout) -> None:
+    """Raise UserError if the splits do not have the same classes, two of them at least."""
+    place = layout.place
+    if "train" not in layout.splits and "all" not in layout.splits:
+        raise UserError(
+            "dataset.no_train", f"{place} holds test images only; to train, put class folders into train/ beside them."
+        )
+    first, *others = layout.splits.values()
+    for other in others:
+        for one, two in ((first, other), (other, first)):
+            odd = one.files.keys() - two.files.keys()
+            if odd:
+                raise UserError(
+                    "dataset.classes",
+                    f"{place}: {one.place} holds classes that {two.place} does not: "
+                    f"{listed(odd)}. Both must hold the same class folders.",
+                )
+    if len(layout.classes) < 2:
+        raise UserError(
+            "dataset.one_class",
+            f"{place} holds one class, {listed(layout.classes)}; to train, at least two are needed.",
+        )
+
+
+def _refuse_empty(
+    layout: Layout, split: str, counts: Sequence[int], names: Sequence[str], unreadable: Sequence[str] = ()
+) -> None:
+    """Raise UserError if a class has no image in a split."""
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
+        why = f" The first file that cannot be read: {unreadable[0]}" if unreadable else ""
         raise UserError(
-            f"{tree.place}: no readable image for {_named(empty)}. Put some into each class folder, or take "
-            "the folder away."
+            "dataset.empty_class",
+            f"{layout.place}: no readable image for {listed(empty)} in "
+            f"{layout.splits[split].place}. Put some into each class folder, or take the folder away.{why}",
         )
 
 
 def _choose_test(
-    folders: Sequence[Path], rows: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], config: DataConfig
+    names: Sequence[str], rows: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], config: DataConfig
 ) -> np.ndarray:
     """Which images are the test images, bool [N]: the same share of each class, by a digest of seed and content.
 
@@ -197,13 +253,14 @@ def _choose_test(
     seed = f"{config.split_seed} ".encode()
     rank = {row: hashlib.sha256(seed + digests[row]).digest() for row in set(rows.tolist())}
     is_test = np.zeros(len(rows), bool)
-    for label, folder in enumerate(folders):
+    for label, name in enumerate(names):
         mine = labels == label
         images = sorted(set(rows[mine].tolist()), key=rank.__getitem__)
         if len(images) < 2:
             raise UserError(
-                f"{folder} holds a single image (copies not counted), and test images are to be split "
-                "off: at least two are needed, or folders train/ and test/."
+                "dataset.single_image",
+                f"'{name}' holds a single image (copies not counted), and test images are to be split off: "
+                "at least two are needed, or folders train/ and test/.",
             )
         count = min(max(round(len(images) * config.test_fraction), 1), len(images) - 1)
         is_test |= mine & np.isin(rows, images[:count])
@@ -218,22 +275,20 @@ def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> Datase
     return DatasetSpec("own images", tuple(names))
 
 
-def _unused(place: Path, parts: Collection[Path]) -> list[str]:
-    """A line that names what there is beside the class folders of these parts, if anything is."""
-    others = [] if place in parts else [path.name for path in _folders(place) if path not in parts]
-    straight = sum(is_image(path) for folder in {place, *parts} for path in folder.iterdir() if path.is_file())
-    unused = [_named(others)] if others else []
-    unused += [f"{_count(straight, 'image')} in no class folder"] if straight else []
-    return [f"not used: {' and '.join(unused)}"] if unused else []
-
-
 def _listed(unreadable: Sequence[str]) -> list[str]:
     """The first of these sentences, as lines, below their number."""
     if not unreadable:
         return []
-    lines = [f"{_count(len(unreadable), 'file')} left out:", *(f"  {text}" for text in unreadable[:MOST_LISTED])]
-    more = len(unreadable) - MOST_LISTED
+    lines = [
+        f"{_count(len(unreadable), 'file')} left out:",
+        *(f"  {escape_control_chars(text)}" for text in unreadable[:MAX_LISTED]),
+    ]
+    more = len(unreadable) - MAX_LISTED
     return [*lines, f"  and {more:,} more"] if more > 0 else lines
+
+
+def _known_sizes(decoded: Decoded) -> np.ndarray:
+    return decoded.sizes[decoded.sizes[:, 0] > 0]
 
 
 def _in_words(sizes: np.ndarray) -> str:
@@ -247,10 +302,3 @@ def _in_words(sizes: np.ndarray) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _named(names: Collection[str]) -> str:
-    """Some of these names, and how many more there are."""
-    ordered = sorted(names, key=natural)
-    more = f" and {len(ordered) - MOST_LISTED:,} more" if len(ordered) > MOST_LISTED else ""
-    return ", ".join(str(name) for name in ordered[:MOST_LISTED]) + more

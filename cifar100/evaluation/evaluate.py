@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.weights import load_weights
 from cifar100.compute.device import Compute, select_device
 from cifar100.compute.distributed import DistContext
-from cifar100.config import AugmentConfig, Config, DataConfig
-from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
+from cifar100.config import AugmentConfig
+from cifar100.dataset import Dataset, Split
 from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
-from cifar100.support.errors import UserError
+from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 500
@@ -158,17 +158,18 @@ def _named(names: tuple[str, ...], values: np.ndarray) -> dict[str, float]:
 def evaluate(
     checkpoint: str | Path | Checkpoint,
     *,
-    split: str = "test",
+    split: str | None = None,
     dataset: str = "cifar100",
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
 ) -> Evaluation:
-    """Evaluate a checkpoint on "test", "train", or "val": what its training held out.
+    """Evaluate a checkpoint on "test", "train", "val" (what its training held out) or "all".
 
-    fp32 by default, for a figure that does not hang on the chip. Images of your own are resized and split as they
-    were for its training. Raises UserError where the checkpoint or the data cannot be read, their classes differ, or
-    there is no such split.
+    Not given: "test", or "all" for a folder of your own images without test/, unless it was trained on that folder.
+    fp32 by default, so that the figure is the same on every chip. Images of your own are resized, and the folder that
+    it was trained on is split, as for its training; of other folders, any of its classes do. Raises UserError if the
+    checkpoint or the data cannot be read, the data has classes that it does not know, or there is no such split.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_weights(checkpoint)
@@ -178,43 +179,16 @@ def evaluate(
 
 
 def evaluate_split(
-    checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str
+    checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str | None
 ) -> Evaluation:
     """Evaluate a checkpoint on images that `load_eval_split` found for it."""
     model = compute.place(checkpoint.build())
+    name = name if name in ("train", "val") else data.test_name
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
     notes = data.notes
-    if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
+    if len(data.train) and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         notes += ("the train images here are not those that it was trained on: it may know some of these",)
     return replace(evaluation, notes=notes)
-
-
-def load_eval_split(
-    checkpoint: Checkpoint, *, split: str = "test", dataset: str = "cifar100", data_dir: Path | None = None
-) -> tuple[Dataset, Split, Config]:
-    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
-    names = {setting.name for setting in fields(DataConfig)}
-    settings = {name: value for name, value in checkpoint.config.items() if name in names}
-    settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
-    config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
-    data = load_dataset(config)
-    if list(data.classes) != list(checkpoint.classes):
-        raise UserError(
-            f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
-            "names differ, so an accuracy would mean nothing."
-        )
-    if split != "test" and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
-        raise UserError(
-            f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
-            f"{split} split is not its own; only --split test can be evaluated."
-        )
-    trained_on, held_out = train_val_split(data, config.data.val_fraction)
-    splits = {"test": data.test, "train": trained_on, "val": held_out}
-    chosen = splits.get(split)
-    if chosen is None:
-        why = "its training held nothing out" if split == "val" else f"the splits are {', '.join(splits)}"
-        raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
-    return data, chosen, config
 
 
 def table(evaluation: Evaluation, *, per_class: bool = False) -> str:

@@ -13,7 +13,8 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights
 from cifar100.compute.device import Compute, select_device
 from cifar100.dataset import Dataset
 from cifar100.evaluation.calibration import HIGHEST, LOWEST, fit_temperature
-from cifar100.evaluation.evaluate import Evaluation, evaluate_split, load_eval_split
+from cifar100.evaluation.eval_split import load_eval_split
+from cifar100.evaluation.evaluate import Evaluation, evaluate_split
 from cifar100.evaluation.robustness import Robustness, read_results
 from cifar100.report.curves import History
 from cifar100.report.sections import ReportInput
@@ -26,7 +27,7 @@ def report(
     checkpoints: Sequence[Path],
     out: Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     dataset: str = "cifar100",
     data_dir: Path | None = None,
     device: str = "auto",
@@ -62,11 +63,11 @@ def report(
         compute=compute,
         history=histories[0],
         robustness=best_known(paths[0], checkpoint),
-        neighbors=neighbors and split != "train",
+        neighbors=neighbors and split != "train" and len(data.train) > 0,
     )
     temperature = stored_temperature(checkpoint)
     is_own = checkpoint.dataset.fingerprint in ("", data.train.fingerprint)
-    if temperature is None and split == "test" and config.data.val_fraction and is_own:
+    if temperature is None and split in (None, "test") and config.data.val_fraction and is_own:
         _, held_out, _ = load_eval_split(checkpoint, split="val", **where)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
     runs = dict(zip(_names(paths), histories, strict=True)) if len(paths) > 1 else {}

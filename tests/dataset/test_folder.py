@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import pty
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,120 +19,20 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import assert_one_sentence
+from own_images import SILENT, as_set, encoded, photos, rows_of, settings
 from PIL import Image
 
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.cli.main import main
 from cifar100.config import Config
-from cifar100.dataset import cache, decode, load_dataset, read, resolve_data_dir
-from cifar100.dataset.base import Split
-from cifar100.dataset.published import CIFAR10
+from cifar100.dataset import cache, decode, load_dataset, read, tree
 from cifar100.evaluation.evaluate import evaluate
 from cifar100.images.convert import to_model_input
 from cifar100.model import ResNet
 from cifar100.support.errors import UserError
 from cifar100.support.progress import progress
+from cifar100.support.text import escape_control_chars
 from cifar100.train import train
-
-SILENT: Callable[[str], None] = lambda _text: None  # noqa: E731
-
-
-def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -> bytes:
-    """A picture as the bytes of a file; every seed another, of another size."""
-    rng = np.random.default_rng(seed)
-    width, height = size or rng.integers(20, 60, 2).tolist()
-    file = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, kind)
-    return file.getvalue()
-
-
-def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:
-    """Class folders of so many pictures each, PNG and JPEG by turns."""
-    for name, count in classes.items():
-        (place / name).mkdir(parents=True)
-        for number in range(count):
-            seed += 1
-            kind = ("PNG", "JPEG")[number % 2]
-            (place / name / f"{number}.{kind[:3].lower()}").write_bytes(encoded(seed, kind))
-    return place
-
-
-def settings(**values: Any) -> Config:
-    return Config().replace(image_size=24, report=False, **values)
-
-
-def as_set(*splits: Split) -> set[tuple[int, bytes]]:
-    return {(int(label), image.tobytes()) for s in splits for image, label in zip(s.images, s.labels, strict=True)}
-
-
-def rows_of(folder: Path, names: list[str], size: int = 24) -> set[tuple[int, bytes]]:
-    """What the files in these class folders are once read."""
-    return {
-        (label, to_model_input(path, size).tobytes())
-        for label, name in enumerate(names)
-        for path in (folder / name).iterdir()
-    }
-
-
-# Layouts
-
-
-@pytest.mark.parametrize("names", [("train", "test"), ("train", "val"), ("train", "valid"), ("Train", "TEST")])
-def test_train_and_test_folders(tmp_path: Path, names: tuple[str, str]) -> None:
-    for seed, name in enumerate(names):
-        photos(tmp_path / name, {"cat": 3 + seed, "dog": 2}, seed=100 * seed)
-    dataset = read(tmp_path, settings(), say=SILENT)
-    assert dataset.classes == ("cat", "dog")
-    assert as_set(dataset.train) == rows_of(tmp_path / names[0], ["cat", "dog"])
-    assert as_set(dataset.test) == rows_of(tmp_path / names[1], ["cat", "dog"])
-    assert (len(dataset.train), len(dataset.test), dataset.image_size) == (5, 6, 24)
-
-
-def test_own_images_are_neither_made_up_nor_a_published_set(tmp_path: Path) -> None:
-    dataset = read(photos(tmp_path, {"cat": 3, "dog": 3}), settings(), say=SILENT)
-    assert not dataset.is_synthetic
-    assert not dataset.is_verified
-    assert str(dataset) == f"own images (2 classes, 24x24): 4 train and 2 test images from {tmp_path}"
-
-
-def test_photos_of_the_classes_of_a_published_set_are_still_your_own(tmp_path: Path) -> None:
-    classes = dict.fromkeys(CIFAR10.classes, 2)
-    photos(photos(tmp_path / "train", classes).parent / "test", classes, seed=50)
-    dataset = read(tmp_path, settings(), say=SILENT)
-    assert "own images (10 classes, 24x24)" in str(dataset)
-    for path in tmp_path.glob("*/*/*"):
-        path.write_bytes(encoded(path.stat().st_ino, size=(32, 32)))
-    assert "CIFAR-10 layout, but NOT the published images" in str(read(tmp_path, say=SILENT))
-    dataset = read(tmp_path / "train", say=SILENT)
-    assert "own images (10 classes, 32x32)" in str(dataset), "the published split is not there"
-
-
-def test_a_test_folder_goes_before_val_and_what_is_not_used_is_named(tmp_path: Path) -> None:
-    for seed, name in enumerate(("train", "val", "test", "extra")):
-        photos(tmp_path / name, {"cat": 2, "dog": 2}, seed=10 * seed)
-    dataset = read(tmp_path, settings(), say=SILENT)
-    assert as_set(dataset.test) == rows_of(tmp_path / "test", ["cat", "dog"])
-    assert dataset.notes == ("not used: extra, val",)
-
-
-def test_images_in_no_class_folder_are_told(tmp_path: Path) -> None:
-    for part in ("", "train", "test"):
-        if part:
-            photos(tmp_path / part, {"cat": 2, "dog": 2}, seed=len(part))
-        (tmp_path / part / "photo.jpg").write_bytes(encoded(5))
-    for folder, count in ((tmp_path, "3 images"), (tmp_path / "train", "1 image")):
-        (tmp_path / "README.txt").write_text("is no image")
-        assert read(folder, settings(), say=SILENT).notes[0] == f"not used: {count} in no class folder"
-
-
-def test_classes_are_in_natural_order_and_images_may_lie_deeper(tmp_path: Path) -> None:
-    photos(tmp_path, dict.fromkeys(("10", "9", "a2", "a10", "B"), 2))
-    (tmp_path / "9" / "monday" / "camera").mkdir(parents=True)
-    (tmp_path / "9" / "monday" / "camera" / "x.PNG").write_bytes(encoded(99))
-    dataset = read(tmp_path, settings(), say=SILENT)
-    assert dataset.classes == ("9", "10", "B", "a2", "a10")
-    assert np.bincount(np.concatenate([dataset.train.labels, dataset.test.labels])).tolist() == [3, 2, 2, 2, 2]
-
 
 # The split
 
@@ -148,7 +46,7 @@ def test_a_share_of_each_class_is_split_off(tmp_path: Path) -> None:
     assert not as_set(dataset.train) & as_set(dataset.test)
     half = read(tmp_path, settings(test_fraction=0.5), say=SILENT)
     assert np.bincount(half.test.labels).tolist() == [10, 5, 1]
-    assert "50 % of each class" in half.notes[0]
+    assert any("50 % of each class" in note for note in half.notes)
 
 
 def test_the_split_hangs_on_content_and_split_seed_alone(tmp_path: Path) -> None:
@@ -198,134 +96,12 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
     assert not as_set(dataset.train) & as_set(dataset.test)
 
 
-def test_images_in_train_and_test_are_told(tmp_path: Path) -> None:
+def test_images_in_train_and_test_alike_are_counted(tmp_path: Path) -> None:
     photos(tmp_path / "train", {"cat": 3, "dog": 3})
     photos(tmp_path / "test", {"cat": 2, "dog": 3}, seed=50)
     shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "test" / "cat" / "again.png")
     dataset = read(tmp_path, settings(), say=SILENT)
-    assert dataset.notes == ("in train and in test alike: 1 image, so test figures flatter",)
-
-
-# Folders that cannot be used
-
-
-def nothing(place: Path) -> None:
-    (place / "cat").mkdir()
-
-
-def no_class_folders(place: Path) -> None:
-    (place / "a.png").write_bytes(encoded(1))
-    (place / "b.png").write_bytes(encoded(2))
-
-
-def an_empty_class(place: Path) -> None:
-    photos(place, {"cat": 2, "dog": 2, "owl\x1b[31m": 0})
-
-
-def only_text(place: Path) -> None:
-    photos(place, {"cat": 2, "dog": 0})
-    (place / "dog" / "notes.txt").write_text("woof")
-
-
-def all_damaged(place: Path) -> None:
-    photos(place, {"cat": 2, "dog": 2})
-    for path in (place / "dog").iterdir():
-        path.write_bytes(path.read_bytes()[:50])
-
-
-def a_single_image(place: Path) -> None:
-    photos(place, {"cat": 2, "dog": 1})
-    shutil.copy(place / "dog" / "0.png", place / "dog" / "copy.png")
-
-
-def one_class(place: Path) -> None:
-    photos(place, {"cat": 3})
-
-
-def only_train(place: Path) -> None:
-    photos(place / "train", {"cat": 3, "dog": 3})
-
-
-def only_test(place: Path) -> None:
-    photos(place / "test", {"cat": 3, "dog": 3})
-
-
-def other_classes_in_test(place: Path) -> None:
-    photos(place / "train", {"cat": 3, "dog": 3})
-    photos(place / "test", {"cat": 3, "dog": 3, "[red]owl\n": 1})
-
-
-def fewer_classes_in_val(place: Path) -> None:
-    photos(place / "train", {f"class {number}": 1 for number in range(9)})
-    photos(place / "val", {"class 1": 1})
-
-
-def an_empty_class_in_test(place: Path) -> None:
-    photos(place / "train", {"cat": 3, "dog": 3})
-    photos(place / "test", {"cat": 3, "dog": 0})
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (nothing, ["holds no dataset that is understood", "a folder of images for each class"]),
-        (no_class_folders, ["2 images straight in it", "a folder named by the class"]),
-        (an_empty_class, [r"no readable image for owl\x1b[31m"]),
-        (only_text, ["no readable image for dog"]),
-        (all_damaged, ["no readable image for dog"]),
-        (a_single_image, ["dog holds a single image (copies not counted)", "at least two"]),
-        (one_class, ["holds one class, cat; at least two are needed"]),
-        (only_train, ["holds train with folders in it", "test/ (or val/, or valid/)"]),
-        (only_test, ["holds test with folders in it"]),
-        (other_classes_in_test, [r"test holds classes that", r"train does not: [red]owl\n."]),
-        (fewer_classes_in_val, ["train holds classes that", "class 0, class 2, class 3, class 4, class 5 and 3 more"]),
-        (an_empty_class_in_test, ["test: no readable image for dog"]),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_a_folder_that_cannot_be_learnt_from_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None], said: list[str]
-) -> None:
-    make(tmp_path)
-    with pytest.raises(UserError) as caught:
-        read(tmp_path, settings(), say=SILENT)
-    assert_one_sentence(str(caught.value), tmp_path, *said)
-    assert main(["data", "check", str(tmp_path)]) == 2
-    assert said[0] in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("closed", ["", "dog", "dog/deep"])
-def test_a_folder_that_may_not_be_read_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
-) -> None:
-    photos(tmp_path, {"cat": 2, "dog": 2, "dog/deep": 1})
-    scandir, listdir = os.scandir, os.listdir
-
-    def refuse(call: Any) -> Any:
-        def guarded(path: Any) -> Any:
-            if Path(path) == tmp_path / closed:
-                raise PermissionError(13, "Permission denied", str(path))
-            return call(path)
-
-        return guarded
-
-    monkeypatch.setattr(os, "scandir", refuse(scandir))
-    monkeypatch.setattr(os, "listdir", refuse(listdir))
-    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)") as caught:
-        read(tmp_path, settings(), say=SILENT)
-    assert_one_sentence(str(caught.value), (tmp_path / closed).parts[-1])
-
-
-def test_data_without_images_is_no_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """./data that holds other things is a place to download to, and not read."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
-    (tmp_path / "data" / "cifar-100-python").mkdir(parents=True)
-    (tmp_path / "data" / "cifar-100-python" / "train").write_text("x")
-    (tmp_path / "data" / "a.png").write_bytes(encoded(1))
-    assert resolve_data_dir() is None
-    photos(tmp_path / "data", {"cat": 1})
-    assert resolve_data_dir() == Path("data")
+    assert dataset.notes[-1] == "in train and in test alike: 1 image, so test figures flatter"
 
 
 # Files that cannot be used
@@ -367,12 +143,13 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
         ("dog/cut too.jpg", "is damaged and cannot be decoded"),
         ("dog/long.png", "5000x2: too long and thin"),
         ("dog/broken.png", "is not a file"),
-        ("dog/loop", "is a link to a folder, which is not followed"),
+        ("dog/loop", "is a link to a folder that it is in"),
         ("dog/self", "is not a file"),
         ("dog/pipe.jpg", "is not a file"),
     ]:
         assert any(f"{with_bad_files}/{name}" in text and why in text for text in said), name
-    assert dataset.notes[-7:] == ("9 files left out:", *(f"  {text}" for text in said[:5]), "  and 4 more")
+    listed = [f"  {escape_control_chars(text)}" for text in said[:5]]
+    assert dataset.notes[-7:] == ("9 files left out:", *listed, "  and 4 more")
 
 
 def test_they_are_listed_again_when_the_images_come_from_the_cache(with_bad_files: Path) -> None:
@@ -403,7 +180,7 @@ def test_a_file_that_may_not_be_read_is_left_out(tmp_path: Path, monkeypatch: py
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *rest, **more)
 
-    monkeypatch.setattr(decode, "open", guarded, raising=False)
+    monkeypatch.setattr(tree, "open", guarded, raising=False)
     dataset = read(place, settings(), say=SILENT)
     assert dataset.unreadable == (f"{place}/cat/0.png cannot be read (Permission denied).",)
 
@@ -488,13 +265,16 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path: Path, kept: Path, opene
     assert sorted(path.suffix for path in kept.iterdir()) == [".pixels"] * 3
 
 
-@pytest.mark.parametrize("make", [an_empty_class, only_text, an_empty_class_in_test])
-def test_an_empty_class_is_told_before_anything_is_decoded(
-    tmp_path: Path, opened: list[str], make: Callable[[Path], None]
+@pytest.mark.parametrize(
+    "folders", [{"cat": 2, "dog": 0}, {"train/cat": 1, "train/dog": 1, "test/cat": 1, "test/dog": 0}]
+)
+def test_an_empty_class_is_refused_before_anything_is_decoded(
+    tmp_path: Path, opened: list[str], folders: dict[str, int]
 ) -> None:
-    make(tmp_path)
-    with pytest.raises(UserError, match="no readable image"):
+    photos(tmp_path, folders)
+    with pytest.raises(UserError) as caught:
         read(tmp_path, settings(), say=SILENT)
+    assert caught.value.code == "dataset.empty_class"
     assert opened == []
 
 
@@ -716,8 +496,79 @@ def test_evaluation_takes_size_and_split_from_the_checkpoint(tmp_path: Path) -> 
     (place / "cat" / "new.png").write_bytes(encoded(500))
     assert any("may know" in note for note in evaluate(folder / "last.pth", data_dir=place, device="cpu").notes)
     photos(place, {"owl": 3}, seed=900)
-    with pytest.raises(UserError, match="knows 2 classes and the dataset has 3"):
+    with pytest.raises(UserError) as caught:
         evaluate(folder / "last.pth", data_dir=place)
+    assert caught.value.code == "evaluate.classes"
+    assert "'owl'" in str(caught.value)
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_finished_model_is_measured_on_any_labeled_folder(tmp_path: Path) -> None:
+    place = photos(tmp_path / "p", {"cafe\u0301": 8, "cat": 8, "dog": 8})
+    run = train(settings(data_dir=place, epochs=1, warmup_epochs=0)).folder / "last.pth"
+    holdout = photos(tmp_path / "holdout", {"caf\u00e9": 2, "cat": 5, "dog": 4}, seed=500)
+
+    whole = evaluate(run, data_dir=holdout, device="cpu")
+    assert (whole.split, whole.images) == ("all", 11)
+    assert np.bincount(whole.labels).tolist() == [2, 5, 4]
+    assert any("11 images, all that are there" in note for note in whole.notes)
+
+    shutil.rmtree(holdout / "caf\u00e9")
+    shutil.copy(holdout / "cat" / "0.png", holdout / "dog" / "text.png")
+    (holdout / "dog" / "text.png").write_text("no image")
+    some = evaluate(run, data_dir=holdout, device="cpu")
+    assert np.bincount(some.labels, minlength=3).tolist() == [0, 5, 4]
+    assert set(some.per_class) == {"cat", "dog"}
+    assert "1 file left out:" in some.notes
+
+    shutil.rmtree(holdout / "dog")
+    assert evaluate(run, data_dir=holdout, device="cpu").labels.tolist() == [1] * 5
+
+    own = evaluate(run, data_dir=place, device="cpu")
+    assert (own.split, own.images) == ("test", 6), "of the folder that it was trained on, what it was not trained on"
+    assert evaluate(run, split="all", data_dir=place, device="cpu").images == 24
+
+
+@pytest.mark.usefixtures("small_network")
+def test_of_a_folder_with_splits_the_test_images_are_measured(tmp_path: Path) -> None:
+    place = photos(tmp_path / "p", {"cat": 8, "dog": 8})
+    run = train(settings(data_dir=place, epochs=1, warmup_epochs=0)).folder / "last.pth"
+    for name, seed in (("train", 500), ("Testing", 600)):
+        photos(tmp_path / "new" / name, {"cat": 4, "dog": 3}, seed=seed)
+    for place, split, expected in [
+        ("new", None, ("test", 7)),
+        ("new", "all", ("all", 14)),
+        ("new/Testing", None, ("all", 7)),
+    ]:
+        found = evaluate(run, split=split, data_dir=tmp_path / place, device="cpu")
+        assert (found.split, found.images) == expected
+    shutil.rmtree(tmp_path / "new" / "Testing" / "dog")
+    found = evaluate(run, data_dir=tmp_path / "new", device="cpu")
+    assert (found.split, found.images) == ("test", 4)
+    shutil.rmtree(tmp_path / "new" / "train")
+    assert evaluate(run, data_dir=tmp_path / "new", device="cpu").images == 4
+    with pytest.raises(UserError) as caught:
+        evaluate(run, split="train", data_dir=tmp_path / "new", device="cpu")
+    assert caught.value.code == "dataset.no_train"
+
+
+def test_the_images_of_a_class_of_cifar100_are_measured_with_its_superclass(tmp_path: Path) -> None:
+    place = photos(tmp_path / "p", {"apple": 2, "aquarium_fish": 3})
+    found = evaluate("pretrained", data_dir=place, device="cpu")
+    assert set(found.per_class) == {"apple", "aquarium_fish"}
+    assert set(found.per_superclass) == {"fish", "fruit_and_vegetables"}
+    assert found.images == 5
+
+
+@pytest.mark.usefixtures("small_network")
+def test_report_of_a_labeled_folder(tmp_path: Path) -> None:
+    place = photos(tmp_path / "p", {"cat": 8, "dog": 8})
+    run = train(settings(data_dir=place, epochs=1, warmup_epochs=0)).folder / "last.pth"
+    holdout = photos(tmp_path / "holdout", {"cat": 5}, seed=500)
+    assert main(["report", str(run), "--data-dir", str(holdout), "--out", "page", "--device", "cpu"]) == 0
+    page = Path("page/index.html").read_text()
+    assert "all 5 images" in page or "5 images" in page
+    assert main(["evaluate", str(run), "--data-dir", str(holdout), "--without-duplicates", "--device", "cpu"]) == 2
 
 
 @pytest.mark.usefixtures("small_network")

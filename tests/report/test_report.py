@@ -25,7 +25,8 @@ from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import SUPERCLASS_OF
 from cifar100.evaluation import metrics
 from cifar100.evaluation.corruptions import FAMILIES, KINDS
-from cifar100.evaluation.evaluate import evaluate, evaluate_split, load_eval_split
+from cifar100.evaluation.eval_split import load_eval_split
+from cifar100.evaluation.evaluate import evaluate, evaluate_split
 from cifar100.evaluation.robustness import CELLS, Robustness, digest, results_path
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18

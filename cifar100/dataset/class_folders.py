@@ -1,0 +1,193 @@
+"""Finding the layout of a folder of images: which directories are splits, which are classes, which only wrap these."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from cifar100.dataset.labels_csv import find_labeled
+from cifar100.dataset.layout import (
+    SPLIT_WORDS,
+    Layout,
+    SplitFiles,
+    class_name,
+    images,
+    is_filler,
+    listed,
+    relative,
+    split_of,
+)
+from cifar100.dataset.tree import Directory, File
+from cifar100.images.names import natural
+from cifar100.support.errors import UserError
+
+MAX_WRAPPERS = 3
+
+
+def find_layout(root: Directory) -> Layout | None:
+    """The layout of the images in a directory; None if none are in class folders and no file labels any.
+
+    A directory that holds nothing but another directory of images is passed through. Raises UserError, with the next
+    step, if the layout is ambiguous.
+    """
+    return _find(root, root, MAX_WRAPPERS)
+
+
+def _find(root: Directory, directory: Directory, wrappers: int) -> Layout | None:
+    found = _splits(root, directory) or find_labeled(root, directory)
+    if found is not None or not directory.with_images:
+        return found
+    if len(directory.with_images) == 1 and not directory.image_files and wrappers:
+        ((name, inner),) = directory.with_images.items()
+        deeper = _find(root, inner, wrappers - 1)
+        if deeper is not None or is_filler(name):
+            return deeper
+    return _class_folders(root, directory)
+
+
+def _splits(root: Directory, directory: Directory) -> Layout | None:
+    """The layout of a directory that holds train/ or test/, by any of their names, with class folders in them."""
+    kinds = {name: split_of(name) for name in directory.with_images}
+    others = [name for name, kind in kinds.items() if not kind]
+    fitting = {name: inner for name, kind in kinds.items() if kind and (inner := _fitting(directory, name, others))}
+    if not fitting:
+        kinds = {name: split_of(name, loose=True) for name in directory.with_images}
+        fitting = {name: inner for name in kinds if (inner := _fitting(directory, name, ["x"]))}
+        if not all(kinds.values()) or fitting.keys() != kinds.keys():
+            return None
+    order = sorted(fitting, key=lambda name: (name.casefold() not in SPLIT_WORDS, natural(name)))
+    train = next((name for name in order if kinds[name] == "train"), None)
+    tests = [name for kind in ("test", "val") for name in order if kinds[name] == kind]
+    complaints: list[str] = []
+    files = {name: _class_files(fitting[name], complaints) for name in order}
+    if train is None and others:
+        raise UserError(
+            "dataset.splits",
+            f"{directory.name} holds {listed(tests)} beside other folders of images, {listed(others)}: move "
+            "these into train/.",
+        )
+    test = _matching(directory, train, tests, files)
+    used = {kind: name for kind, name in (("train", train), ("test", test)) if name is not None}
+    if not used:
+        return None
+    return Layout(
+        root.name,
+        {kind: SplitFiles(relative(root, fitting[name]), files[name]) for kind, name in used.items()},
+        ignored=_ignored(directory, list(used.values()), [fitting[name] for name in used.values()]),
+        remarks=_merged([fitting[name] for name in used.values()]),
+        complaints=tuple(complaints),
+    )
+
+
+def _fitting(directory: Directory, name: str, others: Collection[str]) -> Directory | None:
+    """The directory of class folders that a split is: the one of this name, or the only one in it; None if it has no
+    class folders, or holds images itself like its siblings and so may be a class called "train"."""
+    split = directory.with_images[name]
+    if split.image_files and others:
+        return None
+    if not split.image_files and len(split.with_images) == 1:
+        (inner,) = split.with_images.values()
+        if not inner.image_files and len(inner.with_images) > 1:
+            split = inner
+    return split if split.with_images else None
+
+
+def _matching(
+    directory: Directory, train: str | None, tests: list[str], files: dict[str, dict[str, list[File]]]
+) -> str | None:
+    """The first of `tests` that has a class of the train images; None if all are a single folder of something else.
+
+    Raises UserError if one has several classes, and none that the train images have.
+    """
+    if train is None:
+        return next(iter(tests), None)
+    matching = [name for name in tests if files[name].keys() & files[train].keys()]
+    differing = [name for name in tests if len(files[name]) > 1]
+    if not matching and differing:
+        raise UserError(
+            "dataset.classes",
+            f"{directory.name}: {differing[0]} holds the classes {listed(files[differing[0]])}, "
+            f"and {train} others: {listed(files[train])}. Both must hold the same class folders.",
+        )
+    return next(iter(matching), None)
+
+
+def _class_folders(root: Directory, directory: Directory) -> Layout | None:
+    """The layout of a directory whose directories are classes."""
+    kinds = {name: split_of(name) for name in directory.directories}
+    if all(kinds[name] for name in directory.with_images):  # train/ and test/ without class folders or labels
+        return None
+    unlabeled = [name for name, kind in kinds.items() if kind in ("test", "val")]
+    remarks = [f"train is taken as a class: {name}/ holds images itself" for name in kinds if kinds[name] == "train"]
+    complaints: list[str] = []
+    files = _class_files(directory, complaints, without=unlabeled)
+    return Layout(
+        root.name,
+        {"all": SplitFiles(relative(root, directory), files)},
+        ignored=_ignored(directory, [*set(directory.directories) - set(unlabeled)], [directory]),
+        remarks=(*remarks, *_merged([directory])),
+        complaints=tuple(complaints),
+    )
+
+
+def _class_files(
+    directory: Directory, complaints: list[str], *, without: Collection[str] = ()
+) -> dict[str, list[File]]:
+    """The files in each class folder of a directory, by class name. Raises UserError if one holds only folders of
+    images, which may be classes themselves, or if two names are the same."""
+    names: dict[str, str] = {}
+    files: dict[str, list[File]] = {}
+    for name, folder in directory.directories.items():
+        if name in without:
+            continue
+        known = class_name(name)
+        if known in files:
+            raise UserError(
+                "dataset.same_names",
+                f"{directory.name} holds two folders of one name, {names[known]!a} and {name!a}: "
+                "rename one, or move the images of one into the other.",
+            )
+        _refuse_nested(directory, folder)
+        names[known] = name
+        files[known] = [file for _, file in folder.walk(complaints)]
+    return files
+
+
+def _refuse_nested(directory: Directory, folder: Directory) -> None:
+    inner = folder
+    while not inner.image_files and len(inner.with_images) == 1:
+        (inner,) = inner.with_images.values()
+    if inner.image_files or len(inner.with_images) < 2:
+        return
+    inside = inner.name
+    if any(map(split_of, inner.with_images)):
+        way_on = f"name {inside} itself"
+    else:
+        way_on = f"if these are the classes, name {inside}; if {inside} is one class, move their images up into it"
+    raise UserError(
+        "dataset.nested",
+        f"{directory.name} holds folders of folders: {inside} has no images itself, only the folders "
+        f"{listed(inner.with_images)}. What are the classes? {way_on[0].upper()}{way_on[1:]}.",
+    )
+
+
+def _merged(directories: Iterable[Directory]) -> tuple[str, ...]:
+    """A line for each class folder that holds images both itself and in folders."""
+    return tuple(
+        f"one class: the images in {name}/ and in its folders {listed(folder.with_images)}"
+        for directory in directories
+        for name, folder in directory.with_images.items()
+        if folder.image_files and folder.with_images
+    )
+
+
+def _ignored(directory: Directory, used: Collection[str], parts: Iterable[Directory]) -> tuple[str, ...]:
+    """What is beside the class folders and splits that are used, in words."""
+    words = []
+    for name in sorted(directory.directories.keys() - set(used), key=natural):
+        count = directory.directories[name].count_images()
+        labeled = "" if directory.directories[name].with_images or not count else ", not in class folders"
+        words.append(f"{name}/ ({images(count)}{labeled})")
+    outside = [directory, *(part for part in parts if part is not directory)]
+    straight = sum(len(each.image_files) for each in outside)
+    words += [f"{images(straight)} in no class folder"] if straight else []
+    return (*words, *(name for name in sorted(directory.listing.files) if name.lower().endswith(".csv")))

@@ -1,0 +1,250 @@
+"""CSV files of labels beside images: which column names the image, which the class, which the split.
+
+id,breed                    filename;label;split
+000bec18,boston_bull        cats/1.jpg;cat;train
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from cifar100.dataset.layout import (
+    Layout,
+    SplitFiles,
+    class_name,
+    images,
+    is_filler,
+    listed,
+    relative,
+    split_of,
+)
+from cifar100.dataset.tree import Directory, File, open_file
+from cifar100.images.names import is_image
+from cifar100.support.errors import UserError
+
+MAX_BYTES = 1 << 26
+
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "classname", "labelname", "category", "classes", "categories", "target", "breed"),
+    *("species", "diagnosis", "variety"),
+)
+"""Names of columns of classes, first choice first; lower case, letters only."""
+
+SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "partition")
+
+
+class Images:
+    """The images in a directory, by what a table may call them: path, file name, or file name without suffix."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.files: dict[str, File] = {path: file for path, file in directory.walk() if is_image(path)}
+        self._paths: defaultdict[str, list[str]] = defaultdict(list)
+        for path in self.files:
+            pure = PurePosixPath(path)
+            for name in {pure.name, pure.stem}:
+                self._paths[name].append(path)
+
+    def find(self, cell: str, split: str = "") -> str:
+        """The path of the image that a cell of a table names; "" for none. Of several images of one name, the one in a
+        directory of this split. Raises UserError if there are several still."""
+        name = cell.strip().replace("\\", "/").removeprefix("./")
+        if name in self.files:
+            return name
+        paths = self._paths.get(name.rpartition("/")[2], [])
+        if len(paths) > 1:
+            paths = [path for path in paths if split and directory_split(path) == split] or paths
+        if len(paths) > 1:
+            raise UserError("dataset.csv", f"'{cell}' names several images, {listed(paths)}: give their paths instead.")
+        return paths[0] if paths else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image that a table labels."""
+
+    path: str
+    label: str
+    split: str
+    """"train", "test", "val" or ""."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file that labels images."""
+
+    name: str
+    rows: list[Row]
+    remarks: tuple[str, ...]
+    """How it was read, in words."""
+
+
+def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layout | None:
+    """The layout that the CSV files in a directory give the images in it; None if none labels images.
+
+    Class folders are preferred if the files say the same, or if no column is named as labels are. `only` names the one
+    file to read, which must then label images. Raises UserError if several files label images and are not those of
+    splits, or if it cannot be told which column does.
+    """
+    names = [only] if only else [name for name in sorted(directory.listing.files) if _may_hold_labels(name)]
+    if not names:
+        return None
+    found = Images(directory)
+    classes = [name for name in directory.with_images if not split_of(name, loose=True) and not is_filler(name)]
+    has_classes = not only and len(classes) > 1
+    tables = [table for name in names if (table := _read(directory, name, found, optional=has_classes))]
+    if has_classes and all(_is_folder(row) for table in tables for row in table.rows):
+        return None
+    if not tables:
+        if only:
+            raise UserError("dataset.csv", f"{_path(directory, only)} names no image that is in its folder.")
+        return None
+    rows, ignored = _by_split(directory, tables)
+    splits: dict[str, SplitFiles] = {}
+    for row in rows:
+        split = splits.setdefault(row.split, SplitFiles(relative(root, directory), {}))
+        split.files.setdefault(row.label, []).append(found.files[row.path])
+    unlabeled = len(found.files) - len({row.path for table in tables for row in table.rows})
+    ignored += [f"{images(unlabeled)} without a label"] if unlabeled else []
+    remarks = tuple(remark for table in tables for remark in table.remarks)
+    ordered = {name: splits[name] for name in ("train", "test", "all") if name in splits}
+    return Layout(root.name, ordered, tuple(ignored), remarks)
+
+
+def _may_hold_labels(name: str) -> bool:
+    return name.lower().endswith((".csv", ".tsv")) and "submission" not in name.lower()
+
+
+def _is_folder(row: Row) -> bool:
+    return class_name(PurePosixPath(row.path).parent.name) == row.label
+
+
+def directory_split(path: str) -> str:
+    """The split that a directory of a path is; "" if none is."""
+    return next((split for part in PurePosixPath(path).parent.parts if (split := split_of(part, loose=True))), "")
+
+
+def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], list[str]]:
+    """The rows, each with the split "train" or "test", or all with "all"; and what is left out, in words."""
+    rows = [row for table in tables for row in table.rows]
+    splits = {row.split for row in rows}
+    if len(tables) > 1 and ("" in splits or len({split_of(table.name, loose=True) for table in tables}) < len(tables)):
+        names = listed(table.name for table in tables)
+        raise UserError(
+            "dataset.csv",
+            f"{directory.name}: {names} all label its images: name one of them in place of the folder.",
+        )
+    if "train" not in splits or not splits & {"test", "val"} or "" in splits:
+        return [Row(row.path, row.label, "all") for row in rows], []
+    test = "test" if "test" in splits else "val"
+    kept = [
+        Row(row.path, row.label, "train" if row.split == "train" else "test")
+        for row in rows
+        if row.split in ("train", test)
+    ]
+    left = len(rows) - len(kept)
+    return kept, [f"{images(left)} of split val"] if left else []
+
+
+def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> Table | None:
+    """What a CSV file says of the images; None if it names none, or if it is `optional` and cannot be understood."""
+    path = _path(directory, name)
+    kind = split_of(name.rpartition(".")[0], loose=True)
+    try:
+        header, cells = _cells(directory.listing.files[name], found)
+        column, paths = _file_column(cells, found, kind)
+        if column < 0:
+            return None
+        split_column = _split_column(header, cells)
+        label_column = _label_column(header, cells, {column, split_column}, named=optional)
+    except UserError as error:
+        if optional:
+            return None
+        raise UserError(error.code, f"{path}: {error}") from None
+    labels: dict[str, Row] = {}
+    for row, image in zip(cells, paths, strict=True):
+        label = class_name(row[label_column].strip())
+        if not image or not label:
+            continue
+        split = split_of(row[split_column]) if split_column >= 0 else kind or directory_split(image)
+        if labels.setdefault(image, Row(image, label, split)).label != label:
+            raise UserError(
+                "dataset.csv",
+                f"{path} labels {image} '{label}' and '{labels[image].label}': it must have one class.",
+            )
+    missing = sum(not image for image in paths)
+    remarks = [f"labels from {name}, columns '{header[column]}' and '{header[label_column]}'"]
+    remarks += [f"{name}: {missing:,} rows name no image that is here"] if missing else []
+    return Table(name, list(labels.values()), tuple(remarks))
+
+
+def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the rows below, all as long as these."""
+    try:
+        with open_file(file) as opened:
+            content = opened.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError("dataset.csv", f"has more than {MAX_BYTES >> 20} MiB, and is not read.")
+        text = content.decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t|", key=first.count)
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+    except UnicodeDecodeError:
+        raise UserError("dataset.csv", "is not UTF-8 text: save it as CSV in UTF-8.") from None
+    except (OSError, csv.Error) as error:
+        raise UserError("dataset.csv", f"cannot be read as CSV ({error}).") from None
+    if not rows:
+        raise UserError("dataset.csv", "is empty.")
+    header, *below = rows
+    if any(cell.strip() in found.files for cell in header):  # no header
+        header, below = [f"column {number}" for number in range(1, len(header) + 1)], rows
+    width = len(header)
+    return [name.strip() for name in header], [(row + [""] * width)[:width] for row in below]
+
+
+def _file_column(cells: list[list[str]], found: Images, split: str) -> tuple[int, list[str]]:
+    """The column that names the most images, and their paths row by row; -1 if none names any."""
+    best, best_paths, most = -1, [], 0
+    for column in range(len(cells[0]) if cells else 0):
+        paths = [found.find(row[column], split) for row in cells]
+        number = len({path for path in paths if path})
+        if number > most:
+            best, best_paths, most = column, paths, number
+    return best, best_paths
+
+
+def _split_column(header: list[str], cells: list[list[str]]) -> int:
+    """The column that says the split of every row; -1 if there is none."""
+    columns = (column for column, name in enumerate(header) if _key(name) in SPLIT_COLUMNS)
+    return next((column for column in columns if all(split_of(row[column]) for row in cells)), -1)
+
+
+def _label_column(header: list[str], cells: list[list[str]], others: set[int], *, named: bool) -> int:
+    """The column of classes: the one that is called so, or unless `named` the only one left. Raises UserError."""
+    left = [column for column, name in enumerate(header) if name and column not in others]
+    called = sorted(
+        (c for c in left if _key(header[c]) in LABEL_COLUMNS), key=lambda c: LABEL_COLUMNS.index(_key(header[c]))
+    )
+    texts = [column for column in called if not all(row[column].strip().isdigit() for row in cells)]
+    if called:
+        return (texts or called)[0]
+    if len(left) == 1 and not named:
+        return left[0]
+    raise UserError(
+        "dataset.csv_columns",
+        f"which of its columns {listed(header[column] for column in left)} is the class? Call that one 'label'."
+        if left
+        else "has no column of classes beside that of the images.",
+    )
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.casefold())
+
+
+def _path(directory: Directory, name: str) -> str:
+    return f"{directory.name}/{name}"

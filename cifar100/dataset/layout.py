@@ -1,0 +1,121 @@
+"""How a folder of images is divided into splits and classes: one description, for training, checking and evaluating.
+
+    photos/train/cat/1.jpg      photos/cat/1.jpg        photos/images/1.jpg
+    photos/test/cat/2.jpg       photos/dog/2.jpg        photos/labels.csv
+
+Directories that only wrap these are passed through. What is ambiguous is refused; what is left out is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cifar100.dataset.tree import Directory, File
+from cifar100.images.names import natural
+from cifar100.support.text import escape_control_chars
+
+MAX_LISTED = 5
+MAX_CLASSES_LISTED = 10
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trainset", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tests", "testset", "tst", "holdout", "heldout"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "eval", "evaluation", "dev"), "val"),
+}
+FILLER_WORDS = {"", "set", "data", "dataset", "images", "image", "imgs", "img", "photos", "pictures", "split", "seg"}
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one split, by class."""
+
+    place: str
+    """The directory of its class folders, or the file of its labels."""
+    files: dict[str, list[File]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The splits and classes of a folder, and what else is in it."""
+
+    place: str
+    """What was named."""
+    splits: dict[str, SplitFiles]
+    """"train", "test" or both; or "all", if there are no splits."""
+    ignored: tuple[str, ...] = ()
+    """What is left out, in words."""
+    remarks: tuple[str, ...] = ()
+    """How ambiguous things were understood, in words."""
+    complaints: tuple[str, ...] = field(default=(), repr=False)
+    """A sentence for each thing in a class folder that is no file."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names of all splits, numbers in them by value."""
+        return sorted({name for split in self.splits.values() for name in split.files}, key=natural)
+
+    def describe(self) -> list[str]:
+        """The layout in lines for people, with class names and numbers of files."""
+        known = self.splits.values()
+        if "all" in self.splits:
+            where = f"images in {self.splits['all'].place}, not divided into train/ and test/"
+        else:
+            where = ", ".join(f"{name} images in {split.place}" for name, split in self.splits.items())
+        counts = [
+            f"{escape_control_chars(name)} {' + '.join(f'{len(split.files.get(name, ())):,}' for split in known)}"
+            for name in self.classes
+        ]
+        more = len(counts) - MAX_CLASSES_LISTED
+        listed = ", ".join(counts[:MAX_CLASSES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+        lines = [f"layout: {where}", f"classes and files: {listed}", *self.remarks]
+        lines += [f"not used: {', '.join(self.ignored)}"] if self.ignored else []
+        return [escape_control_chars(line) for line in lines]
+
+
+def class_name(name: str) -> str:
+    """The name of a class as names are compared: in Unicode's composed form (NFC), without outer spaces."""
+    return unicodedata.normalize("NFC", name).strip() or name
+
+
+def split_of(name: str, *, loose: bool = False) -> str:
+    """The split that a directory of this name is: "train", "test" or "val"; "" if it is none.
+
+    "Testing", "val_images" and "seg_train" are; "bullet_train" is only if `loose`, and "train_station" then too.
+    """
+    words = _words(name)
+    kinds = [SPLIT_WORDS.get(word, "") for word in words]
+    others = [word for word in words if word not in SPLIT_WORDS and word not in FILLER_WORDS]
+    found = {kind for kind in kinds if kind}
+    if len(found) != 1 or (others and not (loose and (kinds[0] or kinds[-1]))):
+        return ""
+    return found.pop()
+
+
+def is_filler(name: str) -> bool:
+    """Whether a directory of this name is called after its kind of content: "images", for example."""
+    return set(_words(name)) <= FILLER_WORDS
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", unicodedata.normalize("NFC", name).casefold())
+
+
+def relative(root: Directory, directory: Directory) -> str:
+    """The path of a directory within another, with a slash at its end; "./" for the other itself."""
+    return f"{directory.name[len(root.name) :].lstrip('/' + os.sep) or '.'}/"
+
+
+def images(count: int) -> str:
+    """A number of images in words."""
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some of these names, quoted, and how many more there are."""
+    ordered = sorted(names, key=natural)
+    more = f" and {len(ordered) - MAX_LISTED:,} more" if len(ordered) > MAX_LISTED else ""
+    return ", ".join(f"'{escape_control_chars(name)}'" for name in ordered[:MAX_LISTED]) + more

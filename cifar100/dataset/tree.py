@@ -1,0 +1,146 @@
+"""Directories of files, on disk or in an archive: what `cifar100.dataset.layout` looks at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+from cifar100.images.names import is_hidden, is_image
+from cifar100.support.errors import UserError
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive. `open` gives its content from the start; it may be called by several threads at a time."""
+
+    name: str
+    """The archive's path and its own in it, for messages."""
+    size: int
+    open: Callable[[], IO[bytes]] = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+File = str | Member
+"""A file: its path on disk, or where it is in an archive."""
+
+
+@dataclass
+class Listing:
+    """What is directly in a directory, by name; hidden names left out."""
+
+    directories: dict[str, Directory] = field(default_factory=dict)
+    links: dict[str, Directory] = field(default_factory=dict)
+    """Symbolic links to directories."""
+    files: dict[str, File] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    """A sentence for each entry that is neither."""
+
+
+class Directory:
+    """A directory, which is read when it is first asked for."""
+
+    def __init__(self, name: str, read: Callable[[], Listing]) -> None:
+        """`name` is for messages; `read` raises UserError if the directory cannot be read."""
+        self.name = name
+        self._read = read
+
+    @cached_property
+    def listing(self) -> Listing:
+        """What is directly in it."""
+        return self._read()
+
+    @cached_property
+    def directories(self) -> dict[str, Directory]:
+        """The directories directly in it, those that are symbolic links too."""
+        return dict(sorted((self.listing.directories | self.listing.links).items()))
+
+    @cached_property
+    def image_files(self) -> list[str]:
+        """Names of the files directly in it that are called as images are."""
+        return [name for name in self.listing.files if is_image(name)]
+
+    @cached_property
+    def with_images(self) -> dict[str, Directory]:
+        """The directories directly in it that hold an image at any depth."""
+        return {name: directory for name, directory in self.directories.items() if directory.holds_images}
+
+    @cached_property
+    def holds_images(self) -> bool:
+        """Whether it holds an image, at any depth; one symbolic link to a directory is followed on the way."""
+        waiting = [(self, True)]
+        while waiting:
+            directory, follow = waiting.pop()
+            if directory.image_files:
+                return True
+            waiting += [(inner, follow) for inner in directory.listing.directories.values()]
+            waiting += [(link, False) for link in directory.listing.links.values() if follow]
+        return False
+
+    def walk(self, complaints: list[str] | None = None) -> Iterator[tuple[str, File]]:
+        """Every file in it, at any depth, with its path relative to it ("a/b.jpg"), sorted within each directory.
+
+        Symbolic links to directories are not followed, so that a loop of them ends. `complaints` gets a sentence for
+        each of them, and for what is no file.
+        """
+        waiting = [("", self)]
+        while waiting:
+            prefix, directory = waiting.pop()
+            listing = directory.listing
+            if complaints is not None:
+                complaints += listing.complaints
+                complaints += [
+                    f"{link.name} is a link to a folder, which is not followed." for link in listing.links.values()
+                ]
+            yield from ((prefix + name, listing.files[name]) for name in sorted(listing.files))
+            waiting += [(f"{prefix}{name}/", listing.directories[name]) for name in sorted(listing.directories)[::-1]]
+
+    def count_images(self) -> int:
+        """Number of images in it, at any depth."""
+        return sum(is_image(path) for path, _ in self.walk())
+
+
+def on_disk(path: Path | str) -> Directory:
+    """The directory at this path."""
+    return Directory(str(path), lambda: _read_disk(str(path)))
+
+
+def _read_disk(path: str) -> Listing:
+    listing = Listing()
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    listing.directories[entry.name] = on_disk(entry.path)
+                elif os.path.isdir(entry.path) and not _holds(entry.path, path):
+                    listing.links[entry.name] = on_disk(entry.path)
+                elif entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):
+                    listing.files[entry.name] = entry.path
+                else:
+                    what = "a link to a folder that it is in" if os.path.isdir(entry.path) else "not a file"
+                    listing.complaints.append(f"{entry.path} is {what}.")
+    except OSError as error:
+        name = str(error.filename or path)
+        raise UserError(
+            "data.unreadable", f"{name} cannot be read ({error.strerror or type(error).__name__})."
+        ) from None
+    listing.complaints.sort()
+    return listing
+
+
+def _holds(link: str, directory: str) -> bool:
+    """Whether a link leads to the directory that it is in, or to one above."""
+    target, inside = os.path.realpath(link), os.path.realpath(directory)
+    return inside == target or inside.startswith(target.rstrip(os.sep) + os.sep)
+
+
+def open_file(file: File) -> IO[bytes]:
+    """The content of a file, from its start."""
+    return file.open() if isinstance(file, Member) else open(file, "rb")

@@ -1,0 +1,100 @@
+"""The images to evaluate a checkpoint on: a split of its dataset, or a folder with any of its classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.config import Config, DataConfig
+from cifar100.dataset import (
+    Dataset,
+    Split,
+    find_class_folders,
+    load_dataset,
+    read_class_folders,
+    read_labeled,
+    train_val_split,
+)
+from cifar100.dataset.base import DatasetSpec
+from cifar100.dataset.folder import UNFIT_FOR_TRAINING
+from cifar100.dataset.layout import Layout, class_name
+from cifar100.support.errors import UserError
+
+
+def load_eval_split(
+    checkpoint: Checkpoint, *, split: str | None = None, dataset: str = "cifar100", data_dir: Path | None = None
+) -> tuple[Dataset, Split, Config]:
+    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
+    names = {setting.name for setting in fields(DataConfig)}
+    settings = {name: value for name, value in checkpoint.config.items() if name in names}
+    settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
+    config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
+    layout = find_class_folders(config)
+    if layout is not None:
+        data = _own_images(checkpoint, layout, config, split)
+    elif split == "all":
+        raise UserError("evaluate.split", "--split all is for folders of your own images; give another --split.")
+    else:
+        data = load_dataset(config)
+    if not _same_names(data.classes, checkpoint.classes):
+        raise UserError(
+            f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
+            "names differ, so an accuracy would mean nothing."
+        )
+    if split in (None, "test", "all"):
+        return data, data.test, config
+    if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
+        raise UserError(
+            f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
+            f"{split} split is not its own; only --split test can be evaluated."
+        )
+    trained_on, held_out = train_val_split(data, config.data.val_fraction)
+    splits = {"train": trained_on, "val": held_out}
+    chosen = splits.get(split)
+    if chosen is None:
+        why = "its training held nothing out" if split == "val" else "the splits are test, train, val and all"
+        raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
+    return data, chosen, config
+
+
+def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: str | None) -> Dataset:
+    """The images of a folder: split as for training if they are those of the checkpoint's training or have a test
+    split of the same classes, else all of them, or all of its test split, as test images."""
+    if split in ("train", "val"):
+        return read_class_folders(layout, config)
+    data = None if split == "all" else _as_for_training(checkpoint, layout, config)
+    if data is not None:
+        return data
+    spec = DatasetSpec(
+        "own images", tuple(checkpoint.classes), tuple(checkpoint.superclasses), tuple(checkpoint.superclass_of)
+    )
+    return read_labeled(layout, spec, config, everything=split == "all")
+
+
+def _as_for_training(checkpoint: Checkpoint, layout: Layout, config: Config) -> Dataset | None:
+    """The images split as training does it, if that is right: they have a test split, or the checkpoint was trained on
+    them. None if not, or if they are not fit for training."""
+    is_split = {"train", "test"} <= layout.splits.keys()
+    same_classes = set(layout.classes) == set(map(class_name, checkpoint.classes))
+    if not same_classes or not (is_split or checkpoint.dataset.fingerprint):
+        return None
+    try:
+        data = read_class_folders(layout, config)
+    except UserError as error:
+        if error.code in UNFIT_FOR_TRAINING:
+            return None
+        raise
+    trained_on = checkpoint.config.get("data_dir") or ""
+    is_own = data.train.fingerprint == checkpoint.dataset.fingerprint or _is_same_place(str(trained_on), layout.place)
+    return data if (is_split or is_own) and _same_names(data.classes, checkpoint.classes) else None
+
+
+def _is_same_place(path: str, other: str) -> bool:
+    return bool(path) and os.path.realpath(path) == os.path.realpath(other)
+
+
+def _same_names(some: Sequence[str], others: Sequence[str]) -> bool:
+    return list(map(class_name, some)) == list(map(class_name, others))

@@ -1,0 +1,54 @@
+"""Images of one's own for tests: class folders of small random pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cifar100.config import Config
+from cifar100.dataset.base import Split
+from cifar100.images.convert import to_model_input
+
+SILENT: Callable[[str], None] = lambda _text: None  # noqa: E731
+
+
+def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -> bytes:
+    """A picture as the bytes of a file; every seed another, of another size."""
+    rng = np.random.default_rng(seed)
+    width, height = size or rng.integers(20, 60, 2).tolist()
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:
+    """Class folders of so many pictures each, PNG and JPEG by turns."""
+    for name, count in classes.items():
+        (place / name).mkdir(parents=True)
+        for number in range(count):
+            seed += 1
+            kind = ("PNG", "JPEG")[number % 2]
+            (place / name / f"{number}.{kind[:3].lower()}").write_bytes(encoded(seed, kind))
+    return place
+
+
+def settings(**values: Any) -> Config:
+    return Config().replace(image_size=24, report=False, **values)
+
+
+def as_set(*splits: Split) -> set[tuple[int, bytes]]:
+    return {(int(label), image.tobytes()) for s in splits for image, label in zip(s.images, s.labels, strict=True)}
+
+
+def rows_of(folder: Path, names: list[str], size: int = 24) -> set[tuple[int, bytes]]:
+    """What the files in these class folders are once read."""
+    return {
+        (label, to_model_input(path, size).tobytes())
+        for label, name in enumerate(names)
+        for path in (folder / name).iterdir()
+    }

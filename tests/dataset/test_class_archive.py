@@ -1,0 +1,215 @@
+"""Archives of class folders: read as the folders would be, with nothing of theirs on the disk; hostile ones refused."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_one_sentence
+from own_images import SILENT, encoded, photos, settings
+
+from cifar100.cli.main import main
+from cifar100.dataset import class_archive, read
+from cifar100.support.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "pets"
+    for seed, (name, count) in enumerate({"train": 4, "val": 2}.items()):
+        photos(place / name, {"cat": count, "dog": count}, seed=100 * seed)
+    (place / "train" / "cat" / "notes.txt").write_text("no image")
+    return place
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "bztar", "xztar"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_archive_is_read_as_its_folder(tmp_path: Path, folder: Path, kind: str, wrapped: bool) -> None:
+    archive = Path(
+        shutil.make_archive(
+            str(tmp_path / "archive"), kind, folder.parent if wrapped else folder, "pets" if wrapped else None
+        )
+    )
+    before = set(tmp_path.rglob("*"))
+    first, second = (read(place, settings(), say=SILENT) for place in (folder, archive))
+    assert first.train.fingerprint == second.train.fingerprint
+    assert first.test.fingerprint == second.test.fingerprint
+    assert second.unreadable == (
+        f"{archive}/{'pets/' if wrapped else ''}train/cat/notes.txt is not an image that can be read.",
+    )
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_an_archive_with_a_csv_file_of_labels(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(6):
+            archive.writestr(f"images/{number}.png", encoded(number))
+        archive.writestr("labels.csv", "id,label\n" + "\n".join(f"{n},{'cat' if n % 2 else 'dog'}" for n in range(6)))
+    dataset = read(tmp_path / "a.zip", settings(), say=SILENT)
+    assert dataset.classes == ("cat", "dog")
+    assert len(dataset.train) + len(dataset.test) == 6
+
+
+def test_data_check_of_an_archive(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "train" / "cat" / "notes.txt").unlink()
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", folder)
+    assert main(["data", "check", archive]) == 0
+    told = capsys.readouterr().out
+    assert "train images in train/, test images in val/" in told
+    assert "cat 4 + 2, dog 4 + 2" in told
+
+
+def test_the_systems_files_and_links_and_names_that_lead_out_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number, name in enumerate(("cat/1.png", "cat/2.png", "./dog/1.png", "dog/2.png")):
+            add(archive, name, encoded(number))
+        for name in ("../out.png", "/etc/out.png", "cat/../../out.png", "cat/.hidden.png", "__MACOSX/cat/1.png"):
+            add(archive, name, encoded(9))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo(f"dog/{ord(kind)}.png")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    dataset = read(tmp_path / "a.tar", settings(), say=SILENT)
+    assert len(dataset.train) + len(dataset.test) == 4
+    assert len(dataset.unreadable) == 4
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
+
+
+def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            for name in ("cat", "dog"):
+                archive.writestr(f"{name}/{number}.bmp", encoded(number + 10 * len(name), "BMP"))
+        start = archive.getinfo("cat/1.bmp").header_offset
+    content = bytearray(path.read_bytes())
+    content[start + 200 : start + 220] = bytes(20)
+    path.write_bytes(content)
+    dataset = read(path, settings(), say=SILENT)
+    (said,) = dataset.unreadable
+    assert_one_sentence(said, f"{path}/cat/1.bmp is damaged in its archive")
+
+
+# What is refused
+
+
+def as_zip(*members: tuple[str, bytes], **options: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as archive:  # pyright: ignore[reportArgumentType]
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    content = bytearray(as_zip(("cat/1.png", b"x")))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + place] |= 1
+    return bytes(content)
+
+
+def long_list() -> bytes:
+    """A zip file that claims a list of members of 1 GiB."""
+    content = as_zip(("cat/1.png", b"x"))
+    end = content.index(b"PK\x05\x06")
+    return b"PK\x03\x04" + bytes(1 << 20) + content[: end + 12] + struct.pack("<L", 1 << 30) + content[end + 16 :]
+
+
+def pax_bomb() -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 33
+    return info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda: as_zip(("cat/1.png", b"x"))[:-30], "archive.damaged"),
+        (lambda: b"PK\x03\x04" + bytes(50), "archive.damaged"),
+        (encrypted, "archive.encrypted"),
+        (lambda: as_zip(("cat/1.bmp", bytes(40_000)), compression=zipfile.ZIP_DEFLATED), "archive.too_large"),
+        (pax_bomb, "archive.damaged"),
+        (lambda: b"Rar!\x1a\x07\x01\0" + bytes(90), "archive.kind"),
+        (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(90), "archive.kind"),
+        (lambda: b"BZh9" + bytes(90), "archive.damaged"),
+        (lambda: b"\xfd7zXZ\0" + bytes(90), "archive.damaged"),
+        (lambda: as_zip(("readme.txt", b"x")), "dataset.unknown_file"),
+        (lambda: b"not an archive", "dataset.unknown_file"),
+    ],
+)
+def test_a_hostile_or_foreign_archive_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], bytes], code: str
+) -> None:
+    monkeypatch.setattr(class_archive, "FREE_RATIO_BYTES", 20_000)
+    path = tmp_path / "a.bin"
+    path.write_bytes(make())
+    with pytest.raises(UserError) as caught:
+        read(path, settings(), say=SILENT)
+    assert caught.value.code == code
+    assert_one_sentence(str(caught.value), path)
+
+
+def test_a_claimed_list_of_members_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_archive, "MAX_ZIP_DIRECTORY", 1 << 16)
+    (tmp_path / "a.zip").write_bytes(long_list())
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "a.zip", settings(), say=SILENT)
+    assert caught.value.code == "archive.too_large"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(as_zip(("cat/1.png", b"x"), ("./cat/1.png", b"y")))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "a.zip", settings(), say=SILENT)
+    assert caught.value.code == "archive.twice"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_damaged_archives_are_read_or_refused_and_never_anything_else(tmp_path: Path, kind: str) -> None:
+    """A bounded, seeded fuzzer: 150 files, each damaged in its own way."""
+    members = [(f"{name}/{number}.png", encoded(number, size=(8, 8))) for name in ("cat", "dog") for number in range(3)]
+    if kind == "zip":
+        valid = as_zip(*members)
+    else:
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name, content in members:
+                add(archive, name, content)
+        valid = file.getvalue()
+    rng, outcomes = np.random.default_rng(0), {"read": 0, "refused": 0}
+    for number in range(150):
+        forged = bytearray(valid)
+        for _ in range(rng.integers(1, 6)):
+            place = int(rng.integers(0, len(forged)))
+            match rng.integers(0, 4):
+                case 0:
+                    del forged[place : place + int(rng.integers(1, 600))]
+                case 1:
+                    forged[place:place] = rng.bytes(int(rng.integers(1, 600)))
+                case _:
+                    forged[place] = int(rng.integers(0, 256))
+        path = tmp_path / f"{number}.{kind}"
+        path.write_bytes(gzip.compress(forged, 1) if kind == "tar.gz" else forged)
+        try:
+            read(path, settings(), say=SILENT)
+        except UserError as error:
+            assert_one_sentence(str(error))
+            outcomes["refused"] += 1
+        else:
+            outcomes["read"] += 1
+    assert min(outcomes.values()) > 0, outcomes

@@ -1,0 +1,195 @@
+"""A CSV file of labels beside images: which columns are read, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import assert_one_sentence
+from own_images import SILENT, photos, settings
+
+from cifar100.cli.main import main
+from cifar100.dataset import read
+from cifar100.dataset.folder import find
+from cifar100.dataset.layout import Layout
+from cifar100.support.errors import UserError
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """images/0.jpg to images/5.jpg."""
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        (tmp_path / "images" / f"{number}.jpg").touch()
+    return tmp_path
+
+
+def layout_of(place: Path) -> Layout:
+    found = find(place)
+    assert found is not None
+    return found[0]
+
+
+def names(layout: Layout) -> dict[str, dict[str, list[str]]]:
+    """{split: {class: names of the files, sorted}}."""
+    return {
+        name: {known: sorted(Path(str(file)).name for file in files) for known, files in split.files.items()}
+        for name, split in layout.splits.items()
+    }
+
+
+PAIR = {"all": {"cat": ["0.jpg", "1.jpg"], "dog": ["2.jpg"]}}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "id,breed\n0,cat\n1,cat\n2,dog\n",
+        "filename,label\n0.jpg,cat\n1.jpg,cat\n2.jpg,dog\n",
+        "path;class\nimages/0.jpg;cat\n./images/1.jpg;cat\nimages\\2.jpg;dog\n",
+        "label\tfile\ncat\t0.jpg\ncat\t1.jpg\ndog\t2.jpg\n",
+        "file,label\r\n0.jpg, cat\r\n1.jpg,cat \r\n2.jpg,dog\r\n\r\n",
+        "\ufeffimage_id,width,class_name\n0,640,cat\n1,640,cat\n2,480,dog\n",
+        ",filepaths,class id,labels\n0,data/images/0.jpg,7,cat\n1,data/images/1.jpg,7,cat\n2,data/images/2.jpg,8,dog\n",
+        '"file","label"\n"0.jpg","cat"\n"1.jpg","cat"\n"2.jpg","dog"\n',
+        "images/0.jpg,cat\nimages/1.jpg,cat\nimages/2.jpg,dog\n",
+        "file,label\n0.jpg,cat\n0.jpg,cat\n1.jpg,cat\n2.jpg,dog\nmissing.jpg,dog\n3.jpg,\n",
+    ],
+)
+def test_the_columns_are_found(flat: Path, table: str) -> None:
+    (flat / "labels.csv").write_text(table, encoding="utf-8", newline="")
+    layout = layout_of(flat)
+    assert names(layout) == PAIR
+    assert any("3 images without a label" in word for word in layout.ignored) or "3.jpg," in table
+    assert names(layout_of(flat / "labels.csv")) == PAIR
+
+
+def test_what_is_read_is_told(flat: Path) -> None:
+    (flat / "labels.csv").write_text("id,breed\n0,cat\n1,dog\n9,dog\n")
+    told = "\n".join(layout_of(flat).describe())
+    for part in ("'id'", "'breed'", "labels.csv", "1 rows name no image", "4 images without a label", "cat 1, dog 1"):
+        assert part in told
+
+
+def test_a_column_of_splits(flat: Path) -> None:
+    rows = ["0,cat,train", "1,dog,train", "2,cat,valid", "3,dog,test", "4,cat,test"]
+    (flat / "labels.csv").write_text("\n".join(["id,label,data set", *rows]))
+    layout = layout_of(flat)
+    assert names(layout) == {
+        "train": {"cat": ["0.jpg"], "dog": ["1.jpg"]},
+        "test": {"cat": ["4.jpg"], "dog": ["3.jpg"]},
+    }
+    assert "1 image of split val" in layout.ignored
+
+
+def test_files_for_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for number in range(2):
+            (tmp_path / split / f"{number}.jpg").touch()
+        (tmp_path / f"{split}.csv").write_text("id,label\n0,cat\n1,dog\n")
+    (tmp_path / "sample_submission.csv").write_text("id,label\n0,cat\n1,cat\n")
+    layout = layout_of(tmp_path)
+    pair = {"cat": ["0.jpg"], "dog": ["1.jpg"]}
+    assert names(layout) == {"train": pair, "test": pair}
+    for name, split in layout.splits.items():
+        assert {Path(str(file)).parent.name for files in split.files.values() for file in files} == {name}
+
+
+def test_directories_of_splits_under_one_file(tmp_path: Path) -> None:
+    for split, count in (("train_images", 2), ("test_images", 2)):
+        (tmp_path / split).mkdir()
+        for number in range(count):
+            (tmp_path / split / f"{split[:2]}{number}.jpg").touch()
+    (tmp_path / "train.csv").write_text("image_id,label\ntr0,cat\ntr1,dog\n")
+    assert names(layout_of(tmp_path)) == {"all": {"cat": ["tr0.jpg"], "dog": ["tr1.jpg"]}}
+    (tmp_path / "train.csv").rename(tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("image_id,label\ntr0,cat\ntr1,dog\nte0,cat\nte1,dog\n")
+    assert names(layout_of(tmp_path)) == {
+        "train": {"cat": ["tr0.jpg"], "dog": ["tr1.jpg"]},
+        "test": {"cat": ["te0.jpg"], "dog": ["te1.jpg"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "labeled"),
+    [
+        ("file,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n", False),  # what the folders say
+        ("file,photographer\ncat/0.jpg,ann\ndog/0.jpg,bob\n", False),
+        ("name,height\nx,1\n", False),
+        ("\xff", False),
+        ("file,label\ncat/0.jpg,tabby\ndog/0.jpg,husky\n", True),
+    ],
+)
+def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, table: str, labeled: bool) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.jpg").touch()
+    (tmp_path / "about.csv").write_text(table, encoding="latin-1")
+    layout = layout_of(tmp_path)
+    assert layout.classes == (["husky", "tabby"] if labeled else ["cat", "dog"])
+    if not labeled:
+        assert layout.ignored == ("about.csv",)
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "said"),
+    [
+        (b"id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n", "dataset.csv_columns", ["'healthy', 'rust', 'scab'", "'label'"]),
+        (b"id\n0\n1\n", "dataset.csv_columns", ["no column of classes"]),
+        (b"id,label\n0,cat\n0,dog\n", "dataset.csv", ["'cat'", "'dog'", "images/0.jpg"]),
+        (b"id,label\n0,caf\xe9\n", "dataset.csv", ["UTF-8"]),
+        (b"", "dataset.csv", ["is empty"]),
+        (b"id,label\n0,c\0t\n" + b'1,"' + bytes(200_000), "dataset.csv", ["labels.csv"]),
+    ],
+)
+def test_a_file_that_cannot_be_understood_is_refused(flat: Path, table: bytes, code: str, said: list[str]) -> None:
+    (flat / "labels.csv").write_bytes(table)
+    with pytest.raises(UserError) as caught:
+        find(flat)
+    assert caught.value.code == code
+    assert_one_sentence(str(caught.value), flat / "labels.csv", *said)
+
+
+def test_two_files_that_label_the_same_images_are_refused(flat: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (flat / name).write_text("id,label\n0,cat\n1,dog\n")
+    with pytest.raises(UserError) as caught:
+        find(flat)
+    assert_one_sentence(str(caught.value), "'a.csv', 'b.csv'")
+    assert layout_of(flat / "a.csv").classes == ["cat", "dog"]
+
+
+def test_a_name_of_several_images_is_refused(flat: Path) -> None:
+    (flat / "images2").mkdir()
+    (flat / "images2" / "0.jpg").touch()
+    (flat / "labels.csv").write_text("id,label\n0,cat\n1,dog\n")
+    with pytest.raises(UserError) as caught:
+        find(flat)
+    assert_one_sentence(str(caught.value), flat / "labels.csv", "'images/0.jpg'", "'images2/0.jpg'")
+
+
+def test_a_file_that_names_no_image_is_no_layout_and_refused_by_name(flat: Path) -> None:
+    (flat / "labels.csv").write_text("id,label\nx,cat\n")
+    assert find(flat) is None
+    with pytest.raises(UserError) as caught:
+        find(flat / "labels.csv")
+    assert_one_sentence(str(caught.value), flat / "labels.csv")
+
+
+def test_labels_are_trained_on_as_class_folders_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same files, once in class folders and once in one folder with a CSV file."""
+    folders = photos(tmp_path / "folders", {"cat": 5, "dog": 4})
+    (tmp_path / "flat").mkdir()
+    rows = ["file,label"]
+    for path in sorted(folders.glob("*/*")):
+        name = f"{path.parent.name}_{path.name}"
+        (tmp_path / "flat" / name).write_bytes(path.read_bytes())
+        rows.append(f"{name},{path.parent.name}")
+    (tmp_path / "flat" / "labels.csv").write_text("\n".join(rows))
+    first, second = (read(tmp_path / name, settings(), say=SILENT) for name in ("folders", "flat"))
+    assert first.classes == second.classes
+    assert first.train.fingerprint == second.train.fingerprint
+    assert first.test.fingerprint == second.test.fingerprint
+    assert main(["data", "check", str(tmp_path / "flat" / "labels.csv")]) == 0
+    assert "cat 5, dog 4" in capsys.readouterr().out
