@@ -140,12 +140,14 @@ def _found(place: Path) -> tuple[Any, Any]:
             "CIFAR-10 (.tar.gz), a .zip or .tar of class folders, or a .csv of labels; or name a "
             f"folder.{folder.hint(place)}",
         )
+    hint = folder.hint(place)
+    if hint:
+        raise UserError("dataset.unknown_folder", f"{place} holds no dataset that is understood.{hint}")
     folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
     raise UserError(
         "dataset.unknown_folder",
         f"{place} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files of "
-        "one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each "
-        f"class.{folder.hint(place)}",
+        "one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each class.",
     )
 
 

@@ -148,7 +148,7 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     notes, labels, rows, unreadable = layout.describe(), loaded.labels, loaded.rows, loaded.unreadable
     is_test = loaded.splits == "test"
     if "test" not in layout.splits:
-        is_test = _choose_test(names, rows, labels, loaded.decoded.digests, config.data)
+        is_test = _choose_test(layout, rows, labels, loaded.decoded.digests, config.data)
         notes.append(
             f"the test images are {100 * config.data.test_fraction:g} % of each class, chosen by what the files hold "
             f"(split seed {config.data.split_seed})"
@@ -244,7 +244,7 @@ def _refuse_empty(
 
 
 def _choose_test(
-    names: Sequence[str], rows: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], config: DataConfig
+    layout: Layout, rows: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], config: DataConfig
 ) -> np.ndarray:
     """Which images are the test images, bool [N]: the same share of each class, by a digest of seed and content.
 
@@ -253,14 +253,14 @@ def _choose_test(
     seed = f"{config.split_seed} ".encode()
     rank = {row: hashlib.sha256(seed + digests[row]).digest() for row in set(rows.tolist())}
     is_test = np.zeros(len(rows), bool)
-    for label, name in enumerate(names):
+    for label, name in enumerate(layout.classes):
         mine = labels == label
         images = sorted(set(rows[mine].tolist()), key=rank.__getitem__)
         if len(images) < 2:
             raise UserError(
                 "dataset.single_image",
-                f"'{name}' holds a single image (copies not counted), and test images are to be split off: "
-                "at least two are needed, or folders train/ and test/.",
+                f"{layout.place}: '{name}' holds a single image (copies not counted), and test images are to be "
+                "split off: at least two are needed, or folders train/ and test/.",
             )
         count = min(max(round(len(images) * config.test_fraction), 1), len(images) - 1)
         is_test |= mine & np.isin(rows, images[:count])

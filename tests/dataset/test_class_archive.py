@@ -109,7 +109,7 @@ def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
 
 def as_zip(*members: tuple[str, bytes], **options: int) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", **options) as archive:  # pyright: ignore[reportArgumentType]
+    with zipfile.ZipFile(file, "w", **options) as archive:  # pyright: ignore
         for name, content in members:
             archive.writestr(name, content)
     return file.getvalue()

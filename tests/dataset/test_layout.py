@@ -208,8 +208,8 @@ def test_a_layout_is_described_with_names_and_counts(tmp_path: Path) -> None:
     [
         ({"x": TWO, "y": TWO}, "dataset.nested", ["x has no images itself", "'cat', 'dog'", "name ", "move"]),
         ({"cat": 2, "dog": {"husky": 1, "poodle": 1}}, "dataset.nested", ["dog", "'husky', 'poodle'"]),
-        ({"one": {"train": TWO, "test": TWO}, "two": 1}, "dataset.nested", ["one", "name ", "one itself"]),
-        ({"train": {"a": TWO, "b": TWO}, "test": {"a": TWO, "b": TWO}}, "dataset.nested", ["train/a"]),
+        ({"one": {"train": TWO, "test": TWO}, "two": 1}, "dataset.nested", ["Name ", "one itself"]),
+        ({"train": {"a": TWO, "b": TWO}, "test": {"a": TWO, "b": TWO}}, "dataset.nested", ["/a has no images itself"]),
         ({"train": TWO, "test": {"cats": 1, "dogs": 1}}, "dataset.classes", ["'cat', 'dog'", "'cats', 'dogs'"]),
         ({"test": TWO, "cat": 2, "dog": 2}, "dataset.splits", ["'test'", "'cat', 'dog'", "train/"]),
         ({"cafe\u0301": 1, "caf\u00e9": 1}, "dataset.same_names", [r"'cafe\u0301'", r"'caf\xe9'"]),
