@@ -18,6 +18,7 @@ if __name__ == "__main__":  # `python inference.py` is `cifar100 evaluate --samp
     sys.argv[1:1] = ["evaluate", "--samples", "5"]
     runpy.run_module("cifar100", run_name="__main__", alter_sys=True)
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifar100.checkpoints.hub import is_hub_address, pull
@@ -29,26 +30,36 @@ __all__ = ["BATCH_SIZE", "Forward", "Prediction", "Predictor", "load_predictor"]
 
 
 def load_predictor(
-    path: str | Path = "pretrained", *, device: str = "auto", precision: str = "auto", calibrated: bool = False
+    path: str | Path = "pretrained",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    calibrated: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Predictor:
     """A Predictor from a file of weights, with its own class names, image size and normalisation.
 
     `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file of `cifar100 export`, for which
     PyTorch is not needed; "hf://user/model" stands for what `cifar100 push` put on the Hugging Face hub, "pretrained"
     for the weights that come with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the
-    logits by the temperature that was measured for these weights. Raises UserError where the file cannot be used, there
+    logits by the temperature that was measured for these weights. `mean`, `std` and `classes` are for files of others,
+    which do not say them (`load_weights`). Raises UserError where the file cannot be used, there
     is no such device, or no temperature.
     """
     if is_hub_address(path):
         path = pull(path)
     if Path(path).suffix.lower() == ".onnx":
+        if any(value is not None for value in (mean, std, classes)):
+            raise UserError("weights.known", f"{path} says its own mean, std and classes; leave them out.")
         return _onnx_predictor(path, device, precision, calibrated)
     from cifar100.checkpoints.weights import load_weights
     from cifar100.compute.device import select_device
     from cifar100.prediction.torch_backend import torch_forward
 
     compute = select_device(device, precision)
-    checkpoint = load_weights(path)
+    checkpoint = load_weights(path, mean=mean, std=std, classes=classes)
     temperature = _temperature(path, checkpoint.calibration, calibrated)
     try:
         forward = torch_forward(checkpoint, compute)
@@ -61,6 +72,8 @@ def load_predictor(
         source=str(path),
         trained_on=checkpoint.dataset,
         temperature=temperature,
+        assumed=checkpoint.assumed,
+        notes=checkpoint.notes,
         open_features=lambda: torch_forward(checkpoint, compute, features=True),
     )
 
@@ -79,6 +92,7 @@ def _onnx_predictor(path: str | Path, device: str, precision: str, calibrated: b
         source=str(path),
         trained_on=facts["dataset"],
         temperature=_temperature(path, facts["calibration"], calibrated),
+        assumed=facts["assumed"],
     )
 
 

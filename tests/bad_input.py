@@ -533,6 +533,16 @@ def last(field: str, change: Callable[[Any], Any]) -> Spoil:
     return spoil
 
 
+def only(field: str, change: Callable[[Any], Any]) -> Spoil:
+    """The same, and there is no other checkpoint."""
+
+    def spoil() -> None:
+        last(field, change)()
+        Path(LOGS, "best_model.pth").unlink()
+
+    return spoil
+
+
 def momentum(value: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda kept: kept | {"state": {number: {"momentum_buffer": value} for number in kept["state"]}}
 
@@ -574,7 +584,10 @@ RESUME = rows(
         last("dataset", lambda info: replace(info, fingerprint="another")),
         "the training images are not those of the run",
     ),
-    ("weights of others", last("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), f"{LAST}: …fc.bias is (3,) and"),
+    ("weights of others", only("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), f"{LAST}: …fc.bias is (3,) and"),
+    ("weights not finite", only("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)}), "its fc.bias ho"),
+    ("rows that are numbers", only("history", lambda _: [1, 2]), "its history is not a list of rows"),
+    ("a huge tensor", only("weights", lambda w: w | {"a": torch.zeros(1).expand(10**11)}), "a is (100000000000,) and"),
     ("settings of others", last("config", lambda _: {"colour": "red"}), f"{LAST} has settings that this version does"),
     *(
         (f"a checkpoint of {name}", spoil, f"{LAST} is not what a run of this version leaves; move it away")
@@ -583,8 +596,17 @@ RESUME = rows(
             ("a place that is text", last("loop", lambda loop: loop | {"epoch": "one"})),
             ("a place before the start", last("loop", lambda loop: loop | {"epoch": -3})),
             ("steps without images", last("loop", lambda loop: loop | {"step": 5, "seen": 0})),
+            ("half an epoch", last("loop", lambda loop: loop | {"epoch": 0.5})),
+            ("a place that is True", last("loop", lambda loop: loop | {"epoch": True})),
+            ("more epochs than rows", last("loop", lambda loop: loop | {"epoch": 2})),
+            ("steps in no time", last("loop", lambda loop: loop | {"step": 1, "seen": 2, "train_seconds": 0.0})),
+            *(
+                (f"{name} NaN", last("loop", lambda loop, name=name: loop | {name: float("nan")}))
+                for name in ("correct", "elapsed_seconds", "best_top1", "loss_sum")
+            ),
+            ("rows with text", last("history", lambda rows: [row | {"train_seconds": "x"} for row in rows])),
+            ("rows with NaN", last("history", lambda rows: [row | {"train_seconds": float("nan")} for row in rows])),
             ("rows of other columns", last("history", lambda _: [{"colour": 1}])),
-            ("weights not finite", last("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)})),
         ]
     ),
     *(
@@ -594,6 +616,9 @@ RESUME = rows(
             ("other groups", lambda _: {"state": {}, "param_groups": []}),
             ("other shapes", momentum(torch.zeros(3))),
             ("text", momentum("x")),
+            ("numbers that are not finite", momentum(torch.full((8,), torch.nan))),
+            ("a huge tensor", momentum(torch.zeros(1).expand(10**11))),
+            ("other numbers", lambda kept: kept | {"state": {10**6: {}}}),
         ]
     ),
 )
@@ -640,7 +665,7 @@ def with_weights(**changes: torch.Tensor | None) -> Spoil:
 
 
 def plain_and_more() -> None:
-    torch.save(small_network().state_dict() | {"extra": torch.zeros(1)}, "bad.pth")
+    torch.save(small_network().state_dict() | {"layer1.0.se.weight": torch.zeros(1)}, "bad.pth")
 
 
 def with_fields(**changes: Any) -> Spoil:
@@ -651,6 +676,54 @@ def with_fields(**changes: Any) -> Spoil:
         torch.save(OURS | honest.to_dict() | changes, "bad.pth")
 
     return spoil
+
+
+CAT_AND_DOG: dict[str, Any] = {"classes": ["cat", "dog"], "superclasses": [], "superclass_of": []}
+
+
+def laughs() -> list[Any]:
+    """A few hundred bytes in a file, 10^10 words when written out."""
+    value: list[Any] = ["lol"] * 10
+    for _ in range(9):
+        value = [value] * 10
+    return value
+
+
+def rewritten(change: Callable[[str, bytes], bytes]) -> None:
+    """The good checkpoint with its parts changed: by name and content."""
+    with zipfile.ZipFile("good.pth") as good, zipfile.ZipFile("bad.pth", "w") as bad:
+        for part in good.infolist():
+            bad.writestr(part.filename, change(part.filename, good.read(part)))
+
+
+def tuples_of_tuples() -> None:
+    """A key that takes 2^40 steps to hash."""
+    pairs = b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40))
+    forged = b"\x80\x02}(K\x01\x85q\x00" + pairs + b"K\x01u."
+    rewritten(lambda name, content: forged if name.endswith("data.pkl") else content)
+
+
+def as_torchscript() -> None:
+    """The parts of such a file that tell it from others (`torch.jit.save` itself is deprecated, and warns)."""
+    with zipfile.ZipFile("bad.pth", "w") as bad:
+        for part in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            bad.writestr(f"bad/{part}", b"")
+
+
+def overlapping() -> None:
+    """Many parts that are the same bytes of the file, so that they take long to verify."""
+    with zipfile.ZipFile("bad.pth", "w") as bad:
+        bad.writestr("archive/data.pkl", bytes(100_000))
+        bad.filelist *= 1000
+
+
+def escaping_part() -> None:
+    with zipfile.ZipFile("good.pth") as good, zipfile.ZipFile("bad.pth", "w") as bad:
+        for part in good.infolist():
+            bad.writestr(part.filename, good.read(part))
+        bad.writestr(f"archive/{ESCAPE}", b"marker")
+    content = Path("bad.pth").read_bytes()
+    Path("bad.pth").write_bytes(content.replace(b"marker", b"harker", 1))
 
 
 def compressed() -> None:
@@ -689,48 +762,98 @@ CHECKPOINTS = [
             ]
         ),
         ("compressed", compressed, "bad.pth is refused: its parts are compressed"),
-        ("code", with_torch(HOSTILE), "it names code to run, and is refused"),
-        ("code as once saved", with_torch(HOSTILE, _use_new_zipfile_serialization=False), "it is no zip archive"),
-        ("code for weights", with_torch(OURS | {"weights": HOSTILE}), "names code to run"),
+        ("code", with_torch(HOSTILE), "bad.pth is refused: it holds posix.system, and only tensors and plain values"),
+        ("code as once saved", with_torch(HOSTILE, _use_new_zipfile_serialization=False), "it holds posix.system, and"),
+        ("code for weights", with_torch(OURS | {"weights": HOSTILE}), "it holds posix.system, and"),
+        ("code for a size", with_torch(OURS | {"config": bad_pickles.Calls(bytearray, 10**12)}), "bytearray, and"),
+        ("a whole model", with_torch(small_network()), "and 7 more, …torch.save(model.state_dict(), PATH)"),
+        ("a TorchScript program", as_torchscript, "bad.pth is a TorchScript file, a compiled program"),
+        ("tuples of tuples", tuples_of_tuples, "bad.pth is damaged, or not a checkpoint of cifar100: it does not load"),
+        ("parts that overlap", overlapping, "bad.pth is damaged"),
+        ("an escaping part", escaping_part, "a part does not match its checksum"),
         ("a list", with_torch([1, 2, 3]), "bad.pth holds a list, not a checkpoint"),
         ("a tensor", with_torch(torch.zeros(3)), "bad.pth holds a Tensor, not a checkpoint"),
         ("None", with_torch(None), "bad.pth holds a NoneType, not a checkpoint"),
-        ("numbers", with_torch({"epoch": 3}), "neither a checkpoint of cifar100 nor a state dict"),
-        ("keys that are no text", with_torch({1: torch.zeros(3)}), "nor a state dict"),
-        ("a list for weights", with_torch({"state_dict": [1, 2]}), "nor a state dict"),
-        ("an empty dictionary", with_torch({}), "no fc.weight in it"),
+        ("numbers", with_torch({"epoch": 3}), "it is a PyTorch file without weights of a network"),
+        ("keys that are no text", with_torch({1: torch.zeros(3)}), "without weights of a network"),
+        ("a list for weights", with_torch({"state_dict": [1, 2]}), "without weights of a network"),
+        ("an empty dictionary", with_torch({}), "without weights of a network"),
         ("another network", with_torch({"encoder.weight": torch.zeros(3, 3)}), "no fc.weight in it"),
         ("only a head by others' name", with_torch({"linear.weight": torch.zeros(3, 3)}), "bn1.bias is missing and"),
         ("a head without axes", with_torch({"fc.weight": torch.tensor(1.0)}), "no fc.weight in it"),
         ("only a head", with_torch({"fc.weight": torch.zeros(7, 512)}), "These are not the weights of a resnet18 of 7"),
-        ("too many classes", with_torch({"fc.weight": torch.zeros(1).expand(10**9, 1)}), "1,000,000,000 classes"),
+        (
+            "too many classes",
+            with_torch({"fc.weight": torch.zeros(1).expand(10**9, 1)}),
+            "its fc.weight is (1000000000, 1)",
+        ),
         (
             "only our mark",
             with_torch({"format": FORMAT}),
-            "bad.pth is of version None; this cifar100 reads versions up to 2",
+            "bad.pth is of no version; this cifar100 reads versions up to 2",
         ),
-        ("our mark and version", with_torch(OURS), "its weights are no state dict"),
+        ("our mark and version", with_torch(OURS), "it names no model"),
+        ("a version that is True", with_torch(OURS | {"version": True}), "bad.pth is of no version"),
+        ("a version of lists", with_torch(OURS | {"version": laughs()}), "bad.pth is of no version"),
         ("a later version", with_torch(OURS | {"version": 99}), "bad.pth is of version 99"),
-        ("an escaping version", with_torch(OURS | {"version": ESCAPE}), r"of version \x1b[31m\n\u202e;"),
+        ("an escaping version", with_torch(OURS | {"version": ESCAPE}), "bad.pth is of no version; "),
         ("a head too wide", with_weights(fc__weight=torch.zeros(100, 65)), "is (100, 65) and should be (100, 64)"),
         ("a head of other classes", with_weights(fc__bias=torch.zeros(8)), "fc.bias is (8,) and should be (100,)"),
         ("another kernel", with_weights(conv1__weight=torch.zeros(8, 3, 7, 7)), "conv1.weight is (8, 3, 7, 7) and"),
         ("a tensor missing", with_weights(layer4__0__bn2__weight=None), "layer4.0.bn2.weight is missing and should be"),
         ("a tensor too many", with_weights(extra=torch.zeros(1)), "extra is (1,) and should be absent"),
         ("an escaping name", with_weights(**{f"a{ESCAPE}": torch.zeros(1)}), r"a\x1b[31m\n\u202e is (1,)"),
-        ("plain, wrong", plain_and_more, "bad.pth: …extra is (1,) and should be absent"),
+        ("plain, wrong", plain_and_more, "bad.pth: …layer1.0.se.weight is (1,) and should be absent"),
+        (
+            "a NaN",
+            with_weights(fc__bias=torch.full((100,), torch.nan)),
+            "its fc.bias holds numbers that are not finite",
+        ),
+        ("infinity", with_weights(fc__bias=torch.full((100,), torch.inf)), "its fc.bias holds numbers that are not"),
+        ("numbers beyond fp32", with_weights(fc__bias=torch.full((100,), 1e300, dtype=torch.float64)), "not finite"),
+        (
+            "numbers too large to compute with",
+            with_weights(fc__weight=torch.full((100, 64), 3e38)),
+            "The network's output is not finite",
+        ),
+        ("variances below 0", with_weights(bn1__running_var=torch.full((8,), -1.0)), "its bn1.running_var holds varia"),
+        ("complex weights", with_weights(fc__bias=torch.zeros(100, dtype=torch.complex64)), "complex64"),
+        ("8-bit weights", with_weights(fc__bias=torch.zeros(100).to(torch.float8_e4m3fn)), "float8_e4m3fn"),
+        ("weights that are in no file", with_weights(fc__bias=torch.zeros(100, device="meta")), "_rebuild_meta_tensor"),
+        ("sparse weights", with_weights(fc__bias=torch.zeros(100).to_sparse()), "_rebuild_sparse_tensor"),
+        ("a huge tensor beside", with_weights(extra=torch.zeros(1).expand(10**11)), "extra is (100000000000,) and"),
         ("weights a list", with_fields(weights=[1, 2]), "its weights are no state dict"),
         ("weights no tensors", with_fields(weights={"fc.weight": 1}), "its weights are no state dict"),
         ("weights by number", with_fields(weights={1: torch.zeros(1)}), "its weights are no state dict"),
         ("an unknown network", with_fields(model=f"resnet50{ESCAPE}"), r"resnet50\x1b[31m\n\u202e"),
+        ("too many classes of ours", with_fields(classes=["a"] * 100_001), "it names 100,001 classes"),
+        ("a long name", with_fields(classes=["a" * 10_001]), "its classes holds a text of 10,001 characters"),
+        ("lists of lists", with_fields(config={"val_fraction": laughs()}), "its config holds more values than a"),
+        ("a set", with_fields(config={"lr": {1}}), "its config holds a set"),
+        ("a tensor for a setting", with_fields(config={"lr": torch.zeros(1)}), "its config holds a Tensor"),
+        ("a number for a name", with_fields(config={1: 2}), "its config holds keys that are no names"),
+        ("a huge number", with_fields(config={"lr": 10**400}), "its config holds a number of more than 64 bits"),
+        ("superclasses of fewer classes", with_fields(superclass_of=[0]), "its superclass_of is of 1 classes, not 100"),
+        ("no such superclass", with_fields(superclass_of=[99] * 100), "its superclass_of names superclasses that"),
+        ("superclasses numbers", with_fields(superclasses=[1] * 20), "its superclasses are no list of names"),
+        ("figures of text", with_fields(metrics={"top1": "x"}), "its metrics has a wrong top1"),
+        ("an evaluation of text", with_fields(evaluation={"images": "many"}), "its evaluation has a wrong images"),
+        (
+            "a temperature of True",
+            with_fields(calibration={"temperature": True}),
+            "its calibration has a wrong temperature",
+        ),
         ("a network that is a list", with_fields(model=["resnet18"]), "it names no model"),
         ("no classes", with_fields(classes=[]), "its classes are no list of names"),
-        ("classes a number", with_fields(classes=7), "its classes are no list of names"),
+        ("classes a number", with_fields(classes=7), "its classes is a int"),
         ("classes numbers", with_fields(classes=[1, 2, 3]), "its classes are no list of names"),
         ("image size 0", with_fields(image_size=0), "its image_size is no size in pixels"),
+        ("image size True", with_fields(image_size=True), "its image_size is no size in pixels"),
         ("image size text", with_fields(image_size="32"), "its image_size is no size in pixels"),
         ("mean of two channels", with_fields(mean=[0.1, 0.2]), "its mean and std are not three numbers each"),
         ("mean text", with_fields(mean=["a", "b", "c"]), "its mean and std are not three numbers each"),
+        ("mean NaN", with_fields(mean=[float("nan")] * 3), "its mean and std are not three numbers each"),
+        ("std near 0", with_fields(std=[1e-45] * 3), "its std is not above 0"),
         ("std of zero", with_fields(std=[0.0, 0.0, 0.0]), "its std is not above 0"),
         ("a dataset of text", with_fields(dataset="CIFAR-100 (verified)"), "its dataset is a str"),
         ("a dataset of lists", with_fields(dataset={"name": ["CIFAR-100"]}), "its dataset has a wrong name"),
@@ -744,7 +867,7 @@ CHECKPOINTS = [
     Row(
         "checkpoint: of other classes",
         "evaluate bad.pth --data-dir data",
-        with_fields(classes=["cat", "dog"]),
+        lambda: untrained(weights=small_network(classes=2).state_dict(), **CAT_AND_DOG).save(Path("bad.pth")),
         "The checkpoint knows 2 classes and the dataset has 100",
     ),
 ]
@@ -815,9 +938,9 @@ MODELS = [
         "ONNX",
         "predict photo.png --checkpoint bad.onnx",
         ("missing", nothing, "There is no model bad.onnx."),
-        ("empty", holds("bad.onnx", b""), "bad.onnx is not opened: it is empty."),
-        ("text", holds("bad.onnx", b"best_model\n"), "bad.onnx is not opened: it is damaged, or no ONNX file"),
-        ("zeros", holds("bad.onnx", bytes(10_000)), "bad.onnx is not opened: it is damaged, or no ONNX file"),
+        ("empty", holds("bad.onnx", b""), "bad.onnx is damaged, or not an ONNX file"),
+        ("text", holds("bad.onnx", b"best_model\n"), "bad.onnx is damaged, or not an ONNX file"),
+        ("zeros", holds("bad.onnx", bytes(10_000)), "bad.onnx is damaged, or not an ONNX file"),
     ),
     Row(
         "hub: no address", "predict photo.png --checkpoint hf://someone", nothing, "hf:/someone is no model on the hub"

@@ -10,21 +10,22 @@ flushed to the disk and renamed, so a file under its own name is never half of o
 
 from __future__ import annotations
 
-import errno
 import io
 import math
-import os
 import platform
 import re
-import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from cifar100.checkpoints.key_mapping import remap_keys, unwrap
+from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts
+from cifar100.checkpoints.torch_file import read_torch_file
+from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, size_problem, tensor_problem
 from cifar100.checkpoints.version1 import upgrade
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
@@ -36,6 +37,14 @@ from cifar100.support.provenance import RECORDS, DatasetInfo, Record, Selection,
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 2
+
+MAX_STATE_DICTS = 50
+"""Dictionaries of a foreign file in which a network is looked for."""
+
+MAX_LEFT_ASIDE = 100
+
+PLACEHOLDER = "class {}"
+"""The name of a class that the file of others does not name."""
 
 
 def versions() -> dict[str, str]:
@@ -85,10 +94,35 @@ class Checkpoint:
     calibration: TemperatureFit | None = None
     """The temperature for calibrated probabilities; None if none was fitted."""
     versions: dict[str, str] = field(default_factory=versions)
+    assumed: list[str] = field(default_factory=list)
+    """The fields above that the file of others did not give: "classes", "image_size", "mean", "std"."""
+    left_aside: list[str] = field(default_factory=list)
+    """Tensors of the file of others that are not of the network; a hundred at most."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the file of others did not say, and how it is used, in lines for people."""
+        lines = []
+        missing = [f"--{name}" for name in ("mean", "std") if name in self.assumed]
+        if missing:
+            lines.append(f"normalized as CIFAR-100, at 32x32 pixels: the file does not say how ({', '.join(missing)})")
+        if "classes" in self.assumed:
+            numbered = self.classes[0] == PLACEHOLDER.format(0)
+            named = "CIFAR-100's, in alphabetical order" if self.superclasses else "the dataset's, in its order"
+            lines.append(f"classes are {'numbered' if numbered else named}: the file does not name them (--classes)")
+        if self.left_aside:
+            more = f" and {len(self.left_aside) - 3} more" if len(self.left_aside) > 3 else ""
+            names = ", ".join(name[:60] for name in self.left_aside[:3])
+            lines.append(f"left aside, not part of the network: {names}{more}")
+        return lines
+
+    def knows(self, classes: Sequence[str]) -> bool:
+        """Whether these are its classes, in this order; if the file named none, whether there are as many."""
+        return list(classes) == self.classes or ("classes" in self.assumed and len(classes) == len(self.classes))
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`, for content that `problem` found nothing wrong with. Unknown keys are ignored.
+        """The inverse of `to_dict`, for content in which `field_problem` finds nothing. Unknown keys are ignored.
 
         A dataset that claims to be verified is not, unless its fingerprint is the published one.
         """
@@ -148,117 +182,116 @@ def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `foreign_names`).
+    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `key_mapping`).
 
-    Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
+    Its weights fit its network, and are finite. Raises UserError if there is no such file, or it is damaged, foreign or
+    hostile.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_torch_file(path)
     if content.get("format") == FORMAT:
-        version = content.get("version")
-        if version not in (1, VERSION):
-            raise UserError(f"{path} is of version {version}; this cifar100 reads versions up to {VERSION}: update it.")
-        content = upgrade(content) if version == 1 else content
-        why = problem(content)
-        if why:
-            raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
-        checkpoint = Checkpoint.from_dict(content)
-        checkpoint.weights = strip_prefixes(checkpoint.weights)
-        return checkpoint
-    weights = unwrap(content)
-    if not _is_state_dict(weights):
-        raise UserError(f"{path} is a PyTorch file, but neither a checkpoint of cifar100 nor a state dict.")
-    try:
-        return _from_state_dict(remap_keys(weights))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        return _from_content(path, content)
+    failure = UserError("checkpoint.content", "it is a PyTorch file without weights of a network.")
+    for place, tensors in enumerate(islice(state_dicts(content), MAX_STATE_DICTS)):
+        try:
+            return from_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+        except UserError as error:
+            failure = error if place == 0 else failure
+    raise UserError(failure.code, f"{path}: {failure}")
 
 
-def problem(content: dict[str, Any]) -> str | None:
-    """What is wrong with its fields, None where nothing is."""
-
-    def is_list(name: str, kind: type | tuple[type, ...]) -> bool:
-        return isinstance(content.get(name), list) and all(isinstance(item, kind) for item in content[name])
-
-    if not _is_state_dict(content.get("weights")):
-        return "its weights are no state dict"
-    if not _is_state_dict(content.get("training_weights", {})):
-        return "its training_weights are no state dict"
-    if not isinstance(content.get("model"), str):
-        return "it names no model"
-    if not is_list("classes", str) or not content["classes"]:
-        return "its classes are no list of names"
-    if any(not is_list(name, (int, float)) or len(content[name]) != 3 for name in ("mean", "std")):
-        return "its mean and std are not three numbers each"
-    if min(content["std"]) <= 0:
-        return "its std is not above 0"
-    kinds: dict[str, type] = {"config": dict, "optimizer": dict, "scaler": dict, "loop": dict, "metrics": dict}
-    kinds |= {"evaluation": dict, "modified": bool}
-    kinds |= {"history": list, "superclasses": list, "superclass_of": list, "versions": dict}
-    kinds |= dict.fromkeys(("recipe", "compute"), str)
-    wrong = next((name for name, kind in kinds.items() if not isinstance(content.get(name, kind()), kind)), None)
-    if wrong is not None:
-        return f"its {wrong} is a {type(content[wrong]).__name__}"
-    if not all(isinstance(row, dict) for row in content.get("history", [])):
-        return "its history is not a list of rows"
-    try:
-        read_records(content)
-    except ValueError as error:
-        return str(error)
-    size = content.get("image_size", 32)
-    return None if isinstance(size, int) and 1 <= size <= 1024 else "its image_size is no size in pixels"
+def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint in the content of one of our files, everything in it checked."""
+    refuse_version(path, content.get("version"), VERSION)
+    content, why = checked_content(content)
+    if why:
+        raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
+    checkpoint = Checkpoint.from_dict(content)
+    for name in ("weights", "training_weights"):
+        tensors = strip_prefixes(getattr(checkpoint, name))
+        try:
+            if tensors or name == "weights":
+                check_weights(checkpoint.model, len(checkpoint.classes), tensors)
+        except UserError as error:
+            raise UserError(error.code, f"{path}: {error}") from None
+        setattr(checkpoint, name, {key: tensor.detach() for key, tensor in tensors.items()})
+    return checkpoint
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+def checked_content(content: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The content of a file of ours in the form of the newest version, and what is wrong with it, "" if nothing is."""
+    why = size_problem(content)
+    if not why and content.get("version") == 1:
+        content = upgrade(content)
+    return content, why or field_problem(content)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not os.path.isfile(path):  # os.path's, unlike Path's, raises nothing for a name that is too long
-        folder = " It is a folder." if os.path.isdir(path) else ""
-        raise UserError(f"There is no checkpoint {path}.{folder}")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise UserError(f"{path} is refused: its parts are compressed, which torch.save never does.")
-            broken = archive.testzip()
-        if broken is not None:
-            raise UserError(f"{path} is damaged: its part {broken} does not match its checksum.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except (OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # zipfile's for an offset before the start
-            raise UserError(f"{path} cannot be read ({error.strerror or error}).") from None
-        raise UserError(f"{path} is damaged, or not a checkpoint: it is no zip archive as torch.save writes.") from None
-    except Exception as error:  # torch.load raises many kinds for a file that is cut short or carries code
-        hostile = "Unsupported" in str(error) or "GLOBAL" in str(error)
-        why = "it names code to run, and is refused" if hostile else f"it does not load ({type(error).__name__})"
-        raise UserError(f"{path} is damaged, or not a checkpoint of cifar100: {why}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint of cifar100.")
-    return content
+def refuse_version(path: Path, version: object, newest: int) -> None:
+    """Raise UserError if a file of ours is of a version that this program does not read."""
+    if type(version) is not int or not 1 <= version <= newest:
+        said = f"version {version}" if type(version) is int and abs(version) < 1 << 63 else "no version"
+        raise UserError(
+            "checkpoint.version", f"{path} is of {said}; this cifar100 reads versions up to {newest}: update it."
+        )
 
 
-def _from_state_dict(weights: dict[str, Tensor]) -> Checkpoint:
-    head = weights.get("fc.weight")
-    if head is None or head.ndim != 2:
-        raise UserError("no fc.weight in it: these are not the weights of a resnet18 or resnet34.")
-    count = len(head)
-    if count > 100_000:
-        raise UserError(f"its fc.weight says that there are {count:,} classes; more than 100,000 are not believed.")
+def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise UserError unless these are the weights of this network: names, shapes, then kinds and values."""
+    matching_model(model, num_classes, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    why = tensor_problem(weights)
+    if why:
+        raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
+
+
+def from_tensors(shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Tensor]) -> Checkpoint:
+    """The checkpoint of a network of others among tensors of these shapes; `load` gives each by name.
+
+    What a checkpoint of ours says and these do not is assumed, and listed in `Checkpoint.assumed`. Only the tensors of
+    the network are loaded. Raises UserError if none of our networks is there.
+    """
+    failure = UserError(
+        "checkpoint.content", "no fc.weight in it: these are not the weights of a resnet18 or resnet34."
+    )
+    if len(shapes) > MAX_TENSORS:
+        raise UserError("checkpoint.content", f"it holds {len(shapes):,} tensors, more than any network of ours.")
+    for place, names in enumerate(networks(shapes)):
+        try:
+            return _foreign_checkpoint(names, shapes, load)
+        except UserError as error:
+            failure = error if place == 0 else failure
+    raise failure
+
+
+def _foreign_checkpoint(
+    names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Tensor]
+) -> Checkpoint:
+    """The network whose tensors are called so: {our name: theirs}. What is not of its modules is left aside."""
+    own = {ours: theirs for ours, theirs in names.items() if ours.partition(".")[0] in MODULES}
+    means = [name.removesuffix("running_mean") for name in own if name.endswith("running_mean")]
+    counters = {f"{name}num_batches_tracked": () for name in means if f"{name}num_batches_tracked" not in own}
+    head = shapes[own["fc.weight"]] if "fc.weight" in own else ()
+    if len(head) != 2 or head[0] > MAX_CLASSES:
+        said = f"its fc.weight is {head}" if head else "no fc.weight in it"
+        raise UserError("checkpoint.content", f"{said}: these are not the weights of a resnet18 or resnet34.")
+    model, count = "resnet34" if "layer1.2.conv1.weight" in own else "resnet18", head[0]
+    matching_model(model, count, {ours: shapes[theirs] for ours, theirs in own.items()} | counters)
+    weights = {ours: load(theirs).detach() for ours, theirs in own.items()}
+    why = tensor_problem(weights)
+    if why:
+        raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     is_cifar100, defaults = count == len(CLASSES), AugmentConfig()
-    checkpoint = Checkpoint(
-        model="resnet34" if "layer1.2.conv1.weight" in weights else "resnet18",
-        weights=weights,
-        classes=list(CLASSES) if is_cifar100 else [f"class {i}" for i in range(count)],
+    return Checkpoint(
+        model=model,
+        weights=weights | {name: torch.zeros((), dtype=torch.int64) for name in counters},
+        classes=list(CLASSES) if is_cifar100 else [PLACEHOLDER.format(i) for i in range(count)],
         superclasses=list(SUPERCLASSES) if is_cifar100 else [],
         superclass_of=list(SUPERCLASS_OF) if is_cifar100 else [],
         mean=list(defaults.mean),
         std=list(defaults.std),
+        assumed=["classes", "image_size", "mean", "std"],
+        left_aside=sorted(shapes.keys() - set(own.values()))[:MAX_LEFT_ASIDE],
     )
-    checkpoint.build()  # refuses what does not fit
-    return checkpoint
 
 
 def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,22 +1,29 @@
-"""Weights under the names that other libraries give to the layers of the same network -> under ours.
+"""Find the network in a file of others, and map the names of its layers to ours.
 
-torchvision's are ours. timm's BasicBlock adds only layers without weights, so its are too; its checkpoints wrap them.
+torchvision's names are ours. timm's BasicBlock adds only layers without weights, so its are too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model", "net")
-"""Keys under which checkpoints of others keep their state dict; timm prefers averaged weights, and so do we."""
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
+"""Keys that checkpoints of others use for their state dict; like timm, we prefer averaged weights."""
 
-PREFIX = re.compile(r"^((module|_orig_mod|model|net)\.)+")
-"""Of DataParallel, torch.compile, and the trainers that hold a network as an attribute."""
+MAX_DEPTH = 3
+"""Dictionaries around a state dict."""
+
+MAX_TENSORS = 20_000
+MAX_NETWORKS = 8
+
+MODULES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc")
+"""What our networks consist of."""
+
+HEADS = ("fc.weight", "linear.weight")
 
 KEY_PATTERNS = [
     # kuangliu/pytorch-cifar
@@ -33,23 +40,33 @@ KEY_PATTERNS = [
 ]
 
 
-def unwrap(content: Mapping[str, Any]) -> Any:
-    """The state dict in what a file of others holds, or all of it where it is wrapped in nothing known."""
-    return next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), content)
+def state_dicts(content: Mapping[Any, Any], depth: int = MAX_DEPTH) -> Iterator[dict[str, Tensor]]:
+    """The tensors of each dictionary in what a file of others holds, the most likely state dict first."""
+    if depth:
+        for value in [content[name] for name in WRAPPERS if name in content] + list(content.values()):
+            if isinstance(value, Mapping):
+                yield from state_dicts(value, depth - 1)
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield tensors
 
 
-def remap_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under our names, in fp32, with the batch counters that some leave out.
+def networks(names: Iterable[str]) -> list[dict[str, str]]:
+    """Of each network that tensors of these names may be: {our name: theirs}.
 
-    A name that is not known stays, for `Checkpoint.build` to refuse.
+    Each has a prefix ("", "module.", "model.net.", ...) before the name of its last layer, the shortest first. Names
+    that are not known stay as they are.
     """
-    renamed = {}
-    for name, tensor in weights.items():
-        ours = PREFIX.sub("", name)
-        for pattern, replacement in KEY_PATTERNS:
-            ours = re.sub(pattern, replacement, ours)
-        renamed[ours] = tensor.float() if tensor.is_floating_point() else tensor
-    for name in [name for name in renamed if name.endswith(".running_mean")]:
-        counter = name.removesuffix("running_mean") + "num_batches_tracked"
-        renamed.setdefault(counter, torch.zeros((), dtype=torch.int64))
-    return renamed
+    names = list(names)
+    prefixes = {name.removesuffix(head) for name in names for head in HEADS if name.endswith(head)}
+    ordered = sorted((prefix for prefix in prefixes if not prefix or prefix.endswith(".")), key=lambda p: (len(p), p))
+    return [
+        {_our_name(name[len(prefix) :]): name for name in names if name.startswith(prefix)}
+        for prefix in ordered[:MAX_NETWORKS]
+    ]
+
+
+def _our_name(name: str) -> str:
+    for pattern, replacement in KEY_PATTERNS:
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,12 +23,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint, matching_model, problem
+from cifar100.checkpoints.checkpoint import (
+    Checkpoint,
+    checked_content,
+    from_tensors,
+    load_checkpoint,
+    matching_model,
+    refuse_version,
+)
 from cifar100.checkpoints.hub import is_hub_address, pull
-from cifar100.checkpoints.version1 import upgrade
+from cifar100.checkpoints.validation import field_problem, tensor_problem
 from cifar100.config import RunConfig
+from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
-from cifar100.support.files import atomic_write
+from cifar100.support.files import atomic_write, not_a_file
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """What the name "pretrained" stands for; its card is the README.md beside it."""
@@ -39,8 +48,16 @@ TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "l
 """The fields of a checkpoint that its JSON leaves out."""
 
 
-def load_weights(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file of weights: .safetensors with its .json beside it, or what `load_checkpoint` reads.
+def load_weights(
+    path: str | Path,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Checkpoint:
+    """The checkpoint in a file of weights: .safetensors, with its .json beside it if it is ours, or what
+    `load_checkpoint` reads. `mean`, `std` (of each channel, in 0..1) and `classes` (their names, by id) are for files
+    of others, which do not say them.
 
     "pretrained" stands for the weights that come with the package, "hf://user/model" for some on the Hugging Face hub.
     Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
@@ -50,7 +67,28 @@ def load_weights(path: str | Path) -> Checkpoint:
     if is_hub_address(path):
         path = pull(path)
     path = Path(path)
-    return _read(path) if path.suffix == ".safetensors" else load_checkpoint(path)
+    checkpoint = _read(path) if path.suffix == ".safetensors" else load_checkpoint(path)
+    given = {"mean": mean, "std": std, "classes": classes}
+    for name, values in given.items():
+        if values is None:
+            continue
+        if name not in checkpoint.assumed:
+            raise UserError("weights.known", f"--{name}: {path} says its own; leave --{name} out.")
+        if name == "classes" and len(values) != len(checkpoint.classes):
+            raise UserError(
+                "weights.classes",
+                f"--classes names {len(values):,} classes; {path} has {len(checkpoint.classes):,}.",
+            )
+        setattr(checkpoint, name, list(values))
+        checkpoint.assumed.remove(name)
+    if classes is not None:
+        published = list(classes) == list(CLASSES)
+        checkpoint.superclasses = list(SUPERCLASSES) if published else []
+        checkpoint.superclass_of = list(SUPERCLASS_OF) if published else []
+    why = field_problem(checkpoint.to_dict()) if any(values is not None for values in given.values()) else ""
+    if why:
+        raise UserError("weights.given", f"--mean, --std or --classes: {why}.")
+    return checkpoint
 
 
 def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") -> None:
@@ -83,7 +121,7 @@ def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str
     used, or nothing fits.
     """
     checkpoint, own = load_weights(path), model.state_dict()
-    same_head = list(classes) == checkpoint.classes
+    same_head = checkpoint.knows(classes)
     fitting = {
         name: tensor
         for name, tensor in checkpoint.weights.items()
@@ -98,54 +136,49 @@ def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str
 
 def _read(path: Path) -> Checkpoint:
     said = _read_json(path)
-    model, classes = said["model"], said["classes"]
-    if len(classes) > 100_000:
-        raise UserError(f"{path}: {len(classes):,} classes are more than are believed.")
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-            kinds = {name: part.get_dtype() for name, part in slices.items()}
-            matching_model(model, len(classes), {name: tuple(part.get_shape()) for name, part in slices.items()})
-            wrong = next((name for name, kind in kinds.items() if kind not in ("F32", "F16", "BF16", "I64")), None)
-            if wrong is not None:
-                raise UserError(f"its {wrong} is of type {kinds[wrong]}, which no weight of ours is.")
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            if said is None:
+                return from_tensors(shapes, file.get_tensor)
+            matching_model(said["model"], len(said["classes"]), shapes)
+            with path.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
             if digest != said.get("sha256"):
-                raise UserError(f"it is not the file that {path.with_suffix('.json').name} speaks of.")
-            weights = {
-                name: file.get_tensor(name).to(DTYPES["fp32"] if kinds[name] != "I64" else torch.int64)
-                for name in slices
-            }
+                raise UserError(
+                    "weights.digest", f"it is not the file that {path.with_suffix('.json').name} speaks of."
+                )
+            weights = {name: file.get_tensor(name) for name in slices}
+        why = tensor_problem(weights)
+        if why:
+            raise UserError("checkpoint.values", f"{why}.")
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise UserError(f"There are no weights {path}.") from None
+        raise UserError(error.code, f"{path}: {error}") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as safetensors ({error}).") from None
+        raise UserError("weights.unreadable", f"{path} cannot be read as safetensors ({error}).") from None
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     kept = {name: value for name, value in said.items() if name not in TRAINING_ONLY_FIELDS}
     return Checkpoint.from_dict(kept | {"weights": weights})
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """What is said about the weights in `path`."""
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """What the JSON beside the weights in `path` says about them; None if there is none, as beside those of others."""
     beside = path.with_suffix(".json")
-    if not path.is_file():
-        raise UserError(f"There are no weights {path}.")
+    if not os.path.isfile(path):
+        raise UserError("weights.missing", f"There are no weights {path}.{not_a_file(path)}")
+    if not os.path.exists(beside):
+        return None
     try:
         if beside.stat().st_size > MOST_JSON_BYTES:
             raise ValueError("it is larger than any of ours")
         said = json.loads(beside.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} has no {beside.name} beside it, which says what its classes are.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{beside} cannot be read ({error}).") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise UserError(f"{beside} does not describe weights of cifar100.")
-    version = said.get("version")
-    if version not in (1, VERSION):
-        raise UserError(f"{beside} is of version {version}; this cifar100 reads versions up to {VERSION}: update it.")
-    said = upgrade(said) if version == 1 else said
-    why = problem(said | {"weights": {}})
+    refuse_version(beside, said.get("version"), VERSION)
+    said, why = checked_content(said)
     if why:
         raise UserError(f"{beside} is damaged: {why}.")
     return said

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
+from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DatasetName, DeviceName, PrecisionName
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
@@ -63,6 +64,8 @@ class Evaluate:
     limit: int | None = None
     """For --corruptions: number of images, evenly spread over the split."""
 
+    foreign: ForeignWeights = field(default_factory=ForeignWeights)
+
     def run(self) -> int:
         if self.corruptions:
             return self._run_corruptions()
@@ -79,18 +82,22 @@ class Evaluate:
             check_writable("--json", self.json)
         if self.without_duplicates and self.split not in (None, "test"):
             raise UserError("--without-duplicates is for the test images; leave --split out.")
-        checkpoint, compute = load_weights(self.checkpoint), select_device(self.device, self.precision)
+        compute = select_device(self.device, self.precision)
+        checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
         data, split, config = load_eval_split(
             checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir
         )
         evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
         figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "versions": versions()}
+        figures |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
         emit(f"{self.checkpoint}: {checkpoint.model}, trained on {checkpoint.dataset}")
         if checkpoint.selection:
             emit(f"selected: {checkpoint.selection}")
+        for note in checkpoint.notes:
+            emit(note)
         emit("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
-            emit("\n" + "\n".join(format_samples(evaluation, checkpoint.classes, self.samples)))
+            emit("\n" + "\n".join(format_samples(evaluation, data.classes, self.samples)))
         if self.views > 1:
             from cifar100.evaluation import tta
 
@@ -121,7 +128,9 @@ class Evaluate:
         if self.split not in (None, "test"):
             raise UserError("--corruptions is for the test images; leave --split out.")
         compute = select_device(self.device, self.precision)
-        checkpoint = load_weights(self.checkpoint)
+        checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
+        for note in checkpoint.notes:
+            emit(note)
         dataset, _, config = load_eval_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
         where = {"limit": self.limit, "corruptions_dir": self.corruptions_dir}
         result = evaluate_corruptions(self.checkpoint, checkpoint, dataset, config.augment, compute, **where)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional, UseAppendAction
 
+from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 
@@ -49,6 +50,8 @@ class Export:
     serve: bool = False
     """For web: serve the site on this machine and open it in a browser."""
 
+    foreign: ForeignWeights = field(default_factory=ForeignWeights)
+
     def run(self) -> int:
         if self.format == "web":
             return self._web()
@@ -56,9 +59,8 @@ class Export:
             raise UserError("export.web_only", "--runtime, --examples and --serve are for --format web.")
         from cifar100.export import export
 
-        emit(
-            export(self.checkpoint, self.format, self.out, takes=self.takes, data_dir=self.data_dir, images=self.images)
-        )
+        options = {"takes": self.takes, "data_dir": self.data_dir, "images": self.images, "facts": self.foreign.facts()}
+        emit(export(self.checkpoint, self.format, self.out, **options))
         return 0
 
     def _web(self) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -81,19 +84,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its text
     try:
-        return _run(words)
+        with _terminable():
+            try:
+                _check_working_directory()
+                return _run(words)
+            finally:
+                sys.stdout.flush()  # what cannot be written is reported here, and not by Python at exit
     except UserError as error:
         emit_error(error)
         return 2
     except RunFailed as error:
         emit_error(error)
         return 1
-    except KeyboardInterrupt:
-        emit_error("interrupted")
-        return 130
+    except KeyboardInterrupt as error:
+        emit_error("terminated" if isinstance(error, _Terminated) else "interrupted")
+        return 143 if isinstance(error, _Terminated) else 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough; leave Python nothing to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return 0
+    except OSError as error:
+        if error.filename is not None and error.errno in _REFUSALS:
+            emit_error(f"{error.filename} cannot be read or written ({error.strerror}).")
+            return 2
+        if error.filename is None and error.errno in _FULL:
+            _discard_stdout()
+            emit_error(f"Standard output could not be written ({error.strerror}).")
+            return 1
+        raise
+
+
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EMFILE)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command like Ctrl-C, so that temporary files are removed."""
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise _Terminated
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        # one that is ignored (nohup) or handled already stays
+        before = {n: signal.signal(n, terminate) for n in numbers if signal.getsignal(n) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        raise UserError("cli.directory", "The working directory no longer exists: change to another one.") from None
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit, emit_error
@@ -63,6 +65,8 @@ class Predict:
     explain: Path | None = None
     """Also write class activation maps to this PNG file."""
 
+    foreign: ForeignWeights = field(default_factory=ForeignWeights)
+
     def run(self) -> int:
         self._check()
         from cifar100.images.sources import find
@@ -71,12 +75,17 @@ class Predict:
         from cifar100.prediction.output import Csv, JsonLines, Table
         from cifar100.support.progress import progress
 
-        checkpoint = self.checkpoint or (OWN if OWN.exists() else Path("pretrained"))
-        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated)
+        checkpoint = self.checkpoint or (OWN if os.path.exists(OWN) else Path("pretrained"))
+        facts = self.foreign.facts()
+        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated, **facts)
+        for note in predictor.notes:
+            _tell(note)
         if predictor.trained_on.synthetic:
             _tell("this model was trained on made-up images; its answers mean nothing")
         sources = find(self.images, _tell)
-        listing = JsonLines() if self.json else Csv() if self.csv else Table(source.name for source in sources)
+        listing = Table(source.name for source in sources)
+        if self.json or self.csv:
+            listing = JsonLines(predictor.assumed) if self.json else Csv()
         shown: list[tuple[Entry, np.ndarray]] = []
         problems: list[str] = []
         emit(listing.head(), end="")
@@ -151,7 +160,7 @@ class Predict:
             from cifar100.prediction.cam import open_model
             from cifar100.prediction.overlay import overlay
 
-            see = open_model(checkpoint, device=self.device).see
+            see = open_model(checkpoint, device=self.device, **self.foreign.facts()).see
             entries = [
                 entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
                 for entry, pixels in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Train:
         known, _ = early.parse_known_args(words)
         name = known.recipe if known.recipe in RECIPES else "baseline"
         saved = known.run_dir / "config.json"
-        if known.resume and saved.is_file():
+        if known.resume and os.path.isfile(saved):
             try:
                 values = upgrade_recipe(json.loads(saved.read_text(encoding="utf-8")))
                 name = values["recipe"]

@@ -18,6 +18,7 @@ import numpy as np
 
 from cifar100.dataset.cache import Block, amount, keep, key_of, load
 from cifar100.dataset.tree import File, Member, open_file
+from cifar100.images.limits import MAX_FILE_BYTES
 from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
 from cifar100.support.machine import available_memory, usable_cores
@@ -26,7 +27,6 @@ from cifar100.support.progress import progress
 VERSION = 2
 """Raised when `cifar100.images.convert` changes the pixels that it returns; part of the cache key."""
 
-LARGEST_FILE = 1 << 28  # bytes: more than 80 million pixels take, compressed in no way
 MOST_WORKERS = 16
 CHUNK = 32  # files that a thread takes at a time
 
@@ -105,7 +105,7 @@ def _digest(file: File) -> bytes | str:
             length = file.size if isinstance(file, Member) else os.fstat(opened.fileno()).st_size
             if length == 0:
                 return f"{name} is empty."
-            if length > LARGEST_FILE:
+            if length > MAX_FILE_BYTES:
                 return f"{name} has {amount(length)}, more than any photo needs."
             return hashlib.file_digest(opened, "sha256").digest()  # pyright: ignore
     except OSError as error:
@@ -121,13 +121,13 @@ def _decode_into(block: Block, row: int, file: File) -> str:
     try:
         if isinstance(file, Member):
             with file.open() as opened:
-                rgb = to_rgb(opened.read(LARGEST_FILE), name=file.name)
+                rgb = to_rgb(opened.read(MAX_FILE_BYTES), name=file.name)
         else:
             rgb = to_rgb(file)
         block.pixels[row] = resize_center_crop(rgb, block.pixels.shape[1], name=str(file))
     except UserError as error:
         return str(error)
-    block.sizes[row] = rgb.size
+    block.sizes[row] = rgb.info.get("original_size", rgb.size)
     return ""
 
 

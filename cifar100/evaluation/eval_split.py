@@ -39,11 +39,12 @@ def load_eval_split(
         raise UserError("evaluate.split", "--split all is for folders of your own images; give another --split.")
     else:
         data = load_dataset(config)
-    if not _same_names(data.classes, checkpoint.classes):
+    if not (checkpoint.knows(data.classes) or _same_names(data.classes, checkpoint.classes)):
         raise UserError(
             f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
             "names differ, so an accuracy would mean nothing."
         )
+    take_names(checkpoint, data)
     if split in (None, "test", "all"):
         return data, data.test, config
     if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
@@ -58,6 +59,13 @@ def load_eval_split(
         why = "its training held nothing out" if split == "val" else "the splits are test, train, val and all"
         raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
     return data, chosen, config
+
+
+def take_names(checkpoint: Checkpoint, data: Dataset) -> None:
+    """Give the classes of weights whose file does not name them the names of a dataset that it `knows`."""
+    if "classes" in checkpoint.assumed:
+        checkpoint.classes = list(data.classes)
+        checkpoint.superclasses, checkpoint.superclass_of = list(data.superclasses), list(data.superclass_of)
 
 
 def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: str | None) -> Dataset:

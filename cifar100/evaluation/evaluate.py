@@ -181,10 +181,11 @@ def evaluate(
 def evaluate_split(
     checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str | None
 ) -> Evaluation:
-    """Evaluate a checkpoint on images that `load_eval_split` found for it."""
+    """Evaluate a checkpoint on images of `load_eval_split`. Raises UserError if a logit is not finite."""
     model = compute.place(checkpoint.build())
     name = name if name in ("train", "val") else data.test_name
     evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
+    metrics.check_finite(evaluation.logits)
     notes = data.notes
     if len(data.train) and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         notes += ("the train images here are not those that it was trained on: it may know some of these",)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cifar100.support.errors import UserError
+
 
 def check_shapes(logits: np.ndarray, labels: np.ndarray) -> None:
     """Raise ValueError unless logits are [N, C] and labels [N], with N at least 1."""
@@ -44,8 +46,15 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((log_sum - shifted[np.arange(len(labels)), labels]).mean())
 
 
+def check_finite(logits: np.ndarray) -> None:
+    """Raise UserError if a logit is not finite: finite weights may still be too large to compute with."""
+    if not np.isfinite(logits).all():
+        raise UserError("model.output", "The network's output is not finite: its weights are damaged or too large.")
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, float64 [N, C], each row summing to 1."""
+    """Probabilities, float64 [N, C], each row summing to 1. Raises UserError if a logit is not finite."""
+    check_finite(logits)
     exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return exponents / exponents.sum(axis=1, keepdims=True)
 

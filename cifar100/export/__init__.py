@@ -6,12 +6,16 @@ what was found is kept beside it, as FILE.check.json.
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,12 +24,13 @@ from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, load_dataset, resolve_data_dir, train_val_split
+from cifar100.evaluation.eval_split import take_names
 from cifar100.export.check import Check, Reference, check
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
 from cifar100.inference import Forward, load_predictor
 from cifar100.prediction.onnx_backend import model_input, open_onnx
-from cifar100.prediction.onnx_validation import FORMAT, KEY, VERSION
+from cifar100.prediction.onnx_format import FORMAT, VERSION
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write, check_writable
 from cifar100.support.terminal import emit
@@ -36,6 +41,7 @@ SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onn
 CALIBRATION_IMAGES = 512
 """Train images, spread evenly over the classes, from which int8 takes the ranges of the activations."""
 
+TEMPORARY_PREFIX, ABANDONED_SECONDS = ".export-", 3600
 MEASURES = ("split", "top1", "top5", "superclass_top1")
 """What an exported file says of the epoch that its weights are of."""
 
@@ -51,23 +57,27 @@ def export(
     data_dir: Path | None = None,
     images: int = 1000,
     seconds: float = 1.0,
+    facts: Mapping[str, Any] | None = None,
     say: Say = emit,
 ) -> Check:
     """Write the weights at `path` to `out`, by default beside them, and check the file on `images` test images.
 
-    `path` is whatever `load_weights` takes. Images are looked for as training does, but never downloaded; where there
-    are none, random pixels serve, except for int8, which needs train images. `seconds` is how long each speed is
-    measured. Raises UserError for what cannot be read, found or written, RunFailed where the file does not do what the
-    weights do; whatever was at `out` is then as it was.
+    `path` is whatever `load_weights` takes, `facts` its options for files of others. Images are looked for as training
+    does, but never downloaded; where there are none, random pixels serve, except for int8, which needs train images.
+    `seconds` is how long each speed is measured. Raises UserError for what cannot be read, found or written, RunFailed
+    where the file does not do what the weights do; whatever was at `out` is then as it was.
     """
     out = _place(path, format, out)
     if images < 1:
         raise UserError(f"--images is {images}; it must be 1 or more.")
-    checkpoint = load_weights(path)
+    checkpoint = load_weights(path, **facts or {})
     train, test = own_images(checkpoint, data_dir, say)
+    for note in checkpoint.notes:
+        say(note)
     yardstick = Reference(checkpoint, test, images)
+    _remove_abandoned(out.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, takes=takes, train=train, say=say)
             result = check(open_forward(made, takes), yardstick, format=format, file=made, seconds=seconds)
@@ -76,7 +86,7 @@ def export(
                 part.replace(out.parent / part.name)
     except OSError as error:
         raise RunFailed(f"{out} could not be written ({error.strerror or error}).") from None
-    kept = result.to_json() | {"checkpoint": path.name, "versions": versions()}
+    kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
     atomic_write(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
     return result
 
@@ -99,13 +109,7 @@ def write(
     if format == "pt2":
         save_pt2(graph, path, facts)
         return
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise UserError(f"To write ONNX, {error.name} is needed: pip install 'cifar100[onnx]'.") from None
-    del onnx, onnxruntime, onnxscript
+    require_onnx(*(("onnxruntime", "onnx") if format == "onnx-int8" else ("onnxruntime",)))
     if format == "onnx":
         save_onnx(graph, path, facts)
         return
@@ -123,13 +127,20 @@ def write(
         quantize(exact, path, model_input(train.images[rows], takes), facts)
 
 
-def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
-    """What belongs to the weights, as the one entry of an exported file's metadata: JSON under the key "cifar100"."""
+def require_onnx(*libraries: str) -> None:
+    """Raise UserError if one of these libraries is missing."""
+    for library in libraries:
+        if importlib.util.find_spec(library) is None:
+            raise UserError("export.library", f"To write ONNX, {library} is needed: pip install 'cifar100[onnx]'.")
+
+
+def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
+    """What belongs to the weights: in an exported file, JSON under the key "cifar100"."""
     size = checkpoint.image_size
     layout = (
         f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
     )
-    facts = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "model": checkpoint.model,
@@ -148,11 +159,19 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, str]:
         "modified": checkpoint.modified,
         "selection": checkpoint.selection.to_dict() if checkpoint.selection else None,
         "evaluation": checkpoint.evaluation,
+        "assumed": checkpoint.assumed,
         "metrics": {name: checkpoint.metrics[name] for name in MEASURES if name in checkpoint.metrics},
         "calibration": checkpoint.calibration.to_dict() if checkpoint.calibration else None,
         "versions": checkpoint.versions,
     }
-    return {KEY: json.dumps(facts)}
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary folders of exports that were killed more than an hour ago."""
+    for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left)
 
 
 def open_forward(path: Path, takes: str) -> Forward:
@@ -196,7 +215,8 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
     if config.data.dataset != "synthetic" and data_dir is None:
         config = config.replace(data_dir=resolve_data_dir())
     data = load_dataset(config, say=say)
-    if list(data.classes) == list(checkpoint.classes):
+    if checkpoint.knows(data.classes):
+        take_names(checkpoint, data)
         return train_val_split(data, config.data.val_fraction)[0], data.test
     if data_dir is not None:
         raise UserError(f"The dataset in {data_dir} has other classes than the checkpoint: it checks nothing.")

@@ -3,11 +3,14 @@ logits."""
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,8 @@ from torch.nn import functional as F
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.model import fold_batch_norms
+from cifar100.prediction.onnx_format import KEY
+from cifar100.prediction.onnx_validation import onnx_content
 
 EXAMPLE_BATCH = 2
 """Images that the graph is traced with: one would freeze the batch dimension."""
@@ -64,36 +69,19 @@ class Graph(nn.Module):
         return torch.zeros(EXAMPLE_BATCH, 3, size, size)
 
 
-def save_onnx(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
+def save_onnx(graph: Graph, path: Path, facts: Mapping[str, Any]) -> None:
     """Write the graph as one ONNX file, its weights inside; input "images", outputs "logits" and "maps"."""
-    import onnx
-
-    with quiet():
-        program = torch.onnx.export(
-            graph,
-            (graph.example(),),
-            dynamo=True,
-            verbose=False,
-            input_names=["images"],
-            output_names=["logits", "maps"],
-            dynamic_shapes=_dynamic_batch(),
-        )
-    assert program is not None
-    model = program.model_proto
-    parts = (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info)
-    for part in parts:  # the exporter's notes name the files of the machine that it ran on
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    onnx.helper.set_model_props(model, dict(metadata))
-    onnx.checker.check_model(model)
-    onnx.save_model(model, path)
+    arrays = {name: tensor.numpy() for name, tensor in graph.state_dict().items()}
+    path.write_bytes(onnx_content({**facts, "precision": "fp32", "width": graph.stem.out_channels}, arrays))
 
 
-def save_pt2(graph: Graph, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the graph for `torch.export.load(path).module()`; the metadata are extra files in it."""
+def save_pt2(graph: Graph, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the graph for `torch.export.load(path).module()`; the facts are an extra file in it."""
     with quiet():
         program = torch.export.export(graph, (graph.example(),), dynamic_shapes=_dynamic_batch())
-        torch.export.save(program, path, extra_files=dict(metadata))
+        content = io.BytesIO()  # to a full disk torch.export.save itself aborts the process
+        torch.export.save(program, content, extra_files={KEY: json.dumps(facts)})
+    path.write_bytes(content.getbuffer())
 
 
 def _dynamic_batch() -> dict[str, dict[int, torch.export.Dim]]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cifar100.export.graph import quiet
+from cifar100.prediction.onnx_validation import onnx_content
 
 BATCH_SIZE = 64
 
@@ -28,7 +30,7 @@ class _Batches:
         return None if batch is None else {"images": batch}
 
 
-def quantize(source: Path, target: Path, images: np.ndarray, metadata: Mapping[str, str]) -> None:
+def quantize(source: Path, target: Path, images: np.ndarray, facts: Mapping[str, Any]) -> None:
     """Write the graph in `source` to `target` with int8 weights and activations, as pairs of (De)QuantizeLinear.
 
     `images` are those of calibration, as the graph takes them.
@@ -49,6 +51,6 @@ def quantize(source: Path, target: Path, images: np.ndarray, metadata: Mapping[s
             op_types_to_quantize=["Conv", "Add", "Relu"],
             nodes_to_exclude=[node.name for node in nodes if node.output[0] in ("maps", "logits")],
         )
-    model = onnx.load(target)
-    onnx.helper.set_model_props(model, dict(metadata))
-    onnx.save_model(model, target)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(target).graph.initializer}
+    width = len(arrays["stem.bias_quantized"])
+    target.write_bytes(onnx_content({**facts, "precision": "int8", "width": width}, arrays))

@@ -29,8 +29,9 @@ def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None, say:
     onnx/model_quantized.onnx (int8) is written if `train`, images to calibrate it on, is given. Raises UserError if a
     library for ONNX is missing.
     """
-    from cifar100.export import write
+    from cifar100.export import require_onnx, write
 
+    require_onnx("onnxruntime", "onnx")
     checkpoint = _calibrated(checkpoint)
     formats = {"model.onnx": "onnx"} | ({"model_quantized.onnx": "onnx-int8"} if train is not None else {})
     with tempfile.TemporaryDirectory(dir=folder) as temporary:

@@ -5,19 +5,19 @@ Only numpy and Pillow are needed; a PyTorch tensor is taken without importing to
 
 from __future__ import annotations
 
-import io
+import math
+import threading
 import warnings
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from cifar100.images import limits
 from cifar100.support.errors import UserError
-
-MOST_PIXELS = 80_000_000
-"""Of a file; a small one can claim any number."""
 
 # Pillow knows more, and hands some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
@@ -36,6 +36,20 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns an image upright, by the value of its EXIF orientation tag."""
+
+_QUARTER_TURNS = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+STRIP_PIXELS = 1 << 20
+"""Pixels that are converted at a time."""
+
+MAX_EXIF_BYTES = 1 << 16
+"""What one segment of a JPEG can hold; more is not parsed."""
+
+LARGE_BYTES = 1 << 26
+"""Images that take more memory are decoded one at a time."""
+
+_large_images = threading.Lock()
 
 
 @cache
@@ -76,15 +90,17 @@ def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") ->
     return np.asarray(rgb)
 
 
-def to_rgb(image: Any, *, name: str | Path = "the image", most_pixels: int = MOST_PIXELS) -> Image.Image:
+def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
     """The image as an upright RGB PIL image of its own size; accepts and raises what `to_model_input` does.
 
-    `name` is what bytes are called in what it raises; a file of more than `most_pixels` is refused undecoded.
+    `name` is what bytes are called in what it raises. An image of more than 24 megapixels is reduced by a whole factor,
+    to 2048 pixels on its shorter side or more; its `info["original_size"]` is then (width, height) before that. A file
+    that would take more time or memory than `limits` allows is refused.
     """
     if isinstance(image, str | Path):
-        return _from_file(Path(image), image, most_pixels)
+        return _from_file(Path(image), image)
     if isinstance(image, bytes):
-        return _from_file(io.BytesIO(image), name, most_pixels)
+        return _from_file(image, name)
     if isinstance(image, Image.Image):
         try:
             return _from_pil(image)
@@ -103,88 +119,135 @@ def to_rgb(image: Any, *, name: str | Path = "the image", most_pixels: int = MOS
     raise UserError(f"An image is a path, bytes, a PIL image, an array or a tensor; this is a {type(image).__name__}.")
 
 
-def _from_file(file: Path | io.BytesIO, name: str | Path, most_pixels: int) -> Image.Image:
-    name = str(name)
+def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
+    name, start = str(name), b""
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            opened = Image.open(file, formats=FORMATS)
+        content = file if isinstance(file, bytes) else limits.read_file(file)
+        start = content[:12]
+        limits.check_icon(content)
+        guarded = limits.GuardedFile(content)
+        with warnings.catch_warnings(action="ignore"):
+            opened = Image.open(guarded, formats=FORMATS)
         with opened as image:
-            if image.width * image.height > most_pixels:
-                raise Image.DecompressionBombError
-            return _from_pil(image)
+            guarded.header_is_read()
+            size = image.size
+            is_large = limits.prepare(image, content) > LARGE_BYTES
+            with _large_images if is_large else nullcontext():
+                return _from_pil(_rescaled_pnm(image, content) or image, size)
     except FileNotFoundError:
-        raise UserError(f"There is no image {name}.") from None
+        raise UserError("image.missing", f"There is no image {name}.") from None
     except IsADirectoryError:
-        raise UserError(f"{name} is a folder, not an image.") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{name} has more pixels than any photo needs; it is not opened.") from None
+        raise UserError("image.folder", f"{name} is a folder, not an image.") from None
+    except (limits.TooExpensive, Image.DecompressionBombError, MemoryError) as error:
+        why = str(error) if isinstance(error, limits.TooExpensive) else "has more pixels than any photo needs"
+        raise UserError("image.cost", f"{name} {why}; it is not opened.") from None
     except UnidentifiedImageError:
-        if is_heif(_start_of(file)):
+        if is_heif(start):
             raise UserError(
                 "image.heic", f"{name} is HEIC (HEIF), the photo format of iPhones, which is not read: save it as JPEG."
             ) from None
         raise UserError("image.format", f"{name} is not an image that can be read.") from None
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(error.code, f"{name}: {error}" if error.code != "image.special" else str(error)) from None
     except OSError as error:
         system = error.errno is not None  # those of Pillow's decoders have no number
         why = f"cannot be read ({error.strerror})" if system else "is damaged and cannot be decoded (OSError)"
-        raise UserError(f"{name} {why}.") from None
+        raise UserError("image.unreadable", f"{name} {why}.") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
-        raise UserError(f"{name} is damaged and cannot be decoded ({type(error).__name__}).") from None
+        raise UserError("image.damaged", f"{name} is damaged and cannot be decoded ({type(error).__name__}).") from None
 
 
-def _start_of(file: Path | io.BytesIO) -> bytes:
-    try:
-        if isinstance(file, io.BytesIO):
-            return file.getvalue()[:12]
-        with file.open("rb") as opened:
-            return opened.read(12)
-    except OSError:
-        return b""
+def _rescaled_pnm(image: ImageFile.ImageFile, content: bytes) -> Image.Image | None:
+    """A PGM or PPM whose white is neither 255 nor 65535, as 8 bits; Pillow goes through its samples in Python."""
+    if image.format != "PPM" or image.tile[0].codec_name != "ppm" or 0 in image.size:
+        return None
+    settings: Any = image.tile[0].args
+    (mode, white), offset = settings, image.tile[0].offset
+    shape = (image.height, image.width, 3) if mode == "RGB" else (image.height, image.width)
+    samples = np.frombuffer(content, ">u2" if white > 255 else "u1", math.prod(shape), offset)
+    table = (np.arange(1 << 16 if white > 255 else 1 << 8) * 255 / white).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(table[samples].reshape(shape))
 
 
-def _from_pil(image: Image.Image) -> Image.Image:
-    if image.width == 0 or image.height == 0:
-        raise UserError("The image has no pixels.")
-    if getattr(image, "n_frames", 1) > 1:
+def _from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
+    """The image, of that size before a reduced decoding, as RGB, upright."""
+    width, height = size or image.size
+    if width == 0 or height == 0:
+        raise UserError("image.empty", "The image has no pixels.")
+    if image.tell():  # an animation that the caller moved on
         image.seek(0)
-    image = _upright(image)
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        array = np.asarray(image).astype(np.float64)
-        return _from_array(array, top=1.0 if image.mode == "F" else _white(image, array))
+    image.load()
+    method = _UPRIGHT.get(_orientation(image))
+    rgb = _flattened(image)
+    if rgb.width * rgb.height > limits.LARGE_PIXELS:
+        rgb = rgb.reduce(max(1, min(rgb.size) // limits.MIN_REDUCED_SIDE))
+    if method is not None:
+        rgb = rgb.transpose(method)
+        width, height = (height, width) if method in _QUARTER_TURNS else (width, height)
+    if rgb.size != (width, height):
+        rgb.info["original_size"] = width, height
+    return rgb
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """A loaded image as RGB: 16 bits and floats scaled to 8, transparency laid on white.
+
+    In strips, so that a large one takes little memory beside the two images.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    white = _white(image) if image.mode in _DEEP_MODES else None
+    rows = max(1, STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return _to_rgb(image, white)
+    rgb = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(_to_rgb(strip, white), (0, top))
+    return rgb
+
+
+def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
+    if white is not None:
+        return _from_array(np.asarray(image).astype(np.float64), top=white)
     if image.mode == "La":  # Pillow converts it to nothing else
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
     return image.convert("RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, if that can be read.
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 if it is not known.
 
     `ImageOps.exif_transpose` also writes the EXIF anew, and fails on tags that have nothing to do with the pixels.
     """
-    image.load()
+    if len(image.info.get("exif") or b"") > MAX_EXIF_BYTES:
+        return 1
     try:
         orientation = image.getexif().get(0x0112)
+    except limits.TooExpensive:
+        raise
     except Exception:  # Pillow raises many kinds for damaged EXIF; the pixels are whole
-        return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
-def _white(image: Image.Image, array: np.ndarray) -> float:
-    """The value of white in an integer image of more than 8 bits: by its pixels if they are those of 8 bits, else by
-    the bits per sample that its file states, else 16 bits."""
-    if array.max() <= 255:  # mode I holds 32 bits, and 16-bit files often hold 8-bit images
+def _white(image: Image.Image) -> float:
+    """The value of white in a float image, or an integer one of more than 8 bits: by its pixels if they are those of 8
+    bits, else by the bits per sample that its file states, else 16 bits."""
+    if image.mode == "F":
+        return 1.0
+    rows = max(1, STRIP_PIXELS // image.width)
+    strips = range(0, image.height, rows)
+    highest = max(np.asarray(image.crop((0, top, image.width, min(top + rows, image.height)))).max() for top in strips)
+    if highest <= 255:  # mode I holds 32 bits, and 16-bit files often hold 8-bit images
         return 255.0
     tag = getattr(image, "tag_v2", {}).get(258)  # TIFF: BitsPerSample
     bits = tag[0] if isinstance(tag, tuple) and tag else tag
     white = 2.0**bits - 1 if isinstance(bits, int) and 8 < bits <= 16 else 65535.0
-    return white if array.max() <= white else 65535.0
+    return white if highest <= white else 65535.0
 
 
 def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:

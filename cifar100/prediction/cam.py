@@ -37,12 +37,15 @@ class Model:
     """What it is, in words: name -> value."""
 
 
-def open_model(weights: str | Path = "pretrained", *, device: str = "auto") -> Model:
-    """The network in a file that `load_predictor` takes, whose errors it raises. Not for several threads at once."""
+def open_model(weights: str | Path = "pretrained", *, device: str = "auto", **facts: Any) -> Model:
+    """The network in a file that `load_predictor` takes, whose errors it raises. Not for several threads at once.
+
+    `facts` are the options of `load_weights` for files of others.
+    """
     from cifar100.checkpoints.hub import is_hub_address, pull
 
     path = pull(weights) if is_hub_address(weights) else weights
-    return _open_onnx(path, device) if Path(path).suffix.lower() == ".onnx" else _open_weights(path, device)
+    return _open_onnx(path, device) if Path(path).suffix.lower() == ".onnx" else _open_weights(path, device, facts)
 
 
 def _open_onnx(path: str | Path, device: str) -> Model:
@@ -61,7 +64,7 @@ def _open_onnx(path: str | Path, device: str) -> Model:
     return _model(see, facts, f"{facts['model']}, ONNX ({Path(path).name})", "CPU, by onnxruntime")
 
 
-def _open_weights(path: str | Path, device: str) -> Model:
+def _open_weights(path: str | Path, device: str, facts: dict[str, Any]) -> Model:
     import torch
 
     from cifar100.augmentation.batched import normalize
@@ -71,7 +74,7 @@ def _open_weights(path: str | Path, device: str) -> Model:
     from cifar100.prediction.grad_cam import grad_cam
 
     compute = select_device(device)
-    checkpoint = load_weights(path)
+    checkpoint = load_weights(path, **facts)
     try:
         built = checkpoint.build()
         parameters = sum(parameter.numel() for parameter in built.parameters())

@@ -47,13 +47,20 @@ class Table:
 
 
 class JsonLines:
-    """An object a line: {"image", "predictions": [{"class_name", "class_id", "probability"}]} or {"image", "error"}."""
+    """An object a line: {"image", "predictions": [{"class_name", "class_id", "probability"}]} or {"image", "error"}.
+
+    `assumed` (see `Predictor`) is part of each object if there is any.
+    """
+
+    def __init__(self, assumed: Sequence[str] = ()) -> None:
+        self.more = {"assumed": list(assumed)} if assumed else {}
 
     def head(self) -> str:
         return ""
 
     def named(self, name: str, predictions: Sequence[Prediction]) -> str:
-        return json.dumps({"image": name, "predictions": [item._asdict() for item in predictions]}) + "\n"
+        found = {"image": name, "predictions": [item._asdict() for item in predictions]}
+        return json.dumps(found | self.more) + "\n"
 
     def failed(self, name: str, problem: str) -> str:
         return json.dumps({"image": name, "error": problem}) + "\n"

@@ -34,6 +34,7 @@ class Predictor:
     """Names what is in images. `forward` is the model; `classes` are its names by id; `image_size` is what it takes;
     `source` is the file it came from, `trained_on` the dataset. Logits are divided by
     `temperature`: above 1, probabilities are less sure of themselves (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    `assumed` lists what a file of others did not say ("mean", "classes", ...); `notes` says it in lines for people.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Predictor:
         source: str = "",
         trained_on: DatasetInfo | None = None,
         temperature: float = 1.0,
+        assumed: Sequence[str] = (),
+        notes: Sequence[str] = (),
         open_features: Callable[[], Forward] | None = None,
     ) -> None:
         """`open_features` gives a function uint8 [B, S, S, 3] -> features float32 [B, D], for `embed`."""
@@ -56,6 +59,8 @@ class Predictor:
         self.source = source
         self.trained_on = trained_on or DatasetInfo()
         self.temperature = temperature
+        self.assumed = tuple(assumed)
+        self.notes = tuple(notes)
 
     def __repr__(self) -> str:
         size = self.image_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,16 +39,16 @@ class RunRecord:
 def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """The runs in these folders; a checkpoint stands for the folder that it lies in. Raises UserError where one holds
     no run, or its files are damaged."""
-    folders = [path.parent if path.is_file() else path for path in paths]
+    folders = [path.parent if os.path.isfile(path) else path for path in paths]
     names = [_shortest(folder, folders) for folder in folders]
     return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
 def _read(folder: Path, name: str) -> RunRecord:
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         raise UserError(f"{folder} holds no run: there is no config.json in it.")
     config = upgrade_recipe(_json(folder / "config.json"))
-    final = _json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
+    final = _json(folder / "evaluation.json") if os.path.isfile(folder / "evaluation.json") else {}
     settings, versions = config.get("settings"), config.get("versions")
     if not isinstance(settings, dict) or not isinstance(versions, dict):
         raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings.")
@@ -67,7 +68,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _rows(path: Path) -> History:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if os.path.isfile(path) else []
         rows = [json.loads(line) for line in lines]
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}).") from None

@@ -21,9 +21,9 @@ class FileInUse(RunFailed):
 
 def check_writable(flag: str, path: Path) -> None:
     """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # unlike Path.is_dir, raises nothing if a folder cannot be entered
         raise UserError(f"{flag} {path}: there is no folder {path.parent}.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{flag} {path}: it is a folder, not a file.")
 
 
@@ -87,3 +87,10 @@ def remove_temp_files(path: Path) -> None:
 def temporary_prefix(path: Path) -> str:
     """How the names of the temporary files for `path` begin; the number of the process follows."""
     return f".{path.name}."
+
+
+def not_a_file(path: str | Path) -> str:
+    """What there is at `path` in place of a regular file, as a further sentence; "" if there is nothing."""
+    if os.path.isdir(path):
+        return " It is a folder."
+    return " It is a device or a pipe, not a file." if os.path.exists(path) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -134,7 +135,7 @@ class TemperatureFit(Record):
 RECORDS: dict[str, type[Record]] = {"dataset": DatasetInfo, "selection": Selection, "calibration": TemperatureFit}
 
 
-def read_records(content: dict[str, Any]) -> dict[str, Any]:
+def read_records(content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a file that are records; those that are absent or None are left out.
 
     Raises ValueError, which names the field, if one is not valid.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -26,7 +26,7 @@ class Section:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             value, choices = getattr(self, name), get_args(kind)
-            told = f"{flag(name)} is {value!r}"
+            told = f"{flag(name)} is {reprlib.repr(value)}"
             if get_origin(kind) is Literal:
                 check(value in choices, f"{told}; it must be one of {', '.join(choices)}.")
             elif kind is float:
@@ -68,7 +68,7 @@ class Section:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # a NaN is not
 
 
 def plain(value: Any) -> Any:

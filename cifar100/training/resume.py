@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.validation import is_number, tensor_problem
 from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
 from cifar100.optim.build import load_optimizer
@@ -25,16 +27,9 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     if not checkpoint.loop or not checkpoint.optimizer:
         raise UserError(f"--resume: {path} holds weights only, and nothing to go on from.")
     loop = asdict(LoopState()) | checkpoint.loop
-    sound = (
-        loop.keys() == asdict(LoopState()).keys()
-        and all(isinstance(value, int | float) for value in loop.values())
-        and loop["epoch"] >= 0
-        and 0 <= loop["step"] <= loop["seen"]
-        and all(isinstance(row, dict) and row.keys() == set(COLUMNS) for row in checkpoint.history)
-        and checkpoint.is_finite()
-    )
-    if not sound:
-        raise UserError(f"--resume: {path} is not what a run of this version leaves; {_MOVE_AWAY}")
+    rows = checkpoint.history
+    if not (_is_loop_state(loop) and all(map(_is_row, rows)) and len(rows) == loop["epoch"] <= config.optim.epochs):
+        raise UserError("resume.state", f"--resume: {path} is not what a run of this version leaves; {_MOVE_AWAY}")
     free = {setting.name for setting in fields(RunConfig)}
     try:
         before = Config.from_flat(checkpoint.config)
@@ -54,30 +49,78 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
         raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")
 
 
+def _is_loop_state(loop: dict[str, Any]) -> bool:
+    """Whether these are the fields of a `LoopState`, in their ranges."""
+    kinds = {item.name: type(item.default) for item in fields(LoopState)}
+    numbers = {name: value for name, value in loop.items() if name != "rank_loss_sums"}
+    sums = loop.get("rank_loss_sums")
+    if loop.keys() != kinds.keys() or not isinstance(sums, list) or not all(map(is_number, [*numbers.values(), *sums])):
+        return False
+    whole = all(type(loop[name]) is int for name, kind in kinds.items() if kind is int)
+    least = min(value + (name == "best_top1") for name, value in numbers.items())
+    return whole and least >= 0 and loop["step"] <= loop["seen"] and (loop["train_seconds"] > 0 or not loop["step"])
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether this is a row of metrics: numbers, the name of the split, None if the epoch was not evaluated. The loss
+    of an evaluation in half precision may be infinite."""
+    return row.keys() == set(COLUMNS) and all(
+        value is None or is_number(value) or isinstance(value, {"split": str, "loss": float}.get(name, ()))
+        for name, value in row.items()
+    )
+
+
 def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: TrainStep) -> None:
-    """Load the weights, the optimizer's state and the loss scaler's. Raises UserError where one does not fit."""
+    """Load the weights, the optimizer's state and the loss scaler's. Raises UserError if one does not fit."""
     try:
         weights = checkpoint.build().state_dict()
         if step.average is not None:
             step.average.model.load_state_dict(weights)
             weights = replace(checkpoint, weights=checkpoint.training_weights).build().state_dict()
         model.load_state_dict(weights)
-        load_optimizer(step.optimizer, checkpoint.optimizer)
-        if checkpoint.scaler and step.scaler.is_enabled():  # only fp16 has one
-            step.scaler.load_state_dict(checkpoint.scaler)
-        fits = all(
-            kept is None or torch.as_tensor(kept).shape in (weight.shape, torch.Size())
-            for weight, state in step.optimizer.state.items()
-            for kept in state.values()
-        )
     except UserError as error:
-        raise UserError(f"--resume: {path}: {error}") from None
-    except Exception:  # torch raises many kinds for a state that it did not write
-        fits = False
-    if fits:
-        _match_memory_format(step.optimizer)
-    else:
-        raise UserError(f"--resume: the state of the optimizer in {path} does not fit; {_MOVE_AWAY}")
+        raise UserError(error.code, f"--resume: {path}: {error}") from None
+    if not _load_optimizer(step.optimizer, checkpoint.optimizer) or not _load_scaler(step.scaler, checkpoint.scaler):
+        raise UserError(
+            "resume.optimizer", f"--resume: the state of the optimizer in {path} does not fit; {_MOVE_AWAY}"
+        )
+    _match_memory_format(step.optimizer)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> bool:
+    """Load the saved state of each parameter; whether it fits. The settings stay the optimizer's own, which come from
+    the run's."""
+    own = optimizer.state_dict()["param_groups"]
+    state, groups = saved.get("state"), saved.get("param_groups")
+    if not isinstance(state, dict) or not isinstance(groups, list):
+        return False
+    if [group.get("params") if isinstance(group, dict) else None for group in groups] != [g["params"] for g in own]:
+        return False
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in own for number in group["params"]]
+    shapes = {number: parameter.shape for number, parameter in zip(numbers, parameters, strict=True)}
+    for number, values in state.items():
+        if number not in shapes or not isinstance(values, dict):
+            return False
+        tensors = {str(name): value for name, value in values.items() if isinstance(value, torch.Tensor)}
+        fits = all(tensor.shape in (shapes[number], torch.Size()) for tensor in tensors.values())
+        others = [value for value in values.values() if not isinstance(value, torch.Tensor)]
+        if not fits or tensor_problem(tensors) or not all(value is None or is_number(value) for value in others):
+            return False
+    load_optimizer(optimizer, {"state": state, "param_groups": own})
+    return True
+
+
+def _load_scaler(scaler: torch.amp.GradScaler, saved: dict[str, Any]) -> bool:
+    """Load the saved state of the loss scaler, which only fp16 has; whether it fits."""
+    if not saved or not scaler.is_enabled():
+        return True
+    if saved.keys() != scaler.state_dict().keys() or not all(
+        is_number(value) and value >= 0 for value in saved.values()
+    ):
+        return False
+    scaler.load_state_dict(saved)
+    return True
 
 
 def _match_memory_format(optimizer: torch.optim.Optimizer) -> None:

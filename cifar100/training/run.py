@@ -39,6 +39,7 @@ class LoopState:
     epoch: int = 0  # epochs finished
     step: int = 0  # steps done in the epoch after them, and the sums over these:
     loss_sum: float = 0.0
+    rank_loss_sums: list[float] = field(default_factory=list)  # of each process, in fp32: they add up in this order
     correct: int = 0
     seen: int = 0
     train_seconds: float = 0.0
@@ -84,6 +85,7 @@ class Run:
         step, state = self.step, self.state
         mine = (step.loss_sum.item(), int(step.correct.item()), step.seen, int(step.first_nonfinite_step.item()))
         loss_sums, corrects, seens, first_bads = zip(*self.processes.gather(mine), strict=True)
+        state.rank_loss_sums = list(loss_sums)
         state.loss_sum, state.correct, state.seen = sum(loss_sums), sum(corrects), sum(seens)
         bad = min((number for number in first_bads if number >= 0), default=-1)
         if bad >= 0:
@@ -217,8 +219,12 @@ class Run:
         """Put the run where the checkpoint, whose weights `load_state` loaded, left it; cut the metrics files back."""
         self.state = LoopState(**checkpoint.loop)
         self.history = list(checkpoint.history)
-        if self.processes.leads:  # the sums so far count once
-            self.step.reset_sums(self.state.loss_sum, self.state.correct, self.state.seen)
+        mine = [0.0] * self.processes.size
+        mine[0] = self.state.loss_sum
+        if len(self.state.rank_loss_sums) == self.processes.size:  # else the sums of others count once, in rank 0
+            mine = self.state.rank_loss_sums
+        counts = (self.state.correct, self.state.seen) if self.processes.leads else (0, 0)
+        self.step.reset_sums(mine[self.processes.rank], *counts)
         self.training, self.elapsed = Stopwatch(self.state.train_seconds), Stopwatch(self.state.elapsed_seconds)
         self.journal.rewrite(self.history)
         for complaint in complaints:

@@ -26,7 +26,7 @@ from cifar100.prediction.cam import Model
 from cifar100.support.errors import UserError
 from cifar100.web import html
 from cifar100.web.examples import example_files
-from cifar100.web.service import MOST_BYTES, MOST_PICTURES, MOST_PIXELS, Answer, InferenceService, Refusal
+from cifar100.web.service import MOST_BYTES, MOST_PICTURES, Answer, InferenceService, Refusal
 
 LONGEST_QUEUE = 64
 """Visitors that may wait; a further one is told that the page is busy."""
@@ -281,8 +281,7 @@ def _write(files: dict[str, bytes], folder: Path) -> list[str]:
 
 _HEAD = f"""<header><h1>What is in a picture?</h1>
 <p>A ResNet-18, trained on CIFAR-100 alone, names one of {{count}} things. Upload a picture (up to
-{MOST_BYTES // 1_000_000} MB and {MOST_PIXELS // 1_000_000} megapixels), paste one, or take one. It is looked at here,
-and not kept.</p></header>"""
+{MOST_BYTES // 1_000_000} MB), paste one, or take one. It is looked at here, and not kept.</p></header>"""
 
 _API = """
 ### From Python

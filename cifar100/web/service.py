@@ -17,8 +17,9 @@ from cifar100.prediction.overlay import overlay
 from cifar100.prediction.rejection import doubt
 from cifar100.support.errors import UserError
 
-MOST_BYTES = 10_000_000
-MOST_PIXELS = 30_000_000
+MOST_BYTES = 30_000_000
+"""Of a file: photos of 48 megapixels have 10 to 25 MB."""
+
 MOST_PICTURES = 24
 """At once."""
 
@@ -69,7 +70,7 @@ class InferenceService:
         start = time.perf_counter()
         if len(content) > MOST_BYTES:
             raise UserError(f"{name} has more than {MOST_BYTES // 1_000_000} MB; send a smaller copy of it.")
-        rgb = to_rgb(content, name=name, most_pixels=MOST_PIXELS)
+        rgb = to_rgb(content, name=name)
         pixels = resize_center_crop(rgb, self.model.image_size, name=name)
         logits, heat = self._see(np.stack([pixels]))
         likely = softmax(logits / self.model.temperature)[0]

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
 from conftest import SYNTHETIC_INFO, narrow_network, random_checkpoint
@@ -18,7 +17,6 @@ from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.cli.main import main
 from cifar100.config import Config
 from cifar100.dataset.published import CIFAR10, CIFAR100
-from cifar100.inference import load_predictor
 from cifar100.support.provenance import DatasetInfo, Selection, TemperatureFit
 from cifar100.train import train
 
@@ -160,16 +158,6 @@ def test_weights_to_share(tmp_path: Path, narrow_checkpoints: None) -> None:
     old = {name: value for name, value in old.items() if name in said or name in ("fingerprint", "chosen_on")}
     path.with_suffix(".json").write_text(json.dumps(old | {"format": said["format"], "sha256": said["sha256"]}))
     assert_read(load_weights(path))
-
-
-def test_an_onnx_file(exports: Path, tmp_path: Path) -> None:
-    model = onnx.load(exports / "best.onnx")
-    said = json.loads(model.metadata_props[0].value)
-    said |= {"version": 1, "dataset": "SYNTHETIC images, not CIFAR-100: 2,400 train and 600 test images"}
-    model.metadata_props[0].value = json.dumps(said)
-    onnx.save(model, tmp_path / "old.onnx")
-    trained_on = load_predictor(tmp_path / "old.onnx").trained_on
-    assert (trained_on.synthetic, trained_on.num_train) == (True, 2400)
 
 
 def test_a_run_is_resumed(narrow: None, tiny_data: Path, tmp_path: Path) -> None:

@@ -100,7 +100,6 @@ def _claim_a_huge_header(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda p: p.unlink(), "There are no weights"),
-    "no JSON": (lambda p: p.with_suffix(".json").unlink(), "has no some.json beside it"),
     "a JSON of something else": (lambda p: p.with_suffix(".json").write_text('{"a": 1}'), "does not describe weights"),
     "a JSON that is none": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
     "a JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),
@@ -109,9 +108,17 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no classes": (lambda p: _edit(p, lambda said: said.update(classes=[])), "its classes"),
     "a million classes": (
         lambda p: _edit(p, lambda said: said.update(classes=["a"] * 10**6)),
-        "more than are believed",
+        "its classes holds more values than a checkpoint has",
     ),
-    "fewer classes": (lambda p: _edit(p, lambda said: said["classes"].pop()), "of 99 classes"),
+    "fewer classes": (
+        lambda p: _edit(p, lambda said: said.update(classes=["a"] * 99, superclasses=[], superclass_of=[])),
+        "of 99 classes",
+    ),
+    "a NaN": (
+        lambda p: _tensors(p, lambda weights: weights["fc.bias"].fill_(torch.nan)),
+        "its fc.bias holds numbers that are not finite",
+    ),
+    "a huge number": (lambda p: _edit(p, lambda said: said.update(config={"lr": 10**400})), "more than 64 bits"),
     "another network": (
         lambda p: _edit(p, lambda said: said.update(model="resnet34")),
         "not the weights of a resnet34",
@@ -154,7 +161,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another shape": (lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(7)})), "fc.bias is (7,)"),
     "another type": (
         lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(100, dtype=torch.uint8)})),
-        "its fc.bias is of type U8",
+        "its fc.bias is of a kind that is not read (strided, uint8, on cpu)",
     ),
 }
 

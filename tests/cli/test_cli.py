@@ -52,11 +52,13 @@ OPTIM += [
 OPTIM += ["--sam-friendly", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
+FOREIGN = ["--mean", "--std", "--classes"]
+
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
-        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit"),
+        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit", *FOREIGN),
     ],
     "predict": [
         *(
@@ -69,9 +71,20 @@ SURFACE = {
             "--csv",
             "--montage",
             "--explain",
+            *FOREIGN,
         )
     ],
-    "export": ["--format", "--out", "--takes", "--data-dir", "--images", "--runtime", "--examples", "--serve"],
+    "export": [
+        "--format",
+        "--out",
+        "--takes",
+        "--data-dir",
+        "--images",
+        "--runtime",
+        "--examples",
+        "--serve",
+        *FOREIGN,
+    ],
     "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],

@@ -21,7 +21,7 @@ from cifar100.export.check import Reference, check
 from cifar100.export.graph import Graph
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_backend import open_onnx
-from cifar100.prediction.onnx_validation import KEY
+from cifar100.prediction.onnx_format import KEY
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.provenance import DatasetInfo
 
@@ -221,10 +221,10 @@ def test_a_full_disk_leaves_what_was_there(exports: Path, tmp_path: Path, monkey
 
 
 def test_without_the_extra(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UserError) as caught:
         export(exports / "best.pth", "onnx", tmp_path / "best.onnx")
-    assert_one_sentence(str(caught.value), "onnxscript", "pip install 'cifar100[onnx]'")
+    assert_one_sentence(str(caught.value), "onnxruntime", "pip install 'cifar100[onnx]'")
 
 
 def test_other_sizes_and_classes() -> None:
@@ -234,4 +234,4 @@ def test_other_sizes_and_classes() -> None:
     graph = Graph(checkpoint, "float")
     logits, maps = graph(torch.rand(2, 3, 48, 48))
     assert (logits.shape, maps.shape) == ((2, 3), (2, 3, 6, 6))
-    assert json.loads(metadata(checkpoint, "float")[KEY])["preprocessing"].startswith("float32 [B, 3, 48, 48]")
+    assert metadata(checkpoint, "float")["preprocessing"].startswith("float32 [B, 3, 48, 48]")

@@ -69,7 +69,7 @@ def test_without_the_libraries_the_rest_is_pushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     random_checkpoint().save(tmp_path / "best.pth")
     words = ["--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "model")]
     assert main(["push", "someone/model", *words]) == 0

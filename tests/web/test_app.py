@@ -81,7 +81,7 @@ def test_an_answer_is_ranked_and_tempered() -> None:
         (b"", "a.png is not an image that can be read."),
         (b"text", "a.png is not an image that can be read."),
         (png(photo())[:300], "a.png is damaged and cannot be decoded"),
-        (bytes(service.MOST_BYTES + 1), "a.png has more than 10 MB"),
+        (bytes(service.MOST_BYTES + 1), "a.png has more than 30 MB"),
     ],
 )
 def test_what_has_no_answer_is_a_sentence(content: bytes, said: str) -> None:

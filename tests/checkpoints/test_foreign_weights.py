@@ -1,0 +1,169 @@
+"""Weights that others published: read in every form that they come in, and nothing is assumed in silence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_identical, assert_one_sentence
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import cifar100.checkpoints.checkpoint
+from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.cli.main import main
+from cifar100.config import AugmentConfig
+from cifar100.dataset.classes import CLASSES
+from cifar100.dataset.published import CIFAR10
+from cifar100.inference import load_predictor
+from cifar100.support.errors import UserError
+
+Weights = dict[str, Tensor]
+EVERYTHING = ["classes", "image_size", "mean", "std"]
+
+pytestmark = pytest.mark.usefixtures("narrow")
+
+
+def network(num_classes: int = 10) -> Weights:
+    torch.manual_seed(0)
+    return cifar100.checkpoints.checkpoint.build_model("resnet18", num_classes).state_dict()
+
+
+def prefixed(prefix: str, weights: Weights) -> Weights:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+def kept_beside(weights: Weights) -> dict[str, Any]:
+    """What trainers keep beside the weights, none of it tensors or plain values."""
+    settings = argparse.Namespace(lr=0.1, out=Path("out"))
+    return {"net": weights, "acc": np.float64(95.4), "epoch": np.int64(3), "args": settings, "curve": np.zeros(3)}
+
+
+FILES: dict[str, tuple[Callable[[Weights], Any], list[str]]] = {
+    "bare": (dict, []),
+    "parameters": (
+        lambda weights: {n: nn.Parameter(t, requires_grad=t.is_floating_point()) for n, t in weights.items()},
+        [],
+    ),
+    "objects beside": (kept_beside, []),
+    "Lightning": (
+        lambda weights: {"state_dict": prefixed("model.", weights) | {"criterion.weight": torch.ones(10)}, "loops": {}},
+        ["criterion.weight"],
+    ),
+    "an unknown wrapper": (lambda weights: {"checkpoint": {"student": weights, "optimizer": {"state": {}}}}, []),
+    "an unknown prefix": (lambda weights: prefixed("learner.backbone.", weights), []),
+    "other things in it": (lambda weights: weights | {"loss.center": torch.ones(3), "epoch": 7}, ["loss.center"]),
+    "a huge tensor beside": (lambda weights: weights | {"junk": torch.zeros(1).half().expand(10**11)}, ["junk"]),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_is_read(tmp_path: Path, kind: str, zipped: bool) -> None:
+    make, left_aside = FILES[kind]
+    torch.save(make(network()), tmp_path / "weights.pth", _use_new_zipfile_serialization=zipped)
+    checkpoint = load_weights(tmp_path / "weights.pth")
+    assert_identical(checkpoint.weights, network())
+    assert (checkpoint.assumed, checkpoint.left_aside) == (EVERYTHING, left_aside)
+    assert not any(tensor.requires_grad for tensor in checkpoint.weights.values())
+
+
+def test_safetensors_without_json(tmp_path: Path) -> None:
+    save_file(prefixed("model.", network()) | {"head.scale": torch.ones(1)}, tmp_path / "weights.safetensors")
+    checkpoint = load_weights(tmp_path / "weights.safetensors")
+    assert_identical(checkpoint.weights, network())
+    assert (checkpoint.assumed, checkpoint.left_aside) == (EVERYTHING, ["head.scale"])
+
+
+def test_what_changes_the_network_is_not_left_aside(tmp_path: Path) -> None:
+    torch.save(network() | {"layer1.0.attention.weight": torch.ones(3)}, tmp_path / "weights.pth")
+    with pytest.raises(UserError) as caught:
+        load_weights(tmp_path / "weights.pth")
+    assert_one_sentence(str(caught.value), "weights.pth", "layer1.0.attention.weight")
+
+
+def test_ours_assume_nothing(tmp_path: Path) -> None:
+    torch.save(network(), tmp_path / "theirs.pth")
+    facts: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "classes": CIFAR10.classes}
+    checkpoint = load_weights(tmp_path / "theirs.pth", **facts)
+    assert (checkpoint.mean, checkpoint.std) == ([0.1, 0.2, 0.3], [0.5, 0.5, 0.5])
+    assert checkpoint.assumed == ["image_size"]
+    checkpoint.assumed = []
+    save_weights(checkpoint, tmp_path / "ours.safetensors")
+    assert load_weights(tmp_path / "ours.safetensors").notes == []
+    for name, value in facts.items():
+        with pytest.raises(UserError) as caught:
+            load_weights(tmp_path / "ours.safetensors", **{name: value})
+        assert caught.value.code == "weights.known"
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"classes": ["cat", "dog"]}, "weights.classes"),
+        ({"mean": [0.5, 0.5]}, "weights.given"),
+        ({"mean": [float("nan")] * 3}, "weights.given"),
+        ({"std": [0.0] * 3}, "weights.given"),
+    ],
+)
+def test_wrong_facts_are_refused(tmp_path: Path, facts: dict[str, Any], code: str) -> None:
+    torch.save(network(), tmp_path / "weights.pth")
+    with pytest.raises(UserError) as caught:
+        load_weights(tmp_path / "weights.pth", **facts)
+    assert caught.value.code == code
+
+
+def test_a_head_of_ten_is_evaluated_on_cifar10(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from test_formats import cifar10_binary, some
+
+    torch.save(network(), tmp_path / "weights.pth")
+    (tmp_path / "data").mkdir()
+    cifar10_binary(tmp_path / "data", some(0, 10, 10), some(1, 10, 10))
+    words = ["evaluate", str(tmp_path / "weights.pth"), "--data-dir", str(tmp_path / "data")]
+    figures = []
+    for more in ([], ["--mean", "0.1", "0.2", "0.3"]):
+        assert main([*words, "--json", str(tmp_path / "figures.json"), *more]) == 0
+        figures.append(json.loads((tmp_path / "figures.json").read_text()))
+    assumed, given = figures
+    assert set(assumed["per_class"]) == set(CIFAR10.classes)
+    assert (assumed["assumed"], assumed["mean"]) == (EVERYTHING, list(AugmentConfig().mean))
+    assert (given["assumed"], given["mean"]) == (["classes", "image_size", "std"], [0.1, 0.2, 0.3])
+    assert assumed["loss"] != given["loss"]
+    told = capsys.readouterr().out
+    assert "the file does not say how (--mean, --std)" in told
+    assert "the file does not name them (--classes)" in told
+
+
+@pytest.mark.parametrize(
+    ("classes", "first"),
+    [(["cifar10"], "airplane"), (["names.txt"], "name 0"), ([",".join("abcdefghij")], "a"), (list("klmnopqrst"), "k")],
+)
+def test_classes_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], classes: list[str], first: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(network(), "weights.pth")
+    Path("names.txt").write_text("".join(f"name {number}\n" for number in range(10)))
+    Image.new("RGB", (32, 32), "teal").save("photo.png")
+    words = ["predict", "photo.png", "--checkpoint", "weights.pth", "--json", "--top-k", "10"]
+    assert main([*words, "--classes", *classes]) == 0
+    told = capsys.readouterr()
+    said = json.loads(told.out)
+    assert first in {item["class_name"] for item in said["predictions"]}
+    assert said["assumed"] == ["image_size", "mean", "std"]
+    assert "--classes" not in told.err
+
+
+def test_a_hundred_classes_are_taken_to_be_cifar100(tmp_path: Path) -> None:
+    torch.save(network(100), tmp_path / "weights.pth")
+    predictor = load_predictor(tmp_path / "weights.pth")
+    assert predictor.classes == CLASSES
+    assert predictor.assumed == tuple(EVERYTHING)
+    assert any("in alphabetical order" in note for note in predictor.notes)

@@ -1,0 +1,145 @@
+"""Full disks, folders that may not be entered, signals: one message, the right exit code, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import assert_one_sentence, narrow_network, random_checkpoint
+from PIL import Image
+
+from cifar100.cli.main import main
+from cifar100.export import ABANDONED_SECONDS, TEMPORARY_PREFIX
+from cifar100.export.graph import Graph, save_pt2
+from cifar100.support.errors import RunFailed
+from cifar100.support.files import atomic_write
+
+
+@pytest.fixture
+def folder(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a model and a picture."""
+    for name in ("best.onnx", "best.pth"):
+        (tmp_path / name).write_bytes((exports / name).read_bytes())
+    Image.new("RGB", (50, 40), "teal").save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["model", "--help"], ["model"], ["predict", "photo.png", "--checkpoint", "best.onnx", "--csv"]],
+    ids=" ".join,
+)
+def test_a_full_disk_behind_standard_output(folder: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "cifar100", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ran.returncode == 1
+    assert_one_sentence(ran.stderr.removesuffix("\n"), "cifar100: Standard output could not be written (No space left")
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["model"]) == 2
+    assert_one_sentence(capsys.readouterr().err.removesuffix("\n"), "working directory")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "photo.png", "--checkpoint", "closed/x.safetensors"],
+        ["predict", "photo.png", "--checkpoint", "closed/x.pth"],
+        ["predict", "photo.png", "--checkpoint", "closed/x.onnx"],
+        ["predict", "photo.png", "--checkpoint", "best.onnx", "--montage", "closed/m.png"],
+        ["predict", "closed/photo.png", "--checkpoint", "best.onnx"],
+        ["evaluate", "best.pth", "--json", "closed/e.json"],
+        ["compare", "closed/run", "other"],
+        ["report", "closed/x.pth"],
+        ["export", "best.pth", "--format", "onnx", "--out", "closed/x.onnx"],
+        ["train", "--resume", "--run-dir", "closed/run"],
+    ],
+    ids=" ".join,
+)
+def test_a_folder_that_may_not_be_entered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str]
+) -> None:
+    """For root no folder is closed, so the system calls are told to refuse."""
+    (folder / "closed").mkdir()
+
+    def refusing(call: Any) -> Any:
+        def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+            if isinstance(path, str | os.PathLike) and "closed/" in os.fspath(path):
+                raise PermissionError(13, "Permission denied", os.fspath(path))
+            return call(path, *arguments, **options)
+
+        return refuse
+
+    for name in ("stat", "lstat", "open", "mkdir", "scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    monkeypatch.setattr("io.open", refusing(open))
+    monkeypatch.setattr("builtins.open", refusing(open))
+    code = main(words)
+    told = capsys.readouterr().err
+    assert code in (1, 2)
+    assert "Traceback" not in told
+    assert told.startswith("cifar100: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, number: signal.Signals
+) -> None:
+    before = {path.name for path in folder.iterdir()}
+    seen: list[str] = []
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        seen.extend(path.name for path in folder.iterdir())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("cifar100.export.write", interrupted)
+    handler = signal.getsignal(number)
+    assert main(["export", "best.pth", "--format", "onnx", "--out", "new.onnx"]) == 143
+    assert any(name.startswith(TEMPORARY_PREFIX) for name in seen)
+    assert {path.name for path in folder.iterdir()} == before
+    assert capsys.readouterr().err.endswith("cifar100: terminated\n")
+    assert signal.getsignal(number) == handler
+
+
+def test_what_a_killed_export_left_is_removed_by_a_later_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, age in (("old", ABANDONED_SECONDS + 60), ("new", 60)):
+        left = folder / f"{TEMPORARY_PREFIX}{name}"
+        left.mkdir()
+        (left / "part.onnx").write_bytes(b"x")
+        os.utime(left, (left.stat().st_atime, left.stat().st_mtime - age))
+    monkeypatch.setattr("cifar100.export.write", lambda *_, **__: (_ for _ in ()).throw(RunFailed("enough")))
+    assert main(["export", "best.pth", "--format", "onnx", "--out", "new.onnx"]) == 1
+    assert [path.name for path in folder.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] == [
+        f"{TEMPORARY_PREFIX}new"
+    ]
+
+
+def test_a_read_only_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RunFailed, match="Read-only file system"):
+        atomic_write(tmp_path / "x.json", "{}")
+
+
+@pytest.mark.slow
+def test_pt2_on_a_full_disk_is_an_error_of_the_system(folder: Path) -> None:
+    """`torch.export.save` to a path on a full disk ends the process by SIGABRT."""
+    with pytest.raises(OSError, match="No space left"):
+        save_pt2(Graph(random_checkpoint(), "uint8"), Path("/dev/full"), {})

@@ -1,0 +1,197 @@
+"""What an image file may cost: small files that ask for much time or memory get one message, large photos an answer."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import assert_one_sentence
+from PIL import Image
+
+from cifar100.images import limits
+from cifar100.images.convert import to_model_input, to_rgb
+from cifar100.support.errors import UserError
+
+
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def gif_comments(blocks: bytes) -> bytes:
+    """A GIF with these blocks before its picture."""
+    content = encoded(Image.new("P", (40, 30)), "GIF")
+    start = 13 + 3 * 2 ** ((content[10] & 7) + 1)
+    return content[:start] + blocks + content[start:]
+
+
+def jpeg_scans(side: int, count: int) -> bytes:
+    """A progressive JPEG whose last scan is there so many times."""
+    content = encoded(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    at = content.rindex(b"\xff\xda")
+    return content[:at] + content[at:-2] * count + content[-2:]
+
+
+def jpeg_markers() -> bytes:
+    content = encoded(Image.new("RGB", (64, 64), "red"), "JPEG")
+    return content[:2] + b"\xff\xef\x00\x02" * 2_000_000 + content[2:]
+
+
+def png_chunks() -> bytes:
+    content, chunk = encoded(Image.new("RGB", (64, 64), "red"), "PNG"), b"tEXta\0b"
+    return content[:33] + (struct.pack(">I", 3) + chunk + struct.pack(">I", zlib.crc32(chunk))) * 500_000 + content[33:]
+
+
+def tiff(tags: bytes, count: int, pages: int = 0) -> bytes:
+    """A TIFF with this many more tags, and more pages after its own."""
+    content = bytearray(encoded(Image.effect_noise((40, 30), 50).convert("RGB"), "TIFF"))
+    at = struct.unpack_from("<I", content, 4)[0]
+    own = struct.unpack_from("<H", content, at)[0]
+    entries = bytes(content[at + 2 : at + 2 + 12 * own])
+    content += bytes(len(content) % 2)
+    struct.pack_into("<I", content, 4, len(content))
+    content += struct.pack("<H", own + count) + entries + tags
+    for _ in range(pages):
+        content += struct.pack("<IH", len(content) + 4, 3)
+        content += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in ((256, 4), (257, 4), (273, 8)))
+    return bytes(content) + bytes(4)
+
+
+def tags_of_a_megabyte() -> bytes:
+    tags = b"".join(struct.pack("<HHII", 2000 + i, 1, 1_000_000, 8) for i in range(60_000))
+    return tiff(tags, 60_000) + bytes(1_000_000)
+
+
+def icon(width: int, height: int) -> bytes:
+    png = encoded(Image.new("1", (width, height)), "PNG")
+    return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(png), 22) + png
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    content = bytearray(encoded(Image.new("RGB", (1, 1)), "PNG"))
+    struct.pack_into(">II", content, 16, width, height)
+    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+EXPENSIVE: dict[str, Callable[[], bytes]] = {
+    "many comments in a GIF": lambda: gif_comments(b"!\xfe\x01x\0" * 1_900_000),
+    "a long comment in a GIF": lambda: gif_comments(b"!\xfe" + (b"\xff" + b"x" * 255) * 40_000 + b"\0"),
+    "many scans in a JPEG": lambda: jpeg_scans(5400, 1000),
+    "many segments in a JPEG": jpeg_markers,
+    "many texts in a PNG": png_chunks,
+    "many large tags in a TIFF": tags_of_a_megabyte,
+    "more pixels than an icon has": lambda: icon(13_000, 13_600),
+    "more pixels than any photo": lambda: png_that_claims(10_000, 9_000),
+    "a WebP of more memory than is allowed": lambda: encoded(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
+}
+
+
+@pytest.mark.parametrize("kind", EXPENSIVE)
+def test_an_expensive_file_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(limits, "MAX_HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "MAX_HEADER_READS", 100_000)
+    monkeypatch.setattr(limits, "MAX_DECODED_BYTES", 10 << 20)
+    content, start = EXPENSIVE[kind](), time.thread_time()
+    with pytest.raises(UserError) as caught:
+        to_model_input(content)
+    assert caught.value.code == "image.cost"
+    assert_one_sentence(str(caught.value))
+    assert time.thread_time() - start < 1
+
+
+def test_decoding_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.2)
+    with pytest.raises(UserError) as caught:
+        to_model_input(b"P3 2000 2000 255\n" + b"1 " * 12_000_000)  # as text, which Pillow reads number by number
+    assert caught.value.code == "image.cost"
+
+
+def test_pages_after_the_first_cost_nothing() -> None:
+    content, start = tiff(b"", 0, pages=40_000), time.thread_time()
+    assert to_model_input(content).std() > 0
+    assert time.thread_time() - start < 0.5
+
+
+def test_an_ordinary_progressive_jpeg_is_read() -> None:
+    assert to_model_input(encoded(Image.new("RGB", (600, 400), "red"), "JPEG", progressive=True)).shape == (32, 32, 3)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from cifar100.images.convert import to_model_input
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+before, content = peak(), Path(sys.argv[1]).read_bytes()
+print(to_model_input(content).mean(), peak() - before)
+"""
+
+SIZE = (2500, 2000)
+LARGE: dict[str, Callable[[], bytes]] = {
+    "16-bit gray PNG": lambda: encoded(Image.fromarray(np.full(SIZE[::-1], 30_000, np.uint16)), "PNG"),
+    "RGBA PNG": lambda: encoded(Image.new("RGBA", SIZE, (9, 9, 9, 99)), "PNG"),
+    "float TIFF": lambda: encoded(
+        Image.fromarray(np.full(SIZE[::-1], 0.5, np.float32)), "TIFF", compression="tiff_deflate"
+    ),
+    "PGM with a white of 254": lambda: b"P5 2500 2000 254\n" + bytes(5_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_memory_is_bounded_by_bytes_per_pixel(tmp_path: Path, kind: str) -> None:
+    """At 80 megapixels, the most of any format, 12 bytes are 0.9 GiB."""
+    path = tmp_path / "image"
+    path.write_bytes(LARGE[kind]())
+    printed = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True).stdout
+    assert float(printed.split()[1]) * (1 << 20) < 12 * SIZE[0] * SIZE[1] + path.stat().st_size + (40 << 20)
+
+
+def test_a_photo_of_48_megapixels_is_reduced_while_it_is_decoded() -> None:
+    gradient = Image.linear_gradient("L").resize((6000, 8000)).convert("RGB")
+    photo = encoded(gradient, "JPEG", quality=90, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
+    rgb = to_rgb(photo)
+    assert rgb.info["original_size"] == (8000, 6000)
+    assert min(rgb.size) >= limits.MIN_REDUCED_SIDE
+    small = to_model_input(gradient.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(to_model_input(photo) - small).max() <= 2
+
+
+def test_other_large_images_are_reduced_to_the_same_pixels() -> None:
+    gradient = Image.linear_gradient("L").resize((6000, 5000)).convert("RGB")
+    rgb = to_rgb(gradient)
+    assert (rgb.info["original_size"], rgb.size) == ((6000, 5000), (3000, 2500))
+    plain = np.asarray(gradient.resize((38, 32), Image.Resampling.BICUBIC).crop((3, 0, 35, 32))).astype(int)
+    assert np.abs(to_model_input(gradient) - plain).max() <= 2
+
+
+def test_pgm_samples_are_scaled_by_their_white() -> None:
+    assert to_model_input(b"P5 1 1 100\n\x32", size=1).tolist() == [[[128] * 3]]
+    assert to_model_input(b"P6 1 1 1000\n" + struct.pack(">HHH", 1000, 500, 0), size=1).tolist() == [[[255, 128, 0]]]
+    with pytest.raises(UserError) as caught:
+        to_model_input(b"P5 9 9 100\n\x32")
+    assert caught.value.code == "image.damaged"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_are_refused(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "pipe.png"
+        os.mkfifo(path)
+    with pytest.raises(UserError) as caught:
+        to_model_input(path)
+    assert caught.value.code == "image.special"
+    assert_one_sentence(str(caught.value), path)
