@@ -7,13 +7,14 @@ ARGS ?=
 
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help train data test test-all demo lint types format bench space web docs dist test-lowest
+.PHONY: help train data test test-all fuzz demo lint types format bench space web docs dist test-lowest
 
 help:
 	@echo "make train      train on CIFAR-100 with the fast recipe (data: \$$CIFAR100_DATA_DIR or ./data)"
-	@echo "make demo       train, evaluate and predict on made-up images, in under three minutes"
+	@echo "make demo       train, evaluate and predict on synthetic images, in under three minutes"
 	@echo "make test       the fast tests"
 	@echo "make test-lowest  the fast tests on the lowest supported versions"
+	@echo "make fuzz       the fuzzers for ten minutes (FUZZ_SECONDS, FUZZ_SEED)"
 	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
 	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs \$$CIFAR100_DATA_DIR: int8 is calibrated)"
 	@echo "make web        the bundled weights as a static site, in web/ (int8 with \$$CIFAR100_DATA_DIR, else fp32; needs npm)"
@@ -52,6 +53,10 @@ test-lowest:
 
 test-all: test
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# The same fuzzers run for 20 s in `make test`.
+fuzz: $(READY)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,8 +11,6 @@ import re
 import resource
 import shlex
 import shutil
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,7 +20,6 @@ from pathlib import Path
 from tarfile import SYMTYPE
 from typing import Any
 
-import bad_pickles
 import numpy as np
 import pytest
 import torch
@@ -166,13 +163,13 @@ def test_bad_input_is_one_sentence(
     assert not shown, "a warning beside the sentence"
 
 
-@pytest.mark.parametrize("name", bad_pickles.RUNS_CODE)
-def test_the_pickles_with_code_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    value = pickle.loads(bad_pickles.CODE[name])
-    if name == "functools.partial":
-        value[b"data"]()
-    assert (tmp_path / "pwned").exists()
+def test_code_in_a_dataset_is_never_run(workplace: Path) -> None:
+    content = {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [9, 4], b"batch_label": HOSTILE}
+    Path("data/train").write_bytes(pickle.dumps(content, protocol=2))
+    assert len(read(Path("data")).train) == 2
+    assert not Path("pwned").exists()
+    pickle.loads(Path("data/train").read_bytes())
+    assert Path("pwned").exists(), "the test is vacuous"
 
 
 def test_the_checkpoint_with_code_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +179,7 @@ def test_the_checkpoint_with_code_would_run_it(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "pwned").exists()
 
 
-GREEDY = [*(row for row in PICKLES if row.name.startswith("pickled greed")), *BOMBS]
+GREEDY = [*(row for row in PICKLES if "of gigabytes" in row.name), *BOMBS]
 
 
 @pytest.mark.parametrize("row", GREEDY, ids=lambda row: row.name)
@@ -195,18 +192,6 @@ def test_a_small_file_cannot_ask_for_much_memory(workplace: Path, row: Row) -> N
     finally:
         tracemalloc.stop()
     assert peak < 16 << 20
-
-
-@pytest.mark.parametrize(("name", "forged"), bad_pickles.ENDLESS.values(), ids=bad_pickles.ENDLESS.keys())
-def test_a_tiny_file_cannot_crash_or_hang_the_reader(tmp_path: Path, name: str, forged: bytes) -> None:
-    folder = write_folder(tmp_path, {name: forged})
-    program = (
-        "import resource, sys; from pathlib import Path; from cifar100.dataset import read; "
-        "resource.setrlimit(resource.RLIMIT_CPU, (4, 4)); read(Path(sys.argv[1]))"
-    )
-    ran = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
-    assert ran.returncode == 1, f"ended by signal {-ran.returncode}"
-    assert ran.stderr.splitlines()[-1].startswith(f"cifar100.support.errors.UserError: {folder / name}")
 
 
 # Fuzzers

@@ -21,9 +21,9 @@ class DataGet:
     """Destination directory; training looks in ./data by default."""
 
     def run(self) -> int:
-        from cifar100.dataset.download import fetch
+        from cifar100.dataset.download import download
 
-        fetch(self.to)
+        download(self.to)
         return 0
 
 
@@ -42,7 +42,7 @@ class DataCheck:
 
     def run(self) -> int:
         from cifar100.dataset import DEFAULT_FOLDER, read, resolve_data_dir
-        from cifar100.dataset.cache import describe
+        from cifar100.dataset.cache import cache_summary
 
         config = Config().replace(image_size=self.image_size)
         dataset = read(resolve_data_dir(self.data_dir) or DEFAULT_FOLDER, config)
@@ -55,7 +55,7 @@ class DataCheck:
             emit(f"  {note}")
         if dataset.originals:
             emit(f"  sizes of the files: {dataset.originals}")
-            emit(f"  cache: {describe()}")
+            emit(f"  cache: {cache_summary()}")
         return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
 
 

@@ -16,13 +16,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from cifar100.dataset.cache import Block, amount, keep, key_of, load
+from cifar100.dataset.cache import cache_key, load_cached, store
 from cifar100.dataset.tree import File, Member, open_file
 from cifar100.images.limits import MAX_FILE_BYTES
 from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
 from cifar100.support.machine import available_memory, usable_cores
 from cifar100.support.progress import progress
+from cifar100.support.text import format_bytes
 
 VERSION = 2
 """Raised when `cifar100.images.convert` changes the pixels that it returns; part of the cache key."""
@@ -60,17 +61,28 @@ def decode(paths: Sequence[File], size: int, say: Say) -> Decoded:
     rows = np.array([row_of[item] if isinstance(item, bytes) else -1 for item in found], np.int64)
     first = dict(zip(rows[::-1].tolist(), reversed(paths), strict=True))
 
-    key = key_of(digests, f"{VERSION}, Pillow {_pillow()}, {size}x{size}: ")
-    block = load(key, len(digests), size) or Block.empty(len(digests), size)
-    # also those that could not be decoded before, for their sentences
-    missing = np.flatnonzero(block.sizes[:, 0] == 0).tolist()
+    key = cache_key(digests, f"{VERSION}, Pillow {_pillow()}, {size}x{size}: ")
+    sizes, pixels = load_cached(key, len(digests), size) or (
+        np.zeros((len(digests), 2), np.uint32),
+        np.zeros((len(digests), size, size, 3), np.uint8),
+    )
+    # those that could not be decoded before are tried again, for their error messages
+    missing = np.flatnonzero(sizes[:, 0] == 0).tolist()
+
+    def decode_row(row: int) -> str:
+        try:
+            pixels[row], sizes[row] = _decode_file(first[row], size)
+        except UserError as error:
+            return str(error)
+        return ""
+
     try:
         with quiet(), _workers() as pool:
-            reasons = _in_chunks(pool, lambda row: _decode_into(block, row, first[row]), missing, "decoding", say)
-    finally:  # of an interrupted decoding too
-        why = keep(key, block) if block.sizes[missing].any() else ""
-        if why:
-            say(f"The decoded images could not be kept in the cache ({why}): they will be decoded again next time.")
+            reasons = _in_chunks(pool, decode_row, missing, "decoding", say)
+    finally:  # also if interrupted: the images decoded so far are stored
+        reason = store(key, sizes, pixels) if sizes[missing].any() else ""
+        if reason:
+            say(f"The decoded images could not be cached ({reason}); they will be decoded again next time.")
     failed = {row: reason for row, reason in zip(missing, reasons, strict=True) if reason}
     complaints = []
     for place, path in enumerate(paths):
@@ -80,7 +92,7 @@ def decode(paths: Sequence[File], size: int, say: Say) -> Decoded:
         elif row in failed:
             complaints.append(failed[row].replace(str(first[row]), str(path)))
             rows[place] = -1
-    return Decoded(rows, block.pixels, block.sizes, digests, tuple(complaints))
+    return Decoded(rows, pixels, sizes, digests, tuple(complaints))
 
 
 def _in_chunks(
@@ -106,7 +118,7 @@ def _digest(file: File) -> bytes | str:
             if length == 0:
                 return f"{name} is empty."
             if length > MAX_FILE_BYTES:
-                return f"{name} has {amount(length)}, more than any photo needs."
+                return f"{name} has {format_bytes(length)}, more than any photo needs."
             return hashlib.file_digest(opened, "sha256").digest()  # pyright: ignore
     except OSError as error:
         return f"{name} cannot be read ({error.strerror or type(error).__name__})."
@@ -114,21 +126,16 @@ def _digest(file: File) -> bytes | str:
         return f"{name} is damaged in its archive ({type(error).__name__})."
 
 
-def _decode_into(block: Block, row: int, file: File) -> str:
-    """Fill a row of the block from a file; a sentence that says what is wrong with it, or ""."""
+def _decode_file(file: File, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of an image file, uint8 [size, size, 3], and its (width, height). Raises UserError."""
     from cifar100.images.convert import resize_center_crop, to_rgb
 
-    try:
-        if isinstance(file, Member):
-            with file.open() as opened:
-                rgb = to_rgb(opened.read(MAX_FILE_BYTES), name=file.name)
-        else:
-            rgb = to_rgb(file)
-        block.pixels[row] = resize_center_crop(rgb, block.pixels.shape[1], name=str(file))
-    except UserError as error:
-        return str(error)
-    block.sizes[row] = rgb.info.get("original_size", rgb.size)
-    return ""
+    if isinstance(file, Member):
+        with file.open() as opened:
+            rgb = to_rgb(opened.read(MAX_FILE_BYTES), name=file.name)
+    else:
+        rgb = to_rgb(file)
+    return resize_center_crop(rgb, size, name=str(file)), rgb.info.get("original_size", rgb.size)
 
 
 def _refuse_too_many(count: int, size: int) -> None:
@@ -137,9 +144,9 @@ def _refuse_too_many(count: int, size: int) -> None:
     if available is not None and needed > available:
         largest = math.isqrt(available // (6 * count))
         raise UserError(
-            f"{count:,} images of {size}x{size} pixels take {amount(needed // 2)} of memory, and twice that while they "
-            f"are put in order; {amount(available)} are available: choose an --image-size of at most {largest}, or "
-            "fewer images."
+            "dataset.memory",
+            f"{count:,} images of {size}x{size} pixels need {format_bytes(needed)} of memory while they are sorted; "
+            f"{format_bytes(available)} are available: use an --image-size of at most {largest}, or fewer images.",
         )
 
 

@@ -1,7 +1,7 @@
-"""Downloads CIFAR-100: from the Hugging Face hub, or from its home page. Nothing is placed before it is proven.
+"""Downloads CIFAR-100 from the Hugging Face Hub, or from its home page, and verifies it.
 
-What is under way lies in a hidden folder beside the target, so that a download that broke off goes on where it was;
-the finished dataset is moved into place at once.
+A download in progress is in a hidden directory of the target, so that an interrupted one resumes; the verified dataset
+is then moved into place atomically.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from filelock import FileLock
 from cifar100.dataset import archive, binary, parquet, pickles
 from cifar100.dataset.base import Dataset
 from cifar100.dataset.published import CIFAR100
-from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.errors import UserError
+from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
 
 HUB = "https://huggingface.co"
@@ -32,26 +33,26 @@ HUB_FILES = ("cifar100/train-00000-of-00001.parquet", "cifar100/test-00000-of-00
 HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
 ARCHIVE = pickles.LAYOUTS[0].archive
 ARCHIVE_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
-LARGEST_ARCHIVE = 1 << 28  # bytes; the real one has 161 MiB
+MAX_ARCHIVE_BYTES = 1 << 28  # the archive has 161 MiB
 
-ATTEMPTS = 5
-"""Tries at one address; what arrived before is kept from one to the next."""
+ATTEMPTS = 3
+"""Per address; each resumes where the one before ended."""
 TIMEOUT = 20.0
-"""Seconds without a byte after which a connection counts as stalled."""
+"""Seconds without a byte, after which a connection counts as stalled."""
 
 Say = Callable[[str], None]
 
 
 class _SourceFailed(Exception):
-    """One source could not give the dataset; the next is asked."""
+    """A source failed; the next is tried."""
 
 
-def fetch(folder: Path, say: Say = emit) -> Dataset:
+def download(folder: Path, say: Say = emit) -> Dataset:
     """Download CIFAR-100 into `folder`, unless it is there already, and read it.
 
-    The hub's parquet files are placed as the binary version, which is read ten times as fast; the home page's archive
-    as it is. Raises UserError where the folder cannot be written or holds another dataset, or no source gives the real
-    one.
+    The Hub's parquet files are converted to the binary version, which is read ten times as fast; the archive of the
+    home page is unpacked. Raises UserError if the directory cannot be written or holds another dataset, or if all
+    sources fail.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,17 +60,17 @@ def fetch(folder: Path, say: Say = emit) -> Dataset:
         with lock:  # a second process waits here, and then finds the dataset
             placed = existing_dataset(folder)
             if placed is None:
-                return _fetch(folder, folder / ".fetch", say)
+                return _try_sources(folder, folder / ".fetch", say)
             if placed.published is not CIFAR100 or not placed.is_verified:
-                raise UserError(f"There is another dataset in {folder} already: {placed}.")
-            say(f"It is there already. {placed}")
+                raise UserError("download.other_dataset", f"There is another dataset in {folder} already: {placed}.")
+            say(f"Already downloaded: {placed}")
             return placed
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror or error}).") from None
+        raise UserError("download.unwritable", f"{folder} cannot be written ({error.strerror or error}).") from None
 
 
 def existing_dataset(folder: Path) -> Dataset | None:
-    """What an earlier `fetch` placed in this folder, or the user an archive; None where there is nothing."""
+    """The dataset, or its archive, that is in this directory already; None if there is none."""
     for reader in (binary, pickles, archive):
         found = reader.find(folder)
         if found is not None:
@@ -77,13 +78,13 @@ def existing_dataset(folder: Path) -> Dataset | None:
     return None
 
 
-def _fetch(folder: Path, work: Path, say: Say) -> Dataset:
+def _try_sources(folder: Path, work: Path, say: Say) -> Dataset:
     work.mkdir(exist_ok=True)
     sources: list[tuple[str, Callable[[], Path]]] = [("the Hugging Face hub", lambda: _from_hub(work))]
     sources += [(home, lambda home=home: _from_home(home, work, say)) for home in HOMES]
     failures = []
     for name, source in sources:
-        say(f"Fetching CIFAR-100 from {name}")
+        say(f"Downloading CIFAR-100 from {name}")
         try:
             made = source()
         except _SourceFailed as error:
@@ -93,22 +94,24 @@ def _fetch(folder: Path, work: Path, say: Say) -> Dataset:
         made.replace(folder / made.name)
         shutil.rmtree(work, ignore_errors=True)
         dataset = existing_dataset(folder)
-        if dataset is None:
-            raise RunFailed(f"{folder / made.name} was placed and is gone.")
+        assert dataset is not None
         say(f"  {dataset}")
         return dataset
-    raise UserError("CIFAR-100 could not be fetched. " + " ".join(f"From {failure}." for failure in failures))
+    raise UserError(
+        "download.failed",
+        "CIFAR-100 could not be downloaded. " + " ".join(f"From {failure}." for failure in failures),
+    )
 
 
 def _from_hub(work: Path) -> Path:
-    """The hub's files, proven by their content and rewritten as the binary version."""
+    """The files of the Hub, verified and converted to the binary version."""
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError:
         raise _SourceFailed("needs huggingface_hub and pyarrow: pip install 'cifar100[hub]'") from None
     endpoint = os.environ.get("HF_ENDPOINT", HUB)
-    _knock(endpoint)
+    _check_reachable(endpoint)
     try:
         for name in HUB_FILES:
             hf_hub_download(
@@ -124,7 +127,7 @@ def _from_hub(work: Path) -> Path:
     except HfHubHTTPError as error:
         raise _SourceFailed(f"answered {error.response.status_code}") from None
     except Exception as error:  # the library passes on whatever its HTTP client raises
-        raise _SourceFailed(f"the download broke off ({type(error).__name__})") from None
+        raise _SourceFailed(f"the download failed ({type(error).__name__})") from None
     found = parquet.find(work / "hub")
     try:
         dataset = parquet.read(*found) if found else None
@@ -132,29 +135,29 @@ def _from_hub(work: Path) -> Path:
         dataset = None
     if dataset is None or not dataset.is_verified:
         shutil.rmtree(work / "hub", ignore_errors=True)
-        raise _SourceFailed("what it gave is not CIFAR-100, and was thrown away")
+        raise _SourceFailed("its files are not CIFAR-100, and were deleted")
     return binary.write(dataset, work)
 
 
-def _knock(address: str) -> None:
-    """Raise _SourceFailed where nobody answers at all: the hub's library would try for half a minute."""
+def _check_reachable(address: str) -> None:
+    """Raise _SourceFailed if there is no answer at all: huggingface_hub would try for half a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=TIMEOUT).close()
     except urllib.error.HTTPError as error:
-        error.close()  # an answer, whatever it says
-    except (OSError, HTTPException, ValueError):  # ValueError: HF_ENDPOINT is no address
+        error.close()  # any answer will do
+    except (OSError, HTTPException, ValueError):  # ValueError: HF_ENDPOINT is not a URL
         raise _SourceFailed("cannot be reached") from None
 
 
 def _from_home(home: str, work: Path, say: Say) -> Path:
-    """The home page's archive, proven by its MD5, unpacked."""
+    """The archive of the home page, verified by its MD5, unpacked."""
     part = work / ARCHIVE
     _download(home + ARCHIVE, part, say)
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if digest != ARCHIVE_MD5:
         part.unlink()
-        raise _SourceFailed(f"its archive has MD5 {digest}, not {ARCHIVE_MD5}, and was thrown away")
+        raise _SourceFailed(f"its archive has MD5 {digest}, not {ARCHIVE_MD5}, and was deleted")
     layout = pickles.LAYOUTS[0]
     (work / layout.folder).mkdir(exist_ok=True)
     for name, content in archive.read_members(part, layout.members).items():
@@ -163,55 +166,40 @@ def _from_home(home: str, work: Path, say: Say) -> Path:
 
 
 def _download(url: str, part: Path, say: Say) -> None:
-    """Fill `part` from a URL, going on from what it holds; several tries. Raises _SourceFailed where all fail."""
-    reason = "nothing arrived"
+    """Fill `part` from a URL, resuming from what it holds. Raises _SourceFailed if all attempts fail."""
+    reason = ""
     for attempt in range(ATTEMPTS):
-        have = part.stat().st_size if part.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        time.sleep(attempt / 2)
+        size = part.stat().st_size if part.exists() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-                if response.status != 206:  # a server that does not know ranges starts over
-                    have = 0
-                total = have + int(response.headers.get("Content-Length") or 0)
-                if total > LARGEST_ARCHIVE:
+                resumed = response.status == 206  # a server without range requests starts over
+                size = size if resumed else 0
+                total = size + int(response.headers.get("Content-Length") or 0)
+                if total > MAX_ARCHIVE_BYTES:
                     raise _SourceFailed(f"it announces {total:,} bytes; the archive is smaller")
-                tell = _teller(part.name, have, total, say)
-                with part.open("ab" if have else "wb") as file:
-                    while chunk := response.read(1 << 16):
+                with (
+                    part.open("ab" if resumed else "wb") as file,
+                    progress(f"{part.name}, MiB", total >> 20, say) as advance,
+                ):
+                    advance(size >> 20)
+                    while chunk := response.read(1 << 20):
                         file.write(chunk)
-                        have += len(chunk)
-                        if have > LARGEST_ARCHIVE:
+                        size += len(chunk)
+                        advance(1)
+                        if size > MAX_ARCHIVE_BYTES:
                             raise _SourceFailed("it sends more bytes than the archive has")
-                        tell(have)
-            if have >= total:
+            if size >= total:
                 return
-            reason = f"the connection closed after {have:,} of {total:,} bytes"
+            reason = f"the connection closed after {size:,} of {total:,} bytes"
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # the part is as long as the file, or longer: let its MD5 tell
+            if error.code == 416:  # the part is complete, or too long: the MD5 decides
                 return
             if error.code < 500:
                 raise _SourceFailed(f"answered {error.code}") from None
             reason = f"answered {error.code}"
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
             reason = f"the connection failed ({getattr(error, 'reason', None) or type(error).__name__})"
-        time.sleep(min(4.0, 0.2 * 2**attempt) if attempt + 1 < ATTEMPTS else 0)
-    raise _SourceFailed(f"gave up after {ATTEMPTS} tries: {reason}")
-
-
-def _teller(name: str, have: int, total: int, say: Say) -> Callable[[int], None]:
-    """A function that tells how far a download is, at most every five seconds: share, speed and time left."""
-    began, first, last = time.monotonic(), have, time.monotonic()
-
-    def tell(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < 5:
-            return
-        last = now
-        speed = (done - first) / (now - began)
-        left = f", {(total - done) / speed:,.0f} s left" if total and speed else ""
-        share = f"{done / total:4.0%} of {total / 2**20:,.0f} MiB" if total else f"{done / 2**20:,.0f} MiB"
-        say(f"  {name}: {share}, {speed / 2**20:.2f} MiB/s{left}")
-
-    return tell
+    raise _SourceFailed(f"gave up after {ATTEMPTS} attempts: {reason}")

@@ -21,7 +21,6 @@ import numpy as np
 
 from cifar100.config import Config, DataConfig
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, canonical_split
-from cifar100.dataset.cache import amount
 from cifar100.dataset.class_archive import open_archive
 from cifar100.dataset.class_folders import find_layout
 from cifar100.dataset.decode import Decoded, decode
@@ -31,7 +30,7 @@ from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
 from cifar100.dataset.tree import Directory, File, on_disk
 from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
-from cifar100.support.text import escape_control_chars
+from cifar100.support.text import escape_control_chars, format_bytes
 
 Say = Callable[[str], None]
 
@@ -113,7 +112,7 @@ def load(layout: Layout, names: Sequence[str], splits: Sequence[str], config: Co
             files += of_class
             belongs += [(split, label)] * len(of_class)
     size = config.data.image_size
-    memory = amount(3 * size * size * len(files))
+    memory = format_bytes(3 * size * size * len(files))
     say(f"Reading {len(files):,} files in {layout.place} as {size}x{size} images: {memory} of memory")
     decoded = decode(files, size, say)
     unreadable = tuple(sorted([*decoded.complaints, *layout.complaints]))

@@ -32,7 +32,7 @@ def is_url(word: str) -> bool:
     return "://" in word
 
 
-def fetch(address: str) -> bytes:
+def download_image(address: str) -> bytes:
     """What is at this address. Raises UserError, in one sentence, where it is not had within the bounds."""
     name = str(address)
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()

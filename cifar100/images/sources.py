@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar100.images.convert import resize_center_crop, to_rgb
-from cifar100.images.download import fetch, is_url
+from cifar100.images.download import download_image, is_url
 from cifar100.images.names import is_hidden, is_image, natural
 from cifar100.images.pillow_logging import quiet
 from cifar100.support.errors import UserError
@@ -171,7 +171,7 @@ def _load(source: Source, content: bytes, size: int, larger: int) -> Loaded:
         if name == STANDARD_INPUT:
             rgb = to_rgb(content, name="standard input")
         elif is_url(name):
-            rgb = to_rgb(fetch(name), name=name)
+            rgb = to_rgb(download_image(name), name=name)
         else:
             rgb = to_rgb(name)
         pixels = np.array(

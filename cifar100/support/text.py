@@ -17,6 +17,11 @@ def csv_cell(text: object) -> str:
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA_SIGNS) else shown
 
 
+def format_bytes(size: int) -> str:
+    """1.4 GiB, 20.0 MiB."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
 def duration(seconds: float) -> str:
     """1:02:03 from an hour on, 2:03 below."""
     hours, rest = divmod(round(seconds), 3600)

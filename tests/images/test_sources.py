@@ -17,7 +17,7 @@ from conftest import assert_one_sentence
 from PIL import Image
 
 from cifar100.images import download, sources
-from cifar100.images.download import fetch
+from cifar100.images.download import download_image
 from cifar100.images.sources import Source, find, load
 from cifar100.support.errors import UserError
 
@@ -291,7 +291,7 @@ def test_an_address_gives_its_image(at: Callable[[str], str], path: str) -> None
 
 
 def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
-    fetch(at("image"))
+    download_image(at("image"))
     assert server.agents[-1].startswith("cifar100/")  # type: ignore[attr-defined]
 
 
@@ -310,13 +310,13 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
 )
 def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        fetch(at(path))
+        download_image(at(path))
     assert_one_sentence(str(caught.value), at(path), said)
 
 
 def test_what_pours_is_left_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
     with pytest.raises(UserError, match="is larger than 20 MB"):
-        fetch(at("pours"))
+        download_image(at("pours"))
     assert server.poured < 40  # type: ignore[attr-defined]
 
 
@@ -324,7 +324,7 @@ def test_what_drips_is_left_in_time(at: Callable[[str], str], monkeypatch: pytes
     monkeypatch.setattr(download, "SECONDS", 0.4)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"did not come within 0\.4 seconds"):
-        fetch(at("drips"))
+        download_image(at("drips"))
     assert time.monotonic() - start < 5  # 8 s of dripping, each drip in time
 
 
@@ -346,7 +346,7 @@ def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) ->
 )
 def test_addresses_that_are_none(address: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        fetch(address)
+        download_image(address)
     assert_one_sentence(str(caught.value), said)
 
 
