@@ -59,7 +59,7 @@ def seconds(work: Callable[[], Dataset]) -> float:
 def fetched() -> Dataset:
     """The dataset, downloaded into an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
-        return download.download(Path(folder), say=lambda _: None)
+        return download.download_cifar100(Path(folder), say=lambda _: None)
 
 
 def fingerprinted(dataset: Dataset) -> Dataset:

@@ -21,9 +21,9 @@ class DataGet:
     """Destination directory; training looks in ./data by default."""
 
     def run(self) -> int:
-        from cifar100.dataset.download import download
+        from cifar100.dataset.download import download_cifar100
 
-        download(self.to)
+        download_cifar100(self.to)
         return 0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from cifar100.config import Config
 from cifar100.dataset import archive, binary, folder, parquet, pickles, synthetic
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, train_val_split
-from cifar100.dataset.download import ARCHIVE, HOMES, download
+from cifar100.dataset.download import ARCHIVE, HOMES, download_cifar100
 from cifar100.dataset.layout import Layout
 from cifar100.dataset.published import check_image_size
 from cifar100.support.errors import UserError
@@ -58,7 +58,7 @@ def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = e
         return read(place, config, say=say)
     check_image_size(config.data.image_size)
     try:
-        return download(DEFAULT_FOLDER, say)
+        return download_cifar100(DEFAULT_FOLDER, say)
     except UserError as error:
         raise UserError(
             "data.download",

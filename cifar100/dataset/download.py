@@ -47,7 +47,7 @@ class _SourceFailed(Exception):
     """A source failed; the next is tried."""
 
 
-def download(folder: Path, say: Say = emit) -> Dataset:
+def download_cifar100(folder: Path, say: Say = emit) -> Dataset:
     """Download CIFAR-100 into `folder`, unless it is there already, and read it.
 
     The Hub's parquet files are converted to the binary version, which is read ten times as fast; the archive of the

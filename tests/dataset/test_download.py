@@ -20,7 +20,7 @@ from cifar100.cli.main import main
 from cifar100.config import Config
 from cifar100.dataset import download as fetching
 from cifar100.dataset import load_dataset, read
-from cifar100.dataset.download import ARCHIVE, HUB_FILES, HUB_REPOSITORY, HUB_REVISION, download
+from cifar100.dataset.download import ARCHIVE, HUB_FILES, HUB_REPOSITORY, HUB_REVISION, download_cifar100
 from cifar100.dataset.published import CIFAR100
 from cifar100.support.errors import UserError
 
@@ -155,14 +155,14 @@ def assert_placed(folder: Path, name: str) -> None:
 )
 def test_the_home_page_in_spite_of_faults(server: Server, tmp_path: Path, faults: list[str]) -> None:
     server.faults = list(faults)
-    download(tmp_path / "data", lambda _: None)
+    download_cifar100(tmp_path / "data", lambda _: None)
     assert_placed(tmp_path / "data", "cifar-100-python")
     assert not (tmp_path / "outside").exists()
 
 
 def test_what_arrived_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
     server.faults = ["truncate"]
-    download(tmp_path / "data", lambda _: None)
+    download_cifar100(tmp_path / "data", lambda _: None)
     half = len(server.files[f"/one/{ARCHIVE}"]) // 2
     assert [asked[2] for asked in server.asked if asked[0] == "GET"] == ["", f"bytes={half}-"]
 
@@ -170,9 +170,9 @@ def test_what_arrived_is_not_asked_for_again(server: Server, tmp_path: Path) -> 
 def test_a_broken_off_download_goes_on_the_next_time(server: Server, tmp_path: Path) -> None:
     server.faults = ["truncate", *["500"] * 20]
     with pytest.raises(UserError, match="could not be downloaded"):
-        download(tmp_path / "data", lambda _: None)
+        download_cifar100(tmp_path / "data", lambda _: None)
     server.faults, server.asked = [], []
-    download(tmp_path / "data", lambda _: None)
+    download_cifar100(tmp_path / "data", lambda _: None)
     assert server.asked[0][2].startswith("bytes=")
     assert_placed(tmp_path / "data", "cifar-100-python")
 
@@ -181,7 +181,7 @@ def test_a_broken_off_download_goes_on_the_next_time(server: Server, tmp_path: P
 def test_the_second_home_where_the_first_fails(server: Server, tmp_path: Path, fault: str) -> None:
     server.faults = [fault]
     told: list[str] = []
-    download(tmp_path / "data", told.append)
+    download_cifar100(tmp_path / "data", told.append)
     assert_placed(tmp_path / "data", "cifar-100-python")
     assert any("/two/" in line for line in told)
     assert any({"404": "answered 404", "wrong bytes": "MD5", "huge": "announces"}[fault] in line for line in told)
@@ -190,7 +190,7 @@ def test_the_second_home_where_the_first_fails(server: Server, tmp_path: Path, f
 def test_wrong_bytes_everywhere_place_nothing(server: Server, tmp_path: Path) -> None:
     server.faults = ["wrong bytes"] * 20
     with pytest.raises(UserError, match=r"could not be downloaded.*MD5.*deleted"):
-        download(tmp_path / "data", lambda _: None)
+        download_cifar100(tmp_path / "data", lambda _: None)
     assert not list((tmp_path / "data").rglob("*.gz"))
     assert not list((tmp_path / "data").glob("cifar*"))
 
@@ -205,7 +205,7 @@ def test_the_hub_comes_first_and_is_placed_as_the_binary_version(
     images, labels = some(0, 300, 100)
     cifar100_pickles(half, (images[:150], labels[:150]), some(1, 50, 100))
     monkeypatch.setitem(CIFAR100.fingerprints, "train", read(half).train.fingerprint)
-    download(tmp_path / "data", lambda _: None)
+    download_cifar100(tmp_path / "data", lambda _: None)
     assert_placed(tmp_path / "data", "cifar-100-binary")
     np.testing.assert_array_equal(read(tmp_path / "data").train.images, read(half).train.images)
     assert not [path for _, path, _ in server.asked if ARCHIVE in path]
@@ -216,7 +216,7 @@ def test_a_hub_that_gives_something_else_is_not_believed(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     told: list[str] = []
-    download(tmp_path / "data", told.append)
+    download_cifar100(tmp_path / "data", told.append)
     assert any("not CIFAR-100, and was deleted" in line for line in told)
     assert_placed(tmp_path / "data", "cifar-100-python")
 
@@ -226,13 +226,13 @@ def test_a_hub_without_the_dataset(server: Server, tmp_path: Path, monkeypatch: 
     for path in [path for path in server.files if "/resolve/" in path]:
         del server.files[path]
     told: list[str] = []
-    download(tmp_path / "data", told.append)
+    download_cifar100(tmp_path / "data", told.append)
     assert any("answered 404" in line or "cannot be reached" in line for line in told)
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
 def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
-    threads = [threading.Thread(target=download, args=(tmp_path / "data", lambda _: None)) for _ in range(3)]
+    threads = [threading.Thread(target=download_cifar100, args=(tmp_path / "data", lambda _: None)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -242,9 +242,9 @@ def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
-    download(tmp_path / "data", lambda _: None)
+    download_cifar100(tmp_path / "data", lambda _: None)
     asked, told = len(server.asked), list[str]()
-    assert download(tmp_path / "data", told.append).is_verified
+    assert download_cifar100(tmp_path / "data", told.append).is_verified
     assert len(server.asked) == asked
     assert told[0].startswith("Already downloaded: CIFAR-100 (verified)")
 
@@ -252,7 +252,7 @@ def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -
 def test_an_archive_that_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ARCHIVE).write_bytes(server.files[f"/one/{ARCHIVE}"])
-    assert download(tmp_path / "data", lambda _: None).is_verified
+    assert download_cifar100(tmp_path / "data", lambda _: None).is_verified
     assert not server.asked
 
 
