@@ -217,7 +217,7 @@ def test_a_hub_that_gives_something_else_is_not_believed(
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     told: list[str] = []
     download_cifar100(tmp_path / "data", told.append)
-    assert any("not CIFAR-100, and was deleted" in line for line in told)
+    assert any("not CIFAR-100, and were deleted" in line for line in told)
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
