@@ -43,7 +43,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 POLICIES: dict[str, dict[str, Any]] = {
     "baseline": {},
-    "random erasing, p = 1": {"erase_probability": 1.0},
     "TrivialAugment": {"policy": "trivial"},
     "RandAugment, 1 operation": {"policy": "rand", "rand_ops": 1},
     "RandAugment, 2 operations": {"policy": "rand"},

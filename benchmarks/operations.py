@@ -30,8 +30,8 @@ from cifar100.compute.device import Compute, select_device
 from cifar100.config import Config
 from cifar100.dataset import synthetic
 from cifar100.model import ResNet
-from cifar100.optim import build
-from cifar100.optim.build import build_optimizer
+from cifar100.optim import muon
+from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.optim.ema import ModelEma, update_bn
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
@@ -109,7 +109,7 @@ def count(config: Config) -> dict[str, Any]:
     loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=compute.device, num_classes=100)
     model = compute.place(ResNet((2, 2, 2, 2), 100, 16)).train()
     optimizer = build_optimizer(model, config.optim)
-    fused = build.uses_fused_sgd(Compute(torch.device("cuda"), "bf16", ""))
+    fused = uses_fused_sgd(Compute(torch.device("cuda"), "bf16", ""))
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
             group["foreach"], group["fused"] = not fused, fused
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--state", choices=("before", "after"), required=True)
     words = parser.parse_args()
     torch.set_num_threads(1)
-    build.newton_schulz_dtype = lambda _device: torch.bfloat16  # as on a GPU
+    muon.newton_schulz_dtype = lambda _device: torch.bfloat16  # as on a GPU
     settings = {"baseline": recipe("baseline"), "fast": recipe("fast"), "best": recipe("best")}
     result: dict[str, Any] = {name: count(config.replace(train_sizes=())) for name, config in settings.items()}
     result |= {"statistics_synchronizations_per_batch": statistics_synchronizations(), "circumstances": circumstances()}

@@ -42,7 +42,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 FLAGS = ["--dataset=synthetic", "--lr=0.05", "--warmup-epochs=1", "--precision=fp32", "--device=cpu", "--run-dir=run"]
-PEER_SECONDS = 20
+DIST_TIMEOUT = 20
 PORT = 29617
 
 
@@ -75,7 +75,7 @@ class Host:
         """One of the two processes of a training."""
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={self.number}"]
         torchrun += ["--nproc-per-node=1", f"--master-addr={master.address}", f"--master-port={PORT}"]
-        return self.run(*torchrun, "start.py", *FLAGS, f"--peer-seconds={PEER_SECONDS}", *words)
+        return self.run(*torchrun, "start.py", *FLAGS, f"--dist-timeout={DIST_TIMEOUT}", *words)
 
     def python(self, *words: str) -> subprocess.Popen[str]:
         return self.run(sys.executable, *words)
@@ -213,7 +213,7 @@ def lose(a: Host, b: Host, report: Report, *, what: str, survivor: Host) -> None
     assert len(told) == 1, output
     assert "Lost contact with another process" in told[0]
     assert "Traceback" not in output.partition("cifar100: ")[0]
-    assert seconds < (PEER_SECONDS + 20 if what == "the cable is cut" else PEER_SECONDS - 5), seconds
+    assert seconds < (DIST_TIMEOUT + 20 if what == "the cable is cut" else DIST_TIMEOUT - 5), seconds
     report.say(f"\n## While they train, {what}\n")
     report.say(f"The other host's torchrun ended {seconds:.1f} s later.")
     report.output(f"Host {'ab'[survivor.number]}, which is left", output)
@@ -242,7 +242,7 @@ def main() -> None:
         report.say("# Two hosts\n")
         kind = "two network namespaces and a virtual cable between them" if a.namespace else "two loopback addresses"
         report.say(f"`{circumstances()['command']}`: {kind}, {a.address} and {b.address}; a process on each, gloo.")
-        report.say(f"A ResNet of 83,852 weights on the synthetic set, batches of 128, `--peer-seconds {PEER_SECONDS}`.")
+        report.say(f"A ResNet of 83,852 weights on the synthetic set, batches of 128, `--dist-timeout {DIST_TIMEOUT}`.")
         together(a, b, one, report)
         lose(a, b, report, what="host b is killed", survivor=a)
         go_on(a, report)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from cifar100.support.old_settings import upgrade_settings
 from cifar100.support.settings import Section, check, plain
 
 DatasetName = Literal["cifar100", "synthetic"]
@@ -90,9 +91,6 @@ class AugmentConfig(Section):
     rand_magnitude: int = 9
     """RandAugment M: magnitude of the operations, 0..30."""
 
-    erase_probability: float = 0.0
-    """Probability of Random Erasing (2 to 33 % of the area, filled with the mean; Zhong et al. 2020)."""
-
     mixup_probability: float = 0.0
     """Probability of Mixup per image (Zhang et al. 2018)."""
 
@@ -125,14 +123,12 @@ class AugmentConfig(Section):
         self.at_least(1, "rand_ops")
         check(0 <= self.rand_magnitude <= 30, f"--rand-magnitude is {self.rand_magnitude}; it must lie in 0..30.")
         self.probabilities("flip_probability", "cutout_probability", "mixup_probability", "cutmix_probability")
-        self.probabilities("erase_probability")
         self.above_0("mixup_alpha", "cutmix_alpha")
         mixed = self.mixup_probability + self.cutmix_probability
         check(mixed <= 1, f"--mixup-probability and --cutmix-probability add up to {mixed:g}; at most 1 is allowed.")
         small = min(self.train_sizes, default=8) < 8
         check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
         ours = {"alternating-flip": self.alternating_flip, "policy": self.policy != "none"}
-        ours["erase-probability"] = self.erase_probability > 0
         ours["sampler"] = self.sampler != "shuffle"  # there, an image that an epoch has twice would look the same
         for name, asked in ours.items():
             apart = asked and self.pipeline != "batched"
@@ -151,13 +147,6 @@ class ModelConfig(Section):
 
     model: ModelName = "resnet18"
     """ResNet-18 (11.2M parameters) or ResNet-34 (21.3M; about twice the time)."""
-
-    identity_init: bool = False
-    """Dirac initialization of the 3x3 convolutions."""
-
-    zero_init_residual: bool = False
-    """Zero-initialize the last batch-norm scale of each residual block (Goyal et al. 2017,
-    https://arxiv.org/abs/1706.02677)."""
 
     init_from: Path | None = None
     """Checkpoint (.pth or .safetensors) to initialize from, or "pretrained" for the bundled weights; the classifier is
@@ -189,12 +178,6 @@ class OptimConfig(Section):
     muon_lr: float = 0.1
     """Peak learning rate of the Muon parameter groups (relative size of an update)."""
 
-    norm_bias_lr_factor: float = 1.0
-    """Learning-rate multiplier for batch-norm biases."""
-
-    head_lr_factor: float = 1.0
-    """Learning-rate multiplier for the classifier."""
-
     schedule: ScheduleName = "cosine"
     """Decay of the learning rate to 0 after warmup."""
 
@@ -223,18 +206,9 @@ class OptimConfig(Section):
     ema_decay: float = 0.0
     """EMA decay of the weights, e.g. 0.999; the EMA weights are what is evaluated and saved. 0 disables EMA."""
 
-    distill: float = 0.0
-    """Weight of the self-distillation loss (KL divergence to the EMA model). Requires --ema-decay."""
-
-    distill_temperature: float = 1.0
-    """Self-distillation temperature."""
-
     sam_rho: float = 0.0
     """SAM neighborhood radius, e.g. 0.1; doubles the cost of a step (Foret et al. 2021,
     https://arxiv.org/abs/2010.01412). 0 disables SAM."""
-
-    sam_every: int = 1
-    """Apply SAM every N steps."""
 
     sam_friendly: float = 0.0
     """Friendly SAM: EMA coefficient of the mean gradient that is subtracted from the perturbation, e.g. 0.95 (Li et al.
@@ -246,14 +220,9 @@ class OptimConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(1, "epochs", "batch_size")
-        self.above_0("lr", "muon_lr", "norm_bias_lr_factor", "head_lr_factor")
-        self.at_least(0, "weight_decay", "warmup_epochs")
+        self.above_0("lr", "muon_lr")
+        self.at_least(0, "weight_decay", "warmup_epochs", "sam_rho")
         self.below_1("momentum", "label_smoothing", "ema_decay", "sam_friendly")
-        self.probabilities("distill")
-        self.above_0("distill_temperature")
-        self.at_least(0, "sam_rho")
-        self.at_least(1, "sam_every")
-        check(self.ema_decay > 0 or self.distill == 0, "--distill distills from the EMA model; give --ema-decay too.")
         check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
         check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
 
@@ -294,7 +263,7 @@ class RunConfig(Section):
     save_seconds: float = 60
     """Seconds between saves of last.pth, from which --resume continues; it is also saved on Ctrl-C and at the end."""
 
-    peer_seconds: float = 120
+    dist_timeout: float = 120
     """Timeout of collective operations between processes, in seconds."""
 
     stop_after: int = 0
@@ -315,7 +284,7 @@ class RunConfig(Section):
         check(str(self.run_dir) != ".", "--run-dir is the working directory; a run needs a directory of its own.")
         self.at_least(0, "num_workers", "checkpoint_every", "stop_after", "save_seconds")
         self.at_least(1, "eval_every")
-        self.above_0("peer_seconds")
+        self.above_0("dist_timeout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,8 +318,10 @@ class Config:
 
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> Config:
-        """The inverse of `flat`. Raises UserError if a name is unknown or a value is out of range."""
-        restored = dict(values)
+        """The inverse of `flat`, also for the settings of earlier versions (`upgrade_settings`).
+
+        Raises UserError if a name is unknown or a value is out of range."""
+        restored = upgrade_settings(values)
         for name in ("data_dir", "run_dir", "init_from"):
             if isinstance(restored.get(name), str):
                 restored[name] = Path(restored[name])

@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cifar100.compute.amx_convolution import Conv1x1, Conv3x3
-from cifar100.config import ModelConfig
 from cifar100.support.errors import UserError
 
 
@@ -114,15 +113,6 @@ def build_model(name: str, num_classes: int) -> ResNet:
     if name not in networks:
         raise UserError(f"There is no model {name!r}; there are {', '.join(networks)}.")
     return networks[name](num_classes)
-
-
-def initialize(model: ResNet, config: ModelConfig) -> None:
-    """Change how a fresh network starts, as `config` says; with the baseline's settings nothing is changed."""
-    for block in model.modules():
-        if config.identity_init and isinstance(block, Conv3x3):
-            nn.init.dirac_(block.weight.data[: block.in_channels])
-        if config.zero_init_residual and isinstance(block, BasicBlock):
-            nn.init.zeros_(block.bn2.weight)
 
 
 def fold_batch_norms(model: ResNet) -> ResNet:

@@ -34,9 +34,10 @@ from cifar100.compute.device import Compute, disable_malloc_trim, is_out_of_memo
 from cifar100.compute.distributed import DistContext, join
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
-from cifar100.model import ResNet, build_model, initialize
-from cifar100.optim.build import build_optimizer, learning_rate, uses_fused_sgd
+from cifar100.model import ResNet, build_model
+from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
+from cifar100.optim.schedule import lr_at_step
 from cifar100.recipes import is_modified
 from cifar100.support.errors import RunFailed
 from cifar100.support.provenance import Selection
@@ -117,7 +118,7 @@ def _prepare(processes: DistContext, config: Config) -> tuple[Compute, Dataset, 
         )
     images = (dataset.published.name, dataset.train.fingerprint, dataset.test.fingerprint)
     processes.refuse_differences({"device": compute.device.type, "precision": compute.precision, "dataset": images})
-    processes.connect(compute.device, config.run.peer_seconds)
+    processes.connect(compute.device, config.run.dist_timeout)
     return compute, dataset, held_out, loader
 
 
@@ -127,7 +128,6 @@ def _network(
     """The network as it starts, where it is trained; which weights it starts from, in words, "" for none."""
     torch.manual_seed(config.optim.seed)
     model = build_model(config.model.model, len(dataset.classes))
-    initialize(model, config.model)
     with processes.together():
         given = None if resume else config.model.init_from
         origin = "" if given is None else load_pretrained(given, model, dataset.classes)
@@ -234,7 +234,7 @@ def _loop(run: Run, stop: GracefulStop) -> StopReason | None:
             run.training.restart()
         for images, labels in run.loader.epoch(epoch, first_step=state.step):
             number = epoch * steps + state.step
-            rate = learning_rate(number, steps, config.optim)
+            rate = lr_at_step(number, steps, config.optim)
             run.step(images, labels, learning_rate=rate, number=number)
             state.step += 1
             steps_here += 1

@@ -20,7 +20,8 @@ from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.evaluation.evaluate import evaluate_model
 from cifar100.model import resnet18
-from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.optim.build import build_optimizer
+from cifar100.optim.schedule import lr_at_step
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
@@ -45,7 +46,7 @@ def train(config: Config) -> float:
         model.train()
         step.reset_sums()
         for number, (images, labels) in enumerate(loader.epoch(epoch), epoch * len(loader)):
-            step(images, labels, learning_rate=learning_rate(number, len(loader), config.optim), number=number)
+            step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), number=number)
         result = evaluate_model(
             model, dataset.test, name="test", dataset=dataset, config=config.augment, compute=compute
         )

@@ -9,6 +9,8 @@ import pytest
 
 from cifar100.config import Config
 from cifar100.recipes import RECIPES, is_modified, recipe
+from cifar100.support.errors import UserError
+from cifar100.support.old_settings import REMOVED
 
 
 def test_settings_survive_json() -> None:
@@ -32,3 +34,15 @@ def test_a_recipe_is_modified_by_what_changes_the_training(name: str) -> None:
     assert is_modified(name, config.replace(lr=0.7))
     assert is_modified(name, config.replace(val_fraction=0.1))
     assert not is_modified("mine", config), "nothing to compare it with"
+
+
+def test_settings_of_an_earlier_version_are_read() -> None:
+    old = {name: value for name, value in Config().flat().items() if name != "dist_timeout"}
+    assert Config.from_flat(old | REMOVED | {"peer_seconds": 7.0}) == Config().replace(dist_timeout=7.0)
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_a_removed_setting_with_another_value_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} is 3 .* 0\.2\.0") as raised:
+        Config.from_flat(Config().flat() | {name: 3})
+    assert raised.value.code == "config.removed"

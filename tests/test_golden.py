@@ -16,10 +16,11 @@ import torch
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.compute.device import select_device
 from cifar100.dataset import synthetic
-from cifar100.model import build_model, initialize
-from cifar100.optim import build
-from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.model import build_model
+from cifar100.optim import muon
+from cifar100.optim.build import build_optimizer
 from cifar100.optim.ema import ModelEma
+from cifar100.optim.schedule import lr_at_step
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
@@ -35,7 +36,7 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 def losses(name: str, precision: str) -> list[float]:
     """The mean training loss after each of the first steps in epoch 1."""
     torch.set_num_threads(1)
-    build.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
+    muon.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
     config = recipe(name).replace(batch_size=BATCH_SIZE, train_sizes=(16,))
     compute = select_device("cpu", precision)
     dataset = synthetic.make()
@@ -45,14 +46,13 @@ def losses(name: str, precision: str) -> list[float]:
     )
     torch.manual_seed(0)
     model = build_model("resnet18", 100)
-    initialize(model, config.model)
     model = compute.place(model).train()
     average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
     optimizer = build_optimizer(model, config.optim)
     step = TrainStep(model, optimizer, compute, replace(config.optim), average=average)
     means = []
     for number, (images, labels) in enumerate(loader.epoch(1), start=len(loader)):
-        step(images, labels, learning_rate=learning_rate(number, len(loader), config.optim), number=number)
+        step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), number=number)
         means.append(step.loss_sum.item() / step.seen)
     return means
 
@@ -60,12 +60,12 @@ def losses(name: str, precision: str) -> list[float]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_first_losses_are_the_recorded_ones(name: str, precision: str) -> None:
-    threads, dtype = torch.get_num_threads(), build.newton_schulz_dtype
+    threads, dtype = torch.get_num_threads(), muon.newton_schulz_dtype
     try:
         measured = losses(name, precision)
     finally:
         torch.set_num_threads(threads)
-        build.newton_schulz_dtype = dtype
+        muon.newton_schulz_dtype = dtype
     assert len(measured) == STEPS
     assert measured == pytest.approx(json.loads(GOLDEN.read_text())[f"{name}, {precision}"], rel=TOLERANCE[precision])
 

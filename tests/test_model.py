@@ -7,13 +7,10 @@ import math
 import pytest
 import torch
 
-from cifar100.config import Config
 from cifar100.model import (
-    ResNet,
     build_model,
     count_parameters,
     fold_batch_norms,
-    initialize,
     layer_table,
     resnet18,
     resnet34,
@@ -48,34 +45,6 @@ def test_convolutions_start_as_he_et_al_2015_fan_out() -> None:
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(UserError, match="There is no model 'resnet50'"):
         build_model("resnet50", 10)
-
-
-def test_the_baseline_starts_as_built() -> None:
-    torch.manual_seed(0)
-    network = ResNet((1, 1, 1, 1), 10, 8)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    initialize(network, Config().model)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-
-
-def test_identity_init_passes_the_inputs_on_and_keeps_the_other_outputs() -> None:
-    torch.manual_seed(0)
-    network = ResNet((1, 1, 1, 1), 10, 8)
-    convolution = network.get_submodule("layer2.0.conv1")  # 8 -> 16 channels, stride 2
-    weight = convolution.get_parameter("weight")
-    rest = weight[8:].clone()
-    initialize(network, Config().replace(identity_init=True).model)
-    images = torch.randn(2, 8, 6, 6)
-    assert torch.equal(convolution(images)[:, :8], images[:, :, ::2, ::2])
-    assert torch.equal(weight[8:], rest)
-    assert weight.requires_grad
-
-
-def test_zero_init_residual_starts_each_block_as_its_shortcut() -> None:
-    network = ResNet((1, 1, 1, 1), 10, 8)
-    initialize(network, Config().replace(zero_init_residual=True).model)
-    images = torch.rand(2, 8, 6, 6)
-    assert torch.equal(network.get_submodule("layer1.0")(images), images)
 
 
 def test_folded_batch_norms_are_the_same_function() -> None:

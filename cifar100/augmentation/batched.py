@@ -34,7 +34,6 @@ class AugmentParams:
     cut_left: Tensor  # int64 [N], likewise
     ops: Tensor  # int64 [N, K]: the policy's operations, as in `auto_augment.Op`; K is 0 without one
     levels: Tensor  # int64 [N, K], in -30..30: how strong each is, and which way it goes
-    erased: Tensor  # int64 [N, 4]: top, left, bottom, right of random erasing's rectangle, in 0..S; all 0 where none
     share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
     box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
 
@@ -81,7 +80,6 @@ def sample_epoch_params(
         flipped=torch.from_numpy(flipped),
         ops=ops,
         levels=levels,
-        erased=_draw_erased(config, rng("erase"), count, size),
         **_draw_crop(config, rng("crop"), count),
         **_draw_cutout(config, rng("cutout"), count, size),
         **_draw_mixing(config, rng("mixing"), count, size),
@@ -105,20 +103,6 @@ def _draw_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, si
     cut, last = rng.random(count) < config.cutout_probability, size - config.cutout_size
     top, left = (rng.integers(0, last, count, endpoint=True) for _ in range(2))
     return {"cut": torch.from_numpy(cut), "cut_top": torch.from_numpy(top), "cut_left": torch.from_numpy(left)}
-
-
-def _draw_erased(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> Tensor:
-    """`erased`: any share of the area, from 2 to 33 %, is as likely as another, any aspect, up to 3.3, as its inverse.
-
-    These are torchvision's ranges; the paper's share reaches 40 %. A side is at most the image's.
-    """
-    if config.erase_probability == 0:
-        return torch.from_numpy(np.zeros((count, 4), np.int64))
-    hit = rng.random(count) < config.erase_probability
-    area, aspect = size * size * rng.uniform(0.02, 0.33, count), np.exp(rng.uniform(np.log(0.3), -np.log(0.3), count))
-    sides = np.sqrt([area * aspect, area / aspect]).T.round().clip(1, size).astype(np.int64)  # height, width
-    corner = rng.integers(0, size - sides, endpoint=True)
-    return torch.from_numpy(np.where(hit[:, None], np.concatenate([corner, corner + sides], axis=1), 0))
 
 
 def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
@@ -182,15 +166,6 @@ def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) ->
     return torch.where(hole, 0, images)  # masked_fill would give up channels_last
 
 
-def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Normalised [B, 3, S, S] -> the same: the box of each image, int64 [B, 4] of top, left, bottom, right, is 0.
-
-    Random erasing, Zhong et al. 2020, https://arxiv.org/abs/1708.04896. Theirs is filled with noise for preference; the
-    mean colour, which they tried too, is that of cutout's hole, and needs no draw for each pixel of an epoch.
-    """
-    return torch.where(inside(boxes, images.shape[2]), 0, images)
-
-
 def inside(boxes: Tensor, size: int) -> Tensor:
     """int64 [B, 4] of top, left, bottom, right -> bool [B, 1, size, size]: which pixels lie in the image's box."""
     reach = torch.arange(size, device=boxes.device)
@@ -224,8 +199,7 @@ def augment(images: Tensor, draws: AugmentParams, config: AugmentConfig) -> Tens
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
     normalized = normalize(images, config.mean, config.std)
-    images = cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
-    return erase(images, draws.erased) if config.erase_probability > 0 else images
+    return cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:
@@ -237,7 +211,6 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         "trivial": [("TrivialAugment", "one of 14 operations on shape and colours, of a random magnitude")],
         "rand": [("RandAugment", f"14 operations on shape and colours: {several}")],
     }
-    erasing = f"a rectangle of 2 to 33 % of the area, filled with the mean; p = {config.erase_probability}"
     mixing = [
         ("Mixup", f"beta({config.mixup_alpha}) of the next image; p = {config.mixup_probability}"),
         (
@@ -254,6 +227,5 @@ def describe(config: AugmentConfig) -> list[tuple[str, str]]:
         ),
         ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
         ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
-        *([("Random erasing", erasing)] if config.erase_probability else []),
         *(mixing if config.mixes else []),
     ]

@@ -171,6 +171,7 @@ def _run(words: list[str]) -> int:
         close = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "cifar100 --help lists the commands."
         raise UserError("cli.command", f"There is no command {name!r}; {hint}")
+    rest = Train.current_flags(rest) if name == "train" else rest
     with _main_rank_reports() if name == "train" else nullcontext():
         command = tyro.cli(
             COMMANDS[name],

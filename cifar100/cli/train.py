@@ -15,6 +15,7 @@ from cifar100.checkpoints.version1 import upgrade_recipe
 from cifar100.config import Config
 from cifar100.recipes import RECIPES, recipe
 from cifar100.support.errors import UserError
+from cifar100.support.old_settings import RENAMED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,13 @@ class Train:
 
         result = train(self.config, recipe=self.recipe, resume=self.resume)
         return 130 if isinstance(result.stopped_by, Signals) else 0
+
+    @staticmethod
+    def current_flags(words: Sequence[str]) -> list[str]:
+        """The words with flags of earlier versions under today's names."""
+        flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in RENAMED.items()}
+        split = [word.partition("=") for word in words]
+        return [flags.get(name.replace("_", "-"), name) + sign + value for name, sign, value in split]
 
     @staticmethod
     def default(words: Sequence[str]) -> Train:

@@ -36,12 +36,6 @@ class ModelEma:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(*self.numbers, 1 - decay)
 
-    def logits(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, classes]: what the average says of a training batch, normalised by the batch itself."""
-        self.model.train()
-        with torch.no_grad():
-            return self.model(images)
-
 
 def _numbers(model: nn.Module) -> list[Tensor]:
     """Weights and running statistics; not the counters of batches."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-class UserError(Exception):
-    """A mistake that the user can correct: what was wrong, where, and what to do. Exit code 2.
-
-    `code` identifies the kind of mistake ("checkpoint.version") and stays the same if the message is reworded.
-    """
+class _CodedError(Exception):
+    """`code` identifies the kind of error ("checkpoint.version") and stays the same if the message is reworded."""
 
     def __init__(self, code: str, message: str | None = None, *, steps: Sequence[str] = ()) -> None:
         """`steps` are what to do, each a line to print below the message."""
@@ -18,5 +15,9 @@ class UserError(Exception):
         super().__init__(code if message is None else message)
 
 
-class RunFailed(Exception):
+class UserError(_CodedError):
+    """A mistake that the user can correct: what was wrong, where, and what to do. Exit code 2."""
+
+
+class RunFailed(_CodedError):
     """A failure while the work was under way: the loss, the disk, the memory. Exit code 1."""

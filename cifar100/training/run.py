@@ -19,8 +19,8 @@ from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
 from cifar100.evaluation.evaluate import BATCH_SIZE, Evaluation, evaluate_model
 from cifar100.model import count_parameters
-from cifar100.optim.build import learning_rate
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
+from cifar100.optim.schedule import lr_at_step
 from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
 from cifar100.support.provenance import Selection, recipe_title
@@ -137,7 +137,7 @@ class Run:
         row = dict.fromkeys(COLUMNS) | {
             "epoch": state.epoch + 1,
             "steps": (state.epoch + 1) * steps,
-            "learning_rate": learning_rate(state.epoch * steps + steps - 1, steps, self.config.optim),
+            "learning_rate": lr_at_step(state.epoch * steps + steps - 1, steps, self.config.optim),
             "train_loss": state.loss_sum / state.seen,
             "train_top1": state.correct / state.seen,
             "images_per_second": state.seen / state.train_seconds,

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from cifar100.compute.device import Compute, memory_format
 from cifar100.config import OptimConfig
-from cifar100.optim.build import set_lr
 from cifar100.optim.ema import ModelEma
 from cifar100.optim.sam import sam_perturbation
+from cifar100.optim.schedule import set_lr
 from cifar100.support.errors import UserError
 
 
@@ -92,11 +92,10 @@ class TrainStep:
         [B, classes]; `number` counts the run's steps from 0."""
         config = self.config
         set_lr(self.optimizer, learning_rate)
-        taught = self._taught(images) if config.distill else None
-        loss, logits = self._backward(images, labels, taught, number)
-        if config.sam_rho and number % config.sam_every == 0:
+        loss, logits = self._backward(images, labels, number)
+        if config.sam_rho:
             with sam_perturbation(self.model, self.optimizer, rho=config.sam_rho, friendly=config.sam_friendly):
-                self._backward(images, labels, taught, number)
+                self._backward(images, labels, number)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -112,35 +111,21 @@ class TrainStep:
                 newly_bad, torch.full_like(self.first_nonfinite_step, number), self.first_nonfinite_step
             )
 
-    def _backward(self, images: Tensor, labels: Tensor, taught: Tensor | None, number: int) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Leave the gradients of this batch alone in the weights; the loss and the logits [B, classes]."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
             logits = self.forward(images)
             # a last batch may have fewer images than there are processes: those without only join in the averaging
-            loss = self._loss(logits.float(), labels, taught) if len(labels) else logits.float().sum()
+            loss = self._loss(logits.float(), labels) if len(labels) else logits.float().sum()
         with self.compute.full_precision():
             self.scaler.scale(loss * self.weight(number)).backward()
         return loss.detach(), logits.detach()
 
-    def _taught(self, images: Tensor) -> Tensor:
-        """[B, classes]: the average's probabilities for a batch, softened by the temperature."""
-        if self.average is None:
-            raise ValueError("Self-distillation needs an average of the weights.")
-        with self.compute.autocast():
-            logits = self.average.logits(images)
-        return F.softmax(logits.float() / self.config.distill_temperature, dim=1)
-
-    def _loss(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
-        """Cross-entropy with smoothed labels; in part, as Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) have
-        it, the distance to what was `taught`."""
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy with smoothed labels."""
         smoothing, weights = self.config.label_smoothing, self.class_weights
         if weights is None:
-            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        else:  # the mean over images: PyTorch's own would divide by the weights of the batch, which differ by process
-            loss = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="none").mean()
-        if taught is None:
-            return loss
-        temperature = self.config.distill_temperature
-        distance = F.kl_div(F.log_softmax(logits / temperature, dim=1), taught, reduction="batchmean")
-        return torch.lerp(loss, distance * temperature**2, self.config.distill)
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        # the mean over images: PyTorch's own divides by the sum of the weights in the batch, which differs by rank
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="none").mean()

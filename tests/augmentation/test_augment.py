@@ -18,7 +18,6 @@ from cifar100.augmentation.batched import (
     crop,
     cutout,
     describe,
-    erase,
     flip,
     normalize,
     resize_for_epoch,
@@ -115,50 +114,6 @@ def test_cutout_equals_the_slow_reference(size: int) -> None:
     np.testing.assert_array_equal(to_nhwc(result), expected)
 
 
-ERASING = AugmentConfig(erase_probability=1.0)
-
-
-@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_erasing_equals_the_slow_reference(probability: float) -> None:
-    config = replace(NO_AUGMENTATION, erase_probability=probability)
-    images, draws = some_images(), some_draws(config)
-    expected = to_nhwc(normalize(images, CONFIG.mean, CONFIG.std)).copy()
-    for image, (top, left, bottom, right) in zip(expected, draws.erased.tolist(), strict=True):
-        image[top:bottom, left:right] = 0
-    np.testing.assert_array_equal(to_nhwc(augment(images, draws, config)), expected)
-
-
-def test_the_erased_rectangles_are_the_papers() -> None:
-    """Inside; 2 to 33 % of the area, at most 3.3 times as long as wide before rounding; anywhere, either way round."""
-    top, left, bottom, right = some_draws(ERASING, count=20_000).erased.double().unbind(1)
-    height, width = bottom - top, right - left
-    assert min(top.min(), left.min()) == 0
-    assert max(bottom.max(), right.max()) == SIZE
-    assert ((height + 0.5) * (width + 0.5) >= 0.02 * SIZE**2).all()
-    assert ((height - 0.5) * (width - 0.5) <= 0.33 * SIZE**2).all()
-    assert ((height - 0.5) / (width + 0.5) <= 1 / 0.3).all()
-    assert ((width - 0.5) / (height + 0.5) <= 1 / 0.3).all()
-    assert min((height / width).max(), (width / height).max()) > 3
-    share = height * width / SIZE**2
-    assert abs(share.mean() - 0.175) < 0.004, "uniform from 0.02 to 0.33"
-    assert (share < 0.025).any()
-    assert (share > 0.32).any()
-    for low, high in ((top, bottom), (left, right)):
-        assert abs((low + high).mean() - SIZE) < 0.3, "as far from one edge as from the other"
-    assert abs(((height > width).double() - (height < width).double()).mean()) < 0.03
-
-
-def test_erasing_keeps_channels_last_and_leaves_the_rest() -> None:
-    images, boxes = (
-        torch.rand(2, 3, SIZE, SIZE).to(memory_format=torch.channels_last),
-        torch.tensor([[0] * 4, [1, 2, 9, 5]]),
-    )
-    result = erase(images, boxes)
-    assert result.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(result[0], images[0])
-    assert [int(n) for n in (result[1] == 0).sum(dim=(1, 2))] == [24] * 3
-
-
 @pytest.mark.parametrize(
     "config",
     [CONFIG, NO_AUGMENTATION, AugmentConfig(crop_padding=2, cutout_size=8, cutout_probability=1, flip_probability=1)],
@@ -207,7 +162,6 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
         ("cutout_probability", 0.9, {"cut"}),
         ("policy", "trivial", {"ops", "levels"}),
         ("policy", "rand", {"ops", "levels"}),
-        ("erase_probability", 0.5, {"erased"}),
         ("mixup_probability", 0.5, {"share"}),
         ("cutmix_probability", 0.5, {"box"}),
         ("mean", (0.0, 0.0, 0.0), set()),
@@ -236,14 +190,14 @@ def test_transforms_that_are_not_used_are_not_drawn_for(monkeypatch: pytest.Monk
             for seed, generator in made.items()
             if generator.bit_generator.state != default_rng(seed).bit_generator.state
         }
-        names = ("order", "crop", "flip", "cutout", "policy", "erase", "mixing")
+        names = ("order", "crop", "flip", "cutout", "policy", "mixing")
         return {name for name in names if zlib.crc32(name.encode()) in moved}
 
     monkeypatch.setattr(np.random, "default_rng", watched)
     assert transforms(NO_AUGMENTATION) == {"order"}
     assert transforms(CONFIG) == {"order", "crop", "flip", "cutout"}
-    every = replace(CONFIG, policy="rand", erase_probability=0.1, mixup_probability=0.1)
-    assert transforms(every) == {"order", "crop", "flip", "cutout", "policy", "erase", "mixing"}
+    every = replace(CONFIG, policy="rand", mixup_probability=0.1)
+    assert transforms(every) == {"order", "crop", "flip", "cutout", "policy", "mixing"}
 
 
 def test_draws_depend_on_nothing_but_their_arguments() -> None:
@@ -256,7 +210,7 @@ def test_draws_depend_on_nothing_but_their_arguments() -> None:
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"seed": 2**32 - 1}])
 def test_another_seed_or_epoch_changes_every_draw(other: dict[str, Any]) -> None:
-    config = replace(CONFIG, policy="trivial", erase_probability=1, mixup_probability=0.5, cutmix_probability=0.5)
+    config = replace(CONFIG, policy="trivial", mixup_probability=0.5, cutmix_probability=0.5)
     before, after = some_draws(config), some_draws(config, **other)
     assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(AugmentParams))
 
@@ -297,12 +251,6 @@ def test_about_the_asked_share_is_flipped_or_cut(setting: str, name: str, probab
     count = 20_000
     share = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
     assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
-
-
-@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
-def test_about_the_asked_share_is_erased(probability: float) -> None:
-    boxes = some_draws(AugmentConfig(erase_probability=probability), count=20_000).erased
-    assert abs((boxes[:, 2] > 0).float().mean() - probability) <= 4 * np.sqrt(probability * (1 - probability) / 20_000)
 
 
 def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:

@@ -190,7 +190,7 @@ def test_draws_follow_from_seed_and_epoch(config: AugmentConfig) -> None:
 
 def test_a_policy_changes_no_other_draw_and_no_baseline() -> None:
     """The baseline's draws are what they were before there were policies: the sums were taken then."""
-    plain, changed = some_draws(AugmentConfig()), some_draws(replace(RAND, erase_probability=1.0))
+    plain, changed = some_draws(AugmentConfig()), some_draws(RAND)
     assert plain.ops.shape == (64, 0)
     for name in ("order", "crop_top", "crop_left", "flipped", "cut", "cut_top", "cut_left"):
         assert torch.equal(getattr(plain, name), getattr(changed, name))
@@ -200,9 +200,9 @@ def test_a_policy_changes_no_other_draw_and_no_baseline() -> None:
     assert sums == [62753, 8222, 1171, 17808]
 
 
-def test_policy_and_erasing_are_drawn_apart_from_all_else() -> None:
-    draws = some_draws(replace(TRIVIAL, erase_probability=0.5), count=20_000)
-    drawn = [draws.ops[:, 0], draws.levels[:, 0], draws.erased[:, 2] > 0, draws.crop_top, draws.crop_left]
+def test_the_policy_is_drawn_apart_from_all_else() -> None:
+    draws = some_draws(TRIVIAL, count=20_000)
+    drawn = [draws.ops[:, 0], draws.levels[:, 0], draws.crop_top, draws.crop_left]
     drawn += [draws.flipped, draws.cut, draws.cut_top, draws.cut_left]
     together = np.corrcoef(torch.stack([one.double() for one in drawn]).numpy())
     assert abs(together - np.eye(len(drawn))).max() < 0.03
@@ -224,9 +224,7 @@ def test_the_policy_comes_before_the_flip_and_the_hole() -> None:
 
 @pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])
 def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -> None:
-    result = augment(
-        torch.from_numpy(some_images(8)), some_draws(config, count=8), replace(config, erase_probability=1.0)
-    )
+    result = augment(torch.from_numpy(some_images(8)), some_draws(config, count=8), config)
     assert result.shape == (8, 3, 32, 32)
     assert result.is_contiguous(memory_format=torch.channels_last)
 
@@ -236,18 +234,15 @@ def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -
     [
         (TRIVIAL, ["TrivialAugment"]),
         (replace(RAND, rand_ops=3, rand_magnitude=17), ["RandAugment", "3 of them", "17 of 30"]),
-        (AugmentConfig(erase_probability=0.375), ["Random erasing", "0.375"]),
     ],
-    ids=["trivial", "rand", "erase"],
+    ids=["trivial", "rand"],
 )
 def test_describe_names_what_is_on(config: AugmentConfig, named: list[str]) -> None:
     assert all(words in str(describe(config)) for words in named)
     assert not any(words in str(describe(AugmentConfig())) for words in named)
 
 
-@pytest.mark.parametrize(
-    "setting", [{"policy": "trivial"}, {"policy": "rand"}, {"erase_probability": 0.1}], ids=["trivial", "rand", "erase"]
-)
+@pytest.mark.parametrize("setting", [{"policy": "trivial"}, {"policy": "rand"}], ids=["trivial", "rand"])
 def test_albumentations_has_neither(setting: dict) -> None:
     with pytest.raises(UserError, match=r"requires --pipeline batched; leave one of the two out\.$"):
         AugmentConfig(pipeline="albumentations", **setting)

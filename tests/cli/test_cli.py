@@ -24,7 +24,7 @@ from cifar100.recipes import is_modified
 from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
-RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--peer-seconds", "--stop-after"]
+RUN += ["--eval-every", "--checkpoint-every", "--save-seconds", "--dist-timeout", "--stop-after"]
 RUN += ["--report", "--tensorboard", "--track"]
 AUGMENT = [
     "--sampler",
@@ -34,20 +34,17 @@ AUGMENT = [
     "--cutout-size",
     "--cutout-probability",
 ]
-AUGMENT += ["--policy", "--rand-ops", "--rand-magnitude", "--erase-probability"]
+AUGMENT += ["--policy", "--rand-ops", "--rand-magnitude"]
 AUGMENT += ["--mixup-probability", "--mixup-alpha", "--cutmix-probability", "--cutmix-alpha"]
 AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
-MODEL = ["--model", "--identity-init", "--zero-init-residual", "--init-from", "--freeze-stem", "--sync-bn"]
-OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr", "--norm-bias-lr-factor", "--head-lr-factor"]
+MODEL = ["--model", "--init-from", "--freeze-stem", "--sync-bn"]
+OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
 OPTIM += [
     "--label-smoothing",
     "--class-weights",
     "--ema-decay",
-    "--distill",
-    "--distill-temperature",
     "--sam-rho",
-    "--sam-every",
 ]
 OPTIM += ["--sam-friendly", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
@@ -265,6 +262,14 @@ def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytes
     paths = capsys.readouterr().out.split()
     assert [Path(path).name.rsplit("_", 1)[0] for path in paths] == ["apple", "mouse", "worm"]
     assert Image.open(paths[0]).size == (32, 32)
+
+
+def test_the_former_name_of_a_flag_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = []
+    monkeypatch.setattr(COMMANDS["train"], "run", lambda self: seconds.append(self.config.run.dist_timeout) or 0)
+    for words in (["--peer-seconds", "7"], ["--peer_seconds=7"], ["--dist-timeout", "7"]):
+        assert main(["train", *words]) == 0
+    assert seconds == [7, 7, 7]
 
 
 def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ from cifar100.compute.distributed import DistContext
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.model import ResNet
-from cifar100.optim.build import build_optimizer, learning_rate
+from cifar100.optim.build import build_optimizer
+from cifar100.optim.schedule import lr_at_step
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
 from cifar100.training.run_dir import RunDir
@@ -189,7 +190,7 @@ def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float
         total = 0.0
         for step, (images, labels) in enumerate(loader.epoch(epoch)):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(epoch * len(loader) + step, len(loader), config.optim)
+                group["lr"] = lr_at_step(epoch * len(loader) + step, len(loader), config.optim)
             optimizer.zero_grad()
             places = np.array_split(np.arange(len(labels)), world)
             for replica, mine in zip(replicas, places, strict=True):
@@ -388,7 +389,7 @@ def test_a_killed_process_ends_all_with_a_sentence(torchrun: Torchrun, tmp_path:
 
 @pytest.mark.slow
 def test_a_process_that_falls_silent_is_given_up(torchrun: Torchrun, tmp_path: Path) -> None:
-    process = torchrun.start(2, run_dir="run", happens="silence:1:5", peer_seconds=2)
+    process = torchrun.start(2, run_dir="run", happens="silence:1:5", dist_timeout=2)
     _, errors = process.communicate(timeout=600)
     (told,) = our_lines(errors)
     assert_one_sentence(told, "Lost contact with another process", "Timed out", "--resume")

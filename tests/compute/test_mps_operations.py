@@ -37,14 +37,12 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "SGD without Nesterov momentum": {"nesterov": False},
     "Muon": {"optimizer": "muon", "lr": 0.3, "muon_lr": 0.06, "decay_norms": False},
     "EMA": {"ema_decay": 0.99},
-    "self-distillation": {"ema_decay": 0.99, "distill": 0.3},
     "SAM": {"sam_rho": 0.1},
     "friendly SAM": {"sam_rho": 0.1, "sam_friendly": 0.9},
     "RandAugment": {"policy": "rand"},
     "TrivialAugment": {"policy": "trivial"},
     "Mixup": {"mixup_probability": 0.5},
     "CutMix": {"cutmix_probability": 0.5},
-    "random erasing": {"erase_probability": 0.5},
     "alternating flip": {"alternating_flip": True},
     "train sizes 16 and 24": {"train_sizes": (16, 24)},
 }
@@ -146,7 +144,7 @@ def assert_runs_on_mps(recording: Recording) -> None:
             assert not any(tensor.is_channels_last for tensor in tensors), operation
 
 
-FAST = {"baseline", "Muon", "self-distillation", "friendly SAM", "RandAugment", "CutMix", "train sizes 16 and 24"}
+FAST = {"baseline", "Muon", "friendly SAM", "RandAugment", "CutMix", "train sizes 16 and 24"}
 
 
 @pytest.mark.parametrize(

@@ -68,22 +68,6 @@ def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
     assert not torch.equal(after["layer1.0.bn1.running_mean"], before["layer1.0.bn1.running_mean"])
 
 
-def test_the_average_teaches() -> None:
-    """The loss is a share of the labels' and of the Kullback-Leibler divergence from the average's probabilities."""
-    model, ((images, labels),) = network(), batches(1)
-    config = Config().replace(ema_decay=0.9, distill=0.4, distill_temperature=3.0, label_smoothing=0.0).optim
-    average = ModelEma(model, config.ema_decay)
-    with torch.no_grad():
-        average.model.state_dict()["fc.weight"].mul_(3)
-    taught = F.softmax(copy.deepcopy(average.model).train()(images) / 3, dim=1)
-    logits = copy.deepcopy(model)(images)
-    apart = (taught * (taught.log() - F.log_softmax(logits / 3, dim=1))).sum(1).mean() * 9
-    expected = 0.6 * F.cross_entropy(logits, labels) + 0.4 * apart
-    step = TrainStep(model, build_optimizer(model, config), CPU, config, average=average)
-    step(images, labels, learning_rate=0.1, number=0)
-    assert float(step.loss_sum) / len(labels) == pytest.approx(float(expected.detach()), rel=1e-5)
-
-
 def test_shares_of_classes_are_counted_by_what_an_image_shows_most_of() -> None:
     model, ((images, _),) = network(), batches(1)
     config = Config().replace(label_smoothing=0.0).optim

@@ -13,16 +13,10 @@ from torch import nn
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.model import ResNet
-from cifar100.optim import build
-from cifar100.optim.build import (
-    Muon,
-    build_optimizer,
-    learning_rate,
-    load_optimizer,
-    newton_schulz,
-    set_lr,
-    uses_fused_sgd,
-)
+from cifar100.optim import muon
+from cifar100.optim.build import build_optimizer, load_optimizer, uses_fused_sgd
+from cifar100.optim.muon import Muon, newton_schulz
+from cifar100.optim.schedule import lr_at_step, set_lr
 
 
 @pytest.fixture
@@ -43,26 +37,26 @@ def named_groups(network: nn.Module, **settings: object) -> dict[str, dict[str, 
 
 
 def test_every_parameter_is_in_one_group(network: ResNet) -> None:
-    settings = {"optimizer": "muon", "norm_bias_lr_factor": 4.0, "head_lr_factor": 2.0, "decay_norms": False}
+    settings = {"optimizer": "muon", "decay_norms": False}
     optimizer = build_optimizer(network, Config().replace(**settings).optim)
     held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in network.parameters())
 
 
 def test_treatments_by_kind_of_parameter(network: ResNet) -> None:
-    settings = {"optimizer": "muon", "lr": 0.2, "muon_lr": 0.05, "norm_bias_lr_factor": 4.0, "head_lr_factor": 2.0}
+    settings = {"optimizer": "muon", "lr": 0.2, "muon_lr": 0.05}
     groups = named_groups(network, decay_norms=False, **settings)
     expected = {  # (weight decay, rate over the step's, orthogonalised)
         "conv1.weight": (0.0, 0.25, True),
         "layer2.0.downsample.0.weight": (0.0, 0.25, True),
         "bn1.weight": (0.0, 1.0, False),
-        "bn1.bias": (0.0, 4.0, False),
-        "fc.weight": (5e-4, 2.0, False),
-        "fc.bias": (0.0, 2.0, False),
+        "bn1.bias": (0.0, 1.0, False),
+        "fc.weight": (5e-4, 1.0, False),
+        "fc.bias": (0.0, 1.0, False),
     }
     for name, (decay, factor, orthogonal) in expected.items():
         group = groups[name]
-        assert (group["weight_decay"], group["lr_scale"], group["orthogonal"]) == (decay, factor, orthogonal), name
+        assert (group["weight_decay"], group["lr_scale"], group["use_muon"]) == (decay, factor, orthogonal), name
 
 
 def test_the_baseline_is_one_group_of_sgd(network: ResNet) -> None:
@@ -90,9 +84,9 @@ def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
 
 
 def test_set_rate_keeps_each_groups_factor(network: ResNet) -> None:
-    optimizer = build_optimizer(network, Config().replace(head_lr_factor=2.0).optim)
-    set_lr(optimizer, 0.3)
-    assert {group["lr_scale"]: group["lr"] for group in optimizer.param_groups} == {1.0: 0.3, 2.0: 0.6}
+    optimizer = build_optimizer(network, Config().replace(optimizer="muon", lr=0.2, muon_lr=0.05).optim)
+    set_lr(optimizer, 0.4)
+    assert {group["lr_scale"]: group["lr"] for group in optimizer.param_groups} == {1.0: 0.4, 0.25: 0.1}
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -172,7 +166,7 @@ def test_on_the_gram_matrices_the_singular_values_are_those_of_the_plain_iterati
     for rows, columns in ((64, 576), (64, 128), (128, 64)):
         u, v = (torch.linalg.qr(torch.randn(side, 64))[0] for side in (rows, columns))
         matrices.append(u @ torch.diag(torch.logspace(0, -decades, 64)) @ v.T)
-    monkeypatch.setattr(build, "newton_schulz_dtype", lambda _device: dtype)
+    monkeypatch.setattr(muon, "newton_schulz_dtype", lambda _device: dtype)
     for matrix, stack in zip(matrices, newton_schulz([matrix[None] for matrix in matrices]), strict=True):
         result = stack[0]
         assert result.shape == matrix.shape
@@ -199,14 +193,9 @@ def test_muon_steps_a_convolution_by_its_rate(network: ResNet) -> None:
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_muon_takes_no_closure(network: ResNet) -> None:
-    with pytest.raises(ValueError, match="no closure"):
-        build_optimizer(network, Config().replace(optimizer="muon").optim).step(lambda: 0.0)
-
-
 def test_warmup_is_linear_and_the_cosine_ends_at_zero() -> None:
     config, steps = Config().optim, 391
-    rates = [learning_rate(step, steps, config) for step in range(100 * steps)]
+    rates = [lr_at_step(step, steps, config) for step in range(100 * steps)]
     assert rates[0] == pytest.approx(0.1 / (5 * steps))
     assert rates[5 * steps - 1] == pytest.approx(0.1)
     assert all(b > a for a, b in pairwise(rates[: 5 * steps]))
@@ -218,14 +207,14 @@ def test_warmup_is_linear_and_the_cosine_ends_at_zero() -> None:
 
 def test_no_warmup_and_a_warmup_of_half_an_epoch() -> None:
     config = Config().replace(epochs=2, warmup_epochs=0).optim
-    assert learning_rate(0, 10, config) == pytest.approx(0.1)
+    assert lr_at_step(0, 10, config) == pytest.approx(0.1)
     config = Config().replace(epochs=2, warmup_epochs=0.5).optim
-    assert [learning_rate(step, 10, config) for step in (0, 4)] == pytest.approx([0.02, 0.1])
+    assert [lr_at_step(step, 10, config) for step in (0, 4)] == pytest.approx([0.02, 0.1])
 
 
 def test_linear_schedule_runs_straight_to_zero() -> None:
     config = Config().replace(epochs=10, warmup_epochs=2, lr=1.0, schedule="linear").optim
-    rates = [learning_rate(step, 5, config) for step in range(50)]
+    rates = [lr_at_step(step, 5, config) for step in range(50)]
     assert max(rates) == rates[9] == rates[10] == 1.0
     falls = [a - b for a, b in pairwise(rates[10:])]
     assert falls == pytest.approx([1 / 40] * len(falls))

@@ -40,38 +40,36 @@ def gradients(model: ResNet, images: torch.Tensor, labels: torch.Tensor) -> list
     return [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
 
 
-def by_hand(friendly: float, every: int = 1) -> ResNet:
+def by_hand(friendly: float) -> ResNet:
     """Three steps of plain SGD on SAM's gradients."""
     model = network()
     means = [torch.zeros_like(weight) for weight in model.parameters()]
-    for number, (images, labels) in enumerate(batches()):
+    for images, labels in batches():
         direction = gradients(model, images, labels)
-        second = direction
-        if number % every == 0:
-            if friendly:
-                means = [friendly * m + (1 - friendly) * g for m, g in zip(means, direction, strict=True)]
-                direction = [g - m for g, m in zip(direction, means, strict=True)]
-            length = sum((d**2).sum() for d in direction) ** 0.5
-            there = copy.deepcopy(model)
-            with torch.no_grad():
-                for weight, d in zip(there.parameters(), direction, strict=True):
-                    weight.add_(RHO * d / length)
-            second = gradients(there, images, labels)
+        if friendly:
+            means = [friendly * m + (1 - friendly) * g for m, g in zip(means, direction, strict=True)]
+            direction = [g - m for g, m in zip(direction, means, strict=True)]
+        length = sum((d**2).sum() for d in direction) ** 0.5
+        there = copy.deepcopy(model)
+        with torch.no_grad():
+            for weight, d in zip(there.parameters(), direction, strict=True):
+                weight.add_(RHO * d / length)
+        second = gradients(there, images, labels)
         with torch.no_grad():
             for weight, gradient in zip(model.parameters(), second, strict=True):
                 weight.sub_(0.1 * gradient)
     return model
 
 
-@pytest.mark.parametrize(("friendly", "every"), [(0.0, 1), (0.0, 2), (0.9, 1)])
-def test_steps_are_those_of_the_papers(friendly: float, every: int) -> None:
+@pytest.mark.parametrize("friendly", [0.0, 0.9])
+def test_steps_are_those_of_the_papers(friendly: float) -> None:
     model = network()
     settings = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
-    config = Config().replace(sam_rho=RHO, sam_friendly=friendly, sam_every=every, **settings).optim
+    config = Config().replace(sam_rho=RHO, sam_friendly=friendly, **settings).optim
     step = TrainStep(model, build_optimizer(model, config), CPU, config)
     for number, (images, labels) in enumerate(batches()):
         step(images, labels, learning_rate=0.1, number=number)
-    expected = by_hand(friendly, every).state_dict()
+    expected = by_hand(friendly).state_dict()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(
             tensor, expected[name], rtol=1e-4, atol=1e-5, msg=lambda told, n=name: f"{n}: {told}"

@@ -21,6 +21,7 @@ from torch import Tensor
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from cifar100.config import Config
 from cifar100.support.errors import RunFailed, UserError
+from cifar100.support.old_settings import REMOVED
 from cifar100.support.provenance import Selection
 from cifar100.train import train
 from cifar100.training.logger import COLUMNS
@@ -113,9 +114,7 @@ EVERYTHING = {
     "mixup_probability": 0.3,
     "cutmix_probability": 0.4,
     "ema_decay": 0.9,
-    "distill": 0.3,
     "sam_rho": 0.1,
-    "sam_every": 2,
     "sam_friendly": 0.9,
 }
 
@@ -206,6 +205,21 @@ def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
     assert "Passed over: " in told
     assert "last.pth is damaged" in told
     assert_identical(weights(whole), weights(resumed.folder))
+
+
+def test_a_run_of_an_earlier_version_is_resumed_exactly(config: Config, tmp_path: Path) -> None:
+    """Its checkpoint and config.json have settings that were removed since, at their defaults."""
+    whole = train(config.replace(run_dir=tmp_path / "whole")).folder
+    last = train(config.replace(stop_after=1)).folder / "last.pth"
+    saved = load_checkpoint(last)
+    saved.config = {name: value for name, value in saved.config.items() if name != "dist_timeout"}
+    saved.config |= REMOVED | {"peer_seconds": 120.0}
+    saved.save(last)
+    assert_identical(weights(whole), weights(train(config, resume=True).folder))
+    saved.config["sam_every"] = 2
+    saved.save(last)
+    with pytest.raises(UserError, match="sam_every is 2"):
+        train(config, resume=True)
 
 
 def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
