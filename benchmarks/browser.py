@@ -189,7 +189,7 @@ def main() -> None:
         for row, name in zip(rows, names, strict=True):
             Image.fromarray(test.images[row]).save(site / name)
         photos = [f"photos/{name}" for name in write_photos(site / "photos", asked.photos)]
-        predictor = load_predictor(site / "model.onnx", calibrated=True)
+        predictor = load_predictor(site / "model.onnx")
         page = browser.new_page()
         page.goto(url)
         expect(page.locator("#time")).to_contain_text("for the network")

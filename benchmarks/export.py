@@ -26,9 +26,8 @@ from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.export import SUFFIXES, open_forward, write
-from cifar100.export.check import Reference, _speeds, check
-from cifar100.inference import Forward
-from cifar100.prediction.torch_backend import torch_forward
+from cifar100.export.check import Forward, Reference, _speeds, check
+from cifar100.prediction.torch_backend import TorchBackend
 
 FIRST_ANSWER = """
 import sys
@@ -63,7 +62,7 @@ def main() -> None:
     checks: dict[str, dict[str, object]] = {}
     forwards: dict[str, Forward] = {"eager fp32": yardstick.forward}
     for precision in ("fp32", "bf16"):
-        forwards[f"eager {precision}, folded"] = torch_forward(checkpoint, select_device("cpu", precision))
+        forwards[f"eager {precision}, folded"] = TorchBackend(checkpoint, select_device("cpu", precision)).logits
     with tempfile.TemporaryDirectory() as folder:
         for format, suffix in SUFFIXES.items():
             path = Path(folder) / f"{format}{suffix}"

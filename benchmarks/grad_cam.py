@@ -1,4 +1,4 @@
-"""`cifar100.prediction.grad_cam.grad_cam` against the published `grad-cam` package, on real test images.
+"""Our class activation maps against Grad-CAM of the published `grad-cam` package, on real test images.
 
     pip install --no-deps grad-cam==1.5.7 ttach==0.0.3
     python benchmarks/grad_cam.py CHECKPOINT --data-dir DIR
@@ -24,9 +24,11 @@ from circumstances import RESULTS, circumstances
 
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.weights import load_weights
+from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.prediction.grad_cam import grad_cam
+from cifar100.prediction.cam import normalize_cams
+from cifar100.prediction.torch_backend import TorchBackend
 
 IMAGES = 200
 
@@ -38,10 +40,10 @@ def stand_in(name: str, **content: object) -> None:
     sys.modules[name] = module
 
 
-def spread(heat: np.ndarray) -> np.ndarray:
+def spread(heatmap: np.ndarray) -> np.ndarray:
     """From 0 to 1."""
-    heat = heat - heat.min()
-    return heat / (1e-7 + heat.max())
+    heatmap = heatmap - heatmap.min()
+    return heatmap / (1e-7 + heatmap.max())
 
 
 def main() -> None:
@@ -60,12 +62,13 @@ def main() -> None:
     checkpoint = load_weights(args.checkpoint)
     model = checkpoint.build().eval()
     test = load_dataset(Config().replace(data_dir=args.data_dir)).test
-    pixels = torch.from_numpy(test.images[test.spread(IMAGES)])
-    images = normalize(pixels, tuple(checkpoint.mean), tuple(checkpoint.std))
+    pixels = test.images[test.spread(IMAGES)]
+    images = normalize(torch.from_numpy(pixels), tuple(checkpoint.mean), tuple(checkpoint.std))
+    logits, cams = TorchBackend(checkpoint, select_device("cpu", "fp32")).logits_and_cams(pixels)
     result: dict[str, object] = {}
-    for name, classes in (("of the likeliest class", None), ("of any class", [i % 100 for i in range(IMAGES)])):
-        _, maps = grad_cam(model, images, classes)
-        ours = np.stack([spread(cv2.resize(spread(heat), (32, 32))) for heat in maps.numpy()])
+    for name, classes in (("of the top-1 class", None), ("of any class", [i % 100 for i in range(IMAGES)])):
+        maps = normalize_cams(cams[range(IMAGES), logits.argmax(axis=1) if classes is None else classes])
+        ours = np.stack([spread(cv2.resize(spread(heatmap), (32, 32))) for heatmap in maps])
         targets = None if classes is None else [ClassifierOutputTarget(i) for i in classes]
         published = pytorch_grad_cam.GradCAM(model=model, target_layers=[model.layer4])
         theirs = published(input_tensor=images, targets=targets)

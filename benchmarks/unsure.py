@@ -23,7 +23,13 @@ from sklearn.metrics import roc_auc_score
 from cifar100.dataset import read
 from cifar100.evaluation.metrics import softmax
 from cifar100.inference import Predictor, load_predictor
-from cifar100.prediction.rejection import LOWEST_CONTRAST, LOWEST_CORRELATION, LOWEST_PROBABILITY, contrast, correlation
+from cifar100.prediction.rejection import (
+    MIN_AUTOCORRELATION,
+    MIN_PIXEL_STD,
+    MIN_PROBABILITY,
+    pixel_std,
+    spatial_autocorrelation,
+)
 
 FALSE_ALARMS = 0.1
 """The share of known images that the score may call unknown."""
@@ -47,13 +53,13 @@ def made_up(count: int) -> dict[str, np.ndarray]:
 
 
 def logits_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
-    parts = [predictor.forward(images[start : start + 128]) for start in range(0, len(images), 128)]
+    parts = [predictor.backend.logits(images[start : start + 128]) for start in range(0, len(images), 128)]
     return np.concatenate(parts).astype(np.float64)
 
 
 def without_structure(images: np.ndarray) -> np.ndarray:
     """Which of the images have no contrast, or neighbours that have nothing in common: bool [N]."""
-    return np.array([contrast(i) < LOWEST_CONTRAST or correlation(i) < LOWEST_CORRELATION for i in images])
+    return np.array([pixel_std(i) < MIN_PIXEL_STD or spatial_autocorrelation(i) < MIN_AUTOCORRELATION for i in images])
 
 
 def main() -> None:
@@ -94,7 +100,7 @@ def main() -> None:
     chosen = max(SCORES, key=lambda score: auroc[score]["cifar10"])
     threshold = float(np.quantile(SCORES[chosen](known[half]), FALSE_ALARMS))
     used = SCORES["maximum probability"]
-    low = {name: used(of) < LOWEST_PROBABILITY for name, of in logits.items()}
+    low = {name: used(of) < MIN_PROBABILITY for name, of in logits.items()}
     bare = {name: without_structure(of) for name, of in images.items()}
     right = known.argmax(axis=1) == labels
     judged = ~half
@@ -106,9 +112,9 @@ def main() -> None:
         "chosen by AUROC against CIFAR-10": chosen,
         f"threshold of {FALSE_ALARMS:.0%} false alarms on that half": round(threshold, 4),
         "used": {
-            "maximum probability": LOWEST_PROBABILITY,
-            "contrast": LOWEST_CONTRAST,
-            "correlation": LOWEST_CORRELATION,
+            "maximum probability": MIN_PROBABILITY,
+            "contrast": MIN_PIXEL_STD,
+            "correlation": MIN_AUTOCORRELATION,
         },
         "on the other half of CIFAR-100": {
             "called unsure (false alarms)": round(float(unsure.mean()), 4),

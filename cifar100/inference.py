@@ -1,10 +1,10 @@
-"""A trained model, ready to name what is in images.
+"""A trained model, ready to classify images.
 
-predictor = load_predictor()             # the weights that come with the package; or load_predictor("best_model.pth")
+predictor = load_predictor()             # the bundled weights; or load_predictor("best_model.pth")
 for class_name, class_id, probability in predictor.predict("photo.jpg"):
     print(f"{class_name}: {probability:.2%}")
 
-python inference.py logs/cifar100/best_model.pth      its accuracy, its speed and a few sample predictions
+python inference.py logs/cifar100/best_model.pth      accuracy, speed and a few sample predictions
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ if __name__ == "__main__":  # `python inference.py` is `cifar100 evaluate --samp
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar100.checkpoints.hub import is_hub_address, pull
-from cifar100.prediction.predictor import BATCH_SIZE, Forward, Prediction, Predictor
-from cifar100.support.errors import UserError
-from cifar100.support.provenance import TemperatureFit
+from cifar100.prediction.backend import open_backend
+from cifar100.prediction.predictor import BATCH_SIZE, Prediction, Predictor, Result
 
-__all__ = ["BATCH_SIZE", "Forward", "Prediction", "Predictor", "load_predictor"]
+__all__ = ["BATCH_SIZE", "Prediction", "Predictor", "Result", "load_predictor"]
 
 
 def load_predictor(
@@ -34,71 +32,19 @@ def load_predictor(
     *,
     device: str = "auto",
     precision: str = "auto",
-    calibrated: bool = False,
+    calibrated: bool = True,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Predictor:
-    """A Predictor from a file of weights, with its own class names, image size and normalisation.
+    """A Predictor from a model file, with its own class names, image size and normalization.
 
     `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file of `cifar100 export`, for which
-    PyTorch is not needed; "hf://user/model" stands for what `cifar100 push` put on the Hugging Face hub, "pretrained"
-    for the weights that come with the package. `device` is "auto", "cpu", "cuda" or "mps". `calibrated` divides the
-    logits by the temperature that was measured for these weights. `mean`, `std` and `classes` are for files of others,
-    which do not say them (`load_weights`). Raises UserError where the file cannot be used, there
-    is no such device, or no temperature.
+    PyTorch is not needed; "pretrained" are the bundled weights, "hf://user/model" what `cifar100 push` uploaded to the
+    Hugging Face Hub. `device` is "auto", "cpu", "cuda" or "mps". Probabilities are calibrated with the temperature
+    stored in the file, if there is one, unless `calibrated` is false. `mean`, `std` and `classes` are for files from
+    elsewhere that do not contain them (`load_weights`). Raises UserError if the file cannot be used, or there is no
+    such device.
     """
-    if is_hub_address(path):
-        path = pull(path)
-    if Path(path).suffix.lower() == ".onnx":
-        if any(value is not None for value in (mean, std, classes)):
-            raise UserError("weights.known", f"{path} says its own mean, std and classes; leave them out.")
-        return _onnx_predictor(path, device, precision, calibrated)
-    from cifar100.checkpoints.weights import load_weights
-    from cifar100.compute.device import select_device
-    from cifar100.prediction.torch_backend import torch_forward
-
-    compute = select_device(device, precision)
-    checkpoint = load_weights(path, mean=mean, std=std, classes=classes)
-    temperature = _temperature(path, checkpoint.calibration, calibrated)
-    try:
-        forward = torch_forward(checkpoint, compute)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return Predictor(
-        forward,
-        checkpoint.classes,
-        checkpoint.image_size,
-        source=str(path),
-        trained_on=checkpoint.dataset,
-        temperature=temperature,
-        assumed=checkpoint.assumed,
-        notes=checkpoint.notes,
-        open_features=lambda: torch_forward(checkpoint, compute, features=True),
-    )
-
-
-def _onnx_predictor(path: str | Path, device: str, precision: str, calibrated: bool) -> Predictor:
-    """A Predictor from an exported file; its `forward` also has `with_maps`. Raises UserError as `open_onnx` does."""
-    from cifar100.prediction.onnx_backend import open_onnx
-
-    if device not in ("auto", "cpu") or precision != "auto":
-        raise UserError(f"{path} runs on the CPU, in the precision that it was exported in.")
-    forward, facts = open_onnx(path)
-    return Predictor(
-        forward,
-        facts["classes"],
-        facts["image_size"],
-        source=str(path),
-        trained_on=facts["dataset"],
-        temperature=_temperature(path, facts["calibration"], calibrated),
-        assumed=facts["assumed"],
-    )
-
-
-def _temperature(path: str | Path, calibration: TemperatureFit | None, calibrated: bool) -> float:
-    if not calibrated:
-        return 1.0
-    if calibration is None:
-        raise UserError(f"{path}: no temperature was measured for these weights; leave calibrated out.")
-    return calibration.temperature
+    backend = open_backend(path, device=device, precision=precision, mean=mean, std=std, classes=classes)
+    return Predictor(backend, calibrated=calibrated)

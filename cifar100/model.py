@@ -82,13 +82,16 @@ class ResNet(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.feature_maps(x).mean(dim=(2, 3))  # [B, 8 width]: global average pooling
+        return self.fc(x)
+
+    def feature_maps(self, x: Tensor) -> Tensor:
+        """Normalized images [B, 3, H, W] -> the output of the last stage [B, 8 width, H/8, W/8]."""
         x = F.relu(self.bn1(self.conv1(x)))  # [B, width, H, W]
         x = self.layer1(x)  # [B, width, H, W]
         x = self.layer2(x)  # [B, 2 width, H/2, W/2]
         x = self.layer3(x)  # [B, 4 width, H/4, W/4]
-        x = self.layer4(x)  # [B, 8 width, H/8, W/8]
-        x = x.mean(dim=(2, 3))  # [B, 8 width]: global average pooling
-        return self.fc(x)
+        return self.layer4(x)
 
 
 def _stage(depth: int, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

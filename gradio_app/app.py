@@ -1,11 +1,11 @@
-"""The Space: the page of `cifar100 app`, on the model beside this file, served where the Space says."""
+"""The Space: `cifar100 app` with the model beside this file."""
 
 from pathlib import Path
 
-from cifar100.prediction.cam import open_model
-from cifar100.web.app import serve
+from cifar100.inference import load_predictor
+from cifar100.web.server import serve
 
 MODEL = Path(__file__).with_name("model.onnx")
 
 if __name__ == "__main__":
-    serve(open_model(MODEL if MODEL.exists() else "pretrained"), host=None)
+    serve(load_predictor(MODEL if MODEL.exists() else "pretrained"), host=None)

@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from cifar100.dataset import synthetic
 from cifar100.dataset.base import Split
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, resnet18
+from cifar100.prediction.model_info import ModelInfo
 from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.support.text import escape_control_chars
 
@@ -103,6 +104,30 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
         "dataset": SYNTHETIC_INFO,
     }
     return untrained(**({"weights": model.state_dict()} | said | fields))
+
+
+class FakeBackend:
+    """A `Backend` of a function uint8 [B, S, S, 3] -> logits [B, C]; its activation maps are 1 everywhere."""
+
+    def __init__(self, logits: Callable[[np.ndarray], np.ndarray], classes: Sequence[str], size: int = 32) -> None:
+        self.logits = logits
+        self.info = ModelInfo(
+            name="fake.pth",
+            source="",
+            sha256="0123456789abcdef",
+            network="fake",
+            hardware="nothing",
+            classes=tuple(classes),
+            image_size=size,
+            dataset=DatasetInfo(),
+            evaluation={},
+        )
+
+    def logits_and_cams(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.logits(pixels), np.ones((len(pixels), len(self.info.classes), 4, 4), np.float32)
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        return self.logits(pixels)
 
 
 def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from cifar100.checkpoints.checkpoint import (
     Checkpoint,
@@ -112,6 +112,15 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
     atomic_write(path, content)
     atomic_write(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
+
+
+def state_dict_sha256(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state dict on the CPU: the same for the same numbers, whatever kind of file they came from."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(name.encode())
+        total.update(weights[name].contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str:

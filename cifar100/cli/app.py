@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar100.cli.defaults import default_model
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
+from cifar100.support.terminal import emit_error
 
 
 @dataclass(frozen=True, kw_only=True)
 class App:
     """Serve the web app, on localhost by default."""
 
-    checkpoint: Path = Path("pretrained")
-    """Model to serve; "pretrained" is the bundled one."""
+    checkpoint: Path | None = None
+    """Model to serve (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 accepts connections from other machines."""
@@ -30,12 +32,15 @@ class App:
 
     def run(self) -> int:
         if not 1 <= self.port <= 65535:
-            raise UserError(f"--port is {self.port}; ports are from 1 to 65535.")
+            raise UserError("app.port", f"--port is {self.port}; ports are from 1 to 65535.")
         try:
-            from cifar100.web.app import serve
+            from cifar100.web.server import serve
         except ModuleNotFoundError as error:
-            raise UserError(f"The page needs {error.name}: pip install 'cifar100[app]'.") from None
-        from cifar100.prediction.cam import open_model
+            raise UserError("app.library", f"The web app needs {error.name}: pip install 'cifar100[app]'.") from None
+        from cifar100.inference import load_predictor
+        from cifar100.prediction.output import model_line
 
-        serve(open_model(self.checkpoint, device=self.device), host=self.host, port=self.port, open_browser=self.open)
+        predictor = load_predictor(self.checkpoint or default_model(), device=self.device)
+        emit_error(f"model: {model_line(predictor)}")
+        serve(predictor, host=self.host, port=self.port, open_browser=self.open)
         return 0

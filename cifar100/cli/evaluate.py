@@ -97,7 +97,8 @@ class Evaluate:
             emit(note)
         emit("\n" + table(evaluation, per_class=self.per_class))
         if self.samples:
-            emit("\n" + "\n".join(format_samples(evaluation, data.classes, self.samples)))
+            temperature = checkpoint.calibration.temperature if checkpoint.calibration else 1.0
+            emit("\n" + "\n".join(format_samples(evaluation, data.classes, self.samples, temperature=temperature)))
         if self.views > 1:
             from cifar100.evaluation import tta
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from cifar100.cli.defaults import default_model
 from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cifar100.images.sources import Loaded, Source
-    from cifar100.inference import Prediction, Predictor
-    from cifar100.prediction.contact_sheet import Entry
+    from cifar100.inference import Predictor, Result
+    from cifar100.prediction.output import Writer
 
-OWN = Path("logs/cifar100/best_model.pth")
-MOST_LISTED = 20
+MAX_PROBLEMS = 20
+"""Images that could not be read and are listed one by one at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
     """Classify images and print the top-k classes.
 
-    Exit code 0 where all could be read, 1 where some could not; these are listed at the end and stop nothing.
+    Exit code 0 if all images could be read, 1 if some could not; these are listed at the end.
     """
 
     images: Positional[tuple[str, ...]]
@@ -47,8 +47,8 @@ class Predict:
     batch_size: int = 128
     """Batch size."""
 
-    calibrated: bool = False
-    """Apply the stored temperature (calibrated probabilities), as the web app does. The order of the classes stays."""
+    calibrated: bool = True
+    """Divide the logits by the temperature stored with the weights, if there is one. The ranking stays the same."""
 
     device: DeviceName = "auto"
     """Device to run on."""
@@ -71,105 +71,115 @@ class Predict:
         self._check()
         from cifar100.images.sources import find
         from cifar100.inference import load_predictor
-        from cifar100.prediction.contact_sheet import Entry
-        from cifar100.prediction.output import Csv, JsonLines, Table
-        from cifar100.support.progress import progress
 
-        checkpoint = self.checkpoint or (OWN if os.path.exists(OWN) else Path("pretrained"))
-        facts = self.foreign.facts()
-        predictor = load_predictor(checkpoint, device=self.device, calibrated=self.calibrated, **facts)
-        for note in predictor.notes:
-            _tell(note)
-        if predictor.trained_on.synthetic:
-            _tell("this model was trained on made-up images; its answers mean nothing")
-        sources = find(self.images, _tell)
-        listing = Table(source.name for source in sources)
-        if self.json or self.csv:
-            listing = JsonLines(predictor.assumed) if self.json else Csv()
-        shown: list[tuple[Entry, np.ndarray]] = []
-        problems: list[str] = []
-        emit(listing.head(), end="")
-        with progress("images", len(sources), _tell, stream=sys.stderr) as done:
-            for image, predictions in self._named(predictor, sources):
-                if predictions is None:
-                    problems.append(image.problem)
-                    emit(listing.failed(image.name, image.problem), end="")
-                else:
-                    emit(listing.named(image.name, predictions), end="")
-                    if image.picture is not None and image.pixels is not None:
-                        best = predictions[0]
-                        entry = Entry((image.picture,), image.name, best.class_name, best.probability)
-                        shown.append((entry, image.pixels))
-                done(1)
-        self._draw(checkpoint, shown, len(sources) - len(problems))
-        for problem in problems[:MOST_LISTED]:
-            _tell(problem)
-        if len(problems) > MOST_LISTED:
-            _tell(f"and {len(problems) - MOST_LISTED:,} more")
+        path = self.checkpoint or default_model()
+        predictor = load_predictor(path, device=self.device, calibrated=self.calibrated, **self.foreign.facts())
+        for note in predictor.info.notes:
+            emit_error(note)
+        if predictor.info.dataset.synthetic:
+            emit_error("this model was trained on synthetic images; its predictions mean nothing")
+        sources = find(self.images, emit_error)
+        problems = self._print(predictor, sources)
+        for problem in problems[:MAX_PROBLEMS]:
+            emit_error(problem)
+        if len(problems) > MAX_PROBLEMS:
+            emit_error(f"and {len(problems) - MAX_PROBLEMS:,} more")
         if problems and len(sources) > 1:
-            _tell(f"{len(problems):,} of {len(sources):,} images could not be read.")
+            emit_error(f"{len(problems):,} of {len(sources):,} images could not be read.")
         return 1 if problems else 0
 
     def _check(self) -> None:
         from cifar100.support.files import check_writable
 
         if not self.images:
-            raise UserError("Which image? Name one, as in cifar100 predict photo.jpg.")
+            raise UserError("predict.no_images", "Name an image, as in cifar100 predict photo.jpg.")
         if self.json and self.csv:
-            raise UserError("--json and --csv: choose one of them.")
+            raise UserError("predict.format", "--json and --csv exclude each other.")
         if self.batch_size < 1:
-            raise UserError(f"--batch-size is {self.batch_size}; it must be 1 or more.")
+            raise UserError("predict.batch_size", f"--batch-size is {self.batch_size}; it must be 1 or more.")
         for flag, path in (("--montage", self.montage), ("--explain", self.explain)):
             if path is not None:
                 check_writable(flag, path)
 
-    def _named(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, list[Prediction] | None]]:
-        """The images in their order, each with what is in it; None for those that could not be read."""
-        from cifar100.images.sources import load
-        from cifar100.prediction.contact_sheet import MOST, SIDE
+    def _print(self, predictor: Predictor, sources: list[Source]) -> list[str]:
+        """Print the results and write the sheets; the messages of the images that could not be read."""
+        from cifar100.support.progress import progress
 
-        waiting: deque[Loaded] = deque()  # read, and not told of yet
+        writer = self._writer(predictor, sources)
+        sheets, problems = _Sheets(), []
+        emit(writer.header(), end="")
+        with progress("images", len(sources), emit_error, stream=sys.stderr) as done:
+            for image, result in self._classify(predictor, sources):
+                if result is None:
+                    problems.append(image.problem)
+                    emit(writer.failure(image.name, image.problem), end="")
+                else:
+                    emit(writer.result(image.name, result), end="")
+                    sheets.add(image, result)
+                done(1)
+        sheets.write(self.montage, self.explain, len(sources) - len(problems))
+        return problems
+
+    def _writer(self, predictor: Predictor, sources: list[Source]) -> Writer:
+        from cifar100.prediction.output import Csv, JsonLines, Table, model_line
+
+        if not self.json and not self.csv:
+            return Table(predictor, (source.name for source in sources))
+        emit_error(f"model: {model_line(predictor)}")
+        return JsonLines(predictor) if self.json else Csv(predictor)
+
+    def _classify(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, Result | None]]:
+        """The images in order, each with its result; None for those that could not be read."""
+        from cifar100.images.sources import load
+        from cifar100.prediction.contact_sheet import MAX_ENTRIES, TILE_SIZE
+
+        waiting: deque[Loaded] = deque()  # read, but not yielded yet
 
         def pixels() -> Iterator[np.ndarray]:
-            wanted = MOST if self.montage or self.explain else 0
-            for image in load(sources, predictor.image_size, pictures=wanted, picture_size=SIDE):
+            num_shown = MAX_ENTRIES if self.montage or self.explain else 0
+            for image in load(sources, predictor.image_size, pictures=num_shown, picture_size=TILE_SIZE):
                 waiting.append(image)
                 if image.pixels is not None:
                     yield image.pixels
 
-        for predictions in predictor.predict_stream(pixels(), self.top_k, self.batch_size):
+        explain = self.explain is not None
+        for result in predictor.classify(pixels(), self.top_k, self.batch_size, explain=explain):
             while waiting[0].problem:
                 yield waiting.popleft(), None
-            yield waiting.popleft(), predictions
+            yield waiting.popleft(), result
         while waiting:
             yield waiting.popleft(), None
 
-    def _draw(self, checkpoint: Path, shown: list[tuple[Entry, np.ndarray]], count: int) -> None:
-        """The sheets that were asked for, of these images out of `count`."""
-        from cifar100.prediction.contact_sheet import contact_sheet
+
+class _Sheets:
+    """The images that were loaded for display, with their results."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Loaded, Result]] = []
+
+    def add(self, image: Loaded, result: Result) -> None:
+        if image.picture is not None:
+            self.shown.append((image, result))
+
+    def write(self, montage: Path | None, explain: Path | None, num_images: int) -> None:
+        """Write the sheets that were requested, of these out of `num_images` images."""
+        from cifar100.prediction.cam import overlay
+        from cifar100.prediction.contact_sheet import Entry, contact_sheet
         from cifar100.support.files import atomic_write
 
-        wanted = [path for path in (self.montage, self.explain) if path is not None]
-        if wanted and not shown:
-            _tell("no picture could be read, so none was drawn")
+        paths = [path for path in (montage, explain) if path is not None]
+        if paths and not self.shown:
+            emit_error("no image could be read, so no sheet was written")
             return
-        entries = [entry for entry, _ in shown]
-        if self.montage is not None:
-            atomic_write(self.montage, contact_sheet(entries))
-        if self.explain is not None:
-            from cifar100.prediction.cam import open_model
-            from cifar100.prediction.overlay import overlay
-
-            see = open_model(checkpoint, device=self.device, **self.foreign.facts()).see
-            entries = [
-                entry._replace(pictures=(*entry.pictures, overlay(pixels, see(pixels[None])[1][0])))
-                for entry, pixels in shown
-            ]
-            atomic_write(self.explain, contact_sheet(entries))
-        for path in wanted:
-            of_all = f" of {count:,}" if count > len(entries) else ""
-            _tell(f"drew {len(entries):,}{of_all} pictures on {path}")
-
-
-def _tell(what: str) -> None:
-    emit_error(what)
+        for path in paths:
+            entries = []
+            for image, result in self.shown:
+                tiles = [image.picture]
+                if path is explain:
+                    tiles.append(overlay(result.pixels, result.heatmap))
+                top1 = result.predictions[0]
+                label = f"unsure: {top1.class_name}" if result.unsure else top1.class_name
+                entries.append(Entry(tuple(tiles), image.name, label, top1.probability))
+            atomic_write(path, contact_sheet(entries))
+            of_all = f" of {num_images:,}" if num_images > len(entries) else ""
+            emit_error(f"wrote {len(entries):,}{of_all} images to {path}")

@@ -75,10 +75,10 @@ class Similar:
     def _draw(self, path: Path, sources: list[Source], similarity: np.ndarray) -> None:
         """A contact sheet: the image itself first, then those found."""
         from cifar100.images.sources import Source, load
-        from cifar100.prediction.contact_sheet import SIDE, Entry, contact_sheet
+        from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
         from cifar100.support.files import atomic_write
 
-        shown = load([Source(self.image), *sources], SIDE, pictures=1 + len(sources), picture_size=SIDE)
+        shown = load([Source(self.image), *sources], TILE_SIZE, pictures=1 + len(sources), picture_size=TILE_SIZE)
         labels, values = ["the image", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
         entries = [
             Entry((image.picture,), image.name, label, max(0.0, value))

@@ -239,10 +239,15 @@ def _ranking(accuracies: dict[str, float]) -> list[str]:
     return [f"  {escape_control_chars(name):<32}{accuracy:7.2%}" for name, accuracy in ordered]
 
 
-def format_samples(evaluation: Evaluation, classes: Sequence[str], count: int) -> list[str]:
-    """Predictions of so many images, spread evenly over the split: the true class, and the three likeliest."""
+def format_samples(
+    evaluation: Evaluation, classes: Sequence[str], count: int, *, temperature: float = 1.0
+) -> list[str]:
+    """`count` images, spread evenly over the split: the true class, and the top-3 classes.
+
+    Probabilities are softmax(logits / temperature), as `cifar100 predict` prints them.
+    """
     chosen = spread_rows(evaluation.images, count)
-    probabilities = metrics.softmax(evaluation.logits[chosen])
+    probabilities = metrics.softmax(evaluation.logits[chosen] / temperature)
     lines = ["Sample predictions"]
     for row, likely in zip(chosen, probabilities, strict=True):
         label = int(evaluation.labels[row])

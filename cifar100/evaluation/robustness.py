@@ -6,7 +6,7 @@ it finds in `corruptions.json` beside the weights, cell by cell, so that it can 
     {"format": "cifar100-corruptions", "version": 1,
      "evaluations": [
        {"weights": "best_model.pth",         the file beside which this one lies
-        "sha256": "9f…",                     of the weights themselves: `digest`
+        "sha256": "9f…",                     of the weights themselves: `state_dict_sha256`
         "source": "computed",                or "published": the files of CIFAR-100-C
         "dataset": "CIFAR-100", "fingerprint": "…",       of the test split
         "images": 10000, "seed": 0, "precision": "fp32", "image_size": 32,
@@ -22,7 +22,6 @@ An evaluation is gone on with where all fields up to "image_size" are the same. 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from torch import Tensor, nn
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.checkpoints.hub import is_hub_address
+from cifar100.checkpoints.weights import state_dict_sha256
 from cifar100.compute.device import Compute
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
@@ -111,14 +111,6 @@ class Robustness:
         return "\n".join(rows)
 
 
-def digest(weights: dict[str, Tensor]) -> str:
-    """A SHA-256 of a state dict: the same for the same numbers, whatever kind of file they came from."""
-    total = hashlib.sha256()
-    for name in sorted(weights):
-        total.update(name.encode() + weights[name].contiguous().numpy().tobytes())
-    return total.hexdigest()
-
-
 def results_path(weights: Path) -> Path:
     """Where the results for some weights are kept: beside them, or in the working directory where they are no file of
     the user's ("pretrained", or on the hub)."""
@@ -130,7 +122,7 @@ def read_results(weights: Path, checkpoint: Checkpoint) -> list[Robustness]:
 
     None where there is no such file. Raises UserError where it is damaged.
     """
-    known = digest(checkpoint.weights)
+    known = state_dict_sha256(checkpoint.weights)
     found = [_from_json(entry) for entry in _read(results_path(weights)) if entry["sha256"] == known]
     return sorted(found, key=lambda one: (-len(one.cells), -one.identity["images"]))
 
@@ -233,7 +225,7 @@ def evaluate_corruptions(
     count = len(rows)
     identity: Identity = {
         "weights": weights.name,
-        "sha256": digest(checkpoint.weights),
+        "sha256": state_dict_sha256(checkpoint.weights),
         "source": "published" if published else "computed",
         "dataset": dataset.published.name,
         "fingerprint": test.fingerprint,

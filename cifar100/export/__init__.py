@@ -25,11 +25,11 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, load_dataset, resolve_data_dir, train_val_split
 from cifar100.evaluation.eval_split import take_names
-from cifar100.export.check import Check, Reference, check
+from cifar100.export.check import Check, Forward, Reference, check
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
-from cifar100.inference import Forward, load_predictor
-from cifar100.prediction.onnx_backend import model_input, open_onnx
+from cifar100.prediction.backend import open_backend
+from cifar100.prediction.onnx_backend import model_input
 from cifar100.prediction.onnx_format import FORMAT, VERSION
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write, check_writable
@@ -176,10 +176,8 @@ def _remove_abandoned(folder: Path) -> None:
 
 def open_forward(path: Path, takes: str) -> Forward:
     """The forward pass of an exported file, on the CPU: uint8 [B, S, S, 3] -> logits [B, C]."""
-    if path.suffix == ".onnx":
-        return open_onnx(path)[0]
     if path.suffix != ".pt2":
-        return load_predictor(path, device="cpu", precision="fp32").forward
+        return open_backend(path, device="cpu", precision="auto" if path.suffix == ".onnx" else "fp32").logits
     import torch
 
     module = torch.export.load(path).module()

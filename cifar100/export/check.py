@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,10 @@ from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import Split
 from cifar100.evaluation.metrics import top_k_accuracy
-from cifar100.inference import Forward
 from cifar100.support.errors import RunFailed
+
+Forward = Callable[[np.ndarray], np.ndarray]
+"""uint8 [B, S, S, 3] -> logits float32 [B, C]."""
 
 PARITY_BATCHES = (1, 2, 7, 64)
 SPEED_BATCHES = (1, 64)

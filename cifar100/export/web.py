@@ -25,16 +25,10 @@ from cifar100.evaluation.metrics import softmax
 from cifar100.export.check import Check
 from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
 from cifar100.images.convert import to_model_input, to_rgb
-from cifar100.prediction.onnx_backend import OnnxForward, open_onnx
-from cifar100.prediction.onnx_validation import read_onnx
-from cifar100.prediction.rejection import (
-    LOWEST_CONTRAST,
-    LOWEST_CORRELATION,
-    LOWEST_PROBABILITY,
-    contrast,
-    correlation,
-    doubt,
-)
+from cifar100.prediction.backend import Backend
+from cifar100.prediction.cam import normalize_cams
+from cifar100.prediction.onnx_backend import OnnxBackend
+from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MIN_PROBABILITY, rejection_reason
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.terminal import emit
@@ -129,7 +123,8 @@ def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Sa
 
 def _files(graph: Path, check: Check | None, scripts: dict[str, bytes], examples: Sequence[Path]) -> dict[str, bytes]:
     """Path in the site -> content. The service worker's list of them all comes last."""
-    content, facts = read_onnx(graph)
+    backend, content = OnnxBackend(graph), graph.read_bytes()
+    facts = backend.metadata
     script, binary = FILES
     files = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
     files["runtime/LICENSE"] = files.pop("LICENSE.runtime")
@@ -138,7 +133,6 @@ def _files(graph: Path, check: Check | None, scripts: dict[str, bytes], examples
     files[MODEL] = content
     pictures = {f"examples/{name}.jpg": made for name, made in _examples(facts, examples).items()}
     files |= pictures
-    forward, _ = open_onnx(graph)
     described = describe(facts) | {
         "evaluation": figures(facts, check),
         "files": {
@@ -146,7 +140,7 @@ def _files(graph: Path, check: Check | None, scripts: dict[str, bytes], examples
             "wasm": _entry(f"runtime/{binary}.gz", files[f"runtime/{binary}.gz"]) | {"content_sha256": FILES[binary]},
             "runtime": _entry(f"runtime/{Path(script).stem}.js", scripts[script]),
         },
-        "examples": [{"path": name, "answer": answer(made, forward, facts)} for name, made in pictures.items()],
+        "examples": [{"path": name, "answer": answer(made, backend)} for name, made in pictures.items()],
     }
     described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
     files["model.json"] = json.dumps(described, separators=(",", ":")).encode()
@@ -161,7 +155,7 @@ def describe(facts: dict[str, Any]) -> dict[str, Any]:
     """What the page needs to know of a model and may say of it: model.json without its files, figures and examples.
 
     `facts` are those in the metadata of an exported graph. Probabilities are softmax(logits / temperature); `unsure`
-    holds the thresholds of `cifar100.unsure`, and the temperature at which its probability is meant.
+    holds the thresholds of `prediction.rejection`.
     """
     fit = facts["calibration"]
     return {
@@ -175,10 +169,9 @@ def describe(facts: dict[str, Any]) -> dict[str, Any]:
         "fit": "crop",
         "temperature": _temperature(facts),
         "unsure": {
-            "min_probability": LOWEST_PROBABILITY,
-            "temperature": 1.0,
-            "min_contrast": LOWEST_CONTRAST,
-            "min_correlation": LOWEST_CORRELATION,
+            "min_probability": MIN_PROBABILITY,
+            "min_pixel_std": MIN_PIXEL_STD,
+            "min_autocorrelation": MIN_AUTOCORRELATION,
         },
         "about": {
             "network": facts["model"],
@@ -204,31 +197,21 @@ def figures(facts: dict[str, Any], check: Check | None) -> dict[str, Any]:
     return facts.get("metrics", {})
 
 
-def answer(content: bytes, forward: OnnxForward, facts: dict[str, Any]) -> dict[str, Any]:
-    """What the model says of an image file, as the page's worker would: for examples, before the model is there."""
-    pixels = to_model_input(content, facts["image_size"])
-    logits, maps = forward.with_maps(pixels[None])
-    probabilities = softmax(logits / _temperature(facts))[0]
+def answer(content: bytes, backend: Backend) -> dict[str, Any]:
+    """What the page's worker would answer for an image file: for examples, before the model is loaded."""
+    pixels = to_model_input(content, backend.info.image_size)
+    logits, cams = backend.logits_and_cams(np.stack([pixels]))
+    probabilities = softmax(logits / backend.info.temperature)[0]
     order = np.argsort(-probabilities, kind="stable")[:TOP_K].tolist()
-    evidence = np.maximum(maps[0, order], 0)
-    evidence /= np.maximum(evidence.max(axis=(1, 2), keepdims=True), 1e-12)
+    maps = normalize_cams(cams[0, order]).astype(np.float64).round(3)
     return {
         "predictions": [
-            {"id": i, "probability": round(float(probabilities[i]), 5), "map": map_.round(3).ravel().tolist()}
-            for i, map_ in zip(order, evidence.astype(np.float64), strict=True)
+            {"id": i, "probability": round(float(probabilities[i]), 5), "map": map_.ravel().tolist()}
+            for i, map_ in zip(order, maps, strict=True)
         ],
-        "doubt": _doubt(logits[0], pixels),
-        "mapSize": list(maps.shape[2:]),
+        "reason": rejection_reason(probabilities, pixels),
+        "mapSize": list(cams.shape[2:]),
     }
-
-
-def _doubt(logits: np.ndarray, pixels: np.ndarray) -> str:
-    """Which of strings.js' doubts it is."""
-    if not doubt(logits, pixels):
-        return ""
-    if contrast(pixels) < LOWEST_CONTRAST:
-        return "flat"
-    return "noise" if correlation(pixels) < LOWEST_CORRELATION else "none"
 
 
 def _examples(facts: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:

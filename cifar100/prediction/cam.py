@@ -1,118 +1,62 @@
-"""What a network says of pixels and where it saw it, whatever kind of file it is in: PyTorch weights or an ONNX export.
+"""Class activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) as heatmaps over images.
 
-For these networks Grad-CAM (`cifar100.prediction.grad_cam`) is the class activation map (Zhou et al. 2016,
-https://arxiv.org/abs/1512.04150), which an export gives as its second output: so that needs no PyTorch.
+A network that ends in global average pooling and one linear layer needs no gradients for this: Grad-CAM (Selvaraju et
+al. 2017, https://arxiv.org/abs/1610.02391) of the last stage is the class activation map, up to scale. The map has an
+eighth of the image's resolution, 4x4 cells for 32x32 pixels: it shows which part of an image counted, not which edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
+from PIL import Image
 
-from cifar100.support.errors import UserError
-from cifar100.support.provenance import TemperatureFit
-
-See = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""uint8 [B, S, S, 3] -> logits float32 [B, C], and where the likeliest class was seen, float32 [B, h, w] in 0..1."""
+OVERLAY_SIZE = 256
+"""Minimum height and width of an overlay, in pixels."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network that is ready, and what is known of it."""
+def normalize_cams(cams: np.ndarray) -> np.ndarray:
+    """Class activation maps [..., h, w] -> float32 in 0..1: negative evidence is 0, the highest value of a map 1.
 
-    see: See
-    classes: tuple[str, ...]
-    superclass_of: dict[str, str]
-    """The superclass of each class; empty where there are none."""
-    image_size: int
-    temperature: float
-    """Logits are divided by it for calibrated probabilities; 1 where none was measured."""
-    evaluation: dict[str, Any]
-    """`Evaluation.to_json` on the test set; empty where it was never measured."""
-    about: dict[str, str]
-    """What it is, in words: name -> value."""
-
-
-def open_model(weights: str | Path = "pretrained", *, device: str = "auto", **facts: Any) -> Model:
-    """The network in a file that `load_predictor` takes, whose errors it raises. Not for several threads at once.
-
-    `facts` are the options of `load_weights` for files of others.
+    A map without positive evidence is 0 everywhere.
     """
-    from cifar100.checkpoints.hub import is_hub_address, pull
-
-    path = pull(weights) if is_hub_address(weights) else weights
-    return _open_onnx(path, device) if Path(path).suffix.lower() == ".onnx" else _open_weights(path, device, facts)
-
-
-def _open_onnx(path: str | Path, device: str) -> Model:
-    from cifar100.prediction.onnx_backend import open_onnx
-
-    if device not in ("auto", "cpu"):
-        raise UserError(f"{path} runs on the CPU.")
-    forward, facts = open_onnx(path)
-
-    def see(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits, maps = forward.with_maps(pixels)
-        speaking_for = np.maximum(maps[np.arange(len(maps)), logits.argmax(axis=1)], 0)  # [B, h, w]
-        highest = speaking_for.max(axis=(1, 2), keepdims=True)
-        return logits, speaking_for / np.where(highest > 0, highest, 1)
-
-    return _model(see, facts, f"{facts['model']}, ONNX ({Path(path).name})", "CPU, by onnxruntime")
+    positive = np.maximum(cams, 0).astype(np.float32)
+    highest = positive.max(axis=(-2, -1), keepdims=True)
+    return positive / np.where(highest > 0, highest, 1)
 
 
-def _open_weights(path: str | Path, device: str, facts: dict[str, Any]) -> Model:
-    import torch
-
-    from cifar100.augmentation.batched import normalize
-    from cifar100.checkpoints.weights import load_weights
-    from cifar100.compute.device import select_device
-    from cifar100.model import fold_batch_norms
-    from cifar100.prediction.grad_cam import grad_cam
-
-    compute = select_device(device)
-    checkpoint = load_weights(path, **facts)
-    try:
-        built = checkpoint.build()
-        parameters = sum(parameter.numel() for parameter in built.parameters())
-        network = compute.place(fold_batch_norms(built)).to(compute.dtype)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    mean, std = tuple(checkpoint.mean), tuple(checkpoint.std)
-
-    def see(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with compute.autocast():
-            images = normalize(torch.from_numpy(pixels).to(compute.device), mean, std)
-            logits, maps = grad_cam(network, images)
-        return logits.cpu().numpy(), maps.cpu().numpy()
-
-    return _model(see, vars(checkpoint), f"{checkpoint.model}, {parameters:,} parameters", str(compute))
+def top1_heatmaps(logits: np.ndarray, cams: np.ndarray) -> np.ndarray:
+    """Logits [B, C], maps [B, C, h, w] -> the normalized map of each image's top-1 class, float32 [B, h, w]."""
+    return normalize_cams(cams[np.arange(len(cams)), logits.argmax(axis=1)])
 
 
-def _model(see: See, facts: dict[str, Any], network: str, computes_on: str) -> Model:
-    """`facts` are a checkpoint's, or those in the metadata of an export, whose names are the same."""
-    names = facts["superclasses"]
-    superclass_of = {
-        name: names[place] for name, place in zip(facts["classes"], facts["superclass_of"], strict=bool(names))
-    }
-    fit: TemperatureFit | None = facts["calibration"]
-    calibrated = "not calibrated" if fit is None else f"calibrated, temperature {fit.temperature:.3g} {fit.origin}"
-    about = {
-        "network": network,
-        "trained on": facts["dataset"].train_split,
-        "selection": str(facts["selection"] or "unknown"),
-        "probabilities": calibrated,
-        "computes on": computes_on,
-    }
-    return Model(
-        see,
-        tuple(facts["classes"]),
-        superclass_of,
-        facts["image_size"],
-        1.0 if fit is None else fit.temperature,
-        facts["evaluation"],
-        about,
-    )
+def overlay(pixels: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """An image uint8 [S, S, 3], enlarged, under a heatmap in 0..1 [h, w]: uint8 [S', S', 3].
+
+    S' is the smallest multiple of S that is at least 256. The image is shown in gray; all color is the heatmap's.
+    """
+    zoom = -(-OVERLAY_SIZE // min(pixels.shape[:2]))
+    large = np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1).astype(np.float32)
+    small = Image.fromarray(np.ascontiguousarray(heatmap, dtype=np.float32))
+    smooth = np.asarray(small.resize((large.shape[1], large.shape[0]), Image.Resampling.BILINEAR))
+    gray = large @ np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
+    blended = 16 + 0.28 * gray[:, :, None] + 0.6 * apply_colormap(smooth)  # low contrast, so that the colors stand out
+    return blended.round().clip(0, 255).astype(np.uint8)
+
+
+def apply_colormap(values: np.ndarray) -> np.ndarray:
+    """Values in 0..1 of any shape [...] -> RGB float32 [..., 3] in 0..255.
+
+    The colors are those of matplotlib's "inferno", whose lightness rises evenly, so it also works in grayscale and for
+    color-blind readers.
+    """
+    positions = np.linspace(0, 1, len(_INFERNO))
+    return np.stack([np.interp(values, positions, channel) for channel in _INFERNO.T], axis=-1).astype(np.float32)
+
+
+_INFERNO = np.array(  # every eighth of its range
+    [
+        *((0, 0, 4), (32, 12, 74), (88, 15, 109), (136, 34, 106), (187, 55, 84)),
+        *((227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)),
+    ],
+    np.float64,
+)

@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures on one, each with what it was named. Drawn with Pillow alone."""
+"""Contact sheets: many images on one, each with a label and a probability. Drawn with Pillow alone."""
 
 from __future__ import annotations
 
@@ -12,64 +12,65 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cifar100.support.text import escape_control_chars
 
-SIDE = 128
-"""Of a picture on the sheet, in pixels."""
+TILE_SIZE = 128
+"""Width and height of an image on the sheet, in pixels."""
 
-MOST = 240
-"""Pictures on a sheet; more would be no sheet to look at."""
+MAX_ENTRIES = 240
 
-GAP, LINE, BAR = 10, 17, 5
-PAPER, INK, FAINT, COLOUR = (255, 255, 255), (20, 20, 30), (110, 110, 120), (35, 110, 200)
+GAP, LINE_HEIGHT, BAR_HEIGHT = 10, 17, 5
+BACKGROUND, TEXT, FAINT, BAR, TRACK = (255, 255, 255), (20, 20, 30), (110, 110, 120), (35, 110, 200), (228, 228, 232)
 
 
 class Entry(NamedTuple):
     """One image on a sheet."""
 
-    pictures: tuple[np.ndarray, ...]
-    """uint8 [S, S, 3] each: shown side by side; of any S."""
+    images: tuple[np.ndarray, ...]
+    """uint8 [S, S, 3] each, of any S, shown side by side."""
     name: str
     label: str
-    """What it was named."""
+    """The class, for example."""
     probability: float
     """In 0..1, drawn as a bar."""
 
 
 def contact_sheet(entries: Sequence[Entry]) -> bytes:
-    """A PNG file of these, the first `MOST` of them, in rows about as long as the sheet is high. One at least."""
-    entries = entries[:MOST]
-    across = max(len(entry.pictures) for entry in entries)
-    wide, high = across * SIDE + GAP, SIDE + BAR + 2 * LINE + GAP
-    columns = min(len(entries), max(1, round(math.sqrt(len(entries) * high / wide))))
+    """A PNG file of the first `MAX_ENTRIES` entries, about as wide as high. At least one entry is needed."""
+    entries = entries[:MAX_ENTRIES]
+    across = max(len(entry.images) for entry in entries)
+    width, height = across * TILE_SIZE + GAP, TILE_SIZE + BAR_HEIGHT + 2 * LINE_HEIGHT + GAP
+    columns = min(len(entries), max(1, round(math.sqrt(len(entries) * height / width))))
     rows = math.ceil(len(entries) / columns)
-    sheet = Image.new("RGB", (columns * wide + GAP, rows * high + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=13)
-    for place, entry in enumerate(entries):
-        left, top = GAP + place % columns * wide, GAP + place // columns * high
-        width = wide - GAP
-        for number, picture in enumerate(entry.pictures):
-            sheet.paste(_enlarged(picture), (left + number * SIDE, top))
-        bottom = top + SIDE
-        draw.rectangle((left, bottom, left + width - 1, bottom + BAR - 1), fill=(228, 228, 232))
-        draw.rectangle((left, bottom, left + round((width - 1) * entry.probability), bottom + BAR - 1), fill=COLOUR)
-        share = f" {entry.probability:.0%}"
-        label = _fitting(escape_control_chars(entry.label), width - font.getlength(share), font)
-        draw.text((left, bottom + BAR), label + share, fill=INK, font=font)
-        draw.text(
-            (left, bottom + BAR + LINE), _fitting(escape_control_chars(entry.name), width, font), fill=FAINT, font=font
-        )
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), BACKGROUND)
+    for index, entry in enumerate(entries):
+        _draw_entry(sheet, entry, GAP + index % columns * width, GAP + index // columns * height, width - GAP)
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
 
 
-def _enlarged(picture: np.ndarray) -> Image.Image:
-    image = Image.fromarray(picture)
-    return image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+def _draw_entry(sheet: Image.Image, entry: Entry, left: int, top: int, width: int) -> None:
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for number, image in enumerate(entry.images):
+        sheet.paste(_resized(image), (left + number * TILE_SIZE, top))
+    bottom = top + TILE_SIZE
+    draw.rectangle((left, bottom, left + width - 1, bottom + BAR_HEIGHT - 1), fill=TRACK)
+    right = left + round((width - 1) * entry.probability)
+    draw.rectangle((left, bottom, right, bottom + BAR_HEIGHT - 1), fill=BAR)
+    percent = f" {entry.probability:.0%}"
+    label = _shortened(escape_control_chars(entry.label), width - font.getlength(percent), font)
+    draw.text((left, bottom + BAR_HEIGHT), label + percent, fill=TEXT, font=font)
+    name = _shortened(escape_control_chars(entry.name), width, font)
+    draw.text((left, bottom + BAR_HEIGHT + LINE_HEIGHT), name, fill=FAINT, font=font)
 
 
-def _fitting(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, its start left out where it is too long for this width: the end of a path says most."""
+def _resized(pixels: np.ndarray) -> Image.Image:
+    image = Image.fromarray(pixels)
+    size = (TILE_SIZE, TILE_SIZE)
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, without its start if it is too wide: the end of a path says most."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"…{text}") > width:

@@ -1,7 +1,7 @@
-"""What was predicted, image by image, as text: a table to read, JSON lines or CSV to go on with.
+"""Predictions as text, image by image: a table, JSON Lines, or CSV.
 
-Each takes images one by one, so that any number can be listed: `head()` comes first, then for each image `named(…)` or
-`failed(…)`. Every one gives whole lines, or "" for none.
+Each writer takes images one by one, so that any number can be listed: `header()` comes first, then `result(...)` or
+`failure(...)` for each image. They return whole lines, or "" for none.
 """
 
 from __future__ import annotations
@@ -9,79 +9,120 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from cifar100.prediction.predictor import Prediction
+from cifar100.prediction.predictor import Predictor, Result
+from cifar100.prediction.rejection import REASON_TEXT
 from cifar100.support.text import csv_cell, escape_control_chars
 
-WIDEST_NAME = 40
-BAR = 30
+MAX_NAME_WIDTH = 40
+BAR_WIDTH = 30
+
+
+class Writer(Protocol):
+    """What the three have in common."""
+
+    def header(self) -> str: ...
+
+    def result(self, name: str, result: Result) -> str: ...
+
+    def failure(self, name: str, problem: str) -> str: ...
+
+
+def model_line(predictor: Predictor) -> str:
+    """Which weights the answers are from, how accurate they are, and whether probabilities are calibrated."""
+    info, parts = predictor.info, []
+    figures = info.evaluation
+    if "top1" in figures:
+        parts.append(f"{figures['top1']:.1%} top-1 on {figures.get('images', 0):,} {figures.get('split', '')} images")
+    calibrated = (
+        f"calibrated (temperature {predictor.temperature:.3g})" if predictor.temperature != 1 else "uncalibrated"
+    )
+    return ", ".join([f"{info.source} (sha256 {info.digest})", *parts, calibrated])
+
+
+def to_json(result: Result, predictor: Predictor) -> dict[str, Any]:
+    """A result as JSON types, the same for `predict --json` and the web API. "sha256" is `ModelInfo.digest`."""
+    info = predictor.info
+    predictions = [item._asdict() | {"superclass": info.superclass(item.class_id)} for item in result.predictions]
+    return {
+        "predictions": predictions,
+        "unsure": result.unsure,
+        "reason": result.reason,
+        "model": {"name": info.name, "sha256": info.digest},
+        "temperature": predictor.temperature,
+    } | ({"assumed": list(info.assumed)} if info.assumed else {})
 
 
 class Table:
-    """Columns for people, their heads over the first image; what could not be read is told elsewhere."""
+    """Columns for people, below a line about the model; failures are reported elsewhere."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.width = min(WIDEST_NAME, max([len("image"), *(len(escape_control_chars(name)) for name in names)]))
-        self.is_empty = True
+    def __init__(self, predictor: Predictor, names: Iterable[str]) -> None:
+        self.predictor = predictor
+        self.width = min(MAX_NAME_WIDTH, max([len("image"), *(len(escape_control_chars(name)) for name in names)]))
 
-    def head(self) -> str:
-        return ""
+    def header(self) -> str:
+        columns = f"{'image':<{self.width}}  probability  {'class':<20}   id"
+        return f"model: {escape_control_chars(model_line(self.predictor))}\n{columns}\n"
 
-    def named(self, name: str, predictions: Sequence[Prediction]) -> str:
-        first = escape_control_chars(name)
-        lines = [f"{'image':<{self.width}}  probability  {'class':<20}   id"] if self.is_empty else []
-        self.is_empty = False
+    def result(self, name: str, result: Result) -> str:
+        first, lines = escape_control_chars(name), []
         if len(first) > self.width:  # on a line of its own, whole, to be copied
             lines.append(first)
             first = ""
-        for class_name, class_id, probability in predictions:
-            bar = "#" * round(BAR * probability)
+        if result.reason:
+            lines.append(f"{first:<{self.width}}       UNSURE  {REASON_TEXT[result.reason]}")
+            first = ""
+        for class_name, class_id, probability in result.predictions:
+            bar = "#" * round(BAR_WIDTH * probability)
             row = f"{first:<{self.width}}  {probability:>11.2%}  {class_name:<20}  {class_id:>3}  {bar}"
             lines.append(row.rstrip())
             first = ""
         return "\n".join(lines) + "\n"
 
-    def failed(self, name: str, problem: str) -> str:  # noqa: ARG002
+    def failure(self, name: str, problem: str) -> str:  # noqa: ARG002
         return ""
 
 
 class JsonLines:
-    """An object a line: {"image", "predictions": [{"class_name", "class_id", "probability"}]} or {"image", "error"}.
+    """An object per line: {"image", ...`to_json`} or {"image", "error"}."""
 
-    `assumed` (see `Predictor`) is part of each object if there is any.
-    """
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
 
-    def __init__(self, assumed: Sequence[str] = ()) -> None:
-        self.more = {"assumed": list(assumed)} if assumed else {}
-
-    def head(self) -> str:
+    def header(self) -> str:
         return ""
 
-    def named(self, name: str, predictions: Sequence[Prediction]) -> str:
-        found = {"image": name, "predictions": [item._asdict() for item in predictions]}
-        return json.dumps(found | self.more) + "\n"
+    def result(self, name: str, result: Result) -> str:
+        return json.dumps({"image": name} | to_json(result, self.predictor)) + "\n"
 
-    def failed(self, name: str, problem: str) -> str:
+    def failure(self, name: str, problem: str) -> str:
         return json.dumps({"image": name, "error": problem}) + "\n"
 
 
 class Csv:
-    """A row for each image and class, ranked from 1; for what could not be read one with the reason."""
+    """A row per image and class, ranked from 1; a row with the error for an image that could not be read."""
 
-    def head(self) -> str:
-        return _csv_rows(["image", "rank", "class_name", "class_id", "probability", "error"])
+    COLUMNS = ("image", "rank", "class_name", "class_id", "probability", "error", "unsure", "reason", "model", "sha256")
 
-    def named(self, name: str, predictions: Sequence[Prediction]) -> str:
+    def __init__(self, predictor: Predictor) -> None:
+        self.model = [csv_cell(predictor.info.name), predictor.info.digest]
+
+    def header(self) -> str:
+        return _csv_rows(list(self.COLUMNS))
+
+    def result(self, name: str, result: Result) -> str:
+        flags = ["true" if result.unsure else "false", result.reason]
         return _csv_rows(
             *(
-                [csv_cell(name), rank, csv_cell(class_name), class_id, f"{probability:.6g}", ""]
-                for rank, (class_name, class_id, probability) in enumerate(predictions, start=1)
+                [csv_cell(name), rank, csv_cell(class_name), class_id, f"{probability:.6g}", "", *flags, *self.model]
+                for rank, (class_name, class_id, probability) in enumerate(result.predictions, start=1)
             )
         )
 
-    def failed(self, name: str, problem: str) -> str:
-        return _csv_rows([csv_cell(name), "", "", "", "", csv_cell(problem)])
+    def failure(self, name: str, problem: str) -> str:
+        return _csv_rows([csv_cell(name), "", "", "", "", csv_cell(problem), "", "", *self.model])
 
 
 def _csv_rows(*rows: list[object] | list[str]) -> str:

@@ -1,51 +1,56 @@
-"""When an answer should not be believed: the picture looks like none of the classes, or shows nothing at all.
+"""Whether a prediction is flagged as unsure.
 
-The network names one of its classes whatever it is shown. Two questions are put beside its answer. Is its highest
-probability as low as it seldom is on images of its classes (Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136)?
-And has the picture any structure? It has none when it is all one colour, or noise: of noise the network is surer than
-of photos, so its own answer cannot tell.
+A network predicts one of its classes for any image. A prediction is flagged if its probability is low (Hendrycks &
+Gimpel 2017, https://arxiv.org/abs/1610.02136), or if the image is uniform or noise, for which the network can be more
+confident than for photos. This is a hint, not an out-of-distribution detector.
 
-`benchmarks/unsure.py` chose the score and the threshold on one half of CIFAR-100's test images, and says how often each
-alarm is false on the other half and how much of CIFAR-10, noise and flat pictures it finds.
+`benchmarks/unsure.py` chose the score and the threshold on one half of CIFAR-100's test images, and reports on the
+other half how often a correct prediction is flagged, and how much of CIFAR-10, noise and uniform images is.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from cifar100.evaluation.metrics import softmax
+MIN_PROBABILITY = 0.40
+"""Of the top-1 class, as displayed (calibrated, unless the user turns that off)."""
 
-LOWEST_PROBABILITY = 0.22
-"""Of the likeliest class, at temperature 1. One in ten test images of CIFAR-100 is below."""
+MIN_PIXEL_STD = 4.0
+"""Standard deviation of the pixels, of 255, in the channel in which it is largest."""
 
-LOWEST_CONTRAST = 4.0
-"""Standard deviation of the pixels of the liveliest channel, of 255."""
+MIN_AUTOCORRELATION = 0.2
+"""Of neighboring pixels: 0 in noise, 0.9 and more in photos."""
 
-LOWEST_CORRELATION = 0.2
-"""Of neighbouring pixels: 0 in noise, 0.9 and more in photos."""
+Reason = Literal["", "uniform", "noise", "low_confidence"]
 
-
-def doubt(logits: np.ndarray, pixels: np.ndarray) -> str:
-    """Why the answer `logits` [C] for `pixels`, uint8 [S, S, 3], is not to be believed; "" where it may be."""
-    if contrast(pixels) < LOWEST_CONTRAST:
-        return "The picture is all one colour."
-    if correlation(pixels) < LOWEST_CORRELATION:
-        return "The picture is noise."
-    if softmax(logits[None])[0].max() < LOWEST_PROBABILITY:
-        return "It looks like none of the classes."
-    return ""
+REASON_TEXT: dict[Reason, str] = {
+    "uniform": "the image is a single color",
+    "noise": "the image is noise",
+    "low_confidence": f"no class reaches {MIN_PROBABILITY:.0%}",
+}
 
 
-def contrast(pixels: np.ndarray) -> float:
-    """The standard deviation of the pixels, uint8 [S, S, 3], in the channel where it is largest: 0..127.5."""
+def rejection_reason(probabilities: np.ndarray, pixels: np.ndarray) -> Reason:
+    """Why the prediction `probabilities` [C] for `pixels`, uint8 [S, S, 3], is flagged; "" if it is not."""
+    if pixel_std(pixels) < MIN_PIXEL_STD:
+        return "uniform"
+    if spatial_autocorrelation(pixels) < MIN_AUTOCORRELATION:
+        return "noise"
+    return "low_confidence" if probabilities.max() < MIN_PROBABILITY else ""
+
+
+def pixel_std(pixels: np.ndarray) -> float:
+    """The standard deviation of the pixels, uint8 [S, S, 3], in the channel in which it is largest: 0..127.5."""
     return float(pixels.std(axis=(0, 1)).max())
 
 
-def correlation(pixels: np.ndarray) -> float:
-    """Of each pixel of [S, S, 3] with its right and its lower neighbour, -1..1; 1 where there is no contrast."""
-    centred = pixels.astype(np.float64) - pixels.mean(axis=(0, 1))
-    spread = (centred**2).mean()
-    if spread == 0:
+def spatial_autocorrelation(pixels: np.ndarray) -> float:
+    """Correlation of each pixel of [S, S, 3] with its right and lower neighbors, -1..1; 1 for a uniform image."""
+    centered = pixels.astype(np.float64) - pixels.mean(axis=(0, 1))
+    variance = (centered**2).mean()
+    if variance == 0:
         return 1.0
-    right, lower = (centred[:, 1:] * centred[:, :-1]).mean(), (centred[1:] * centred[:-1]).mean()
-    return float((right + lower) / 2 / spread)
+    right, lower = (centered[:, 1:] * centered[:, :-1]).mean(), (centered[1:] * centered[:-1]).mean()
+    return float((right + lower) / 2 / variance)

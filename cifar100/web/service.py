@@ -1,4 +1,4 @@
-"""A picture as a visitor sent it -> all that the page shows of it. Knows its bounds, and nothing of the web."""
+"""An uploaded file -> everything that the web app shows about it. Enforces the limits; knows nothing about the web."""
 
 from __future__ import annotations
 
@@ -9,92 +9,81 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar100.evaluation.metrics import softmax
 from cifar100.images.convert import resize_center_crop, to_rgb
-from cifar100.inference import Prediction
-from cifar100.prediction.cam import Model
-from cifar100.prediction.overlay import overlay
-from cifar100.prediction.rejection import doubt
+from cifar100.inference import Predictor, Result
+from cifar100.prediction.cam import overlay
 from cifar100.support.errors import UserError
 
-MOST_BYTES = 30_000_000
+MAX_BYTES = 30_000_000
 """Of a file: photos of 48 megapixels have 10 to 25 MB."""
 
-MOST_PICTURES = 24
-"""At once."""
+MAX_IMAGES = 24
+"""Per request."""
 
-THUMBNAIL = 96
+THUMBNAIL_SIZE = 96
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was seen in a picture."""
+class Classified:
+    """The answer for an image."""
 
     name: str
-    """The picture's, as the visitor called it."""
-    predictions: list[Prediction]
-    """The likeliest classes, the likeliest first."""
-    doubt: str
-    """Why they should not be believed, in words; "" where nothing speaks against it."""
-    seen: np.ndarray
-    """What the network was shown, uint8 [S, S, 3]."""
+    """File name, as uploaded."""
+    result: Result
     overlay: np.ndarray
-    """Where the likeliest class was seen, uint8 [L, L, 3]."""
+    """The class activation map of the top-1 class over the image, uint8 [L, L, 3]."""
     thumbnail: np.ndarray
     """uint8 [T, T, 3]"""
     milliseconds: float
-    """From the file's bytes to the answer."""
+    """From the bytes of the file to the answer."""
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a picture has no answer."""
+class Failed:
+    """Why there is no answer for an image."""
 
     name: str
     reason: str
 
 
 class InferenceService:
-    """Answers visitors, one at a time: the network has all cores then."""
+    """Classifies uploads, one at a time, so that each forward pass has all cores."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._turn = threading.Lock()
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self._lock = threading.Lock()
 
     def warm_up(self) -> None:
-        """Answer once for nobody, so that the first visitor does not wait for what loads late."""
-        self._see(np.zeros((1, self.model.image_size, self.model.image_size, 3), np.uint8))
+        """One forward pass, so that the first visitor does not wait for what is loaded lazily."""
+        size = self.predictor.image_size
+        self._classify(np.zeros((size, size, 3), np.uint8), top_k=1)
 
-    def __call__(self, name: str, content: bytes, *, top_k: int = 5) -> Answer:
-        """The answer for a file of these bytes. Raises UserError where it is no picture within the bounds."""
+    def __call__(self, name: str, content: bytes, *, top_k: int = 5) -> Classified:
+        """The answer for a file with this content. Raises UserError if it is not an image within the limits."""
         start = time.perf_counter()
-        if len(content) > MOST_BYTES:
-            raise UserError(f"{name} has more than {MOST_BYTES // 1_000_000} MB; send a smaller copy of it.")
+        if len(content) > MAX_BYTES:
+            raise UserError("app.too_large", f"{name} is larger than {MAX_BYTES // 1_000_000} MB; use a smaller copy.")
         rgb = to_rgb(content, name=name)
-        pixels = resize_center_crop(rgb, self.model.image_size, name=name)
-        logits, heat = self._see(np.stack([pixels]))
-        likely = softmax(logits / self.model.temperature)[0]
-        order = np.argsort(-likely, kind="stable")[:top_k].tolist()
-        return Answer(
+        result = self._classify(resize_center_crop(rgb, self.predictor.image_size, name=name), top_k)
+        assert result.heatmap is not None
+        return Classified(
             name,
-            [Prediction(self.model.classes[i], i, float(likely[i])) for i in order],
-            doubt(logits[0], pixels),
-            pixels,
-            overlay(pixels, heat[0]),
-            resize_center_crop(rgb, THUMBNAIL),
+            result,
+            overlay(result.pixels, result.heatmap),
+            resize_center_crop(rgb, THUMBNAIL_SIZE),
             1000 * (time.perf_counter() - start),
         )
 
-    def several(self, files: Sequence[tuple[str, Callable[[], bytes]]]) -> list[Answer | Refusal]:
-        """An answer for each of these names and contents, or the reason why there is none; in order."""
-        answers: list[Answer | Refusal] = []
-        for name, content in files:
+    def classify_all(self, files: Sequence[tuple[str, Callable[[], bytes]]]) -> list[Classified | Failed]:
+        """The answer for each of these (name, function that reads the content), or why there is none; in order."""
+        answers: list[Classified | Failed] = []
+        for name, read in files:
             try:
-                answers.append(self(name, content()))
+                answers.append(self(name, read()))
             except UserError as error:
-                answers.append(Refusal(name, str(error)))
+                answers.append(Failed(name, str(error)))
         return answers
 
-    def _see(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with self._turn:
-            return self.model.see(pixels)
+    def _classify(self, pixels: np.ndarray, top_k: int) -> Result:
+        with self._lock:
+            return next(self.predictor.classify([pixels], top_k, explain=True))

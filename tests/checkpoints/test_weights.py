@@ -207,20 +207,18 @@ def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a.pth")
     save_weights(checkpoint, tmp_path / "a.safetensors")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    ours, theirs = (load_predictor(tmp_path / f"a.{kind}").forward(pixels) for kind in ("pth", "safetensors"))
+    ours, theirs = (load_predictor(tmp_path / f"a.{kind}").backend.logits(pixels) for kind in ("pth", "safetensors"))
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_calibrated_probabilities_are_of_logits_over_the_temperature(tmp_path: Path) -> None:
+def test_probabilities_are_calibrated_unless_told_otherwise(tmp_path: Path) -> None:
     save_weights(untrained(calibration=TemperatureFit(temperature=2.0)), tmp_path / "a.safetensors")
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    plain = load_predictor(tmp_path / "a.safetensors", precision="fp32")
-    calibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=True)
-    (before,), (after,) = plain.probabilities([image]), calibrated.probabilities([image])
+    uncalibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=False)
+    calibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32")
+    (before,), (after,) = uncalibrated.probabilities([image]), calibrated.probabilities([image])
     np.testing.assert_allclose(after, np.sqrt(before) / np.sqrt(before).sum(), rtol=1e-5)
 
 
-def test_no_temperature_was_measured(shared: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        load_predictor(shared, calibrated=True)
-    assert_one_sentence(str(caught.value), "no temperature was measured")
+def test_without_a_temperature_probabilities_are_uncalibrated(shared: Path) -> None:
+    assert load_predictor(shared).temperature == 1

@@ -196,14 +196,16 @@ def test_predict_json_has_a_line_for_each_image_read_or_not(
     assert predict(checkpoint, photos / "bad.png", photos / "good.png", "--json") == 1
     bad, good = map(json.loads, capsys.readouterr().out.splitlines())
     assert bad == {"image": str(photos / "bad.png"), "error": f"{photos}/bad.png is not an image that can be read."}
-    assert [set(item) for item in good["predictions"]] == [{"class_name", "class_id", "probability"}] * 3
+    assert set(good) == {"image", "predictions", "unsure", "reason", "model", "temperature"}
+    fields = {"class_name", "class_id", "probability", "superclass"}
+    assert [set(item) for item in good["predictions"]] == [fields] * 3
+    assert good["model"]["name"] == "model.pth"
+    assert re.fullmatch("[0-9a-f]{12}", good["model"]["sha256"])
 
 
-def test_predict_calibrated_is_surer_by_the_temperature(
-    exports: Path, photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_is_calibrated_by_default(exports: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odds = []
-    for words in ([], ["--calibrated"]):
+    for words in (["--no-calibrated"], []):
         assert predict(exports / "best.onnx", photos / "good.png", "--json", *words) == 0
         first, second, _ = json.loads(capsys.readouterr().out)["predictions"]
         odds.append(math.log(first["probability"] / second["probability"]))
@@ -216,7 +218,8 @@ def test_predict_csv_holds_no_formula(
     monkeypatch.chdir(photos)
     assert predict(checkpoint, "=1+1.png", "bad.png", "--csv") == 1
     head, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
-    assert head == ["image", "rank", "class_name", "class_id", "probability", "error"]
+    assert head[:6] == ["image", "rank", "class_name", "class_id", "probability", "error"]
+    assert head[6:] == ["unsure", "reason", "model", "sha256"]
     assert [(row[0], row[1]) for row in rows] == [("'=1+1.png", rank) for rank in "123"] + [("bad.png", "")]
     assert 0 < float(rows[0][4]) <= 1
     assert rows[3][5] == "bad.png is not an image that can be read."
@@ -227,7 +230,7 @@ def test_predict_draws_sheets(
 ) -> None:
     sheets = tmp_path / "sheet.png", tmp_path / "why.png"
     assert predict(checkpoint, photos, "--montage", sheets[0], "--explain", sheets[1]) == 1
-    assert "drew 2 pictures on" in capsys.readouterr().err
+    assert "wrote 2 images to" in capsys.readouterr().err
     first, second = (np.asarray(Image.open(sheet)).astype(int) for sheet in sheets)
     teal = (np.abs(first - (0, 128, 128)).max(axis=2) < 3).sum()
     assert teal == 2 * 128 * 128, "both pictures, whole"

@@ -14,13 +14,14 @@ from conftest import assert_one_sentence, untrained
 
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.weights import state_dict_sha256
 from cifar100.cli.main import main
 from cifar100.compute.device import select_device
 from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Dataset, load_dataset
 from cifar100.evaluation import robustness
 from cifar100.evaluation.corruptions import KINDS, corrupt
-from cifar100.evaluation.robustness import Robustness, digest, evaluate_corruptions, read_results, results_path
+from cifar100.evaluation.robustness import Robustness, evaluate_corruptions, read_results, results_path
 from cifar100.report import build
 from cifar100.report.build import best_known
 from cifar100.support.errors import RunFailed, UserError
@@ -197,10 +198,10 @@ def test_a_folder_that_cannot_be_written_says_so_before_the_work(
 
 def test_the_digest_is_of_the_numbers() -> None:
     one = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
-    assert digest(one) == digest(
+    assert state_dict_sha256(one) == state_dict_sha256(
         {"b": torch.ones(2), "a": torch.arange(6.0).reshape(3, 2).t().contiguous().t().reshape(2, 3)}
     )
-    assert digest(one) != digest({"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)})
+    assert state_dict_sha256(one) != state_dict_sha256({"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)})
 
 
 def test_the_command(

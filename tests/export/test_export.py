@@ -20,7 +20,7 @@ from cifar100.export import export, metadata
 from cifar100.export.check import Reference, check
 from cifar100.export.graph import Graph
 from cifar100.inference import load_predictor
-from cifar100.prediction.onnx_backend import open_onnx
+from cifar100.prediction.onnx_backend import OnnxBackend
 from cifar100.prediction.onnx_format import KEY
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.provenance import DatasetInfo
@@ -64,7 +64,7 @@ def test_what_was_found_of_int8_and_pt2(all_exports: Path) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 7, 60])
 def test_onnx_gives_the_logits_of_the_checkpoint(exports: Path, batch: int) -> None:
     predictor = load_predictor(exports / "best.onnx")
-    logits = predictor.forward(PIXELS[:batch])
+    logits = predictor.backend.logits(PIXELS[:batch])
     np.testing.assert_allclose(logits, reference(exports, PIXELS[:batch]), atol=1e-4)
 
 
@@ -83,17 +83,16 @@ def test_pt2_needs_only_pytorch(all_exports: Path) -> None:
 def test_a_graph_may_take_floats(exports: Path) -> None:
     export(exports / "best.pth", "onnx", exports / "float.onnx", takes="float", images=20, seconds=0.01)
     np.testing.assert_allclose(
-        load_predictor(exports / "float.onnx").forward(PIXELS), reference(exports, PIXELS), atol=1e-4
+        load_predictor(exports / "float.onnx").backend.logits(PIXELS), reference(exports, PIXELS), atol=1e-4
     )
-    forward, _ = open_onnx(exports / "float.onnx")
+    backend = OnnxBackend(exports / "float.onnx")
     floats = np.ascontiguousarray(PIXELS.transpose(0, 3, 1, 2)) / np.float32(255)
-    logits = forward.session.run(["logits"], {"images": floats})[0]
+    logits = backend.session.run(["logits"], {"images": floats})[0]
     np.testing.assert_allclose(logits, reference(exports, PIXELS), atol=1e-4)
 
 
 def assert_maps_make_the_logits(path: Path, bias: np.ndarray) -> None:
-    forward, _ = open_onnx(path)
-    logits, maps = forward.with_maps(PIXELS[:5])
+    logits, maps = OnnxBackend(path).logits_and_cams(PIXELS[:5])
     np.testing.assert_allclose(maps.mean(axis=(2, 3)) + bias, logits, atol=1e-4)
 
 
@@ -106,7 +105,7 @@ def test_the_maps_of_int8_too(all_exports: Path) -> None:
     bias = load_checkpoint(all_exports / "best.pth").weights["fc.bias"].numpy()
     assert_maps_make_the_logits(all_exports / "best.int8.onnx", bias)
     assert b".py" not in (all_exports / "best.int8.onnx").read_bytes(), "a path of this machine"
-    assert open_onnx(all_exports / "best.int8.onnx")[1]["std"] == [0.2, 0.25, 0.3]
+    assert OnnxBackend(all_exports / "best.int8.onnx").metadata["std"] == [0.2, 0.25, 0.3]
 
 
 def test_the_maps_are_grad_cam(exports: Path) -> None:
@@ -119,27 +118,29 @@ def test_the_maps_are_grad_cam(exports: Path) -> None:
     top = int(logits.argmax())
     (gradient,) = torch.autograd.grad(logits[0, top], features[0])
     grad_cam = (gradient.mean(dim=(2, 3), keepdim=True) * features[0]).sum(dim=1)[0].detach().numpy()
-    forward, _ = open_onnx(exports / "best.onnx")
-    maps = forward.with_maps(PIXELS[:1])[1]
+    maps = OnnxBackend(exports / "best.onnx").logits_and_cams(PIXELS[:1])[1]
     np.testing.assert_allclose(maps[0, top], 16 * grad_cam, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_int8_is_a_fraction_of_the_size_and_close(all_exports: Path) -> None:
     assert (all_exports / "best.int8.onnx").stat().st_size < 0.5 * (all_exports / "best.onnx").stat().st_size
-    logits, expected = load_predictor(all_exports / "best.int8.onnx").forward(PIXELS), reference(all_exports, PIXELS)
+    logits, expected = (
+        load_predictor(all_exports / "best.int8.onnx").backend.logits(PIXELS),
+        reference(all_exports, PIXELS),
+    )
     assert np.abs(logits - expected).max() < 0.2 * np.abs(expected).max()
     weights = [t for t in onnx.load(all_exports / "best.int8.onnx").graph.initializer if len(t.dims) == 4]
     assert {onnx.TensorProto.DataType.Name(t.data_type) for t in weights if t.dims[0] != 100} == {"INT8"}
 
 
 def test_what_belongs_to_the_weights_goes_along(exports: Path) -> None:
-    predictor = load_predictor(exports / "best.onnx", calibrated=True)
+    predictor = load_predictor(exports / "best.onnx")
     assert predictor.classes == tuple(load_checkpoint(exports / "best.pth").classes)
     assert (predictor.image_size, predictor.temperature) == (32, 1.5)
-    assert predictor.trained_on == SYNTHETIC_INFO
-    assert load_predictor(exports / "best.onnx").temperature == 1
-    _, facts = open_onnx(exports / "best.onnx")
+    assert predictor.info.dataset == SYNTHETIC_INFO
+    assert load_predictor(exports / "best.onnx", calibrated=False).temperature == 1
+    facts = OnnxBackend(exports / "best.onnx").metadata
     assert (facts["mean"], facts["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
 
 

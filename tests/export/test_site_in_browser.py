@@ -25,7 +25,6 @@ from cifar100.export import export
 from cifar100.export.web import export_site
 from cifar100.images.convert import to_model_input
 from cifar100.inference import load_predictor
-from cifar100.prediction.rejection import doubt
 from cifar100.web.examples import example_files
 
 pytestmark = pytest.mark.slow
@@ -184,8 +183,8 @@ CLASSIFY = """async ([paths, side]) => {
         let pixels;
         const onSeen = (seen) => { pixels = [...seen.pixels]; seen.picture.close(); };
         try {
-            const { predictions, doubt } = await classifier.classify(file, { side, onSeen });
-            answers.push({ pixels, doubt, ids: predictions.map((each) => each.id),
+            const { predictions, reason } = await classifier.classify(file, { side, onSeen });
+            answers.push({ pixels, reason, ids: predictions.map((each) => each.id),
                            probabilities: predictions.map((each) => each.probability) });
         } catch ({ code }) {
             answers.push({ code });
@@ -200,16 +199,17 @@ def test_pixels_and_answers_are_pythons(page: Page, server: Server, exports: Pat
     """200 generated photos of odd sizes and modes: the network is shown what Pillow gives, to the last bit."""
     names = write_photos(server.folder / BELOW / "photos", 200)
     answers = page.evaluate(CLASSIFY, [[f"photos/{name}" for name in names], 64])
-    predictor = load_predictor(exports / "best.onnx", calibrated=True)
+    predictor = load_predictor(exports / "best.onnx")
     largest, same = 0, 0
     for name, answer in zip(names, answers, strict=True):
         path = server.folder / BELOW / "photos" / name
         expected = to_model_input(path)
         largest = max(largest, int(np.abs(np.reshape(answer["pixels"], expected.shape) - expected.astype(int)).max()))
-        predicted = predictor.predict(path)
+        (result,) = predictor.classify([path])
+        predicted = result.predictions
         same += answer["ids"][0] == predicted[0].class_id
         np.testing.assert_allclose(answer["probabilities"][0], predicted[0].probability, atol=1e-4, err_msg=name)
-        assert bool(answer["doubt"]) == bool(doubt(predictor.forward(expected[None])[0], expected)), name
+        assert answer["reason"] == result.reason, name
     assert largest <= 1
     assert same >= 199
 
@@ -478,7 +478,7 @@ def test_too_many_pixels_are_refused_undecoded_and_48_megapixels_are_answered(
     gradient(8000, 6000).save(tmp_path / "large.png", compress_level=1)
     send(page, tmp_path / "large.png")
     expect(page.locator("#bars li")).to_have_count(5)
-    expected = load_predictor(exports / "best.onnx", calibrated=True).predict(tmp_path / "large.png")[0]
+    expected = load_predictor(exports / "best.onnx").predict(tmp_path / "large.png")[0]
     assert expected.class_name.replace("_", " ") in page.locator("#bars .name").first.inner_text()
 
 

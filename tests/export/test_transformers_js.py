@@ -40,7 +40,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def predictor(pushed: Path, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
-    return load_predictor(pushed / "best.pth", device="cpu", precision="fp32", calibrated=True)
+    return load_predictor(pushed / "best.pth", device="cpu", precision="fp32")
 
 
 def test_the_files_and_what_they_say(pushed: Path) -> None:

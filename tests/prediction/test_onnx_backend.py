@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from cifar100.inference import load_predictor
 from cifar100.model import build_model
-from cifar100.prediction.cam import open_model
+from cifar100.prediction.backend import open_backend
 from cifar100.prediction.onnx_format import DEPTHS, FLOAT, INT8, KEY, METADATA_START, Stored, layout
 from cifar100.prediction.onnx_validation import onnx_content, read_onnx
 from cifar100.support.errors import UserError
@@ -219,8 +219,8 @@ def test_what_metadata_leave_out_is_empty(exports: Path, tmp_path: Path) -> None
         said.pop(name)
     model.metadata_props[0].value = json.dumps(said)
     onnx.save(model, tmp_path / "model.onnx")
-    opened = open_model(tmp_path / "model.onnx")
-    assert (opened.superclass_of, opened.evaluation) == ({}, {})
+    info = open_backend(tmp_path / "model.onnx").info
+    assert (info.superclasses, info.evaluation, info.temperature) == ((), {}, 1)
 
 
 def test_a_foreign_graph(tmp_path: Path) -> None:
@@ -287,14 +287,14 @@ def test_without_onnxruntime(exports: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_runs_on_the_cpu_alone(exports: Path) -> None:
     wishes: list[dict[str, Any]] = [{"device": "cuda"}, {"precision": "bf16"}]
     for wish in wishes:
-        with pytest.raises(UserError, match="on the CPU, in the precision"):
+        with pytest.raises(UserError) as caught:
             load_predictor(exports / "best.onnx", **wish)
+        assert caught.value.code == "predict.onnx_device"
 
 
-def test_a_temperature_that_was_never_measured(exports: Path, tmp_path: Path) -> None:
+def test_without_a_temperature_probabilities_are_uncalibrated(exports: Path, tmp_path: Path) -> None:
     model = onnx.load(exports / "best.onnx")
     facts(calibration=None)(model)
     assert model.metadata_props[0].key == KEY
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(UserError, match="no temperature was measured"):
-        load_predictor(tmp_path / "model.onnx", calibrated=True)
+    assert load_predictor(tmp_path / "model.onnx").temperature == 1

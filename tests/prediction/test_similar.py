@@ -33,7 +33,7 @@ def test_the_features_are_those_that_the_last_layer_takes(predictor: Predictor) 
     head = load_weights("pretrained").build().fc
     with torch.inference_mode():
         weighed = (torch.from_numpy(features) @ head.weight.T).numpy()
-    logits = predictor.forward(images) - head.bias.detach().numpy()
+    logits = predictor.backend.logits(images) - head.bias.detach().numpy()
     for mine, expected in zip(weighed, logits, strict=True):
         assert np.corrcoef(mine, expected)[0, 1] == pytest.approx(1, abs=1e-4)
 
@@ -46,9 +46,9 @@ def test_it_takes_any_images_in_batches(predictor: Predictor) -> None:
         predictor.embed(np.zeros((32, 32, 3), np.uint8))
 
 
-def test_an_exported_model_says_that_it_has_none() -> None:
+def test_an_exported_model_says_that_it_has_none(exports: Path) -> None:
     with pytest.raises(UserError) as caught:
-        Predictor(lambda pixels: np.zeros((len(pixels), 3)), ["a", "b", "c"], 32).embed([])
+        load_predictor(exports / "best.onnx").embed([np.zeros((32, 32, 3), np.uint8)])
     assert caught.value.code == "predict.no_features"
 
 

@@ -15,7 +15,7 @@ from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.optim.build import build_optimizer
 from cifar100.optim.ema import ModelEma
-from cifar100.prediction.torch_backend import torch_forward
+from cifar100.prediction.torch_backend import TorchBackend
 from cifar100.training.resume import load_state
 from cifar100.training.step import TrainStep
 
@@ -87,5 +87,5 @@ def test_weights_load_from_either_memory_format(
     assert_identical(loaded.weights, random_checkpoint().weights)
     loaded.mean, loaded.std = checkpoint.mean, checkpoint.std  # which a bare state dict does not have
     pixels = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8).numpy()
-    expected = torch_forward(random_checkpoint(), CPU)(pixels)
-    assert (torch_forward(loaded, CPU)(pixels) == expected).all()
+    expected = TorchBackend(random_checkpoint(), CPU).logits(pixels)
+    assert (TorchBackend(loaded, CPU).logits(pixels) == expected).all()

@@ -51,7 +51,7 @@ def test_it_runs_from_its_own_requirements_without_torch(tmp_path: Path) -> None
     )
     try:
         assert server.stdout is not None
-        assert "The page is at" in server.stdout.readline()
+        assert "The app is at" in server.stdout.readline()
         client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
         photo = tmp_path / "photo.png"
         from cifar100.web.examples import example_files

@@ -1,10 +1,10 @@
-// Logits -> what the page says: calibrated probabilities, whether to be unsure, and where each class was seen. The rules
+// Logits -> what the page says: calibrated probabilities, whether they are flagged as unsure, and heatmaps. The rules
 // and their thresholds are those of the Python package; the numbers come with the model, in model.json.
 
 /**
  * `logits` float [C], `maps` float [C * h * w], `pixels` uint8 [S * S * 3]. Gives { predictions: [{ id, probability,
- * map }], doubt, mapSize: [h, w] }: the `topK` most probable classes, their maps in 0..1; `doubt` is "", "flat",
- * "noise" or "none".
+ * map }], reason, mapSize: [h, w] }: the `topK` most probable classes, their maps in 0..1; `reason` says why the answer
+ * is flagged as unsure: "" if it is not, "uniform", "noise" or "low_confidence".
  */
 export function answer(logits, maps, mapSize, pixels, facts, topK = 5) {
   const probabilities = softmax(logits, facts.temperature);
@@ -15,7 +15,7 @@ export function answer(logits, maps, mapSize, pixels, facts, topK = 5) {
     probability: probabilities[id],
     map: scaled(maps.subarray(id * area, (id + 1) * area)),
   }));
-  return { predictions, doubt: doubt(logits, pixels, facts), mapSize };
+  return { predictions, reason: rejectionReason(probabilities, pixels, facts), mapSize };
 }
 
 export function softmax(logits, temperature) {
@@ -31,12 +31,11 @@ function scaled(map) {
   return Float32Array.from(map, (value) => (highest > 0 ? Math.max(value, 0) / highest : 0));
 }
 
-function doubt(logits, pixels, { unsure, image_size: size }) {
-  const { contrast, correlation } = structure(pixels, size);
-  if (contrast < unsure.min_contrast) return "flat";
-  if (correlation < unsure.min_correlation) return "noise";
-  const highest = softmax(logits, unsure.temperature).reduce((a, b) => Math.max(a, b), 0);
-  return highest < unsure.min_probability ? "none" : "";
+function rejectionReason(probabilities, pixels, { unsure, image_size: size }) {
+  const { std, autocorrelation } = structure(pixels, size);
+  if (std < unsure.min_pixel_std) return "uniform";
+  if (autocorrelation < unsure.min_autocorrelation) return "noise";
+  return probabilities.reduce((a, b) => Math.max(a, b), 0) < unsure.min_probability ? "low_confidence" : "";
 }
 
 /** The largest standard deviation of a channel, and how alike neighboring pixels are (-1..1; 1 without contrast). */
@@ -47,13 +46,13 @@ function structure(pixels, size) {
   const centered = Float64Array.from(pixels, (value, at) => value - mean[at % 3]);
   centered.forEach((value, at) => (squares[at % 3] += (value * value) / count));
   const spread = (squares[0] + squares[1] + squares[2]) / 3;
-  const contrast = Math.sqrt(Math.max(...squares));
-  if (spread === 0) return { contrast, correlation: 1 };
+  const std = Math.sqrt(Math.max(...squares));
+  if (spread === 0) return { std, autocorrelation: 1 };
   let right = 0, lower = 0;
   for (let at = 0; at < centered.length; at++) {
     if (Math.floor(at / 3) % size < size - 1) right += centered[at] * centered[at + 3];
     if (at < 3 * size * (size - 1)) lower += centered[at] * centered[at + 3 * size];
   }
   const pairs = 3 * size * (size - 1);
-  return { contrast, correlation: (right + lower) / pairs / 2 / spread };
+  return { std, autocorrelation: (right + lower) / pairs / 2 / spread };
 }

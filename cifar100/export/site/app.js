@@ -188,10 +188,10 @@ class Row {
         this.canvas.getContext("2d").drawImage(picture, 0, 0);
         picture.close();
       };
-      const { predictions, doubt } = await classifier.classify(this.file, { side: THUMBNAIL, onSeen });
+      const { predictions, reason } = await classifier.classify(this.file, { side: THUMBNAIL, onSeen });
       const [{ id, probability }] = predictions;
       this.text.replaceChildren(element("b", strings.className(this.facts.classes[id])), ` ${strings.percent(probability)} `);
-      if (doubt) this.text.append(element("span", strings.unsure, "badge"));
+      if (reason) this.text.append(element("span", strings.unsure, "badge"));
     } catch ({ code, detail }) {
       this.item.className = "refusal";
       this.text.textContent = (strings.refusals[code] ?? strings.refusals.failed)(detail);

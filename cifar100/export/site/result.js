@@ -41,9 +41,10 @@ export class Result {
     this.chosen = 0;
     const [best] = answer.predictions;
     const guess = element("b", this.name(best.id));
-    if (answer.doubt) {
+    if (answer.reason) {
+      const reason = strings.reasons[answer.reason](this.facts.unsure.min_probability);
       const nearest = strings.nearest(this.name(best.id), strings.percent(best.probability));
-      this.say("unsure", element("span", strings.unsure, "badge"), ` ${strings.doubt[answer.doubt]} ${nearest}`);
+      this.say("unsure", element("span", strings.unsure, "badge"), ` ${reason} ${nearest}`);
     } else {
       this.say("", guess, ` ${strings.percent(best.probability)}`);
     }

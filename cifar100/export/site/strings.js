@@ -34,10 +34,10 @@ export const strings = {
   bars: "Most probable classes",
   unsure: "Unsure",
   nearest: (name, probability) => `The most probable class is ${name}, ${probability}.`,
-  doubt: {
-    flat: "The image is all one color.",
-    noise: "The image is noise.",
-    none: "It looks like none of the classes.",
+  reasons: {
+    uniform: () => "The image is a single color.",
+    noise: () => "The image is noise.",
+    low_confidence: (least) => `No class reaches ${percent.format(least)}.`,
   },
   seen: (size) => `What the network sees: ${size}×${size} pixels`,
   time: ({ prepare, network }) =>
@@ -112,7 +112,7 @@ export const strings = {
     calibrated: (temperature, origin) => `calibrated: logits divided by ${temperature.toLocaleString(locale, { maximumSignificantDigits: 3 })}${origin ? ` (${origin})` : ""}`,
     uncalibrated: "not calibrated",
     unsureRule: "Unsure",
-    unsureValue: (least) => `if the highest probability is below ${percent.format(least)}, or the image is flat or noise`,
+    unsureValue: (least) => `if the highest probability is below ${percent.format(least)}, or the image is a single color or noise`,
     file: "Model file",
     fileValue: (bytes) => `${megabytes(bytes)} MB`,
     digest: "SHA-256",

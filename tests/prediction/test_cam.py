@@ -1,0 +1,109 @@
+"""Class activation maps: equal to Grad-CAM by autograd up to scale, in both backends; overlays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import narrow_network, random_checkpoint
+from matplotlib import colormaps
+from torch import Tensor
+
+import cifar100.checkpoints.checkpoint
+from cifar100.augmentation.batched import normalize
+from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.compute.device import select_device
+from cifar100.inference import load_predictor
+from cifar100.prediction.cam import apply_colormap, normalize_cams, overlay, top1_heatmaps
+from cifar100.prediction.torch_backend import TorchBackend
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    return random_checkpoint()
+
+
+@pytest.fixture
+def backend(checkpoint: Checkpoint) -> TorchBackend:
+    return TorchBackend(checkpoint, select_device("cpu", "fp32"))
+
+
+def grad_cam(checkpoint: Checkpoint, class_ids: list[int]) -> np.ndarray:
+    """Equations 1 and 2 of Selvaraju et al. 2017 by autograd, of the unfolded network: float32 [B, h, w]."""
+    model = checkpoint.build().eval()
+    features: list[Tensor] = []
+    model.layer4.register_forward_hook(lambda _module, _inputs, output: features.append(output))
+    logits = model(normalize(torch.from_numpy(PIXELS), tuple(checkpoint.mean), tuple(checkpoint.std)))
+    (gradients,) = torch.autograd.grad(logits[range(len(PIXELS)), class_ids].sum(), features[0])
+    weights = gradients.mean(dim=(2, 3), keepdim=True)
+    return (weights * features[0]).sum(dim=1).relu().detach().numpy()
+
+
+@pytest.mark.parametrize("class_ids", [None, [3, 0, 9, 3, 1, 7]])
+def test_cams_are_grad_cam_up_to_scale(
+    checkpoint: Checkpoint, backend: TorchBackend, class_ids: list[int] | None
+) -> None:
+    logits, cams = backend.logits_and_cams(PIXELS)
+    assert cams.shape == (6, 100, 4, 4)
+    chosen = logits.argmax(axis=1).tolist() if class_ids is None else class_ids
+    expected = 16 * grad_cam(checkpoint, chosen)  # the mean over 4x4 cells is in its gradient
+    np.testing.assert_allclose(np.maximum(cams[range(6), chosen], 0), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_maps_average_to_the_logits_and_leave_them_as_they_are(checkpoint: Checkpoint, backend: TorchBackend) -> None:
+    logits, cams = backend.logits_and_cams(PIXELS)
+    assert np.array_equal(logits, backend.logits(PIXELS)), "--explain changes no probability"
+    bias = checkpoint.weights["fc.bias"].numpy()
+    np.testing.assert_allclose(cams.mean(axis=(2, 3)) + bias, logits, atol=1e-4)
+
+
+def test_both_backends_agree(exports: Path) -> None:
+    results: list[Any] = []
+    for name in ("best.pth", "best.onnx"):
+        predictor = load_predictor(exports / name, device="cpu")
+        results.append(list(predictor.classify(PIXELS, explain=True)))
+    for torch_result, onnx_result in zip(*results, strict=True):
+        assert [p.class_id for p in torch_result.predictions] == [p.class_id for p in onnx_result.predictions]
+        np.testing.assert_allclose(torch_result.heatmap, onnx_result.heatmap, atol=1e-3)
+
+
+def test_heatmaps_are_of_the_top1_class_in_0_to_1() -> None:
+    logits = np.array([[0, 1, 0], [2, 1, 0]], np.float32)
+    cams = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
+    heatmaps = top1_heatmaps(logits, cams)
+    for heatmap, cam in zip(heatmaps, (cams[0, 1], cams[1, 0]), strict=True):
+        np.testing.assert_allclose(heatmap, np.maximum(cam, 0) / cam.max(), rtol=1e-6)
+    assert not normalize_cams(np.full((1, 4, 4), -1.0)).any(), "without evidence a map is 0"
+
+
+def test_overlay_shows_the_image_and_the_map() -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, 16:] = 255
+    flat = overlay(pixels, np.zeros((4, 4), np.float32))
+    assert flat.shape == (256, 256, 3)
+    assert flat.dtype == np.uint8
+    assert (flat[:, 128:].astype(int) - flat[:, :128]).min() >= 70, "the image is visible if the map is empty"
+    heatmap = np.zeros((4, 4), np.float32)
+    heatmap[0, 3] = 1
+    hot = overlay(pixels, heatmap)
+    assert hot[10, 245].tolist() == [239, 240, 186], "white, under the map's brightest color"
+    assert np.array_equal(hot[130:], flat[130:]), "and nowhere else"
+    assert overlay(np.zeros((300, 300, 3), np.uint8), heatmap).shape == (300, 300, 3)
+
+
+def test_the_colormap_works_in_grayscale() -> None:
+    values = np.linspace(0, 1, 256)
+    lightness = apply_colormap(values) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > 0).all()
+    published = 255 * colormaps["inferno"](values)[:, :3]
+    assert np.abs(apply_colormap(values) - published).max() < 18, "inferno, but for its fine bends"

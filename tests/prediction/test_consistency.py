@@ -1,0 +1,165 @@
+"""The same image gets the same probabilities and the same "unsure" everywhere, and each answer names its weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import narrow_network
+from PIL import Image
+
+import cifar100.checkpoints.checkpoint
+from cifar100.checkpoints.checkpoint import load_checkpoint
+from cifar100.cli.main import main
+from cifar100.compute.device import select_device
+from cifar100.dataset import synthetic
+from cifar100.dataset.base import Split
+from cifar100.evaluation import metrics
+from cifar100.evaluation.eval_split import load_eval_split
+from cifar100.evaluation.evaluate import evaluate_split, format_samples
+from cifar100.export.web import answer
+from cifar100.inference import Predictor, load_predictor
+from cifar100.prediction import contact_sheet
+from cifar100.prediction.torch_backend import TorchBackend
+from cifar100.report.galleries import galleries
+from cifar100.report.sections import ReportInput
+from cifar100.report.style import thumbnail
+from cifar100.web import html
+from cifar100.web.app import _Handlers
+from cifar100.web.service import InferenceService
+
+TEMPERATURE = 1.5  # of `exports`
+LABELS = np.array([0, 50, 99])
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+
+
+def images() -> np.ndarray:
+    """A synthetic image, noise and a single color, uint8 [3, 32, 32, 3]."""
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    return np.stack([synthetic.make().test.images[0], noise, np.full((32, 32, 3), 90, np.uint8)])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{name}.png" for name in ("a", "noise", "uniform")]
+    for path, pixels in zip(paths, images(), strict=True):
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+@pytest.fixture(params=["best.pth", "best.safetensors", "best.onnx"])
+def predictor(request: pytest.FixtureRequest, exports: Path) -> Predictor:
+    return load_predictor(exports / request.param, device="cpu")
+
+
+def run(capsys: pytest.CaptureFixture[str], predictor: Predictor, files: list[Path], *flags: object) -> str:
+    words = ["predict", *files, "--checkpoint", predictor.info.source, "--device", "cpu", *flags]
+    assert main([str(word) for word in words]) == 0
+    return capsys.readouterr().out
+
+
+def test_expected_answers_are_calibrated_and_flagged(predictor: Predictor) -> None:
+    """What the others are compared with is softmax(logits / temperature), and the three reasons occur."""
+    expected = metrics.softmax(predictor.backend.logits(images()) / TEMPERATURE)
+    results = list(predictor.classify(images()))
+    for result, probabilities in zip(results, expected, strict=True):
+        assert result.predictions[0].probability == pytest.approx(probabilities.max())
+    assert [result.reason for result in results][1:] == ["noise", "uniform"]
+
+
+def test_terminal_json_csv_and_sheet(
+    predictor: Predictor, files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(predictor.classify(files, top_k=3))
+    entries: list[Any] = []
+    draw = contact_sheet.contact_sheet
+    monkeypatch.setattr(contact_sheet, "contact_sheet", lambda given: entries.extend(given) or draw(given))
+
+    sheet = files[0].parent / "sheet.png"
+    table = run(capsys, predictor, files, "--top-k", "3", "--montage", sheet, "--explain", sheet)
+    assert predictor.info.digest in table.splitlines()[0]
+    rows = re.findall(r"(\d+\.\d\d)%  \w+ +(\d+)", table)
+    assert rows == [(f"{100 * p.probability:.2f}", str(p.class_id)) for result in expected for p in result.predictions]
+    assert table.count("UNSURE") == sum(result.unsure for result in expected)
+
+    lines = [json.loads(line) for line in run(capsys, predictor, files, "--top-k", "3", "--json").splitlines()]
+    rows = list(csv.DictReader(io.StringIO(run(capsys, predictor, files, "--top-k", "1", "--csv"))))
+    for result, line, row, entry in zip(expected, lines, rows, entries[:3], strict=True):
+        top1 = result.predictions[0]
+        assert [item["probability"] for item in line["predictions"]] == pytest.approx(
+            [p.probability for p in result.predictions], rel=1e-5
+        )
+        assert (line["unsure"], line["reason"]) == (result.unsure, result.reason)
+        assert line["model"] == {"name": predictor.info.name, "sha256": predictor.info.digest}
+        assert line["temperature"] == TEMPERATURE
+        assert float(row["probability"]) == pytest.approx(top1.probability, rel=1e-4)
+        assert (row["unsure"], row["reason"]) == (str(result.unsure).lower(), result.reason)
+        assert (row["model"], row["sha256"]) == (predictor.info.name, predictor.info.digest)
+        assert entry.probability == pytest.approx(top1.probability, rel=1e-5)
+        assert entry.label.startswith("unsure") == result.unsure
+
+
+def test_web_page_and_api(predictor: Predictor, files: list[Path]) -> None:
+    service, handlers = InferenceService(predictor), _Handlers(predictor)
+    for path, result in zip(files, predictor.classify(files), strict=True):
+        top1 = result.predictions[0]
+        page = html.answer(service(path.name, path.read_bytes()), predictor.info)
+        assert f"</b>, {top1.probability:.1%}" in page
+        assert ("Unsure" in page) == result.unsure
+        assert predictor.info.digest in page
+        response = handlers.predict(str(path))
+        assert response["predictions"][0]["probability"] == pytest.approx(top1.probability, rel=1e-5)
+        assert (response["unsure"], response["reason"]) == (result.unsure, result.reason)
+        assert response["model"] == {"name": predictor.info.name, "sha256": predictor.info.digest}
+
+
+def test_static_site(predictor: Predictor, files: list[Path]) -> None:
+    for path, result in zip(files, predictor.classify(files), strict=True):
+        found = answer(path.read_bytes(), predictor.backend)
+        assert [item["probability"] for item in found["predictions"]] == pytest.approx(
+            [p.probability for p in result.predictions], abs=1e-5
+        )
+        assert found["reason"] == result.reason
+
+
+def report_cards(exports: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The cards of a report on the three images, and the lines of `evaluate --samples`."""
+    checkpoint, compute = load_checkpoint(exports / "best.pth"), select_device("cpu", "fp32")
+    data, _, config = load_eval_split(checkpoint, dataset="synthetic")
+    split = Split(images(), LABELS, "")
+    evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name="test")
+    subject = ReportInput(
+        checkpoint=checkpoint,
+        name="best.pth",
+        dataset=data,
+        images=split.images,
+        evaluation=evaluation,
+        compute=compute,
+        history=[],
+    )
+    confusion = metrics.confusion_matrix(evaluation.logits, LABELS)
+    shown = galleries(subject, TorchBackend(checkpoint, compute, "best.pth"), confusion)
+    cards = {card["src"]: card for card in [*shown["mistakes"], *shown["hits"]]}
+    lines = format_samples(evaluation, data.classes, 3, temperature=TEMPERATURE)[1:]
+    for pixels, line in zip(split.images, lines, strict=True):
+        yield cards[thumbnail(pixels)], line
+
+
+def test_report_and_samples_of_evaluate(exports: Path) -> None:
+    predictor = load_predictor(exports / "best.pth", device="cpu", precision="fp32")
+    for (card, line), result in zip(report_cards(exports), predictor.classify(images()), strict=True):
+        found = [item["probability"] for item in card["top5"]]
+        assert found == pytest.approx([p.probability for p in result.predictions], rel=1e-4)
+        assert bool(card["unsure"]) == result.unsure
+        assert f"{result.predictions[0].class_name} {result.predictions[0].probability:.1%}" in line
