@@ -14,10 +14,10 @@ import numpy as np
 from cifar100.evaluation.metrics import check_shapes, cross_entropy, softmax
 from cifar100.support.provenance import FittedOn, TemperatureFit
 
-BINS = 15
+NUM_BINS = 15
 """Of a reliability table, as Guo et al. take."""
 
-LOWEST, HIGHEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Temperatures are looked for between these. A model that is never wrong would have 0, one that is worse than chance
 infinity."""
 
@@ -46,7 +46,7 @@ class Reliability:
         return float(np.nansum(gaps * self.counts) / self.counts.sum())
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
+def reliability_diagram(logits: np.ndarray, labels: np.ndarray, bins: int = NUM_BINS) -> Reliability:
     """The reliability table over `bins` bins of equal width."""
     confidence, right = _answers(logits, labels)
     edges = np.linspace(0, 1, bins + 1)
@@ -61,8 +61,9 @@ def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Rel
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T in LOWEST..HIGHEST by which softmax(logits / T) has the lowest mean negative log-likelihood
-    (temperature scaling, Guo et al. 2017, section 4.2). Dividing by it changes no answer, only how sure it is.
+    """The temperature in MIN_TEMPERATURE..MAX_TEMPERATURE with the lowest negative log-likelihood.
+
+    Temperature scaling, softmax(logits / T) (Guo et al. 2017, section 4.2), changes confidences, but no prediction.
     """
     _answers(logits, labels)
     exact = logits.astype(np.float64)
@@ -75,11 +76,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         variance = (probabilities * (exact - mean[:, None]) ** 2).sum(axis=1)
         return float((mean - said).mean()), float(variance.mean())
 
-    low, high = 1 / HIGHEST, 1 / LOWEST
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if slope(low)[0] >= 0:
-        return HIGHEST
+        return MAX_TEMPERATURE
     if slope(high)[0] <= 0:
-        return LOWEST
+        return MIN_TEMPERATURE
     inverse = 1.0
     for _ in range(60):  # Newton's steps, halved intervals where one leaves them
         first, second = slope(inverse)
@@ -98,7 +99,7 @@ class Calibration(TemperatureFit):
 
     ece_before: float
     ece_after: float
-    """Expected calibration error in 0..1, BINS bins, on images that had no part in what each was divided by."""
+    """Expected calibration error in 0..1, NUM_BINS bins, on images that had no part in what each was divided by."""
     loss_before: float
     loss_after: float
     """Cross-entropy in nats of the same."""
@@ -133,15 +134,15 @@ def _judge(
 ) -> tuple[Calibration, np.ndarray]:
     calibration = Calibration(
         **fit.to_dict(),
-        ece_before=reliability(before, labels).ece,
-        ece_after=reliability(after, labels).ece,
+        ece_before=reliability_diagram(before, labels).ece,
+        ece_after=reliability_diagram(after, labels).ece,
         loss_before=cross_entropy(before, labels),
         loss_after=cross_entropy(after, labels),
     )
     return calibration, after
 
 
-class Point(NamedTuple):
+class OperatingPoint(NamedTuple):
     """One way of keeping silent: answer where the confidence is at least `threshold`."""
 
     coverage: float
@@ -152,7 +153,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Selective:
+class RiskCoverage:
     """What accuracy a model has on the images that it is surest of, for every share of them (risk and coverage,
     Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500). Rows go from the surest image alone, or the several
     that it is equally sure of, to all of them."""
@@ -164,27 +165,27 @@ class Selective:
     threshold: np.ndarray
     """float64 [M]: the lowest confidence among these."""
 
-    def answering(self, share: float) -> Point:
+    def at_coverage(self, share: float) -> OperatingPoint:
         """The least coverage that is at least this share of the images, which lies above 0 and up to 1."""
         return self._point(min(int(np.searchsorted(self.coverage, share - 1e-9)), len(self.coverage) - 1))
 
-    def reaching(self, accuracy: float) -> Point | None:
+    def at_accuracy(self, accuracy: float) -> OperatingPoint | None:
         """The most coverage whose accuracy is at least this; None where there is none."""
         rows = np.flatnonzero(self.accuracy >= accuracy)
         return self._point(int(rows[-1])) if len(rows) else None
 
-    def _point(self, row: int) -> Point:
-        return Point(float(self.coverage[row]), float(self.accuracy[row]), float(self.threshold[row]))
+    def _point(self, row: int) -> OperatingPoint:
+        return OperatingPoint(float(self.coverage[row]), float(self.accuracy[row]), float(self.threshold[row]))
 
 
-def selective(logits: np.ndarray, labels: np.ndarray) -> Selective:
+def risk_coverage_curve(logits: np.ndarray, labels: np.ndarray) -> RiskCoverage:
     """Accuracy against coverage, the images ranked by confidence; those equally sure come together or not at all."""
     confidence, right = _answers(logits, labels)
     order = np.argsort(-confidence, kind="stable")
     confidence, hits = confidence[order], np.cumsum(right[order])
     last = np.append(confidence[1:] != confidence[:-1], True)  # of those equally sure
     answered = np.flatnonzero(last) + 1
-    return Selective(answered / len(labels), hits[last] / answered, confidence[last])
+    return RiskCoverage(answered / len(labels), hits[last] / answered, confidence[last])
 
 
 def _answers(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

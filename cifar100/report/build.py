@@ -12,7 +12,7 @@ from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights
 from cifar100.compute.device import Compute, select_device
 from cifar100.dataset import Dataset
-from cifar100.evaluation.calibration import HIGHEST, LOWEST, fit_temperature
+from cifar100.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.evaluation.evaluate import Evaluation, evaluate_split
 from cifar100.evaluation.robustness import Robustness, read_results
@@ -118,7 +118,7 @@ def stored_temperature(checkpoint: Checkpoint) -> TemperatureFit | None:
     """The temperature that the file of weights holds; None if there is none, or it was fitted on the test images, on
     which it would then be evaluated."""
     fit = checkpoint.calibration
-    if fit is None or not LOWEST <= fit.temperature <= HIGHEST or fit.fitted_on == "test-crossfit":
+    if fit is None or not MIN_TEMPERATURE <= fit.temperature <= MAX_TEMPERATURE or fit.fitted_on == "test-crossfit":
         return None
     return fit
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cifar100.report.style import BLUE, FAINT, INK, LINES, SERIES, finish, new_figure, plain, to_png
+from cifar100.report.style import BLUE, FAINT, INK, LINES, SERIES, escape_mathtext, new_figure, style_axes, to_png
 from cifar100.support.errors import RunFailed
 from cifar100.support.files import atomic_write
 
@@ -46,7 +46,7 @@ def curves_figure(runs: Mapping[str, History], *, title: str = "") -> Figure:
     for axes, panel in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
         _draw(axes, panel, runs)
         axes.set_xlabel("epoch" if panel in ("learning_rate", "images_per_second") else "")
-    figure.suptitle(plain(title), fontsize=11, color=INK)
+    figure.suptitle(escape_mathtext(title), fontsize=11, color=INK)
     return figure
 
 
@@ -77,14 +77,14 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
             axes.plot(*column(history, f"train_{panel}"), label="train" if alone else None, **pale)
             epochs, values = column(history, panel)
             if len(epochs):
-                axes.plot(epochs, values, **style, label=plain(split if alone else name))
+                axes.plot(epochs, values, **style, label=escape_mathtext(split if alone else name))
             elif not alone:
-                axes.plot([], [], **style, label=f"{plain(name)} (train)")
+                axes.plot([], [], **style, label=f"{escape_mathtext(name)} (train)")
             if panel == "top1" and alone and len(values):
                 place = {"xytext": (0, -8), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
                 axes.annotate(f"{values[-1]:.2%}", (epochs[-1], values[-1]), color=BLUE, **place)
         else:
-            axes.plot(*column(history, panel), **style, label=None if alone else plain(name))
+            axes.plot(*column(history, panel), **style, label=None if alone else escape_mathtext(name))
     if panel == "top1":
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if panel == "images_per_second":
@@ -94,7 +94,7 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
     if handles:
         axes.legend(frameon=False, fontsize=8, edgecolor=FAINT)
     title = PANELS[panel] if alone or panel not in ("loss", "top1") else f"{PANELS[panel]}; pale: train"
-    finish(axes, title=title if panel != "loss" or alone else "loss; pale: train (augmented, smoothed)", x="epoch")
+    style_axes(axes, title=title if panel != "loss" or alone else "loss; pale: train (augmented, smoothed)", x="epoch")
 
 
 def _is_number(value: Any) -> bool:

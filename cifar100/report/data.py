@@ -15,8 +15,8 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
 from cifar100.dataset.base import spread_rows
 from cifar100.evaluation.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
-from cifar100.report.sections import made
-from cifar100.report.style import data_uri, pretty
+from cifar100.report.sections import footer
+from cifar100.report.style import data_uri, display_name
 from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
@@ -115,7 +115,7 @@ What was cut quite otherwise is not found.</p>
 <h2>The classes</h2>
 <p>{EXAMPLES} train images of each, evenly spread over the class.</p>
 <div class="classes">{grid}</div>
-<footer><p>{escape(made())}</p></footer>
+<footer><p>{escape(footer())}</p></footer>
 </body></html>
 """
     atomic_write(path, page)
@@ -184,7 +184,7 @@ def _figure(pair: Pair, found: Findings) -> str:
     rows, classes = found.rows, found.dataset.classes
     tiles = [_tile(rows.images[row]) for row in (pair.first, pair.second)]
     picture = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
-    names = [escape(pretty(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
+    names = [escape(display_name(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
     labels = names[0] if not rows.conflicts(pair) else f'<b class="differ">{names[0]} / {names[1]}</b>'
     splits = [
         f"train {row}" if row < rows.trained_on else f"test {row - rows.trained_on}"
@@ -201,7 +201,7 @@ def _figure(pair: Pair, found: Findings) -> str:
 def _class_strip(dataset: Dataset, class_id: int) -> str:
     of_class = np.flatnonzero(dataset.train.labels == class_id)
     chosen = of_class[spread_rows(len(of_class), EXAMPLES)]
-    name = escape(pretty(dataset.classes[class_id]))
+    name = escape(display_name(dataset.classes[class_id]))
     if not len(chosen):
         return f"<div>{class_id} {name}: no train images</div>"
     strip = np.concatenate([_tile(image) for image in dataset.train.images[chosen]], axis=1)

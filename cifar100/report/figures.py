@@ -10,10 +10,20 @@ import numpy as np
 from cifar100.dataset import Dataset
 from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
-from cifar100.evaluation.calibration import Reliability, Selective
+from cifar100.evaluation.calibration import Reliability, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.report.selection import superclass_order
-from cifar100.report.style import BLUE, FAINT, INK, ORANGE, finish, new_figure, plain, pretty, to_png
+from cifar100.report.style import (
+    BLUE,
+    FAINT,
+    INK,
+    ORANGE,
+    display_name,
+    escape_mathtext,
+    new_figure,
+    style_axes,
+    to_png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +39,10 @@ MOST_LABELS, MOST_NUMBERS = 300, 8000
 
 
 def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequence[int] = ()) -> Figure:
-    """A confusion matrix int [C, C], classes already in the order to be shown: hits blue, mistakes orange, the count in
-    each cell that has one. `groups` [C], ascending, draws a line where one ends."""
+    """A confusion matrix int [C, C], classes in display order: correct predictions blue, errors orange, with counts.
+
+    `groups` [C], ascending, draws a line at the end of each group.
+    """
     count = len(names)
     many = count > FEW
     cell = 0.17 if many else 0.34
@@ -38,11 +50,11 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
     figure = new_figure(side, side)
     axes = figure.subplots()
     _draw_cells(axes, confusion, groups, cell)
-    labels = [plain(pretty(name)) for name in names] if count <= MOST_LABELS else []
+    labels = [escape_mathtext(display_name(name)) for name in names] if count <= MOST_LABELS else []
     size = 5.5 if many else 8
     for axis, turned in ((axes.xaxis, 90), (axes.yaxis, 0)):
         axis.set_ticks(range(len(labels)), labels, rotation=turned, fontsize=size)
-    finish(axes, x="what it was called", y="what it is", grid=False)
+    style_axes(axes, x="predicted class", y="true class", grid=False)
     axes.tick_params(labelsize=size, length=0, pad=2)
     axes.spines[:].set_visible(True)
     return figure
@@ -112,13 +124,13 @@ def accuracy_figure(accuracies: Mapping[str, float], *, columns: int = 1) -> Fig
         part = slice(number * rows, (number + 1) * rows)
         places = np.arange(len(values[part]))
         axes.barh(places, values[part], color=BLUE, height=0.7)
-        axes.set_yticks(places, [plain(pretty(name)) for name in names[part]])
+        axes.set_yticks(places, [escape_mathtext(display_name(name)) for name in names[part]])
         for place, value in zip(places, values[part], strict=True):
             axes.text(value + 0.01, place, f"{value:.0%}", va="center", fontsize=7.5, color=INK)
         axes.set_ylim(rows - 0.4, -0.6)
         axes.set_xlim(0, 1.1)
         axes.set_xticks([])
-        finish(axes, grid=False)
+        style_axes(axes, grid=False)
         axes.spines["bottom"].set_visible(False)
     return figure
 
@@ -142,18 +154,21 @@ def reliability_figure(table: Reliability, *, title: str) -> Figure:
     lower.bar(table.edges[:-1], table.counts / table.counts.sum(), width, align="edge", color=FAINT, edgecolor=INK)
     for axis in (upper.yaxis, lower.yaxis, lower.xaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    finish(upper, title=plain(title), y="accuracy")
-    finish(lower, x="confidence", y="images")
+    style_axes(upper, title=escape_mathtext(title), y="accuracy")
+    style_axes(lower, x="confidence", y="images")
     return figure
 
 
-def coverage_figure(before: Selective, after: Selective | None = None) -> Figure:
+def coverage_figure(before: RiskCoverage, after: RiskCoverage | None = None) -> Figure:
     """Accuracy of the images that are answered, over the share of them, the surest first."""
     from matplotlib.ticker import PercentFormatter
 
     figure = new_figure(4.4, 3.4)
     axes = figure.subplots()
-    for curve, colour, line, label in ((before, BLUE, "-", "as it is"), (after, ORANGE, "--", "after temperature")):
+    for curve, colour, line, label in (
+        (before, BLUE, "-", "uncalibrated"),
+        (after, ORANGE, "--", "temperature-scaled"),
+    ):
         if curve is not None:
             at = np.unique(np.linspace(0, len(curve.coverage) - 1, 400).astype(int))
             axes.plot(curve.coverage[at], curve.accuracy[at], color=colour, linestyle=line, linewidth=1.6, label=label)
@@ -164,7 +179,7 @@ def coverage_figure(before: Selective, after: Selective | None = None) -> Figure
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     if after is not None:
         axes.legend(frameon=False, fontsize=8)
-    finish(axes, x="share of the images that is answered", y="accuracy of these")
+    style_axes(axes, x="coverage", y="selective accuracy")
     return figure
 
 
@@ -182,11 +197,11 @@ def corruption_figure(known: Robustness) -> Figure:
     cells[..., 3] = np.nan_to_num(0.75 * errors)
     axes.imshow(cells, interpolation="none", aspect="auto")
     axes.set_xticks(range(len(SEVERITIES) + 1), [*(f"severity {level}" for level in SEVERITIES), "mean"])
-    axes.set_yticks(range(len(KINDS)), [pretty(kind) for kind in KINDS])
+    axes.set_yticks(range(len(KINDS)), [display_name(kind) for kind in KINDS])
     for row, column in np.argwhere(~np.isnan(errors)).tolist():
         text = f"{100 * errors[row, column]:.0f}"
         axes.text(column, row, text, ha="center", va="center_baseline", fontsize=8.5, color=INK)
-    finish(axes, grid=False)
+    style_axes(axes, grid=False)
     axes.tick_params(length=0)
     return figure
 
@@ -212,8 +227,8 @@ def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray,
     for axes, row, likely in zip(grid.flat, chosen, metrics.softmax(evaluation.logits[chosen]), strict=False):
         best, label = int(likely.argmax()), int(evaluation.labels[row])
         axes.imshow(images[row])
-        said = f"{plain(pretty(classes[best]))} {likely[best]:.0%}"
+        said = f"{escape_mathtext(display_name(classes[best]))} {likely[best]:.0%}"
         is_right = best == label
-        text = said if is_right else f"{said}\nis {plain(pretty(classes[label]))}"
+        text = said if is_right else f"{said}\nis {escape_mathtext(display_name(classes[label]))}"
         axes.set_title(text, fontsize=8, color=BLUE if is_right else ORANGE)
     return to_png(figure, dpi=100)

@@ -1,25 +1,25 @@
-"""The page itself: content in, one HTML file out that asks the network for nothing."""
+"""The HTML page of a report, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from typing import Any
 
-from cifar100.report.style import pretty
+from cifar100.report.style import display_name
 
 MARK = '<meta name="generator" content="cifar100 report">'
-"""What tells a page of ours from another."""
+"""Identifies a page that this module wrote."""
 
 
 def render(content: dict[str, Any]) -> str:
-    """The page of this content; names in it are escaped, whatever they hold. Raises UndefinedError where the content
-    lacks something that `page.html` asks for."""
+    """The page with this content; names in it are escaped. Raises UndefinedError if something that `page.html` needs is
+    missing."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     here = files("cifar100.report")
     css = Markup(here.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  ours
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["pretty"] = pretty
+    environment.filters["display_name"] = display_name
     template = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(content, css=css)

@@ -1,9 +1,9 @@
-"""What a report says: an evaluation put into the words, tables and pictures that `page.html` lays out."""
+"""The text and tables of a report, which `page.html` lays out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,10 @@ from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.dataset import Dataset
-from cifar100.evaluation.calibration import Calibration, Selective
+from cifar100.evaluation.calibration import Calibration, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.report.curves import History, column
 from cifar100.report.selection import interval
-from cifar100.report.style import pretty, thumbnail
 from cifar100.support.machine import processor_name
 from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration
@@ -27,21 +26,22 @@ if TYPE_CHECKING:
     from cifar100.evaluation.robustness import Robustness
 
 TERMS = {
-    "top-1, top-5": "The share of images whose class is the likeliest answer, or among the five likeliest.",
-    "95 % interval": "Where the share would lie with as many other images of the same kind (Wilson). It knows nothing "
-    "of other seeds: two trainings of one recipe differ too.",
-    "precision, recall, F1": "The share of the answers that name a class and are right; the share of a class's images "
-    "that are called by its name; the harmonic mean of the two.",
-    "ROC AUC": "How likely an image of a class is to get more of that class's probability than an image of another one "
-    "(one against the rest); 0.5 is chance.",
-    "macro, weighted": "The mean over the classes, each counted alike or by its number of images.",
-    "loss": "The mean of −log of the probability that was given to what an image is, in nats, unsmoothed.",
-    "confidence": "The probability of the likeliest class.",
-    "ECE": "Expected calibration error: the gap between confidence and accuracy in 15 bins of equal width, its mean "
-    "over the images (Guo et al. 2017).",
-    "temperature": "The number by which the logits are divided so that confidence and accuracy agree; it changes no "
-    "answer (Guo et al. 2017).",
-    "coverage": "The share of images that is answered where the least certain are left out (Geifman & El-Yaniv 2017).",
+    "top-1, top-5": "The fraction of images whose true class is the most likely, or among the five most likely.",
+    "95 % interval": "Wilson interval of a fraction, for the number of images. It does not cover the variation between "
+    "training runs.",
+    "precision, recall, F1": "Of a class: the fraction of predictions of it that are correct; the fraction of its "
+    "images that are predicted correctly; the harmonic mean of the two.",
+    "ROC AUC": "The probability that an image of a class gets a higher probability for it than an image of another "
+    "class (one against the rest); 0.5 is chance.",
+    "macro, weighted": "The mean over the classes, each with the same weight, or by its number of images.",
+    "loss": "Cross-entropy in nats, without label smoothing.",
+    "confidence": "The probability of the predicted class.",
+    "ECE": "Expected calibration error: |accuracy - confidence| in 15 bins of equal width, averaged over the images "
+    "(Guo et al. 2017).",
+    "temperature": "What the logits are divided by so that confidence matches accuracy; predictions stay the same "
+    "(Guo et al. 2017).",
+    "coverage": "The fraction of images that are answered if the least confident are left out (Geifman & El-Yaniv "
+    "2017).",
 }
 
 
@@ -51,18 +51,18 @@ class ReportInput:
 
     checkpoint: Checkpoint
     name: str
-    """What its file is called."""
+    """The name of its file."""
     dataset: Dataset
     images: np.ndarray
-    """Those that were evaluated, uint8 [N, S, S, 3]."""
+    """The evaluated images, uint8 [N, S, S, 3]."""
     evaluation: Evaluation
     compute: Compute
-    """What explains single images: device and precision."""
+    """Device and precision of the class activation maps."""
     history: History
     robustness: Robustness | None = None
-    """What is known of its error on corrupted images."""
+    """Its results on corrupted images, if there are any."""
     neighbors: bool = False
-    """Whether the page shows the most similar train images of the most confident mistakes."""
+    """Whether to show the most similar train images of the most confident errors."""
 
     @property
     def title(self) -> str:
@@ -70,13 +70,13 @@ class ReportInput:
         return f"{self.checkpoint.model} on {self.dataset.published.name}"
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share in 0..1 in per cent, kept on one line."""
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction in 0..1 in percent, kept on one line."""
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def lead(subject: ReportInput) -> str:
-    """What this is, in one line."""
+def subtitle(subject: ReportInput) -> str:
+    """File, recipe and selection rule."""
     checkpoint, selection = subject.checkpoint, subject.checkpoint.selection
     recipe = recipe_title(checkpoint.recipe, checkpoint.modified)
     parts = [subject.name, *([f"recipe {recipe}"] if recipe else [])]
@@ -84,17 +84,19 @@ def lead(subject: ReportInput) -> str:
 
 
 def notes(subject: ReportInput) -> list[str]:
-    """What to know before believing a figure."""
-    told = list(subject.evaluation.notes)
+    """Caveats."""
+    lines = list(subject.evaluation.notes)
     split, selection = subject.evaluation.split, subject.checkpoint.selection
     if selection is not None and (selection.rule, selection.split) == ("best", split):
-        told.append(f"This checkpoint was selected on the {split} images themselves: the accuracy is optimistic.")
+        lines.append(f"This checkpoint was selected on the {split} images themselves: the accuracy is optimistic.")
     if split == "train":
-        told.append("These are the images that it was trained on; its accuracy on others is lower.")
-    return told
+        lines.append("These are training images; the accuracy on other images is lower.")
+    return lines
 
 
-def tiles(subject: ReportInput, calibration: Calibration | None, curve: Selective, ece: float) -> list[dict[str, str]]:
+def headline_metrics(
+    subject: ReportInput, calibration: Calibration | None, curve: RiskCoverage, ece: float
+) -> list[dict[str, str]]:
     """The headline figures."""
     evaluation = subject.evaluation
     low, high = interval(evaluation.top1, evaluation.images)
@@ -102,20 +104,26 @@ def tiles(subject: ReportInput, calibration: Calibration | None, curve: Selectiv
     about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {between}"
     found = [{"name": "top-1 accuracy", "value": percent(evaluation.top1), "about": about}]
     if len(subject.dataset.classes) > 5:
-        found.append({"name": "top-5 accuracy", "value": percent(evaluation.top5), "about": "among the five likeliest"})
+        found.append(
+            {
+                "name": "top-5 accuracy",
+                "value": percent(evaluation.top5),
+                "about": "true class among the five most likely",
+            }
+        )
     if evaluation.superclass_top1 is not None:
-        about = f"of {len(subject.dataset.superclasses)}"
+        about = f"{len(subject.dataset.superclasses)} superclasses"
         found.append({"name": "superclass accuracy", "value": percent(evaluation.superclass_top1), "about": about})
     found.append({"name": "loss", "value": f"{evaluation.loss:.4f}", "about": "cross-entropy, nats"})
-    after = "" if calibration is None else f"{percent(calibration.ece_after)} after temperature"
-    found.append({"name": "calibration error", "value": percent(ece), "about": after})
-    some = curve.answering(0.8)
-    about = f"on the {percent(some.coverage, 0)} it is surest of"
-    return [*found, {"name": "if it may keep silent", "value": percent(some.accuracy), "about": about}]
+    after = "" if calibration is None else f"{percent(calibration.ece_after)} with temperature scaling"
+    found.append({"name": "ECE", "value": percent(ece), "about": after})
+    point = curve.at_coverage(0.8)
+    name, about = f"accuracy at {percent(point.coverage, 0)} coverage", "on the most confident predictions"
+    return [*found, {"name": name, "value": percent(point.accuracy), "about": about}]
 
 
-def facts(subject: ReportInput) -> list[tuple[str, str]]:
-    """The circumstances of the figures: images, network, training, evaluation, versions."""
+def details(subject: ReportInput) -> list[tuple[str, str]]:
+    """Images, network, training, evaluation, versions."""
     checkpoint, evaluation = subject.checkpoint, subject.evaluation
     size = subject.dataset.image_size
     parameters = sum(
@@ -134,9 +142,9 @@ def facts(subject: ReportInput) -> list[tuple[str, str]]:
     changed = differing(checkpoint)
     if changed:
         rows.append(("differs from the baseline", changed))
-    told = training(checkpoint)
-    if told:
-        rows.append(("training", told))
+    run = training(checkpoint)
+    if run:
+        rows.append(("training", run))
     speed = f"{evaluation.images_per_second:,.0f} images/s, {evaluation.seconds:.1f} s"
     rows.append(("evaluation", f"{evaluation.compute}; {speed}; {machine()}"))
     for when, found in (("versions in training", checkpoint.versions), ("versions here", versions())):
@@ -145,53 +153,42 @@ def facts(subject: ReportInput) -> list[tuple[str, str]]:
 
 
 def training(checkpoint: Checkpoint) -> str:
-    """How long it was trained, how, and on what; "" where nothing of that is known."""
+    """Epochs, time, seed and hardware of the training; "" if none of that is known."""
     words = []
     epochs, seconds = column(checkpoint.history or [checkpoint.metrics], "elapsed_seconds")
     if len(epochs):
         planned = checkpoint.config.get("epochs")
         words.append(f"{epochs[-1]:.0f} epochs" + (f" of {planned}" if planned not in (None, int(epochs[-1])) else ""))
-        words.append(f"{long(seconds[-1])}, evaluation and saving in it")
+        words.append(f"{duration(seconds[-1])}, including evaluation and saving")
     seed = checkpoint.config.get("seed")
     words += [f"seed {seed}"] if seed is not None else []
     return "; ".join([*words, *([checkpoint.compute] if checkpoint.compute else [])])
 
 
-def long(seconds: float) -> str:
-    """A time as people say it."""
-    return (
-        f"{seconds:.0f} seconds"
-        if seconds < 120
-        else f"{seconds / 60:.0f} minutes"
-        if seconds < 7200
-        else (f"{seconds / 3600:.1f} hours")
-    )
-
-
 def differing(checkpoint: Checkpoint) -> str:
-    """The settings by which it was trained that are not the baseline's, those that say where and how left out."""
+    """The training settings that differ from the baseline's, without paths and the like."""
     baseline = Config().flat()
-    where = set(vars(Config().run))
+    ignored = set(vars(Config().run))
     changed = [
         f"{name} {value} ({baseline[name]})"
         for name, value in checkpoint.config.items()
-        if name in baseline and name not in where and value != baseline[name]
+        if name in baseline and name not in ignored and value != baseline[name]
     ]
     return ", ".join(changed)
 
 
 def settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """Every setting by which it was trained, but for the folders: they are of the machine, not of the training."""
+    """All training settings, without directories."""
     return [(name, str(value)) for name, value in checkpoint.config.items() if not name.endswith("_dir")]
 
 
 def machine() -> str:
-    """The processor and how many cores of it there are."""
+    """Processor and number of cores."""
     return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:
-    """A row of figures for each of several runs."""
+    """A row for each of several runs."""
     rows = []
     for name, history in runs.items():
         epochs, values = column(history, "top1")
@@ -210,66 +207,70 @@ def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:
 
 
 def ranked(accuracies: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Names and shares, the best first."""
+    """Names and accuracies, the best first."""
     ordered = sorted(accuracies.items(), key=lambda item: (-item[1], item[0]))
     return [{"name": name, "value": value} for name, value in ordered]
 
 
 def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and ROC AUC: their macro and weighted means, then every class by name."""
+    """Precision, recall, F1 and ROC AUC: macro and weighted means, then every class by name."""
     scores, total = evaluation.scores, {"images": evaluation.images}
     means = [{"name": "macro", **scores.mean()}, {"name": "weighted", **scores.mean(weighted=True)}]
     return [row | total for row in means] + sorted(evaluation.class_rows(), key=lambda row: row["name"])
 
 
 def class_about(subject: ReportInput) -> str:
-    """How far a class's accuracy can be trusted, and how many have none."""
+    """The uncertainty of a class's accuracy, and how many classes have no images."""
     counts = np.bincount(subject.evaluation.labels, minlength=len(subject.dataset.classes))
     seen = counts[counts > 0]
     each = f"{seen[0]:,}" if seen.min() == seen.max() else f"{seen.min():,} to {seen.max():,}"
     images = "image" if seen.max() == 1 else "images"
     low, high = interval(0.75, int(np.median(seen)))
-    text = f"With {each} {images} a class, one at 75 % has a 95 % interval of {100 * low:.0f} to {percent(high, 0)}."
+    text = f"With {each} {images} per class, 75 % has a 95 % interval of {100 * low:.0f} to {percent(high, 0)}."
     missing = int((counts == 0).sum())
-    return text if not missing else f"{text} Of {missing} classes there is no image here: they are left out."
+    return text if not missing else f"{text} {missing} classes without images are left out."
 
 
 def calibration_about(before: float, calibration: Calibration | None) -> str:
-    """The calibration in words."""
+    """The calibration as text."""
     text = (
-        "Of the answers that are given with a confidence of 80 %, 80 % should be right. How far that fails is the "
-        f"expected calibration error, {percent(before)} as it is."
+        "Of the predictions with a confidence of 80 %, 80 % should be correct. The expected calibration error (ECE) is "
+        f"{percent(before)} without temperature scaling."
     )
     if calibration is None:
-        return f"{text} One image is too few to fit a temperature on."
-    nature = "less sure than it is right" if calibration.temperature < 1 else "surer than it is right"
+        return f"{text} One image is too few to fit a temperature."
+    tendency = "underconfident" if calibration.temperature < 1 else "overconfident"
     return (
-        f"{text} With the logits divided by a temperature of {calibration.temperature:.3f} it is "
-        f"{percent(calibration.ece_after)}, and the loss {calibration.loss_after:.4f} instead of "
-        f"{calibration.loss_before:.4f}: by itself it is {nature}. The temperature was {calibration.origin}."
+        f"{text} With a temperature of {calibration.temperature:.3f} it is {percent(calibration.ece_after)}, and the "
+        f"loss is {calibration.loss_after:.4f} instead of {calibration.loss_before:.4f}: the model is {tendency}. The "
+        f"temperature was {calibration.origin}."
     )
 
 
 def robustness_about(known: Robustness) -> str:
-    """What was evaluated on corrupted images, and the mean over them."""
+    """What was evaluated on corrupted images, and the mean error."""
     errors, images = known.errors, int(known.identity["images"])
     done = errors[~np.isnan(errors)]
-    so_far = "" if len(done) == errors.size else f" over the {len(done)} of {errors.size} cells that are known so far"
-    mean = f"The mean corruption error is {percent(float(done.mean()))}{so_far}" if len(done) else "No cell is known"
+    so_far = "" if len(done) == errors.size else f" over {len(done)} of {errors.size} cells"
+    mean = (
+        f"The mean corruption error is {percent(float(done.mean()))}{so_far}"
+        if len(done)
+        else "No cell has been evaluated"
+    )
     published = known.identity["source"] == "published"
-    made = "the files of CIFAR-100-C" if published else f"spoiled by cifar100, seed {known.identity['seed']}"
+    source = "from CIFAR-100-C" if published else f"corrupted by cifar100 with seed {known.identity['seed']}"
     low, high = interval(0.5, images)
     return (
-        f"{mean}; on the same images unspoiled it is {percent(1 - known.clean['top1'])}. {images:,} test images, "
-        f"{made}, in {known.identity['precision']}: fifteen kinds of corruption at five severities (Hendrycks & "
-        "Dietterich 2019), not divided by another network's errors. Numbers are errors in per cent; one of 50 has a "
+        f"{mean}; on the same clean images the error is {percent(1 - known.clean['top1'])}. {images:,} test images, "
+        f"{source}, in {known.identity['precision']}: 15 corruptions at 5 severities (Hendrycks & Dietterich 2019), "
+        "not divided by the errors of a reference network. Numbers are errors in percent; 50 has a "
         f"95\N{NO-BREAK SPACE}% interval of {100 * low:.0f} to {percent(high, 0)}."
     )
 
 
 def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]]]:
-    """By family and kind of corruption, the errors at the five severities and their mean: shares in 0..1, None where
-    a cell has not been evaluated."""
+    """By category and corruption, the errors at the five severities and their mean: fractions in 0..1, None for a cell
+    that has not been evaluated."""
     from cifar100.evaluation.corruptions import FAMILIES, KINDS
 
     errors = dict(zip(KINDS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
@@ -277,41 +278,12 @@ def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]
     return {family: {kind: shares[kind] for kind in kinds} for family, kinds in FAMILIES.items()}
 
 
-def coverage_rows(curve: Selective) -> list[dict[str, float]]:
-    """The accuracy at some shares of the images; a share that equally sure images keep from being met is met once."""
-    points = dict.fromkeys(curve.answering(share) for share in (1, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3))
+def coverage_rows(curve: RiskCoverage) -> list[dict[str, float]]:
+    """Operating points at some coverages; those that coincide because of ties appear once."""
+    points = dict.fromkeys(curve.at_coverage(coverage) for coverage in (1, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3))
     return [point._asdict() for point in points]
 
 
-def pair_about(one: str, other: str, there: int, back: int) -> str:
-    """How often two classes are taken for one another."""
-    one, other = pretty(one), pretty(other)
-    other_way = f"; {back:,} of {other} called {one}" if back else ""
-    return f"{there:,} images of {one} called {other}{other_way}."
-
-
-def cards(
-    subject: ReportInput, rows: Sequence[int], probabilities: np.ndarray, overlays: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """Images with what they are, what they were called, and the five likeliest classes of each."""
-    classes, found = subject.dataset.classes, []
-    for row in rows:
-        label, likely = int(subject.evaluation.labels[row]), probabilities[row]
-        best = np.argsort(-likely, kind="stable")[:5].tolist()
-        guesses = [{"name": classes[i], "probability": float(likely[i]), "is_label": i == label} for i in best]
-        found.append(
-            {
-                "src": thumbnail(subject.images[row]),
-                "overlay": overlays.get(row),
-                "label": classes[label],
-                "called": classes[best[0]],
-                "right": best[0] == label,
-                "guesses": guesses,
-            }
-        )
-    return found
-
-
-def made() -> str:
-    """When and by what."""
-    return f"Made by cifar100 {versions()['cifar100']} on {datetime.now():%Y-%m-%d at %H:%M}."
+def footer() -> str:
+    """The program, its version and the time."""
+    return f"Written by cifar100 {versions()['cifar100']} on {datetime.now():%Y-%m-%d at %H:%M}."

@@ -17,7 +17,7 @@ def superclass_order(superclass_of: Sequence[int], classes: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConfusedPair:
     """Two classes that are taken for one another."""
 
     one: int
@@ -33,7 +33,7 @@ class Pair:
 
 def confused_pairs(
     confusion: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, *, pairs: int, examples: int
-) -> list[Pair]:
+) -> list[ConfusedPair]:
     """The pairs of classes with the most mistakes between them, both ways together, the most first; `confusion` is
     int [C, C], and the images that count are those of the rows given."""
     wrong = confusion - np.diag(np.diag(confusion))
@@ -48,7 +48,7 @@ def confused_pairs(
         back = _surest(probabilities, labels, other, one)
         few = min(len(back), examples // 2)
         rows = (*there[: examples - few], *back[:few])
-        found.append(Pair(one, other, int(wrong[one, other]), int(wrong[other, one]), rows))
+        found.append(ConfusedPair(one, other, int(wrong[one, other]), int(wrong[other, one]), rows))
     return found
 
 

@@ -37,7 +37,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
+def style_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
     """The house's look for one pair of axes: ink, thin lines, no box."""
     axes.set_facecolor("none")
     axes.set_title(title, fontsize=10, color=INK, loc="left")
@@ -55,12 +55,12 @@ def finish(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool 
             text.set_color(INK)
 
 
-def pretty(name: object) -> str:
+def display_name(name: object) -> str:
     """A name from data as people write it; control characters in it are shown, not followed."""
     return escape_control_chars(name).replace("_", " ")
 
 
-def plain(name: object) -> str:
+def escape_mathtext(name: object) -> str:
     """A name from data as text for a figure: no formula begins at its dollar, and nothing in it breaks an XML file."""
     return escape_control_chars(name).replace("$", r"\$")
 

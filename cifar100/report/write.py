@@ -1,9 +1,9 @@
-"""A report on paper: one HTML page that holds all that it shows, its figures as PNG files, its figures as JSON."""
+"""Write a report: one self-contained HTML page, its plots as PNG files, its numbers as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +14,20 @@ from cifar100.checkpoints.checkpoint import versions
 from cifar100.evaluation import metrics
 from cifar100.evaluation.calibration import (
     Calibration,
-    Reliability,
+    RiskCoverage,
     calibrate,
     cross_fit_temperature,
-    reliability,
-    selective,
+    reliability_diagram,
+    risk_coverage_curve,
 )
-from cifar100.prediction.grad_cam import Explainer
-from cifar100.prediction.torch_backend import torch_forward
+from cifar100.prediction.model_info import ModelInfo
+from cifar100.prediction.torch_backend import TorchBackend
 from cifar100.report import figures, sections
 from cifar100.report.curves import PANELS, History, curve_panel, curves_figure
+from cifar100.report.galleries import galleries
 from cifar100.report.page import MARK, render
 from cifar100.report.sections import ReportInput
-from cifar100.report.selection import confused_pairs, least_confident_correct, most_confident_errors
-from cifar100.report.style import data_uri, thumbnail, to_png, to_svg
+from cifar100.report.style import data_uri, to_png, to_svg
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.provenance import TemperatureFit
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
-GALLERY, PAIRS, EXAMPLES, NEIGHBORS = 24, 8, 4, 3
-"""Images of a gallery, pairs of classes, images of a pair, similar train images of a mistake."""
 
 
 def write_report(
@@ -47,73 +45,98 @@ def write_report(
     runs: Mapping[str, History] | None = None,
     temperature: TemperatureFit | None = None,
 ) -> Path:
-    """Write the report on an evaluation that was made; the page's path.
+    """Write the report on a finished evaluation; returns the path of the page.
 
-    `runs` are histories by name, to be drawn over one another in place of the subject's own; `temperature` is one
-    that was fitted elsewhere. Raises UserError where `out` cannot be written, or the model's outputs are no numbers.
+    `runs` are histories by name, drawn in one plot instead of the subject's own; `temperature` was fitted on other
+    images. Raises UserError if `out` cannot be written, or the model's outputs are not finite.
     """
     prepare_folder(out)
-    evaluation, data = subject.evaluation, subject.dataset
+    evaluation = subject.evaluation
     logits, labels = evaluation.logits, evaluation.labels
-    bad = int((~np.isfinite(logits)).any(axis=1).sum())
-    if bad:
-        raise UserError(f"There is nothing to report: for {bad:,} of {evaluation.images:,} images it gives no numbers.")
+    num_bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if num_bad:
+        raise UserError(
+            "report.not_finite",
+            f"{subject.name} cannot be reported on: its outputs for {num_bad:,} of {evaluation.images:,} images are "
+            "not finite.",
+        )
     calibration, scaled = _calibration(logits, labels, evaluation.split, temperature)
-    before, after = reliability(logits, labels), None if scaled is None else reliability(scaled, labels)
-    curve = selective(logits, labels)
-    confusion = metrics.confusion_matrix(logits, labels)
-    draw = _Draw(out)
-    page: dict[str, Any] = {
+    curve, ece = risk_coverage_curve(logits, labels), reliability_diagram(logits, labels).ece
+    backend = TorchBackend(subject.checkpoint, subject.compute, subject.name)
+    draw = _Figures(out)
+    page = _text(subject, calibration, curve, ece, backend.info)
+    page |= _plots(subject, runs or {}, calibration, scaled, draw)
+    page |= galleries(subject, backend, metrics.confusion_matrix(logits, labels))
+    page["contents"] = _contents(page)
+    atomic_write(out / PAGE, render(page))
+
+    numbers = evaluation.to_json() | {"checkpoint": subject.name, "sha256": backend.info.digest}
+    numbers |= {"versions": versions(), "ece": ece, "coverage": page["coverage_rows"]}
+    numbers["calibration"] = None if calibration is None else asdict(calibration)
+    numbers["robustness"] = None if subject.robustness is None else subject.robustness.to_json()
+    atomic_write(out / "report.json", json.dumps(numbers, indent=2) + "\n")
+    return out / PAGE
+
+
+def _text(
+    subject: ReportInput, calibration: Calibration | None, curve: RiskCoverage, ece: float, info: ModelInfo
+) -> dict[str, Any]:
+    """The content of the page that is text, tables and bars."""
+    evaluation = subject.evaluation
+    return {
         "title": subject.title,
-        "lead": sections.lead(subject),
-        "made_up": data.is_synthetic,
+        "subtitle": sections.subtitle(subject),
+        "synthetic": subject.dataset.is_synthetic,
         "notes": sections.notes(subject),
-        "tiles": sections.tiles(subject, calibration, curve, before.ece),
-        "facts": sections.facts(subject),
+        "headline_metrics": sections.headline_metrics(subject, calibration, curve, ece),
+        "details": [("weights", f"{info.name}, SHA-256 {info.digest}"), *sections.details(subject)],
         "settings": sections.settings(subject.checkpoint),
         "class_bars": sections.ranked(evaluation.per_class),
         "class_about": sections.class_about(subject),
         "score_rows": sections.score_rows(evaluation),
         "superclass_bars": sections.ranked(evaluation.per_superclass),
         "superclass_top1": evaluation.superclass_top1,
-        "calibration_about": sections.calibration_about(before.ece, calibration),
+        "calibration_about": sections.calibration_about(ece, calibration),
         "coverage_rows": sections.coverage_rows(curve),
-        "robustness": _robustness(subject, draw),
         "terms": sections.TERMS.items(),
-        "made": sections.made(),
+        "footer": sections.footer(),
     }
-    page |= _curves(subject, runs or {}, draw)
-    page |= _matrices(subject, confusion, draw)
-    page |= _galleries(subject, confusion)
-    page["reliability"] = _reliability(before, after, calibration, draw)
-    quieter = None if scaled is None else selective(scaled, labels)
-    text = "accuracy over the share of images that is answered"
-    page["coverage"] = draw.both("coverage", figures.coverage_figure(curve, quieter), text)
-    page["contents"] = _contents(page)
-    atomic_write(out / PAGE, render(page))
 
-    numbers = evaluation.to_json() | {"checkpoint": subject.name, "versions": versions(), "ece": before.ece}
-    numbers |= {"calibration": None if calibration is None else asdict(calibration), "coverage": page["coverage_rows"]}
-    numbers["robustness"] = None if subject.robustness is None else subject.robustness.to_json()
-    atomic_write(out / "report.json", json.dumps(numbers, indent=2) + "\n")
-    return out / PAGE
+
+def _plots(
+    subject: ReportInput,
+    runs: Mapping[str, History],
+    calibration: Calibration | None,
+    scaled: np.ndarray | None,
+    draw: _Figures,
+) -> dict[str, Any]:
+    """The plots of the page. `scaled` are the logits divided by the temperature."""
+    logits, labels = subject.evaluation.logits, subject.evaluation.labels
+    page = _curves(subject, runs, draw)
+    page |= _matrices(subject, metrics.confusion_matrix(logits, labels), draw)
+    page["reliability"] = _reliability(logits, scaled, labels, calibration, draw)
+    after = None if scaled is None else risk_coverage_curve(scaled, labels)
+    figure = figures.coverage_figure(risk_coverage_curve(logits, labels), after)
+    page["coverage"] = draw.both("coverage", figure, "selective accuracy by coverage")
+    page["robustness"] = _robustness(subject, draw)
+    return page
 
 
 def prepare_folder(out: Path) -> Path:
-    """The folder, made; UserError where that cannot be, or it holds a page that is no report."""
+    """Create the output directory. Raises UserError if that fails, or it contains a page that is not a report."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         page = out / PAGE
         foreign = page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:2000]
     except OSError as error:
-        raise UserError(f"--out {out}: it cannot be used ({error.strerror or error}).") from None
+        raise UserError("report.out", f"--out {out} cannot be used ({error.strerror or error}).") from None
     if foreign:
-        raise UserError(f"--out {out}: there is an {PAGE} that is no report; choose another folder.")
+        raise UserError("report.out", f"--out {out} contains an {PAGE} that is not a report; choose another directory.")
     return out
 
 
-class _Draw:
-    """Figures for the page, as SVG, and for the folder, as PNG."""
+class _Figures:
+    """Writes figures: SVG for the page, PNG for the directory."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -137,7 +160,7 @@ def _calibration(
     return cross_fit_temperature(logits, labels, split) if len(labels) > 1 else (None, None)
 
 
-def _curves(subject: ReportInput, runs: Mapping[str, History], draw: _Draw) -> dict[str, Any]:
+def _curves(subject: ReportInput, runs: Mapping[str, History], draw: _Figures) -> dict[str, Any]:
     runs = runs or ({"": subject.history} if subject.history else {})
     if runs:
         draw.png("curves", curves_figure(runs, title=subject.title))
@@ -147,8 +170,8 @@ def _curves(subject: ReportInput, runs: Mapping[str, History], draw: _Draw) -> d
     }
 
 
-def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Draw) -> dict[str, Any]:
-    """The confusion of the classes and of the superclasses; the classes' accuracies as a picture."""
+def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Figures) -> dict[str, Any]:
+    """The confusion matrices of classes and superclasses, and the accuracies of the classes."""
     data, evaluation = subject.dataset, subject.evaluation
     ranking = {row["name"]: row["value"] for row in sections.ranked(evaluation.per_class)}
     ordered, names, groups = figures.by_superclass(confusion, data)
@@ -169,78 +192,29 @@ def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Draw) -> dict[
 
 
 def _reliability(
-    before: Reliability, after: Reliability | None, calibration: Calibration | None, draw: _Draw
+    logits: np.ndarray,
+    scaled: np.ndarray | None,
+    labels: np.ndarray,
+    calibration: Calibration | None,
+    draw: _Figures,
 ) -> list[dict[str, str]]:
-    title = f"as it is: ECE {before.ece:.2%}"
-    panels = [draw.both("reliability", figures.reliability_figure(before, title=title), f"reliability {title}")]
-    if after is not None and calibration is not None:
-        title = f"after temperature {calibration.temperature:.3f}: ECE {calibration.ece_after:.2%}"
-        panels.append(draw.both("reliability_after", figures.reliability_figure(after, title=title), title))
+    before = reliability_diagram(logits, labels)
+    title = f"uncalibrated: ECE {before.ece:.2%}"
+    panels = [draw.both("reliability", figures.reliability_figure(before, title=title), f"reliability, {title}")]
+    if scaled is not None and calibration is not None:
+        after = reliability_diagram(scaled, labels)
+        title = f"temperature {calibration.temperature:.3f}: ECE {calibration.ece_after:.2%}"
+        figure = figures.reliability_figure(after, title=title)
+        panels.append(draw.both("reliability_after", figure, f"reliability, {title}"))
     return panels
 
 
-def _robustness(subject: ReportInput, draw: _Draw) -> dict[str, Any] | None:
+def _robustness(subject: ReportInput, draw: _Figures) -> dict[str, Any] | None:
     known = subject.robustness
     if known is None:
         return None
     draw.png("corruptions", figures.corruption_figure(known))
     return {"about": sections.robustness_about(known), "families": sections.robustness_rows(known)}
-
-
-def _galleries(subject: ReportInput, confusion: np.ndarray) -> dict[str, Any]:
-    """The pictures of the page: confused pairs, confident mistakes, uncertain hits."""
-    labels, classes = subject.evaluation.labels, subject.dataset.classes
-    probabilities = metrics.softmax(subject.evaluation.logits)
-    pairs = confused_pairs(confusion, probabilities, labels, pairs=PAIRS, examples=EXAMPLES)
-    mistakes = most_confident_errors(probabilities, labels, GALLERY)
-    hits = least_confident_correct(probabilities, labels, GALLERY)
-    shown = [*mistakes, *hits, *(row for pair in pairs for row in pair.rows)]
-    overlays = _overlays(subject, shown)
-
-    def cards(rows: Sequence[int]) -> list[dict[str, Any]]:
-        return sections.cards(subject, rows, probabilities, overlays)
-
-    told = [
-        {
-            "one": classes[pair.one],
-            "other": classes[pair.other],
-            "about": sections.pair_about(classes[pair.one], classes[pair.other], pair.there, pair.back),
-            "images": cards(pair.rows),
-        }
-        for pair in pairs
-    ]
-    wrong = cards(mistakes)
-    if subject.neighbors:
-        for card, near in zip(wrong, _neighbors(subject, mistakes), strict=True):
-            card["neighbors"] = near
-    return {"pairs": told, "mistakes": wrong, "hits": cards(hits)}
-
-
-def _neighbors(subject: ReportInput, rows: Sequence[int]) -> list[list[dict[str, str]]]:
-    """For each of these images the train images with the most similar features, the nearest first."""
-    features = torch_forward(subject.checkpoint, subject.compute, features=True)
-
-    def embed(images: np.ndarray) -> np.ndarray:
-        parts = [features(images[start : start + 500]) for start in range(0, len(images), 500)]
-        found = np.concatenate(parts)
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-
-    if not rows:
-        return []
-    train, classes = subject.dataset.train, subject.dataset.classes
-    similarity = embed(subject.images[list(rows)]) @ embed(train.images).T
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NEIGHBORS]
-    return [
-        [{"src": thumbnail(train.images[place]), "label": classes[train.labels[place]]} for place in places]
-        for places in nearest
-    ]
-
-
-def _overlays(subject: ReportInput, rows: Sequence[int]) -> dict[int, str]:
-    """Where in each of these images the network saw what it called it: addresses of pictures, by row."""
-    explain = Explainer(subject.checkpoint, subject.compute)
-    explanations = explain(subject.images[row] for row in rows)
-    return {row: thumbnail(found.overlay, largest=112) for row, found in zip(rows, explanations, strict=True)}
 
 
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
@@ -251,8 +225,8 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("superclasses", "Superclasses", page["superclass_bars"]),
         ("classes", "Classes", True),
         ("pairs", "Confused pairs", page["pairs"]),
-        ("mistakes", "Mistakes", page["mistakes"]),
-        ("hits", "Uncertain hits", page["hits"]),
+        ("mistakes", "Confident errors", page["mistakes"]),
+        ("hits", "Least confident", page["hits"]),
         ("calibration", "Calibration", True),
         ("coverage", "Coverage", True),
         ("robustness", "Robustness", page["robustness"]),

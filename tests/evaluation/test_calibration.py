@@ -13,12 +13,12 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cifar100.evaluation import calibration
 from cifar100.evaluation.calibration import (
-    HIGHEST,
-    LOWEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     cross_fit_temperature,
     fit_temperature,
-    reliability,
-    selective,
+    reliability_diagram,
+    risk_coverage_curve,
 )
 from cifar100.evaluation.metrics import cross_entropy, softmax
 
@@ -74,14 +74,14 @@ def test_ece_agrees_with_torchmetrics(case: Case, bins: int) -> None:
     expected = multiclass_calibration_error(
         probabilities, torch.from_numpy(labels), num_classes=logits.shape[1], n_bins=bins
     )
-    assert reliability(logits, labels, bins).ece == pytest.approx(float(expected), abs=1e-6)
+    assert reliability_diagram(logits, labels, bins).ece == pytest.approx(float(expected), abs=1e-6)
 
 
 @each_case
 @pytest.mark.filterwarnings("error")
 def test_the_table_equals_the_slow_reference(case: Case) -> None:
     logits, labels = case()
-    table = reliability(logits, labels, 15)
+    table = reliability_diagram(logits, labels, 15)
     assert table.counts.sum() == len(labels)
     rows = [(max(row), row.argmax() == label) for row, label in zip(softmax(logits), labels, strict=True)]
     for number in range(15):
@@ -93,10 +93,10 @@ def test_the_table_equals_the_slow_reference(case: Case) -> None:
 
 def test_a_bin_holds_its_upper_edge() -> None:
     """Guo's bins are (low, high]: an image of confidence exactly 1/2 lies in the lower of two."""
-    assert reliability(np.zeros((3, 2)), np.array([0, 0, 1]), 2).counts.tolist() == [3, 0]
+    assert reliability_diagram(np.zeros((3, 2)), np.array([0, 0, 1]), 2).counts.tolist() == [3, 0]
     certain = np.array([[0.0, 1e4], [1e4, 0.0]])  # a confidence of exactly 1 has its place in the last
-    assert reliability(certain, np.array([1, 1]), 10).counts.tolist() == [0] * 9 + [2]
-    assert reliability(certain, np.array([1, 1]), 10).ece == pytest.approx(0.5)
+    assert reliability_diagram(certain, np.array([1, 1]), 10).counts.tolist() == [0] * 9 + [2]
+    assert reliability_diagram(certain, np.array([1, 1]), 10).ece == pytest.approx(0.5)
 
 
 @each_case
@@ -104,12 +104,12 @@ def test_the_temperature_is_the_one_of_lowest_loss(case: Case) -> None:
     logits, labels = case()
     found: Any = minimize_scalar(
         lambda power: cross_entropy(logits / np.exp(power), labels),
-        bounds=np.log([LOWEST, HIGHEST]),
+        bounds=np.log([MIN_TEMPERATURE, MAX_TEMPERATURE]),
         method="bounded",
         options={"xatol": 1e-9},
     )
     ours = fit_temperature(logits, labels)
-    assert LOWEST <= ours <= HIGHEST
+    assert MIN_TEMPERATURE <= ours <= MAX_TEMPERATURE
     assert cross_entropy(logits / ours, labels) <= found.fun + 1e-9
     if case in (believable, sure_of_itself, a_class_missing):
         assert ours == pytest.approx(np.exp(found.x), rel=1e-4)
@@ -119,15 +119,15 @@ def test_a_stretch_is_found_and_undone() -> None:
     temperature = fit_temperature(*sure_of_itself())
     assert temperature == pytest.approx(3 * fit_temperature(*believable()), rel=1e-6)
     assert temperature == pytest.approx(3, rel=0.1)
-    assert fit_temperature(*all_right()) == LOWEST
-    assert fit_temperature(*all_wrong()) == HIGHEST
+    assert fit_temperature(*all_right()) == MIN_TEMPERATURE
+    assert fit_temperature(*all_wrong()) == MAX_TEMPERATURE
 
 
 def test_huge_logits_do_not_overflow() -> None:
     logits, labels = believable()
     huge = (logits * 1e30).astype(np.float32)
-    assert fit_temperature(huge, labels) == HIGHEST
-    assert np.isfinite(reliability(huge, labels).ece)
+    assert fit_temperature(huge, labels) == MAX_TEMPERATURE
+    assert np.isfinite(reliability_diagram(huge, labels).ece)
 
 
 @each_case
@@ -147,8 +147,8 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
     np.testing.assert_allclose(scaled, expected, rtol=1e-12)
     assert (scaled.argmax(axis=1) == logits.argmax(axis=1)).all(), "a temperature changes no answer"
     assert found.temperature == fit_temperature(logits, labels)
-    assert found.ece_before == reliability(logits, labels).ece
-    assert found.ece_after == reliability(scaled, labels).ece
+    assert found.ece_before == reliability_diagram(logits, labels).ece
+    assert found.ece_after == reliability_diagram(scaled, labels).ece
     assert found.loss_after == cross_entropy(scaled, labels)
 
 
@@ -162,7 +162,7 @@ def test_cross_fitting_says_so_and_mends_what_is_too_sure() -> None:
 @each_case
 def test_accuracy_against_coverage_equals_the_slow_reference(case: Case) -> None:
     logits, labels = case()
-    curve = selective(logits, labels)
+    curve = risk_coverage_curve(logits, labels)
     confidence, right = softmax(logits).max(axis=1), logits.argmax(axis=1) == labels
     thresholds = sorted(set(confidence), reverse=True)
     np.testing.assert_array_equal(curve.threshold, thresholds)
@@ -176,19 +176,19 @@ def test_accuracy_against_coverage_equals_the_slow_reference(case: Case) -> None
 
 def test_what_is_gained_by_keeping_silent() -> None:
     logits = np.log(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]))
-    curve = selective(logits, np.array([0, 0, 1, 0]))
-    assert curve.answering(0.5) == pytest.approx((0.5, 1.0, 0.8))
-    assert curve.answering(0.6) == pytest.approx((0.75, 2 / 3, 0.7)), "at least so many"
-    assert curve.answering(1) == pytest.approx((1, 0.75, 0.6))
-    assert curve.reaching(0.75) == pytest.approx((1.0, 0.75, 0.6))
-    assert curve.reaching(0.9) == pytest.approx((0.5, 1.0, 0.8))
-    assert selective(logits, np.array([1, 1, 1, 1])).reaching(0.5) is None
+    curve = risk_coverage_curve(logits, np.array([0, 0, 1, 0]))
+    assert curve.at_coverage(0.5) == pytest.approx((0.5, 1.0, 0.8))
+    assert curve.at_coverage(0.6) == pytest.approx((0.75, 2 / 3, 0.7)), "at least so many"
+    assert curve.at_coverage(1) == pytest.approx((1, 0.75, 0.6))
+    assert curve.at_accuracy(0.75) == pytest.approx((1.0, 0.75, 0.6))
+    assert curve.at_accuracy(0.9) == pytest.approx((0.5, 1.0, 0.8))
+    assert risk_coverage_curve(logits, np.array([1, 1, 1, 1])).at_accuracy(0.5) is None
 
 
 MEASURES: list[Callable[[np.ndarray, np.ndarray], object]] = [
-    calibration.reliability,
+    calibration.reliability_diagram,
     calibration.fit_temperature,
-    calibration.selective,
+    calibration.risk_coverage_curve,
 ]
 
 

@@ -18,6 +18,7 @@ from conftest import assert_one_sentence, untrained
 from PIL import Image
 
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.weights import state_dict_sha256
 from cifar100.cli.main import main
 from cifar100.compute.device import select_device
 from cifar100.config import Config
@@ -27,7 +28,7 @@ from cifar100.evaluation import metrics
 from cifar100.evaluation.corruptions import FAMILIES, KINDS
 from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.evaluation.evaluate import evaluate, evaluate_split
-from cifar100.evaluation.robustness import CELLS, Robustness, digest, results_path
+from cifar100.evaluation.robustness import CELLS, Robustness, results_path
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.report.build import history_of, report, stored_temperature
@@ -39,7 +40,7 @@ from cifar100.report.selection import (
     most_confident_errors,
     superclass_order,
 )
-from cifar100.report.style import pretty, thumbnail
+from cifar100.report.style import display_name, thumbnail
 from cifar100.report.write import write_report
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import FittedOn, Selection, TemperatureFit
@@ -112,12 +113,18 @@ def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
+def checkpoint(own_images: Path) -> Checkpoint:
     """An untrained checkpoint of these images; they have no superclasses."""
+    data = load_dataset(Config().replace(data_dir=own_images, test_fraction=0.6))
     none: dict[str, Any] = {"superclasses": [], "superclass_of": []}
     said: dict[str, Any] = {"recipe": "baseline", "selection": Selection(rule="best", split="test"), "history": rows(3)}
-    said |= {"weights": resnet18(len(NAMES)).state_dict(), "classes": NAMES, "config": {"test_fraction": 0.6}}
-    return untrained(**none | said)
+    said |= {
+        "weights": resnet18(len(NAMES)).state_dict(),
+        "classes": NAMES,
+        "config": {"test_fraction": 0.6},
+        "dataset": data.info,
+    }
+    return untrained(**none | said, dataset=data.info)
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +183,12 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert figures["calibration"]["ece_before"] == figures["ece"]
     assert figures["coverage"][0]["accuracy"] == pytest.approx(figures["top1"])
     for name, accuracy in figures["per_class"].items():
-        assert f"{pretty(name)} {100 * accuracy:.0f} %" in page.words
+        assert f"{display_name(name)} {100 * accuracy:.0f} %" in page.words
         scores = figures["class_scores"][name]
         assert scores["recall"] == pytest.approx(accuracy)
         shares = f"{100 * scores['precision']:.2f} % {100 * scores['recall']:.2f} %"
-        assert f"{pretty(name)} {scores['images']} {shares} {scores['f1']:.3f} {scores['roc_auc']:.4f}" in page.words
+        row = f"{scores['images']} {shares} {scores['f1']:.3f} {scores['roc_auc']:.4f}"
+        assert f"{display_name(name)} {row}" in page.words
     assert f"weighted 12 {100 * figures['weighted']['precision']:.2f} %" in page.words
     assert figures["weighted"]["recall"] == pytest.approx(figures["top1"])
 
@@ -212,7 +220,7 @@ def test_names_are_text_whatever_they_hold(page: Page) -> None:
     assert "<img src=x onerror=alert(1)>$" in page.text
     assert "<img src=x" not in page.html
     assert "\x1b" not in page.html
-    (confusion,) = [svg for svg in page.svgs() if "what it was called" in svg]
+    (confusion,) = [svg for svg in page.svgs() if "predicted class" in svg]
     assert "&lt;img src=x onerror=alert(1)&gt;$\\frac{$ &amp; \\x1b[31m日本" in confusion
     assert "\x1b" not in confusion
 
@@ -224,7 +232,7 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     assert list(KINDS) == [kind for kinds in FAMILIES.values() for kind in kinds]
     figures = {"top5": 0.9, "loss": 1.0, "seconds": 1.0}
     identity = dict.fromkeys(("weights", "dataset", "fingerprint"), "x") | {"image_size": 32, "precision": "fp32"}
-    identity |= {"sha256": digest(checkpoint.weights), "source": "computed", "images": 400, "seed": 7}
+    identity |= {"sha256": state_dict_sha256(checkpoint.weights), "source": "computed", "images": 400, "seed": 7}
     cells = {cell: {"top1": 0.99 - number / 100} | figures for number, cell in enumerate(CELLS)}
     del cells["jpeg_compression", 5]
     known = Robustness(identity, "cpu", {"top1": 0.75} | figures, cells)
@@ -236,8 +244,8 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     assert "gaussian noise 1 2 3 4 5 3 shot noise 6 7 8 9 10 8 impulse" in page.words
     assert "weather snow 36" in page.words
     assert "jpeg compression 71 72 73 74 – –" in page.words
-    assert "over the 74 of 75 cells that are known so far; on the same images unspoiled it is 25.00 %" in page.words
-    assert "400 test images, spoiled by cifar100, seed 7, in fp32" in page.words
+    assert "over 74 of 75 cells; on the same clean images the error is 25.00 %" in page.words
+    assert "400 test images, corrupted by cifar100 with seed 7, in fp32" in page.words
     assert page.html.count("--e:") == 74 + 14
     assert "--e:0.740" in page.html
     with Image.open(made.parent / "corruptions.png") as picture:
@@ -271,9 +279,9 @@ def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path,
         history=[],
     )
     page = read(write_report(subject, tmp_path / "report"))
-    assert "One image is too few to fit a temperature on" in page.words
-    assert "Of 3 classes there is no image here" in page.words
-    assert "carries no history" in page.words
+    assert "One image is too few to fit a temperature" in page.words
+    assert "3 classes without images are left out" in page.words
+    assert "has no training history" in page.words
 
 
 def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
@@ -292,8 +300,10 @@ def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, t
     weights = dict(checkpoint.weights)
     weights["fc.bias"] = weights["fc.bias"] * float("nan")
     replace(checkpoint, weights=weights).save(tmp_path / "model.pth")
-    with pytest.raises(UserError, match="for 12 of 12 images it gives no numbers"):
+    with pytest.raises(UserError) as caught:
         report([tmp_path / "model.pth"], data_dir=own_images, device="cpu")
+    assert caught.value.code == "checkpoint.values"
+    assert_one_sentence(str(caught.value), tmp_path / "model.pth", "fc.bias")
 
 
 def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
