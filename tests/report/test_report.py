@@ -124,7 +124,7 @@ def checkpoint(own_images: Path) -> Checkpoint:
         "config": {"test_fraction": 0.6},
         "dataset": data.info,
     }
-    return untrained(**none | said, dataset=data.info)
+    return untrained(**none | said)
 
 
 @pytest.fixture(scope="module")
