@@ -32,6 +32,7 @@ from bad_input import (
     PICKLES,
     TABLE,
     WHOLE,
+    WORDING,
     Row,
     Spoil,
     beside,
@@ -48,11 +49,14 @@ from PIL import Image
 from test_dataset import as_python2, write_folder
 from test_formats import cifar10_parquet, cifar100_binary, some
 
+from cifar100.cli import main as cli
 from cifar100.cli.main import main
 from cifar100.config import Config
 from cifar100.dataset import archive, read
 from cifar100.dataset import download as fetching
 from cifar100.support.errors import UserError
+from cifar100.support.terminal import emit_error
+from cifar100.support.text import escape_control_chars
 from cifar100.train import train
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
@@ -136,7 +140,7 @@ def test_where_nothing_is_bad_all_goes_well(workplace: Path, capfd: Any, spoil: 
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_bad_input_is_one_sentence(
+def test_bad_input_is_one_message(
     row: Row,
     workplace: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,23 +148,27 @@ def test_bad_input_is_one_sentence(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     row.spoil()
+    errors: list[object] = []
+    monkeypatch.setattr(cli, "emit_error", lambda error: (errors.append(error), emit_error(error)))
     words = shlex.split(row.words)
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).split("="))
     before = contents(workplace)
     with full_disk() if row in FULL_DISK else nullcontext():
-        code = main(words)
-    told = capsys.readouterr().err
-    assert code == row.code
-    assert told.startswith("cifar100: ")
-    sentence, *ways_on = told.removeprefix("cifar100: ").splitlines()
-    assert_one_sentence(sentence)
-    assert len(ways_on) == (4 if "Three ways on" in row.said else 0)
-    for said in row.said.split("…"):
-        assert said in told
+        assert main(words) == row.exit_code
+    if row.error:
+        assert [getattr(error, "code", None) for error in errors] == [row.error]
+    printed = capsys.readouterr().err
+    assert printed.startswith("cifar100: ")
+    message, *steps = printed.removeprefix("cifar100: ").splitlines()
+    assert_one_sentence(message)
+    assert len(steps) == len(getattr(errors[0], "steps", ())) if errors else not steps
+    assert WORDING.get(row.name, "") in message
+    named = [row.names] if row.names else [escape_control_chars(word) for word in words[1:] if word != "data"]
+    assert any(word in message for word in named), f"none of {named} is named: {message}"
     assert contents(workplace) == before, "something was written, changed or run"
     shown = [warning for warning in recwarn.list if warning.category is not ResourceWarning]
-    assert not shown, "a warning beside the sentence"
+    assert not shown, "a warning beside the message"
 
 
 def test_code_in_a_dataset_is_never_run(workplace: Path) -> None:

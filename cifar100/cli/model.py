@@ -29,6 +29,6 @@ class Model:
 
         for flag, value in (("--num-classes", self.num_classes), ("--image-size", self.image_size)):
             if value < 1:
-                raise UserError(f"{flag} is {value}; it must be 1 or more.")
+                raise UserError("config.value", f"{flag} is {value}; it must be 1 or more.")
         emit(describe(self.name, self.num_classes, self.image_size))
         return 0

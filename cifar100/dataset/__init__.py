@@ -61,7 +61,7 @@ def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = e
         return download_cifar100(DEFAULT_FOLDER, say)
     except UserError as error:
         raise UserError(
-            "data.download",
+            "download.failed",
             str(error),
             steps=(
                 "Three ways on:",
@@ -86,7 +86,7 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
                 place = Path(value)
             # os.path's, unlike Path's, raise nothing for a name that is too long or a folder that is closed to us
             if not (os.path.isdir(place) or os.path.isfile(place)):
-                raise UserError("data.missing", f"{origin} is {place}, and there is no such folder or archive.")
+                raise UserError("dataset.not_found", f"{origin} is {place}, which does not exist.")
             return place
     return DEFAULT_FOLDER if _find(DEFAULT_FOLDER) else None
 
@@ -135,17 +135,17 @@ def _found(place: Path) -> tuple[Any, Any]:
         return known
     if os.path.isfile(place):
         raise UserError(
-            "dataset.unknown_file",
+            "dataset.format",
             f"{place} holds no dataset that is understood: expected a published archive of CIFAR-100 or "
             "CIFAR-10 (.tar.gz), a .zip or .tar of class folders, or a .csv of labels; or name a "
             f"folder.{folder.hint(place)}",
         )
     hint = folder.hint(place)
     if hint:
-        raise UserError("dataset.unknown_folder", f"{place} holds no dataset that is understood.{hint}")
+        raise UserError("dataset.format", f"{place} holds no dataset that is understood.{hint}")
     folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
     raise UserError(
-        "dataset.unknown_folder",
+        "dataset.format",
         f"{place} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files of "
         "one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each class.",
     )
@@ -160,5 +160,7 @@ def _find(place: Path) -> tuple[Any, Any] | None:
                 return reader, found
     except OSError as error:
         name = str(error.filename or place)
-        raise UserError(f"{name} cannot be read ({error.strerror or type(error).__name__}).") from None
+        raise UserError(
+            "dataset.unreadable", f"{name} cannot be read ({error.strerror or type(error).__name__})."
+        ) from None
     return None

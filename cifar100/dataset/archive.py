@@ -80,7 +80,7 @@ def read(path: Path) -> Dataset:
                 path / layout.folder, layout, lambda file: contents.pop(file.relative_to(path).as_posix())
             )
     folders = ", ".join(layout.folder for _, layout in _KNOWN)
-    raise UserError(f"{path} holds no dataset that is understood: expected all the files of {folders}.")
+    raise UserError("dataset.format", f"{path} is not in a known format: it must contain all files of {folders}.")
 
 
 def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
@@ -90,7 +90,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     but a plain file.
     """
     name, contents, left = str(path), dict[str, bytes](), LARGEST
-    too_large = UserError(f"{name} unpacks to more than any archive of the dataset, and is refused.")
+    too_large = UserError("archive.too_large", f"{name} unpacks to more than any archive of the dataset.")
     try:
         content = io.BytesIO(read_file(path))
         with content if _is_tar(content.getbuffer()[:BLOCKSIZE].tobytes()) else gzip.open(content) as file:
@@ -110,9 +110,9 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
                     file.seek(padded, os.SEEK_CUR)
                     continue
                 if member.type not in (REGTYPE, AREGTYPE):
-                    raise UserError(f"{name}: its {known} is no plain file.")
+                    raise UserError("archive.not_a_file", f"{name}: its {known} is not a regular file.")
                 if known in contents:
-                    raise UserError(f"{name} has {known} twice.")
+                    raise UserError("archive.duplicate", f"{name} contains {known} twice.")
                 contents[known] = file.read(member.size)
                 file.seek(padded - member.size, os.SEEK_CUR)
             while file.read(CHUNK):  # to the end, where the checksum is
@@ -120,11 +120,14 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
                 if left < 0:
                     raise too_large
     except EOFError:
-        raise UserError(f"{name} is cut short; download it again.") from None
+        raise UserError("archive.damaged", f"{name} is truncated: download it again.") from None
     except (gzip.BadGzipFile, zlib.error):
         raise UserError(
-            f"{name} is no .tar.gz archive, or a damaged one; name a folder, or download it again."
+            "archive.damaged",
+            f"{name} is not a .tar.gz archive, or is damaged: download it again, or name a directory.",
         ) from None
     except TarError:
-        raise UserError(f"{name} does not unpack to a tar archive, or is damaged; download it again.") from None
+        raise UserError(
+            "archive.damaged", f"{name} does not contain a tar archive, or is damaged: download it again."
+        ) from None
     return contents

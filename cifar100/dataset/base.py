@@ -12,6 +12,7 @@ import numpy as np
 
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import DatasetInfo
+from cifar100.support.text import format_bytes
 
 
 def spread_rows(total: int, count: int) -> np.ndarray:
@@ -139,10 +140,12 @@ def read_file(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:
-            raise UserError(f"{path}: {size / 2**30:.1f} GiB; no file of the dataset is that large.")
+            raise UserError(
+                "dataset.too_large", f"{path} has {format_bytes(size)}; no file of the dataset is that large."
+            )
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError("dataset.unreadable", f"{path} cannot be read ({error.strerror}).") from None
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -158,14 +161,16 @@ def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     Raises UserError where shapes disagree or a label is outside 0..num_classes-1.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
-        raise UserError(f"Images are {images.dtype} {list(images.shape)}; they must be uint8 [N, size, size, 3].")
+        raise UserError(
+            "dataset.shape", f"Images are {images.dtype} {list(images.shape)}; they must be uint8 [N, size, size, 3]."
+        )
     if len(images) != len(labels):
-        raise UserError(f"There are {len(images):,} images but {len(labels):,} labels.")
+        raise UserError("dataset.labels", f"There are {len(images):,} images but {len(labels):,} labels.")
     if len(labels) == 0:
-        raise UserError("There is not one image.")
+        raise UserError("dataset.empty", "It contains no images.")
     for label in (labels.min(), labels.max()):
         if not 0 <= label < num_classes:
-            raise UserError(f"A label is {label}; with {num_classes} classes they run from 0 to {num_classes - 1}.")
+            raise UserError("dataset.labels", f"A label is {label}; it must be from 0 to {num_classes - 1}.")
     labels = labels.astype(np.int64)
     images, digests = _digest_rows(images)  # digests: [N, 2]
     order = np.lexsort((digests[:, 1], digests[:, 0], labels))
@@ -202,7 +207,8 @@ def train_val_split(dataset: Dataset, fraction: float) -> tuple[Split, Split | N
     held = place_in_class < taken[labels]
     if not held.any() or (taken >= counts)[counts > 0].any():
         raise UserError(
-            f"--val-fraction {fraction} of classes of {counts[counts > 0].min()} to {counts.max()} train images leaves "
-            "nothing to validate on, or nothing to train on; choose another."
+            "config.val_fraction",
+            f"--val-fraction {fraction} of classes of {counts[counts > 0].min()} to {counts.max()} images leaves "
+            "some class without validation or training images: choose another fraction, or 0.",
         )
     return dataset.train.take(~held), dataset.train.take(held)

@@ -44,33 +44,34 @@ def find(folder: Path) -> tuple[Path, Layout] | None:
 
 def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Dataset:
     """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
-    published = layout.published
+    spec = layout.published
     names = content_of(folder / layout.names).decode("utf-8", "replace").split()
-    if tuple(names) != published.classes:
-        raise UserError(f"{folder / layout.names}: its names are not {published.name}'s classes.")
-    train = _read_split([folder / name for name in layout.train], published, content_of)
-    test = _read_split([folder / name for name in layout.test], published, content_of)
-    return Dataset(published, train, test, source=str(folder))
+    if tuple(names) != spec.classes:
+        raise UserError("dataset.names", f"{folder / layout.names}: its names are not the classes of {spec.name}.")
+    train = _read_split([folder / name for name in layout.train], spec, content_of)
+    test = _read_split([folder / name for name in layout.test], spec, content_of)
+    return Dataset(spec, train, test, source=str(folder))
 
 
-def _read_split(paths: list[Path], published: DatasetSpec, content_of: Contents) -> Split:
-    label_bytes = 2 if published.superclasses else 1
+def _read_split(paths: list[Path], spec: DatasetSpec, content_of: Contents) -> Split:
+    label_bytes = 2 if spec.superclasses else 1
     row_bytes = label_bytes + IMAGE_BYTES
     images, labels = [], []
     for path in paths:
         content = content_of(path)
         if len(content) % row_bytes:
             raise UserError(
-                f"{path}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is cut short, or "
-                "damaged; get it again."
+                "dataset.damaged",
+                f"{path}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is truncated or damaged: "
+                "download it again.",
             )
         rows = np.frombuffer(content, np.uint8).reshape(-1, row_bytes)
         images.append(rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(rows[:, label_bytes - 1])
     try:
-        return canonical_split(join(images), join(labels), len(published.classes))
+        return canonical_split(join(images), join(labels), len(spec.classes))
     except UserError as error:
-        raise UserError(f"{', '.join(str(path) for path in paths)}: {error}") from None
+        raise UserError(error.code, f"{', '.join(str(path) for path in paths)}: {error}") from None
 
 
 def write(dataset: Dataset, folder: Path) -> Path:

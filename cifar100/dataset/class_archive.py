@@ -250,7 +250,7 @@ class _Tree:
         elif size > MAX_MEMBER_BYTES:
             listing.complaints.append(f"{full} has {size >> 20:,} MiB, more than any photo needs.")
         elif parts[-1] in listing.files or parts[-1] in listing.directories:
-            raise UserError("archive.twice", f"{self.path} has {'/'.join(parts)} twice.")
+            raise UserError("archive.duplicate", f"{self.path} contains {'/'.join(parts)} twice.")
         else:
             listing.files[parts[-1]] = Member(full, size, open)
 

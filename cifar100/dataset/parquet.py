@@ -15,6 +15,7 @@ import numpy as np
 from cifar100.dataset.base import LARGEST_FILE, Dataset, DatasetSpec, Split, canonical_split, join
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
 from cifar100.support.errors import UserError
+from cifar100.support.text import format_bytes
 
 FOLDERS = ("cifar100", "plain_text")
 """What the two datasets call the folder of their files."""
@@ -35,7 +36,7 @@ def read(folder: Path) -> Dataset:
     train, published = _read_split(sorted(folder.glob("train*.parquet")))
     test, same = _read_split(sorted(folder.glob("test*.parquet")))
     if published is not same:
-        raise UserError(f"{folder}: train is {published.name}'s and test is {same.name}'s.")
+        raise UserError("dataset.mixed", f"{folder}: train is {published.name} and test is {same.name}.")
     return Dataset(published, train, test, source=str(folder))
 
 
@@ -43,11 +44,11 @@ def _read_split(paths: list[Path]) -> tuple[Split, DatasetSpec]:
     parts = [_read_rows(path) for path in paths]
     images, labels, published = zip(*parts, strict=True)
     if len({whose.name for whose in published}) > 1:
-        raise UserError(f"{', '.join(str(path) for path in paths)}: some are CIFAR-100's and some CIFAR-10's.")
+        raise UserError("dataset.mixed", f"{', '.join(map(str, paths))}: both CIFAR-100 and CIFAR-10.")
     try:
         return canonical_split(join(images), join(labels), len(published[0].classes)), published[0]
     except UserError as error:
-        raise UserError(f"{', '.join(str(path) for path in paths)}: {error}") from None
+        raise UserError(error.code, f"{', '.join(map(str, paths))}: {error}") from None
 
 
 def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
@@ -55,30 +56,42 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'cifar100[hub]'.") from None
+        raise UserError(
+            "dataset.pyarrow", f"{path}: reading parquet requires pyarrow: pip install 'cifar100[hub]'."
+        ) from None
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path}: {path.stat().st_size / 2**30:.1f} GiB; no honest file is that large.")
+            raise UserError(
+                "dataset.too_large",
+                f"{path} has {format_bytes(path.stat().st_size)}; no file of the dataset is that large.",
+            )
         names = parquet.read_schema(path).names
         column = next((name for name in _LABELS if name in names), None)
         if column is None or "img" not in names:
-            raise UserError(f"{path}: no columns img and fine_label (or label); it has {_listed(names)}.")
+            raise UserError(
+                "dataset.columns",
+                f"{path} must have the columns img and fine_label (or label); it has {_listed(names)}.",
+            )
         table = parquet.read_table(path, columns=["img", column])
         encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
         labels = table.column(column).to_numpy()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or 'not a whole parquet file'}).") from None
+        raise UserError(
+            "dataset.unreadable", f"{path} cannot be read ({error.strerror or 'incomplete parquet file'})."
+        ) from None
     except UserError:
         raise
     except Exception as error:  # pyarrow raises many kinds for damaged bytes
-        raise UserError(f"{path}: damaged, or not of the expected columns ({type(error).__name__}).") from None
+        raise UserError(
+            "dataset.damaged", f"{path} is damaged, or its columns have other types ({type(error).__name__})."
+        ) from None
     if labels.dtype.kind not in "iu":
-        raise UserError(f"{path}: its {column} is {labels.dtype}, not class ids.")
+        raise UserError("dataset.labels", f"{path}: its {column} is {labels.dtype}; it must be integers.")
     try:
         with ThreadPoolExecutor() as pool:
             decoded = list(pool.map(_decode, encoded, chunksize=256))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(error.code, f"{path}: {error}") from None
     images = np.array(decoded, np.uint8).reshape(-1, SIZE, SIZE, 3)  # of no rows too
     return images, labels, _LABELS[column]
 
@@ -88,16 +101,16 @@ def _decode(encoded: object) -> np.ndarray:
     from PIL import Image
 
     if not isinstance(encoded, bytes):
-        raise UserError("a row has no image.")
+        raise UserError("dataset.damaged", "a row has no image.")
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG",)) as image:
             if image.size != (SIZE, SIZE):
-                raise UserError(f"an image is {image.width}x{image.height}; those of the dataset are {SIZE}x{SIZE}.")
+                raise UserError("dataset.shape", f"an image is {image.width}x{image.height}; it must be {SIZE}x{SIZE}.")
             return np.asarray(image.convert("RGB"))
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
-        raise UserError(f"an image does not decode ({type(error).__name__}).") from None
+        raise UserError("dataset.damaged", f"an image cannot be decoded ({type(error).__name__}).") from None
 
 
 def _listed(names: list[str]) -> str:

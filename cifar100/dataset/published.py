@@ -47,8 +47,9 @@ def check_image_size(image_size: int) -> None:
     """Raise UserError where images of another size are asked for: the pixels of these are taken as they are."""
     if image_size != SIZE:
         raise UserError(
-            f"Images of {image_size}x{image_size} pixels are asked for (--image-size, or the checkpoint's), but those "
-            f"of this dataset are {SIZE}x{SIZE} and are taken as they are; only your own images are resized."
+            "dataset.image_size",
+            f"--image-size, or that of the checkpoint, is {image_size}x{image_size}; the images of this dataset are "
+            f"{SIZE}x{SIZE}, and only custom images are resized.",
         )
 
 

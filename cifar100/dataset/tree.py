@@ -129,7 +129,7 @@ def _read_disk(path: str) -> Listing:
     except OSError as error:
         name = str(error.filename or path)
         raise UserError(
-            "data.unreadable", f"{name} cannot be read ({error.strerror or type(error).__name__})."
+            "dataset.unreadable", f"{name} cannot be read ({error.strerror or type(error).__name__})."
         ) from None
     listing.complaints.sort()
     return listing

@@ -82,8 +82,10 @@ def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") ->
         scale = size / min(width, height)
         wide, high = max(size, round(width * scale)), max(size, round(height * scale))
         if max(wide, high) > 100 * size:
-            said = f"{name}: " if name else ""
-            raise UserError(f"{said}The image is {width}x{height}: too long and thin to be cropped to a square.")
+            prefix = f"{name}: " if name else ""
+            raise UserError(
+                "image.aspect_ratio", f"{prefix}The image is {width}x{height}, too long and thin for a square crop."
+            )
         left, top = (wide - size) // 2, (high - size) // 2
         # Pillow's filters widen with the reduction, which is antialiasing
         rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
@@ -107,7 +109,9 @@ def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
         except UserError:
             raise
         except Exception as error:  # one that was opened and not decoded yet
-            raise UserError(f"The image is damaged and cannot be decoded ({type(error).__name__}).") from None
+            raise UserError(
+                "image.damaged", f"The image is damaged and cannot be decoded ({type(error).__name__})."
+            ) from None
     if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor
         array = image.detach().cpu()
         array = (array.float() if array.dtype.is_floating_point else array).numpy()
@@ -116,7 +120,9 @@ def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
         return _from_array(array)
     if isinstance(image, np.ndarray):
         return _from_array(image)
-    raise UserError(f"An image is a path, bytes, a PIL image, an array or a tensor; this is a {type(image).__name__}.")
+    raise UserError(
+        "image.type", f"An image is a path, bytes, a PIL image, an array or a tensor; this is a {type(image).__name__}."
+    )
 
 
 def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
@@ -255,19 +261,22 @@ def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise UserError(f"An image array is [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; this is {list(array.shape)}.")
+        raise UserError(
+            "image.shape", f"An image array is [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; this is {list(array.shape)}."
+        )
     if array.dtype == np.uint16:
         top = 65535.0
     elif array.dtype == bool or np.issubdtype(array.dtype, np.floating):
         top = top or 1.0
     elif array.dtype != np.uint8:
-        raise UserError(f"An image array is uint8, uint16 or float in 0..1; this is {array.dtype}.")
+        raise UserError("image.dtype", f"An image array is uint8, uint16 or float in 0..1; this is {array.dtype}.")
     if top is not None:
         lowest, highest = float(array.min()), float(array.max())
         if not (lowest >= -1e-3 and highest <= top * 1.001):  # a NaN fails too
             raise UserError(
-                f"Pixels as numbers must lie in 0..{top:g}; these run from {lowest:g} to {highest:g}. "
-                "An image that was normalised already cannot be taken: give it as it was."
+                "image.range",
+                f"Pixel values must be in 0..{top:g}; these are from {lowest:g} to {highest:g}. "
+                "Pass the image before normalization.",
             )
         array = (array.astype(np.float64) * (255 / top)).round().clip(0, 255).astype(np.uint8)
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[array.shape[2]]

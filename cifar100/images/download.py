@@ -21,8 +21,8 @@ from cifar100.version import __version__
 SECONDS = 10.0
 """For all of it: the name's look-up, the redirects, the last byte."""
 
-MOST_BYTES = 20_000_000
-MOST_REDIRECTS = 3
+MAX_BYTES = 20_000_000
+MAX_REDIRECTS = 3
 
 _HEADERS = {"User-Agent": f"cifar100/{__version__} (image classification from a command line)", "Accept": "image/*"}
 
@@ -52,7 +52,7 @@ def download_image(address: str) -> bytes:
         answer = TimeoutError()
     if isinstance(answer, bytes):
         return answer
-    raise UserError(f"{name} {_why(answer)}.") from None
+    raise UserError(getattr(answer, "code", "image.download"), f"{name} {_reason(answer)}.") from None
 
 
 def _read(address: str) -> bytes:
@@ -62,21 +62,21 @@ def _read(address: str) -> bytes:
         assert isinstance(response, HTTPResponse)
         kind = response.headers.get_content_type()
         if kind.startswith("text/") and "Content-Type" in response.headers:
-            raise UserError(f"is a page ({kind}), not an image; take the address of the image itself")
+            raise UserError("image.format", f"is a web page ({kind}), not an image: use the URL of the image itself")
         length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > MOST_BYTES:
-            raise UserError(_TOO_LARGE)
-        content = response.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise UserError(_TOO_LARGE)
+        if length.isdecimal() and int(length) > MAX_BYTES:
+            raise UserError("image.too_large", _TOO_LARGE)
+        content = response.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError("image.too_large", _TOO_LARGE)
     return content
 
 
-_TOO_LARGE = f"is larger than {MOST_BYTES // 1_000_000} MB; it is not fetched"
+_TOO_LARGE = f"is larger than {MAX_BYTES // 1_000_000} MB"
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = MOST_REDIRECTS
+    max_redirections = MAX_REDIRECTS
     max_repeats = 1
     inf_msg = ""
 
@@ -101,16 +101,16 @@ def _quoted(address: str) -> str:
 def _refuse_other_schemes(address: str) -> None:
     scheme = urlsplit(address).scheme
     if scheme not in ("http", "https"):
-        raise UserError(f"is not fetched: only http and https addresses are, not {scheme}")
+        raise UserError("image.url", f"is not downloaded: the scheme must be http or https, not {scheme}")
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What is wrong, as the rest of a sentence that begins with the address."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
-            return f"was redirected more than {MOST_REDIRECTS} times, in a circle, or off the web"
+            return f"was redirected more than {MAX_REDIRECTS} times, in a circle, or off the web"
         return f"cannot be fetched: the server answered {error.code} ({error.reason})"
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
         error = error.reason

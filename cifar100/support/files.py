@@ -22,9 +22,9 @@ class FileInUse(RunFailed):
 def check_writable(flag: str, path: Path) -> None:
     """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
     if not os.path.isdir(path.parent):  # unlike Path.is_dir, raises nothing if a folder cannot be entered
-        raise UserError(f"{flag} {path}: there is no folder {path.parent}.")
+        raise UserError("output.directory", f"{flag} {path}: the directory {path.parent} does not exist.")
     if os.path.isdir(path):
-        raise UserError(f"{flag} {path}: it is a folder, not a file.")
+        raise UserError("output.is_directory", f"{flag} {path} is a directory, not a file.")
 
 
 def atomic_write(path: Path, content: bytes | memoryview | str) -> None:

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from cifar100.support.errors import UserError
 
 
-def check(holds: bool, sentence: str) -> None:
-    """Raise UserError with this sentence unless it holds."""
+def check(holds: bool, message: str) -> None:
+    """Raise UserError with this message unless the condition holds."""
     if not holds:
-        raise UserError(sentence)
+        raise UserError("config.value", message)
 
 
 def flag(name: str) -> str:
