@@ -147,8 +147,8 @@ def pax_bomb() -> bytes:
         (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(90), "archive.kind"),
         (lambda: b"BZh9" + bytes(90), "archive.damaged"),
         (lambda: b"\xfd7zXZ\0" + bytes(90), "archive.damaged"),
-        (lambda: as_zip(("readme.txt", b"x")), "dataset.unknown_file"),
-        (lambda: b"not an archive", "dataset.unknown_file"),
+        (lambda: as_zip(("readme.txt", b"x")), "dataset.format"),
+        (lambda: b"not an archive", "dataset.format"),
     ],
 )
 def test_a_hostile_or_foreign_archive_is_refused(
@@ -176,7 +176,7 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(as_zip(("cat/1.png", b"x"), ("./cat/1.png", b"y")))
     with pytest.raises(UserError) as caught:
         read(tmp_path / "a.zip", settings(), say=SILENT)
-    assert caught.value.code == "archive.twice"
+    assert caught.value.code == "archive.duplicate"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])

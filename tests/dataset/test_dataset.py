@@ -224,7 +224,7 @@ def test_the_fingerprint_counts_repeats() -> None:
         (np.zeros((2, 4, 4, 1), np.uint8), [0, 1], "[2, 4, 4, 1]"),
         (np.zeros((2, 4, 5, 3), np.uint8), [0, 1], "[2, 4, 5, 3]"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0], "2 images but 1 labels"),
-        (np.zeros((0, 4, 4, 3), np.uint8), [], "not one image"),
+        (np.zeros((0, 4, 4, 3), np.uint8), [], "no images"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0, 5], "A label is 5"),
         (np.zeros((2, 4, 4, 3), np.uint8), [-1, 0], "A label is -1"),
     ],

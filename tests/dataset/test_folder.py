@@ -141,7 +141,7 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
         ("cat/text.png", "is not an image that can be read"),
         ("cat/cut\x1b[31m.jpg", "is damaged and cannot be decoded"),
         ("dog/cut too.jpg", "is damaged and cannot be decoded"),
-        ("dog/long.png", "5000x2: too long and thin"),
+        ("dog/long.png", "5000x2, too long and thin"),
         ("dog/broken.png", "is not a file"),
         ("dog/loop", "is a link to a folder that it is in"),
         ("dog/self", "is not a file"),

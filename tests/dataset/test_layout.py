@@ -294,10 +294,10 @@ def an_archive_of_them(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "code", "said"),
     [
-        (nothing, "dataset.unknown_folder", ["a folder of images for each class"]),
-        (no_class_folders, "dataset.unknown_folder", ["2 images", "a folder named by it", "labels.csv"]),
-        (no_suffixes, "dataset.unknown_folder", ["4 files", ".jpg"]),
-        (an_archive_of_them, "dataset.unknown_folder", ["'archive.zip'", "unpack it"]),
+        (nothing, "dataset.format", ["a folder of images for each class"]),
+        (no_class_folders, "dataset.format", ["2 images", "a folder named by it", "labels.csv"]),
+        (no_suffixes, "dataset.format", ["4 files", ".jpg"]),
+        (an_archive_of_them, "dataset.format", ["'archive.zip'", "unpack it"]),
         (an_empty_class, "dataset.empty_class", [r"'owl\x1b[31m'"]),
         (only_text, "dataset.empty_class", ["'dog'"]),
         (all_damaged, "dataset.empty_class", ["'dog'", "dog/0.png is damaged"]),

@@ -194,8 +194,8 @@ def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
     ("out", "said"),
     [
         ("model.pth", "ends in .onnx"),
-        ("nowhere/model.onnx", "there is no folder nowhere"),
-        ("folder.onnx", "it is a folder"),
+        ("nowhere/model.onnx", "directory nowhere does not exist"),
+        ("folder.onnx", "is a directory"),
     ],
 )
 def test_a_place_that_is_none(

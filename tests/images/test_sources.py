@@ -301,9 +301,9 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
         ("hop/4", "redirected more than 3 times"),
         ("circle", "redirected more than 3 times, in a circle, or off the web"),
         ("file", "off the web"),
-        ("ftp", "only http and https addresses are, not ftp"),
+        ("ftp", "must be http or https, not ftp"),
         ("gone", "the server answered 404 (Not Found)"),
-        ("page", "is a page (text/html), not an image"),
+        ("page", "is a web page (text/html), not an image"),
         ("claims", "is larger than 20 MB"),
         ("nonsense", "the server speaks no proper HTTP"),
     ],
@@ -336,7 +336,7 @@ def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) ->
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("ftp://127.0.0.1/a.png", "only http and https addresses are, not ftp"),
+        ("ftp://127.0.0.1/a.png", "must be http or https, not ftp"),
         ("file:///etc/passwd", "not file"),
         ("http://", "is no address"),
         ("http://name:secret@127.0.0.1/", "is no address"),
