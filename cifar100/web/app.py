@@ -16,11 +16,15 @@ from cifar100.inference import Predictor
 from cifar100.prediction.output import to_json
 from cifar100.support.errors import UserError
 from cifar100.web import html
+from cifar100.web.decoding import DecodedImage, decode
 from cifar100.web.examples import example_files
 from cifar100.web.service import MAX_BYTES, MAX_IMAGES, Classified, Failed, InferenceService
 
-MAX_QUEUE = 64
+MAX_QUEUE = 256
 """Requests that may wait; further ones are refused."""
+
+MAX_CONCURRENT = 64
+"""Requests in work. Most of them wait for a decoder or the network; more than expensive images can occupy."""
 
 TIMEOUT = 15.0
 """Seconds for an image, once it is its turn."""
@@ -29,16 +33,17 @@ KEEP_SECONDS = 60
 """How long an upload is kept: gradio treats the same file, sent twice, as one."""
 
 T = TypeVar("T")
+Decoder = Callable[[bytes, str, int], DecodedImage]
 
 
 class _Handlers:
     """The event handlers: paths of uploads -> HTML or JSON, each within a time limit."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, decoder: Decoder = decode) -> None:
         self.predictor = predictor
-        self.service = InferenceService(predictor)
+        self.service = InferenceService(predictor, decoder)
         self.service.warm_up()
-        self.workers = ThreadPoolExecutor(2, thread_name_prefix="inference")
+        self.workers = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="inference")
 
     def show(self, path: str | None) -> str:
         """The answer for an image, as HTML."""
@@ -84,13 +89,11 @@ class _Handlers:
             raise UserError("app.timeout", "That took too long; send a smaller image, or try again.") from None
 
 
-def build(predictor: Predictor, folder: Path, *, keep_seconds: int = KEEP_SECONDS) -> gr.Blocks:
+def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
     """The app for this model. The example images are written to `folder`, which must outlive it."""
-    handlers = _Handlers(predictor)
+    handlers = _Handlers(predictor, decoder)
     examples = _write(example_files(), folder)
-    with gr.Blocks(
-        title="CIFAR-100 image classifier", analytics_enabled=False, delete_cache=(20, keep_seconds)
-    ) as blocks:
+    with gr.Blocks(title="CIFAR-100 image classifier", analytics_enabled=False) as blocks:
         gr.HTML(_HEAD.format(count=len(predictor.classes)), elem_classes=["cifar", "page-head"])
         with gr.Tabs():
             with gr.Tab("Image"), gr.Row():
@@ -133,7 +136,7 @@ def build(predictor: Predictor, folder: Path, *, keep_seconds: int = KEEP_SECOND
         private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network", "show_progress": "minimal"}
         upload.change(handlers.show, upload, shown, **private)
         files.change(handlers.show_all, files, all_shown, **private)
-    blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=4, api_open=False)
+    blocks.queue(max_size=MAX_QUEUE, default_concurrency_limit=MAX_CONCURRENT, api_open=False)
     return blocks
 
 

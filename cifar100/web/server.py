@@ -7,22 +7,31 @@ are kept in a temporary directory for a minute or two, and deleted with it at th
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import gradio as gr
 from gradio.themes import Base
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cifar100.inference import Predictor
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
-from cifar100.web.app import KEEP_SECONDS, build
+from cifar100.web.app import KEEP_SECONDS, MAX_CONCURRENT, build
+from cifar100.web.decoding import decoder_pool
 from cifar100.web.service import MAX_BYTES
 from cifar100.web.style import HEAD, STYLE
+from cifar100.web.uploads import deleting_uploads
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+"""The Host headers that are answered on a loopback address. Others are a sign of DNS rebinding."""
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -46,46 +55,79 @@ def serving(
     `host` None means $GRADIO_SERVER_NAME, which a Space sets. `port` None means the first free port from 7860 on.
     Raises UserError if it cannot listen there.
     """
-    with tempfile.TemporaryDirectory(prefix="cifar100-page-", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="cifar100-page-", ignore_cleanup_errors=True) as folder,
+        _no_proxy(host),
+        decoder_pool() as decoder,
+    ):
+        examples = Path(folder, "examples")
         os.environ["GRADIO_TEMP_DIR"] = folder
-        blocks = build(predictor, Path(folder, "examples"), keep_seconds=keep_seconds)
+        blocks = build(predictor, decoder, examples)
+        address = _launch(blocks, host, port, open_browser)
         try:
-            _, address, _ = blocks.launch(
-                server_name=host,
-                server_port=port,
-                share=False,
-                inbrowser=open_browser,
-                quiet=True,
-                prevent_thread_lock=True,
-                max_file_size=MAX_BYTES,
-                enable_monitoring=False,
-                ssr_mode=False,
-                pwa=False,
-                mcp_server=False,
-                footer_links=[],
-                theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-                css=STYLE,
-                head=HEAD,
-                app_kwargs={"middleware": [Middleware(_Policy)]},
-            )
-        except OSError as error:
-            raise UserError(
-                "app.address", f"The app cannot listen on {host or 'the default address'}, port {port}: {error}"
-            ) from None
-        try:
-            yield address
+            with deleting_uploads(Path(folder), max_age=keep_seconds, keep=examples):
+                yield address
         finally:
             blocks.close(verbose=False)
+
+
+def _launch(blocks: gr.Blocks, host: str | None, port: int | None, open_browser: bool) -> str:
+    """Start the server in a thread; its address."""
+    middleware = [Middleware(_Policy)]
+    if host in LOOPBACK or host == "::1":
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False))
+    try:
+        _, address, _ = blocks.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            inbrowser=open_browser,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=MAX_BYTES,
+            max_threads=2 * MAX_CONCURRENT,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            footer_links=[],
+            theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css=STYLE,
+            head=HEAD,
+            app_kwargs={"middleware": middleware},
+        )
+    except Exception as error:  # gradio raises many kinds, among them plain Exception
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            "app.address", f"The app cannot listen on {host or 'the default address'}, port {port}: {reason}"
+        ) from None
+    return address
+
+
+@contextmanager
+def _no_proxy(host: str | None) -> Iterator[None]:
+    """A context in which requests to this machine use no proxy: gradio sends some to its own server when it starts."""
+    before = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
+    direct = ",".join(filter(None, (*before.values(), "127.0.0.1", "localhost", "::1", host)))
+    os.environ |= dict.fromkeys(before, direct)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def serve(
     predictor: Predictor, *, host: str | None = "127.0.0.1", port: int | None = None, open_browser: bool = False
 ) -> None:
-    """Serve the app until interrupted; the arguments are those of `serving`."""
-    with serving(predictor, host=host, port=port, open_browser=open_browser) as address:
+    """Serve the app until SIGINT or SIGTERM; the arguments are those of `serving`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), serving(predictor, host=host, port=port, open_browser=open_browser) as address:
         emit(f"The app is at {address} (Ctrl-C stops it).", flush=True)
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
 
 
 class _Policy:
@@ -101,4 +143,5 @@ class _Policy:
                 message["headers"] = [*message.get("headers", []), *more]
             await send(message)
 
-        await self.app(scope, receive, send_with_policy)
+        with suppress(ClientDisconnect):  # during an upload: uvicorn would log a traceback
+            await self.app(scope, receive, send_with_policy)

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar100.images.convert import resize_center_crop, to_rgb
 from cifar100.inference import Predictor, Result
 from cifar100.prediction.cam import overlay
 from cifar100.support.errors import UserError
+from cifar100.web.decoding import DecodedImage, decode
 
 MAX_BYTES = 30_000_000
 """Of a file: photos of 48 megapixels have 10 to 25 MB."""
 
 MAX_IMAGES = 24
 """Per request."""
-
-THUMBNAIL_SIZE = 96
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,10 @@ class Failed:
 class InferenceService:
     """Classifies uploads, one at a time, so that each forward pass has all cores."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, decoder: Callable[[bytes, str, int], DecodedImage] = decode) -> None:
+        """`decoder` decodes an image: a `DecoderPool`, or `decode` itself in this process."""
         self.predictor = predictor
+        self._decode = decoder
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -63,14 +63,14 @@ class InferenceService:
         start = time.perf_counter()
         if len(content) > MAX_BYTES:
             raise UserError("app.too_large", f"{name} is larger than {MAX_BYTES // 1_000_000} MB; use a smaller copy.")
-        rgb = to_rgb(content, name=name)
-        result = self._classify(resize_center_crop(rgb, self.predictor.image_size, name=name), top_k)
+        image = self._decode(content, name, self.predictor.image_size)
+        result = self._classify(image.pixels, top_k)
         assert result.heatmap is not None
         return Classified(
             name,
             result,
             overlay(result.pixels, result.heatmap),
-            resize_center_crop(rgb, THUMBNAIL_SIZE),
+            image.thumbnail,
             1000 * (time.perf_counter() - start),
         )
 

@@ -1,0 +1,133 @@
+"""Decoding of uploads in worker processes, which are killed and replaced if an image takes too much time or memory.
+
+An image gets a short time in one of the fast workers. If that is not enough, it is decoded again in the slow worker, so
+that expensive images wait for each other and not for ordinary photos.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import CancelledError, TimeoutError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+
+from cifar100.support.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.context import BaseContext
+
+NUM_FAST_WORKERS = 2
+FAST_SECONDS = 0.7
+"""For which a fast worker decodes one image; a 48-megapixel photo takes about as long."""
+
+SLOW_SECONDS = 8.0
+MAX_SLOW_WAITING = 4
+"""Images that the slow worker decodes or that wait for it; a further one is refused."""
+
+MAX_WORKER_BYTES = 2 << 30
+"""Address space of a worker, on Linux: an image may take 1 GiB, the interpreter and its libraries take the rest."""
+
+THUMBNAIL_SIZE = 96
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """What is kept of an upload: uint8 [S, S, 3] for the network and [96, 96, 3] to show."""
+
+    pixels: np.ndarray
+    thumbnail: np.ndarray
+
+
+def decode(content: bytes, name: str, image_size: int) -> DecodedImage:
+    """Decode an image in this process. Raises UserError if it is not an image within the bounds of `images.limits`."""
+    from cifar100.images.convert import resize_center_crop, to_rgb
+
+    rgb = to_rgb(content, name=name)
+    return DecodedImage(resize_center_crop(rgb, image_size, name=name), resize_center_crop(rgb, THUMBNAIL_SIZE))
+
+
+class DecoderPool:
+    """Worker processes that decode images; any thread may call it. `close` ends them."""
+
+    def __init__(self) -> None:
+        context = _context()
+        self._fast = ProcessPool(NUM_FAST_WORKERS, initializer=_limit_worker, context=context)
+        self._slow = ProcessPool(1, initializer=_limit_worker, context=context)
+        self._slow_places = threading.BoundedSemaphore(MAX_SLOW_WAITING)
+
+    def warm_up(self) -> None:
+        """Start the workers, so that no visitor waits for it. They are slower than any limit while they start."""
+        tiny = b"P6 1 1 255\n\0\0\0"
+        for future in [pool.schedule(decode, (tiny, "", 1)) for pool in (self._fast, self._fast, self._slow)]:
+            future.result()
+
+    def __call__(self, content: bytes, name: str, image_size: int) -> DecodedImage:
+        """As `decode`; UserError also if it takes too long or too much memory, or too many such images wait."""
+        try:
+            return self._decode(self._fast, FAST_SECONDS, content, name, image_size)
+        except TimeoutError:
+            pass
+        if not self._slow_places.acquire(blocking=False):
+            raise UserError("app.busy", f"{name} takes long to decode, and other such images wait; send a smaller one.")
+        try:
+            return self._decode(self._slow, SLOW_SECONDS, content, name, image_size)
+        except TimeoutError:
+            raise UserError("app.decode_time", f"{name} takes too long to decode; send a smaller image.") from None
+        finally:
+            self._slow_places.release()
+
+    def close(self) -> None:
+        """End the workers, also in the middle of an image."""
+        for pool in (self._fast, self._slow):
+            pool.stop()
+            pool.join()
+
+    @staticmethod
+    def _decode(pool: ProcessPool, seconds: float, content: bytes, name: str, image_size: int) -> DecodedImage:
+        try:
+            return pool.schedule(decode, (content, name, image_size), timeout=seconds).result()
+        except (MemoryError, ProcessExpired):
+            raise UserError("app.decode_memory", f"{name} takes too much memory to decode.") from None
+        except (CancelledError, RuntimeError):  # the pool is stopped
+            raise UserError("app.closed", "The web app is shutting down.") from None
+
+
+@contextmanager
+def decoder_pool() -> Iterator[DecoderPool]:
+    """A context with started workers."""
+    pool = DecoderPool()
+    try:
+        pool.warm_up()
+        yield pool
+    finally:
+        pool.close()
+
+
+def _context() -> BaseContext:
+    """Replacing a worker must be quick: a fork server has the libraries loaded, if the system has one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cifar100.images.convert", "pebble.pool.process"])
+    return context
+
+
+def _limit_worker() -> None:
+    """Lower the priority of this worker, bound its memory, and let SIGTERM end it inside a decoder, too."""
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        import resource
+
+        os.nice(10)
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_WORKER_BYTES, MAX_WORKER_BYTES))

@@ -1,0 +1,100 @@
+"""Decoding of uploads in worker processes: the same pixels, and expensive images that hold up nobody."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar100.support.errors import UserError
+from cifar100.web import decoding
+from cifar100.web.decoding import DecoderPool, decode, decoder_pool
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecoderPool]:
+    with decoder_pool() as started:
+        yield started
+
+
+def jpeg(seed: int = 0) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (90, 120, 3), np.uint8)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def many_scans(side: int, count: int) -> bytes:
+    """A small progressive JPEG that takes long: its last scan is repeated."""
+    content = io.BytesIO()
+    Image.new("L", (side, side), 128).save(content, "JPEG", progressive=True)
+    whole = content.getvalue()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * count + b"\xff\xd9"
+
+
+def test_a_worker_decodes_as_this_process_does(pool: DecoderPool) -> None:
+    expected, actual = decode(jpeg(), "a.jpg", 32), pool(jpeg(), "a.jpg", 32)
+    np.testing.assert_array_equal(actual.pixels, expected.pixels)
+    np.testing.assert_array_equal(actual.thumbnail, expected.thumbnail)
+    assert actual.pixels.shape == (32, 32, 3)
+    assert actual.thumbnail.shape == (96, 96, 3)
+
+
+def test_an_error_of_a_worker_keeps_its_code_and_message(pool: DecoderPool) -> None:
+    with pytest.raises(UserError) as here:
+        decode(b"text", "a.jpg", 32)
+    with pytest.raises(UserError) as there:
+        pool(b"text", "a.jpg", 32)
+    assert (there.value.code, str(there.value)) == (here.value.code, str(here.value))
+
+
+def test_expensive_images_are_ended_and_hold_up_nobody(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "FAST_SECONDS", 0.3)
+    monkeypatch.setattr(decoding, "SLOW_SECONDS", 0.5)
+    monkeypatch.setattr(pool, "_slow_places", threading.BoundedSemaphore(2))
+    codes: list[str] = []
+
+    def attack() -> None:
+        with pytest.raises(UserError) as error:
+            pool(many_scans(3000, 400), "a.jpg", 32)
+        codes.append(error.value.code)
+
+    attackers = [threading.Thread(target=attack) for _ in range(4)]
+    for attacker in attackers:
+        attacker.start()
+    start = time.monotonic()
+    assert pool(jpeg(), "b.jpg", 32).pixels.shape == (32, 32, 3)
+    assert time.monotonic() - start < 8, "two rounds of 0.3 s, and time to replace the workers on a busy machine"
+    for attacker in attackers:
+        attacker.join()
+    assert set(codes) <= {"app.decode_time", "app.busy"}
+    assert "app.decode_time" in codes
+    assert pool(jpeg(), "b.jpg", 32).pixels.shape == (32, 32, 3)
+
+
+def test_a_killed_worker_is_replaced(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "decode", _exit)
+    with pytest.raises(UserError) as error:
+        pool(jpeg(), "a.jpg", 32)
+    assert error.value.code == "app.decode_memory"
+    monkeypatch.undo()
+    assert pool(jpeg(), "a.jpg", 32).pixels.shape == (32, 32, 3)
+
+
+def _exit(*_: object) -> None:
+    os._exit(1)
+
+
+def test_a_closed_pool_refuses(tmp_path: Path) -> None:
+    with decoder_pool() as pool:
+        pass
+    with pytest.raises(UserError) as error:
+        pool(jpeg(), "a.jpg", 32)
+    assert error.value.code == "app.closed"
