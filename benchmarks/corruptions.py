@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from cifar100.augmentation.batched import normalize
 from cifar100.compute.device import select_device
 from cifar100.dataset import synthetic
-from cifar100.evaluation.corruptions import KINDS, SEVERITIES, corrupt
+from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100.images.convert import to_model_input
 from cifar100.model import resnet18
 
@@ -41,7 +41,7 @@ def measure(device: str, rounds: int) -> dict[str, object]:
     """The seconds of the pass in both precisions, and of each kind at its slowest of three severities."""
     images = torch.from_numpy(synthetic.make().test.images[:BATCH])
     passes: dict[str, float] = {}
-    kinds = dict.fromkeys(KINDS, 0.0)
+    kinds = dict.fromkeys(CORRUPTIONS, 0.0)
     with torch.inference_mode():
         for precision in ("fp32", "auto"):
             compute = select_device(device, precision)
@@ -54,11 +54,11 @@ def measure(device: str, rounds: int) -> dict[str, object]:
 
             passes[compute.precision] = min(seconds(forward) for _ in range(rounds + 1))
         batch = images.to(compute.device)
-        for kind in KINDS:
+        for kind in CORRUPTIONS:
             for severity in (1, 3, 5):
 
                 def spoil(kind: str = kind, severity: int = severity) -> None:
-                    corrupt(batch, kind, severity, numbers=range(BATCH))
+                    corrupt(batch, kind, severity, sample_ids=range(BATCH))
                     compute.synchronize()
 
                 kinds[kind] = max(kinds[kind], min(seconds(spoil) for _ in range(rounds + 1)))
@@ -80,12 +80,12 @@ def contact_sheet(image: np.ndarray, zoom: int = 4) -> Image.Image:
     """uint8 [S, S, 3] -> a row a kind, the picture as it is and then at each severity."""
     size = len(image)
     cell, left = size * zoom + 4, 150
-    sheet = Image.new("RGB", (left + 6 * cell, 20 + len(KINDS) * cell), "white")
+    sheet = Image.new("RGB", (left + 6 * cell, 20 + len(CORRUPTIONS) * cell), "white")
     pen = ImageDraw.Draw(sheet)
     batch = torch.from_numpy(image.copy())[None]
-    for row, kind in enumerate(KINDS):
+    for row, kind in enumerate(CORRUPTIONS):
         pen.text((6, 20 + row * cell + cell // 2 - 6), kind, fill="black")
-        tiles = [batch, *(corrupt(batch, kind, severity, numbers=[row]) for severity in SEVERITIES)]
+        tiles = [batch, *(corrupt(batch, kind, severity, sample_ids=[row]) for severity in SEVERITIES)]
         for column, tile in enumerate(tiles):
             shown = Image.fromarray(tile[0].numpy()).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
             sheet.paste(shown, (left + column * cell, 20 + row * cell))

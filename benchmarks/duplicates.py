@@ -18,12 +18,23 @@ from circumstances import RESULTS, circumstances
 
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.evaluation.duplicates import COARSE, NEAR, Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
+from cifar100.evaluation.duplicates import (
+    COARSE_THRESHOLD,
+    NEAR_THRESHOLD,
+    CombinedSplits,
+    DuplicatePair,
+    exact_duplicates,
+    near_duplicates,
+    rows_in_train,
+)
 
 
-def counted(pairs: Sequence[Pair], rows: Rows) -> dict[str, dict[str, int]]:
+def counted(pairs: Sequence[DuplicatePair], rows: CombinedSplits) -> dict[str, dict[str, int]]:
     """How many pairs lie where, and how many of them have different labels."""
-    all_, differ = Counter(map(rows.place, pairs)), Counter(rows.place(pair) for pair in pairs if rows.conflicts(pair))
+    all_, differ = (
+        Counter(map(rows.location, pairs)),
+        Counter(rows.location(pair) for pair in pairs if rows.labels_conflict(pair)),
+    )
     return {
         place: {"pairs": all_[place], "with different labels": differ[place]} for place in ("train", "test", "across")
     }
@@ -35,19 +46,19 @@ def main() -> None:
     args = parser.parse_args()
     dataset = load_dataset(Config().replace(data_dir=args.data_dir))
     assert dataset.is_verified, dataset
-    rows = Rows(dataset)
+    rows = CombinedSplits(dataset)
     start = time.perf_counter()
     exact = exact_duplicates(rows.images)
     after_exact = time.perf_counter()
     near = near_duplicates(rows.images)
     after_near = time.perf_counter()
     names = dataset.classes
-    across = [pair for pair in exact if rows.place(pair) == "across"]
+    across = [pair for pair in exact if rows.location(pair) == "across"]
     result = {
         "exact": counted(exact, rows) | {"seconds": round(after_exact - start, 2)},
         "test images of the same pixels as a train image": [
             {
-                "test row": pair.second - rows.trained_on,
+                "test row": pair.second - rows.num_train,
                 "label": names[rows.labels[pair.second]],
                 "train row": pair.first,
                 "label in train": names[rows.labels[pair.first]],
@@ -57,7 +68,7 @@ def main() -> None:
         "near": counted(near, rows) | {"mirrored": sum(pair.mirrored for pair in near)},
         "near, seconds": round(after_near - after_exact, 1),
         "test images that occur exactly or nearly in train": len(rows_in_train([*exact, *near], rows)),
-        "correlations": {"coarse": COARSE, "near": NEAR},
+        "correlations": {"coarse": COARSE_THRESHOLD, "near": NEAR_THRESHOLD},
         "circumstances": circumstances(),
     }
     (RESULTS / "duplicates.json").write_text(json.dumps(result, indent=2) + "\n")

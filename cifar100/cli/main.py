@@ -20,6 +20,7 @@ from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from cifar100.cli.app import App
+from cifar100.cli.classes import Classes
 from cifar100.cli.compare import Compare
 from cifar100.cli.data import DataCheck, DataGet, DataPreview, DataReport, DataSamples
 from cifar100.cli.doctor import Doctor
@@ -29,6 +30,7 @@ from cifar100.cli.model import Model
 from cifar100.cli.predict import Predict
 from cifar100.cli.push import Push
 from cifar100.cli.report import Report
+from cifar100.cli.robustness import Robustness
 from cifar100.cli.similar import Similar
 from cifar100.cli.train import Train
 from cifar100.support.errors import RunFailed, UserError
@@ -42,7 +44,9 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
 
   train      train from scratch, or resume
   evaluate   evaluate a checkpoint: top-1, top-5, superclasses, classes
+  robustness evaluate a checkpoint on corrupted images
   predict    classify images
+  classes    list the classes of a model
   similar    find the most similar images of a folder
   app        start the web app
   export     export to safetensors, ONNX (fp32/int8) or pt2
@@ -60,7 +64,9 @@ Train, evaluate and use a ResNet-18 on CIFAR-100.
 COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
+    "robustness": Robustness,
     "predict": Predict,
+    "classes": Classes,
     "similar": Similar,
     "app": App,
     "export": Export,

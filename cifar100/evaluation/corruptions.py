@@ -1,20 +1,20 @@
-"""Fifteen ways in which a picture is spoiled, each in five severities: those of CIFAR-C (Hendrycks & Dietterich 2019,
-https://arxiv.org/abs/1903.12261), in batches on the device.
+"""The 15 corruptions of CIFAR-C at 5 severities (Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261), in
+batches on the device.
 
-    corrupt(images, "fog", 3, numbers=range(500))      uint8 [500, S, S, 3] -> the same
+    corrupt(images, "fog", 3, sample_ids=range(500))      uint8 [500, S, S, 3] -> the same
 
-The constants are the authors' for 32 pixels (https://github.com/hendrycks/robustness, make_cifar_c.py), and so are the
-definitions, truncation to 8 bits included. What is drawn for an image is a pure function of (seed, kind, severity,
-number of the image), drawn on the CPU, so it is the same on every device and in any batch. It is not what the authors
-drew: of their files (CIFAR-100-C) only those of `contrast`, `brightness`, `defocus_blur`, `zoom_blur`, `pixelate` and
-`jpeg_compression`, which draw nothing, could be met pixel by pixel, up to rounding.
+Definitions and constants are the authors' for 32 pixels (https://github.com/hendrycks/robustness, make_cifar_c.py),
+including the truncation to 8 bits. The random numbers of an image are a pure function of (seed, corruption, severity,
+sample id), generated on the CPU, so they are the same on every device and in any batch. They are not the authors': only
+the six corruptions without randomness (`contrast`, `brightness`, `defocus_blur`, `zoom_blur`, `pixelate`,
+`jpeg_compression`) can match the files of CIFAR-100-C, up to rounding.
 
-Where ours differs in kind: **frost** lays a made-up texture over the picture where the authors have six photographs;
-**motion_blur** and **snow** smear by a kernel written after ImageMagick's, which rounds in between;
-**elastic_transform** interpolates exactly where OpenCV does in steps of 1/32 pixel; **glass_blur** is, as in the
-authors' code, no swap of neighbours but a copy, because of how its two pixels are views of one array.
+Other differences: **frost** uses a synthetic texture instead of six photographs; **motion_blur** and **snow** use a
+kernel like ImageMagick's, without its intermediate rounding; **elastic_transform** interpolates exactly instead of in
+steps of 1/32 pixel as OpenCV does; **glass_blur** copies pixels instead of swapping them, as the authors' code does
+because its two pixels are views of one array.
 
-Shapes: B images, S their side. Pictures are float32 [B, 3, S, S] in 0..1 inside.
+Shapes: B images of S x S pixels, float32 [B, 3, S, S] in 0..1 internally.
 """
 
 from __future__ import annotations
@@ -42,58 +42,60 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class CorruptionRng:
-    """What is drawn for each of the images of a batch, by a generator of its own."""
+    """Random numbers for the images of a batch, from one generator per image."""
 
-    def __init__(self, seed: int, kind: str, severity: int, numbers: Sequence[int], device: torch.device) -> None:
-        key = (seed, zlib.crc32(kind.encode()), severity)
-        self.generators = [np.random.default_rng((*key, number)) for number in numbers]
+    def __init__(self, seed: int, name: str, severity: int, sample_ids: Sequence[int], device: torch.device) -> None:
+        key = (seed, zlib.crc32(name.encode()), severity)
+        self.generators = [np.random.default_rng((*key, sample_id)) for sample_id in sample_ids]
         self.device = device
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """float32 [B, *shape] in low..high."""
-        return self._stack(lambda rng: rng.random(shape, np.float32)) * (high - low) + low
+        return self._stack(lambda generator: generator.random(shape, np.float32)) * (high - low) + low
 
     def normal(self, *shape: int) -> Tensor:
         """float32 [B, *shape], standard normal."""
-        return self._stack(lambda rng: rng.standard_normal(shape, np.float32))
+        return self._stack(lambda generator: generator.standard_normal(shape, np.float32))
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """int64 [B, *shape] in low..high-1."""
-        return self._stack(lambda rng: rng.integers(low, high, shape))
+        return self._stack(lambda generator: generator.integers(low, high, shape))
 
     def poisson(self, means: Tensor) -> Tensor:
         """float32, of the shape of `means` [B, …]."""
         rows = zip(self.generators, means.cpu().numpy(), strict=True)
-        return torch.from_numpy(np.stack([rng.poisson(row) for rng, row in rows])).to(self.device, torch.float32)
+        return torch.from_numpy(np.stack([generator.poisson(row) for generator, row in rows])).to(
+            self.device, torch.float32
+        )
 
     def _stack(self, draw: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack([draw(rng) for rng in self.generators])).to(self.device)
+        return torch.from_numpy(np.stack([draw(generator) for generator in self.generators])).to(self.device)
 
 
 # Noise
 
 
-def gaussian_noise(x: Tensor, draws: CorruptionRng, scale: float) -> Tensor:
-    """Normal noise, of a standard deviation of `scale`."""
-    return x + scale * draws.normal(*x.shape[1:])
+def gaussian_noise(x: Tensor, rng: CorruptionRng, scale: float) -> Tensor:
+    """Gaussian noise of standard deviation `scale`."""
+    return x + scale * rng.normal(*x.shape[1:])
 
 
-def shot_noise(x: Tensor, draws: CorruptionRng, photons: float) -> Tensor:
-    """The noise of counting, where white is so many photons."""
-    return draws.poisson(x * photons) / photons
+def shot_noise(x: Tensor, rng: CorruptionRng, photons: float) -> Tensor:
+    """Poisson noise; white is `photons` photons."""
+    return rng.poisson(x * photons) / photons
 
 
-def impulse_noise(x: Tensor, draws: CorruptionRng, amount: float) -> Tensor:
-    """Salt and pepper: so large a share of the values is 0 or 1, each as often."""
-    drawn = draws.uniform(0, 1, *x.shape[1:])
+def impulse_noise(x: Tensor, rng: CorruptionRng, amount: float) -> Tensor:
+    """Salt and pepper: a fraction `amount` of the values is 0 or 1, equally often."""
+    drawn = rng.uniform(0, 1, *x.shape[1:])
     return torch.where(drawn < amount, (drawn < amount / 2).float(), x)
 
 
 # Blur
 
 
-def defocus_blur(x: Tensor, _draws: CorruptionRng, radius: float, softness: float) -> Tensor:
-    """Each point becomes a disk of `radius`, its rim softened by a Gaussian (3x3) of standard deviation `softness`."""
+def defocus_blur(x: Tensor, _rng: CorruptionRng, radius: float, softness: float) -> Tensor:
+    """A disk kernel of `radius`, smoothed by a Gaussian (3x3) of standard deviation `softness`."""
     reach = torch.arange(-2, 3, dtype=torch.float32)
     disk = (reach[:, None] ** 2 + reach**2 <= radius**2).float()
     rim = torch.exp(-(torch.arange(-1, 2) ** 2) / (2 * softness**2))
@@ -104,8 +106,8 @@ def defocus_blur(x: Tensor, _draws: CorruptionRng, radius: float, softness: floa
     return sum((weight * padded[:, :, i : i + size, j : j + size] for i, j, weight in taps), torch.zeros_like(x))
 
 
-def glass_blur(x: Tensor, draws: CorruptionRng, sigma: float, reach: int, times: int) -> Tensor:
-    """Blurred, then each pixel takes the colour of one up to `reach` above or left of it, and blurred again."""
+def glass_blur(x: Tensor, rng: CorruptionRng, sigma: float, reach: int, times: int) -> Tensor:
+    """Blur; each pixel takes the color of one up to `reach` above or left of it; blur again."""
     size = x.shape[2]
     blurred = torch.floor(_gaussian_blur(x, sigma, "nearest") * 255 + 1e-3) / 255
     places = torch.arange(size, device=x.device)
@@ -113,20 +115,20 @@ def glass_blur(x: Tensor, draws: CorruptionRng, sigma: float, reach: int, times:
     inside = (inside[:, None] & inside).long()  # [S, S]
     image = torch.arange(len(x), device=x.device)[:, None, None]
     for _ in range(times):
-        offsets = draws.integers(-reach, reach, 2, size, size) * inside  # [B, 2, S, S]
+        offsets = rng.integers(-reach, reach, 2, size, size) * inside  # [B, 2, S, S]
         rows, columns = places[:, None] + offsets[:, 0], places + offsets[:, 1]
         blurred = blurred.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
     return _gaussian_blur(blurred, sigma, "nearest")
 
 
-def motion_blur(x: Tensor, draws: CorruptionRng, radius: int, sigma: float) -> Tensor:
-    """Smeared to one side, in a direction within 45 degrees of level."""
-    return motion_blur_filter(x, draws.uniform(-45, 45), radius, sigma)
+def motion_blur(x: Tensor, rng: CorruptionRng, radius: int, sigma: float) -> Tensor:
+    """One-sided motion blur, in a direction within 45 degrees of horizontal."""
+    return motion_blur_filter(x, rng.uniform(-45, 45), radius, sigma)
 
 
-def zoom_blur(x: Tensor, _draws: CorruptionRng, farthest: float) -> Tensor:
-    """The mean of the picture and of enlargements of it by 1, 1.01, … up to `farthest`."""
-    factors = np.arange(1, farthest, 0.01).tolist()
+def zoom_blur(x: Tensor, _rng: CorruptionRng, max_factor: float) -> Tensor:
+    """The mean of the image and of enlargements by 1, 1.01, … up to `max_factor`."""
+    factors = np.arange(1, max_factor, 0.01).tolist()
     total = x.clone()
     for factor in factors:
         zoom = zoom_matrix(x.shape[2], factor).to(x.device)
@@ -139,7 +141,7 @@ def zoom_blur(x: Tensor, _draws: CorruptionRng, farthest: float) -> Tensor:
 
 def snow(  # noqa: PLR0917
     x: Tensor,
-    draws: CorruptionRng,
+    rng: CorruptionRng,
     mean: float,
     scale: float,
     zoom: float,
@@ -148,34 +150,34 @@ def snow(  # noqa: PLR0917
     sigma: float,
     keep: float,
 ) -> Tensor:
-    """Flakes, smeared as they fall, and again turned by half a circle, over a paler picture."""
+    """Motion-blurred flakes, and the same rotated by 180 degrees, over a lighter image."""
     size = x.shape[2]
-    flakes = draws.normal(1, size, size) * scale + mean
+    flakes = rng.normal(1, size, size) * scale + mean
     enlarge = zoom_matrix(size, zoom).to(x.device)
     flakes = enlarge @ flakes @ enlarge.T
     flakes = torch.where(flakes < least, 0, flakes).clamp(0, 1)
-    flakes = motion_blur_filter(torch.floor(flakes * 255) / 255, draws.uniform(-135, -45), radius, sigma)
-    pale = torch.maximum(x, 1.5 * _grey(x) + 0.5)
-    return keep * x + (1 - keep) * pale + flakes + flakes.flip(2, 3)
+    flakes = motion_blur_filter(torch.floor(flakes * 255) / 255, rng.uniform(-135, -45), radius, sigma)
+    lighter = torch.maximum(x, 1.5 * _gray(x) + 0.5)
+    return keep * x + (1 - keep) * lighter + flakes + flakes.flip(2, 3)
 
 
-def frost(x: Tensor, draws: CorruptionRng, keep: float, amount: float) -> Tensor:
-    """Ice over the picture: veins on a cloudy ground, a little blue."""
-    ground, veins = plasma_fractal(x, draws.uniform, 2.0), plasma_fractal(x, draws.uniform, 1.5)
+def frost(x: Tensor, rng: CorruptionRng, keep: float, amount: float) -> Tensor:
+    """A synthetic, slightly blue ice texture over the image: veins on clouds."""
+    ground, veins = plasma_fractal(x, rng.uniform, 2.0), plasma_fractal(x, rng.uniform, 1.5)
     veins = 1 - 2 * (veins - veins.mean(dim=(2, 3), keepdim=True)).abs()  # brightest along a level line
     ice = (0.25 + 0.35 * ground + 0.5 * veins.clamp(0, 1) ** 6).clamp(0, 1)
     tint = torch.tensor([0.92, 0.98, 1.0], device=x.device)[:, None, None]
     return keep * x + amount * ice * tint
 
 
-def fog(x: Tensor, draws: CorruptionRng, amount: float, decay: float) -> Tensor:
-    """Clouds between, made by the diamond-square algorithm, and the contrast that they take."""
+def fog(x: Tensor, rng: CorruptionRng, amount: float, decay: float) -> Tensor:
+    """Clouds made by the diamond-square algorithm, and reduced contrast."""
     brightest = x.amax(dim=(1, 2, 3), keepdim=True)
-    return (x + amount * plasma_fractal(x, draws.uniform, decay)) * brightest / (brightest + amount)
+    return (x + amount * plasma_fractal(x, rng.uniform, decay)) * brightest / (brightest + amount)
 
 
-def brightness(x: Tensor, _draws: CorruptionRng, amount: float) -> Tensor:
-    """The value of HSV raised, hue and saturation left."""
+def brightness(x: Tensor, _rng: CorruptionRng, amount: float) -> Tensor:
+    """The value of HSV raised; hue and saturation unchanged."""
     value = x.amax(dim=1, keepdim=True)
     raised = (value + amount).clamp(max=1)
     return torch.where(value > 0, x * (raised / value.clamp(min=1e-6)), raised)
@@ -184,18 +186,18 @@ def brightness(x: Tensor, _draws: CorruptionRng, amount: float) -> Tensor:
 # Digital
 
 
-def contrast(x: Tensor, _draws: CorruptionRng, factor: float) -> Tensor:
-    """What a pixel differs from the mean of its channel by, times `factor`."""
+def contrast(x: Tensor, _rng: CorruptionRng, factor: float) -> Tensor:
+    """The difference of each pixel from the mean of its channel, times `factor`."""
     mean = x.mean(dim=(2, 3), keepdim=True)
     return (x - mean) * factor + mean
 
 
-def elastic_transform(x: Tensor, draws: CorruptionRng, amount: float, sigma: float, shift: float) -> Tensor:
-    """An affine map that moves three points by up to `shift`, then a smooth random displacement; in shares of S."""
+def elastic_transform(x: Tensor, rng: CorruptionRng, amount: float, sigma: float, shift: float) -> Tensor:
+    """An affine map that moves three points by up to `shift`, then a smooth random displacement; in units of S."""
     size = x.shape[2]
     centre, third = size // 2, size // 3
     corners = torch.tensor([[third, third], [third, -third], [-third, -third]]) + float(centre)
-    moved = corners + draws.uniform(-shift * size, shift * size, 3, 2).cpu()  # [B, 3, 2]: x, y
+    moved = corners + rng.uniform(-shift * size, shift * size, 3, 2).cpu()  # [B, 3, 2]: x, y
     affine = torch.linalg.solve(F.pad(moved, (0, 1), value=1), corners.expand_as(moved)).to(x.device)  # to the source
     pixels = torch.arange(size, dtype=torch.float32, device=x.device)
     grid = torch.stack(
@@ -204,13 +206,13 @@ def elastic_transform(x: Tensor, draws: CorruptionRng, amount: float, sigma: flo
     source = (grid.reshape(1, -1, 3) @ affine).reshape(-1, size, size, 2)
     x = F.grid_sample(x, 2 * source / (size - 1) - 1, padding_mode="reflection", align_corners=True)
     smooth = gaussian_matrix(size, sigma * size, "reflect", truncate=3).to(x.device)
-    displacement = amount * size * (smooth @ draws.uniform(-1, 1, 2, size, size) @ smooth.T)  # [B, 2, S, S]: x, y
+    displacement = amount * size * (smooth @ rng.uniform(-1, 1, 2, size, size) @ smooth.T)  # [B, 2, S, S]: x, y
     source = grid[:, :, :2] + displacement.permute(0, 2, 3, 1)
     return F.grid_sample(x, (2 * source + 1) / size - 1, padding_mode="reflection", align_corners=False)
 
 
-def pixelate(x: Tensor, _draws: CorruptionRng, factor: float) -> Tensor:
-    """Made smaller, and large again, by box filters."""
+def pixelate(x: Tensor, _rng: CorruptionRng, factor: float) -> Tensor:
+    """Downscaled and upscaled by box filters."""
     size = x.shape[2]
     down, up = (
         box_resize_matrix(size, int(size * factor)).to(x.device),
@@ -222,21 +224,21 @@ def pixelate(x: Tensor, _draws: CorruptionRng, factor: float) -> Tensor:
     return x
 
 
-def jpeg_compression(x: Tensor, _draws: CorruptionRng, quality: int) -> Tensor:
-    """Through Pillow's JPEG, on the CPU."""
+def jpeg_compression(x: Tensor, _rng: CorruptionRng, quality: int) -> Tensor:
+    """JPEG by Pillow, on the CPU."""
     pixels = (x * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
     decoded = []
-    for picture in pixels:
+    for image in pixels:
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
         decoded.append(np.asarray(Image.open(file)))
     return torch.from_numpy(np.stack(decoded)).to(x.device).permute(0, 3, 1, 2) / 255
 
 
-Kind = Callable[..., Tensor]
+Corruption = Callable[..., Tensor]
 
 # The arguments for severities 1 to 5.
-KINDS: dict[str, tuple[Kind, list[tuple[Any, ...]]]] = {
+CORRUPTIONS: dict[str, tuple[Corruption, list[tuple[Any, ...]]]] = {
     "gaussian_noise": (gaussian_noise, [(0.04,), (0.06,), (0.08,), (0.09,), (0.10,)]),
     "shot_noise": (shot_noise, [(500,), (250,), (100,), (75,), (50,)]),
     "impulse_noise": (impulse_noise, [(0.01,), (0.02,), (0.03,), (0.05,), (0.07,)]),
@@ -266,32 +268,32 @@ KINDS: dict[str, tuple[Kind, list[tuple[Any, ...]]]] = {
     "jpeg_compression": (jpeg_compression, [(80,), (65,), (58,), (50,), (40,)]),
 }
 
-FAMILIES = {
+CATEGORIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     "weather": ("snow", "frost", "fog", "brightness"),
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 }
-"""The kinds, in the order of KINDS."""
+"""The corruptions, in the order of CORRUPTIONS."""
 
 
 @torch.no_grad()
-def corrupt(images: Tensor, kind: str, severity: int, *, numbers: Sequence[int], seed: int = 0) -> Tensor:
-    """Spoil images uint8 [B, S, S, 3], on any device, by one of KINDS at a severity of 1..5: the same shape and type.
+def corrupt(images: Tensor, name: str, severity: int, *, sample_ids: Sequence[int], seed: int = 0) -> Tensor:
+    """Apply one of CORRUPTIONS at a severity of 1..5 to images uint8 [B, S, S, 3]; the same shape and type.
 
-    `numbers` [B] are those of the images in their set; with `seed` they say what is drawn. The constants were chosen
-    for S = 32; other sizes are taken, and look milder or harsher.
+    `sample_ids` [B] and `seed` determine the random numbers. The constants were chosen for S = 32; at other sizes the
+    corruptions look milder or harsher.
     """
-    apply, arguments = KINDS[kind]
-    draws = CorruptionRng(seed, kind, severity, numbers, images.device)
+    apply, arguments = CORRUPTIONS[name]
+    rng = CorruptionRng(seed, name, severity, sample_ids, images.device)
     with torch.autocast(images.device.type, enabled=False):
         x = images.permute(0, 3, 1, 2).contiguous().float() / 255
-        spoiled = apply(x, draws, *arguments[severity - 1])
-    # the authors truncate; a hair is added, so that the rounding of fp32 never costs a level
-    return (spoiled.clamp(0, 1) * 255 + 1e-3).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        corrupted = apply(x, rng, *arguments[severity - 1])
+    # the authors truncate; 1e-3 is added so that rounding in fp32 never costs a level
+    return (corrupted.clamp(0, 1) * 255 + 1e-3).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _grey(x: Tensor) -> Tensor:
+def _gray(x: Tensor) -> Tensor:
     """The luma of ITU-R BT.601, [B, 1, S, S]."""
     return (x * torch.tensor([0.299, 0.587, 0.114], device=x.device)[:, None, None]).sum(dim=1, keepdim=True)
 

@@ -192,8 +192,8 @@ def evaluate_split(
     return replace(evaluation, notes=notes)
 
 
-def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
-    """The figures as plain text: the headline, the superclasses, and the best and worst classes, or all of them."""
+def format_table(evaluation: Evaluation, *, per_class: bool = False) -> str:
+    """The results as plain text: the headline, the superclasses, and the best and worst classes, or all of them."""
     classes = evaluation.logits.shape[1]
     lines = [
         f"{'split':<14}{evaluation.split}, {evaluation.images:,} images",
@@ -203,7 +203,7 @@ def table(evaluation: Evaluation, *, per_class: bool = False) -> str:
     if evaluation.superclass_top1 is not None:
         lines.append(f"{'superclass':<14}{evaluation.superclass_top1:7.2%}")
     else:
-        lines.append(f"{'superclass':<14}left out: these classes have no superclasses")
+        lines.append(f"{'superclass':<14}none: these classes have no superclasses")
     lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
     macro, weighted = evaluation.scores.mean(), evaluation.scores.mean(weighted=True)
     lines.append(f"{'':<14}  macro weighted, over the classes")

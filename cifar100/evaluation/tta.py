@@ -1,8 +1,7 @@
-"""Several looks at each image: how much their mean improves on one, and how far they agree.
+"""Test-time augmentation (TTA): the accuracy of the mean of several views, and how often the views agree.
 
-Two views are the image and its mirror image; six are these as they are, a pixel up and left, and a pixel down and
-right, as airbench looks at CIFAR-10 (https://github.com/KellerJordan/cifar10-airbench). The headline stays the single
-view; this is an extra column that names itself.
+Two views are the image and its horizontal flip; six add both shifted by a pixel up and left, and down and right, as
+airbench does for CIFAR-10 (https://github.com/KellerJordan/cifar10-airbench). The headline stays the single view.
 """
 
 from __future__ import annotations
@@ -23,53 +22,53 @@ from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import BATCH_SIZE, predict_logits
 
 View = Callable[[Tensor], Tensor]
-"""Normalised images [B, 3, S, S] -> the same, seen otherwise."""
+"""Normalized images [B, 3, S, S] -> a transformed copy."""
 
 
-def as_it_is(images: Tensor) -> Tensor:
+def identity(images: Tensor) -> Tensor:
     """The single view of the headline."""
     return images
 
 
-def mirror(images: Tensor) -> Tensor:
-    """Left for right."""
+def hflip(images: Tensor) -> Tensor:
+    """Horizontal flip."""
     return images.flip(3)
 
 
 def up_left(images: Tensor) -> Tensor:
-    """What lies a pixel down and right, the edge mirrored."""
+    """Shifted by a pixel up and left, with reflected borders."""
     return F.pad(images, (0, 1, 0, 1), mode="reflect")[:, :, 1:, 1:]
 
 
 def down_right(images: Tensor) -> Tensor:
-    """What lies a pixel up and left, the edge mirrored."""
+    """Shifted by a pixel down and right, with reflected borders."""
     return F.pad(images, (1, 0, 1, 0), mode="reflect")[:, :, :-1, :-1]
 
 
-VIEWS: tuple[tuple[View, ...], ...] = (
-    (as_it_is,),
-    (mirror,),
-    *((shift, flip) for shift in (up_left, down_right) for flip in (as_it_is, mirror)),
+TTA_VIEWS: tuple[tuple[View, ...], ...] = (
+    (identity,),
+    (hflip,),
+    *((shift, flip) for shift in (up_left, down_right) for flip in (identity, hflip)),
 )
-"""Each a chain of functions; the first two are the two views."""
+"""Each a sequence of functions; the first two are the two views."""
 
 WEIGHTS = {1: (1.0,), 2: (0.5, 0.5), 6: (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)}
-"""What each view's logits count for in the mean, as in airbench: those that are not shifted count for half."""
+"""Weights of the views in the mean, as in airbench: the unshifted ones have half the weight in total."""
 
 
 @dataclass(frozen=True)
 class TTAResult:
-    """What so many views give together. Shares in 0..1."""
+    """The result of `views` views. Fractions in 0..1."""
 
     views: int
     top1: float
-    """Of the weighted mean of the views' logits."""
+    """Of the weighted mean of the logits."""
     top5: float
-    consistency: float
-    """Share of images to which all views give the same class; 1 for one view."""
+    agreement: float
+    """Fraction of images for which all views predict the same class; 1 for one view."""
 
 
-def evaluate_views(
+def evaluate_tta(
     model: nn.Module,
     split: Split,
     config: AugmentConfig,
@@ -78,16 +77,16 @@ def evaluate_views(
     single: np.ndarray,
     count: int,
 ) -> list[TTAResult]:
-    """What 1, 2, … up to `count` views give; `count` is 1, 2 or 6.
+    """The results of 1, 2, … up to `count` views; `count` is 1, 2 or 6.
 
-    `single` are the logits [N, C] of the single view, known already; each other view costs a forward pass.
+    `single` are the known logits [N, C] of the single view; each other view costs a forward pass.
     """
     loader = EvalLoader(split, config, batch_size=BATCH_SIZE, device=compute.device)
-    logits = [single, *(predict_logits(model, _seen(loader, view), compute) for view in VIEWS[1:count])]
+    logits = [single, *(predict_logits(model, _transformed(loader, view), compute) for view in TTA_VIEWS[1:count])]
     return [_combine(np.stack(logits[:number]), split.labels) for number in WEIGHTS if number <= count]
 
 
-def _seen(loader: EvalLoader, view: tuple[View, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+def _transformed(loader: EvalLoader, view: tuple[View, ...]) -> Iterator[tuple[Tensor, Tensor]]:
     for images, labels in loader:
         for change in view:
             images = change(images)  # noqa: PLW2901
@@ -95,24 +94,25 @@ def _seen(loader: EvalLoader, view: tuple[View, ...]) -> Iterator[tuple[Tensor, 
 
 
 def _combine(logits: np.ndarray, labels: np.ndarray) -> TTAResult:
-    """Of logits [V, N, C]."""
+    """The result of logits [V, N, C]."""
     mean = np.tensordot(WEIGHTS[len(logits)], logits, axes=1)
-    named = logits.argmax(axis=2)
+    predicted = logits.argmax(axis=2)
     return TTAResult(
         views=len(logits),
         top1=metrics.top_k_accuracy(mean, labels, 1),
         top5=metrics.top_k_accuracy(mean, labels, 5),
-        consistency=float((named == named[0]).all(axis=0).mean()),
+        agreement=float((predicted == predicted[0]).all(axis=0).mean()),
     )
 
 
-def table(results: list[TTAResult]) -> str:
-    """The figures as plain text."""
-    lines = ["Test-time views (the headline above is one view)", f"  {'views':<8}{'top-1':>8}{'top-5':>9}{'agree':>9}"]
-    lines += [f"  {one.views:<8}{one.top1:8.2%}{one.top5:9.2%}{one.consistency:9.2%}" for one in results]
+def format_table(results: list[TTAResult]) -> str:
+    """The results as plain text."""
+    lines = ["Test-time augmentation (the headline is one view)"]
+    lines.append(f"  {'views':<8}{'top-1':>8}{'top-5':>9}{'agreement':>11}")
+    lines += [f"  {one.views:<8}{one.top1:8.2%}{one.top5:9.2%}{one.agreement:11.2%}" for one in results]
     return "\n".join(lines)
 
 
 def to_json(results: list[TTAResult]) -> list[dict[str, Any]]:
-    """The figures as JSON types."""
+    """The results as JSON types."""
     return [asdict(one) for one in results]

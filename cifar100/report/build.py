@@ -13,9 +13,9 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights
 from cifar100.compute.device import Compute, select_device
 from cifar100.dataset import Dataset
 from cifar100.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
+from cifar100.evaluation.corruption_results import Robustness, read_results
 from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.evaluation.evaluate import Evaluation, evaluate_split
-from cifar100.evaluation.robustness import Robustness, read_results
 from cifar100.report.curves import History
 from cifar100.report.sections import ReportInput
 from cifar100.report.write import prepare_folder, write_report

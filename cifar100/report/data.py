@@ -14,7 +14,13 @@ from PIL import Image
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Dataset
 from cifar100.dataset.base import spread_rows
-from cifar100.evaluation.duplicates import Pair, Rows, exact_duplicates, near_duplicates, rows_in_train
+from cifar100.evaluation.duplicates import (
+    CombinedSplits,
+    DuplicatePair,
+    exact_duplicates,
+    near_duplicates,
+    rows_in_train,
+)
 from cifar100.report.sections import footer
 from cifar100.report.style import data_uri, display_name
 from cifar100.support.files import atomic_write
@@ -37,20 +43,20 @@ class Findings:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Of the channels of the train images, in 0..1."""
-    exact: list[Pair]
-    near: list[Pair]
-    rows: Rows
+    exact: list[DuplicatePair]
+    near: list[DuplicatePair]
+    rows: CombinedSplits
 
 
 def inspect(dataset: Dataset, *, say: Callable[[str], None] = emit) -> Findings:
     """Look at all images of a dataset; minutes for 60,000. `say` is told how it goes."""
-    rows = Rows(dataset)
+    rows = CombinedSplits(dataset)
     train = dataset.train.images.reshape(-1, 3)
     mean = train.mean(axis=0, dtype=np.float64) / 255
     parts = np.array_split(train, max(1, len(train) // 10_000_000))  # squares in float64 would take gigabytes at once
     squares = np.sum([np.square(part / 255 - mean).sum(axis=0) for part in parts], axis=0)
     with progress("images compared", len(rows.images), say) as tell:
-        near = near_duplicates(rows.images, tell=tell)
+        near = near_duplicates(rows.images, progress=tell)
     std = np.sqrt(squares / len(train))
     return Findings(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
 
@@ -69,8 +75,8 @@ def summary(found: Findings) -> str:
     for title, pairs in (("exact duplicates", found.exact), ("near duplicates", found.near)):
         lines.append(f"  {title}: {len(pairs):,} pairs")
         for place, words in (("train", "within train"), ("test", "within test"), ("across", "a test image in train")):
-            some = [pair for pair in pairs if found.rows.place(pair) == place]
-            conflicts = sum(found.rows.conflicts(pair) for pair in some)
+            some = [pair for pair in pairs if found.rows.location(pair) == place]
+            conflicts = sum(found.rows.labels_conflict(pair) for pair in some)
             lines.append(f"    {words:<24}{len(some):>6,}   with different labels {conflicts:>5,}")
     for title, pairs in (("exactly", found.exact), ("exactly or nearly", [*found.exact, *found.near])):
         count = len(rows_in_train(pairs, found.rows))
@@ -85,11 +91,11 @@ def write_page(found: Findings, path: Path) -> None:
     grid = "".join(_class_strip(dataset, class_id) for class_id in shown)
     if len(dataset.classes) > MOST_CLASSES:
         grid += f"<p>… and {len(dataset.classes) - MOST_CLASSES:,} classes more.</p>"
-    across = [pair for pair in found.exact if rows.place(pair) == "across"]
-    within = [pair for pair in found.exact if rows.place(pair) != "across"]
-    near_across = [pair for pair in found.near if rows.place(pair) == "across"]
-    conflicts = [pair for pair in found.near if rows.conflicts(pair) and rows.place(pair) != "across"]
-    others = [pair for pair in found.near if not rows.conflicts(pair) and rows.place(pair) != "across"]
+    across = [pair for pair in found.exact if rows.location(pair) == "across"]
+    within = [pair for pair in found.exact if rows.location(pair) != "across"]
+    near_across = [pair for pair in found.near if rows.location(pair) == "across"]
+    conflicts = [pair for pair in found.near if rows.labels_conflict(pair) and rows.location(pair) != "across"]
+    others = [pair for pair in found.near if not rows.labels_conflict(pair) and rows.location(pair) != "across"]
     sections = [
         ("The same pixels in train and in test", across),
         ("The same pixels twice in one split", within),
@@ -162,8 +168,8 @@ def _tables(found: Findings) -> str:
     for name, some in (("the same pixels", found.exact), ("nearly the same", found.near)):
         counts = ""
         for place in ("train", "test", "across"):
-            here = [pair for pair in some if found.rows.place(pair) == place]
-            counts += f"<td>{len(here):,} ({sum(found.rows.conflicts(pair) for pair in here):,})</td>"
+            here = [pair for pair in some if found.rows.location(pair) == place]
+            counts += f"<td>{len(here):,} ({sum(found.rows.labels_conflict(pair) for pair in here):,})</td>"
         pairs += f"<tr><th>{name}</th>{counts}</tr>"
     exact, either = (len(rows_in_train(some, found.rows)) for some in (found.exact, [*found.exact, *found.near]))
     share = f"{100 * either / len(found.dataset.test):.2f}\N{NO-BREAK SPACE}%"
@@ -171,7 +177,7 @@ def _tables(found: Findings) -> str:
     return f"<table>{rows}</table><table>{pairs}</table><p>{told}</p>"
 
 
-def _gallery(title: str, pairs: Sequence[Pair], found: Findings) -> str:
+def _gallery(title: str, pairs: Sequence[DuplicatePair], found: Findings) -> str:
     if not pairs:
         return f"<h2>{title}</h2><p>None.</p>"
     more = f"The {MOST_PAIRS} most alike of" if len(pairs) > MOST_PAIRS else ""
@@ -180,15 +186,14 @@ def _gallery(title: str, pairs: Sequence[Pair], found: Findings) -> str:
     return f'<h2>{title}</h2><p>{f"{more} {count}".strip()}.</p><div class="pairs">{figures}</div>'
 
 
-def _figure(pair: Pair, found: Findings) -> str:
+def _figure(pair: DuplicatePair, found: Findings) -> str:
     rows, classes = found.rows, found.dataset.classes
     tiles = [_tile(rows.images[row]) for row in (pair.first, pair.second)]
     picture = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
     names = [escape(display_name(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
-    labels = names[0] if not rows.conflicts(pair) else f'<b class="differ">{names[0]} / {names[1]}</b>'
+    labels = names[0] if not rows.labels_conflict(pair) else f'<b class="differ">{names[0]} / {names[1]}</b>'
     splits = [
-        f"train {row}" if row < rows.trained_on else f"test {row - rows.trained_on}"
-        for row in (pair.first, pair.second)
+        f"train {row}" if row < rows.num_train else f"test {row - rows.num_train}" for row in (pair.first, pair.second)
     ]
     likeness = "" if pair.exact else f"<br>{pair.correlation:.2f}{' ↔' * pair.mirrored}"
     width = 2 * picture.shape[1] if picture.shape[1] < 2 * TILE else picture.shape[1]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cifar100.evaluation.robustness import Robustness
+    from cifar100.evaluation.corruption_results import Robustness
 
 FEW = 40
 """Classes of a matrix whose numbers can be read without enlarging it."""
@@ -187,7 +187,7 @@ def corruption_figure(known: Robustness) -> Figure:
     """The error for each kind of corruption and severity, and their mean, in per cent, the more orange the more."""
     from matplotlib.colors import to_rgb
 
-    from cifar100.evaluation.corruptions import KINDS, SEVERITIES
+    from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES
 
     errors = np.column_stack([known.errors, known.errors.mean(axis=1)])
     figure = new_figure(7.2, 5.2)
@@ -197,7 +197,7 @@ def corruption_figure(known: Robustness) -> Figure:
     cells[..., 3] = np.nan_to_num(0.75 * errors)
     axes.imshow(cells, interpolation="none", aspect="auto")
     axes.set_xticks(range(len(SEVERITIES) + 1), [*(f"severity {level}" for level in SEVERITIES), "mean"])
-    axes.set_yticks(range(len(KINDS)), [display_name(kind) for kind in KINDS])
+    axes.set_yticks(range(len(CORRUPTIONS)), [display_name(kind) for kind in CORRUPTIONS])
     for row, column in np.argwhere(~np.isnan(errors)).tolist():
         text = f"{100 * errors[row, column]:.0f}"
         axes.text(column, row, text, ha="center", va="center_baseline", fontsize=8.5, color=INK)

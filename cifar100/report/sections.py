@@ -23,7 +23,7 @@ from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration
 
 if TYPE_CHECKING:
-    from cifar100.evaluation.robustness import Robustness
+    from cifar100.evaluation.corruption_results import Robustness
 
 TERMS = {
     "top-1, top-5": "The fraction of images whose true class is the most likely, or among the five most likely.",
@@ -271,11 +271,11 @@ def robustness_about(known: Robustness) -> str:
 def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]]]:
     """By category and corruption, the errors at the five severities and their mean: fractions in 0..1, None for a cell
     that has not been evaluated."""
-    from cifar100.evaluation.corruptions import FAMILIES, KINDS
+    from cifar100.evaluation.corruptions import CATEGORIES, CORRUPTIONS
 
-    errors = dict(zip(KINDS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
+    errors = dict(zip(CORRUPTIONS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
     shares = {kind: [None if np.isnan(error) else error for error in row] for kind, row in errors.items()}
-    return {family: {kind: shares[kind] for kind in kinds} for family, kinds in FAMILIES.items()}
+    return {family: {kind: shares[kind] for kind in kinds} for family, kinds in CATEGORIES.items()}
 
 
 def coverage_rows(curve: RiskCoverage) -> list[dict[str, float]]:

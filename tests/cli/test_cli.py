@@ -55,8 +55,10 @@ SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
         *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
-        *("--views", "--without-duplicates", "--corruptions", "--corruptions-dir", "--limit", *FOREIGN),
+        *("--tta", "--exclude-duplicates", *FOREIGN),
     ],
+    "robustness": ["--corruptions-dir", "--limit", "--dataset", "--data-dir", "--device", "--precision", *FOREIGN],
+    "classes": ["--json"],
     "predict": [
         *(
             "--checkpoint",
@@ -115,7 +117,8 @@ def test_the_flags_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -
         main([*verb.split(), "--help"])
     assert exit_.value.code == 0
     shown = re.findall(r"^[│ ] (?:-h, )?(--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.MULTILINE)
-    assert shown == ["--help", *SURFACE[verb]]
+    aliases = {"--no-exclude-duplicates", "--without-duplicates", "--no-without-duplicates"}  # on lines of their own
+    assert [flag for flag in shown if flag not in aliases] == ["--help", *SURFACE[verb]]
 
 
 def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
@@ -312,3 +315,14 @@ def test_a_run_reports_whether_its_recipe_was_modified(
     monkeypatch.setattr(import_module("cifar100.train"), "train", train)
     assert main(["train", *words]) == 0
     assert found == [expected]
+
+
+def test_classes_are_listed_by_superclass(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classes", str(exports / "best.onnx"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["class_id"] for row in rows] == list(range(100))
+    assert rows[0] == {"class_id": 0, "class_name": "apple", "superclass": "fruit_and_vegetables"}
+    assert main(["classes", str(exports / "best.onnx")]) == 0
+    printed = capsys.readouterr().out
+    assert "\nfruit_and_vegetables: apple, " in printed
+    assert all(len(line) <= 80 for line in printed.splitlines()[1:])

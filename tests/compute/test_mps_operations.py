@@ -23,7 +23,7 @@ from cifar100.cli.main import main
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.dataset import Split
-from cifar100.evaluation.corruptions import KINDS, corrupt
+from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
 from cifar100.model import ResNet
 from cifar100.optim.build import build_optimizer
 from cifar100.optim.ema import ModelEma, update_bn
@@ -84,9 +84,9 @@ def train_steps(settings: dict[str, Any]) -> Recording:
 def corrupt_images() -> Recording:
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     with recorded() as recording:
-        for kind in KINDS:
+        for kind in CORRUPTIONS:
             for severity in (1, 3, 5):
-                corrupt(torch.from_numpy(images).to(MPS), kind, severity, numbers=range(2))
+                corrupt(torch.from_numpy(images).to(MPS), kind, severity, sample_ids=range(2))
     return recording
 
 
@@ -126,7 +126,7 @@ def commands(folder: Path, data: Path) -> dict[str, Callable[[], Recording]]:
     return {
         "train": lambda: run_command(*train, "--run-dir=run", "--device=mps"),
         "train --resume after epochs on the CPU": resume,
-        "evaluate --views 6": lambda: run_command(*evaluate, "--views=6"),
+        "evaluate --tta 6": lambda: run_command(*evaluate, "--tta=6"),
         "predict --explain": lambda: run_command(
             "predict", folder / "image.png", f"--checkpoint={folder / 'best.pth'}", "--device=mps", "--explain=seen.png"
         ),
@@ -168,7 +168,7 @@ def test_corruptions_run_on_mps() -> None:
     [
         "train",
         pytest.param("train --resume after epochs on the CPU", marks=pytest.mark.slow),
-        pytest.param("evaluate --views 6", marks=pytest.mark.slow),
+        pytest.param("evaluate --tta 6", marks=pytest.mark.slow),
         "predict --explain",
     ],
 )

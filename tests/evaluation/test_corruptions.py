@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from cifar100.evaluation.corruptions import KINDS, SEVERITIES, CorruptionRng, corrupt
+from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES, CorruptionRng, corrupt
 
 NUMBERS = [3, 14, 159, 2653]
 CPU = torch.device("cpu")
@@ -195,17 +195,17 @@ TOLERANCE = {"elastic_transform": 8}
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_each_kind_is_its_definition(kind: str, images: Tensor) -> None:
     for severity in SEVERITIES:
-        found = corrupt(images[:2], kind, severity, numbers=NUMBERS[:2], seed=7).numpy()
+        found = corrupt(images[:2], kind, severity, sample_ids=NUMBERS[:2], seed=7).numpy()
         for number, picture, result in zip(NUMBERS, images.numpy()[:2], found, strict=False):
             draws = CorruptionRng(7, kind, severity, [number], CPU)
-            expected = REFERENCES[kind](picture, draws, *KINDS[kind][1][severity - 1]).clip(0, 255)
+            expected = REFERENCES[kind](picture, draws, *CORRUPTIONS[kind][1][severity - 1]).clip(0, 255)
             difference = np.abs(result - np.floor(expected + 1e-3))
             assert difference.max() <= TOLERANCE.get(kind, 1), severity
             assert difference.mean() < 0.2 * TOLERANCE.get(kind, 1), severity
 
 
 def test_jpeg_is_pillows(images: Tensor) -> None:
-    found = corrupt(images, "jpeg_compression", 5, numbers=NUMBERS).numpy()
+    found = corrupt(images, "jpeg_compression", 5, sample_ids=NUMBERS).numpy()
     ok, code = cv2.imencode(".jpg", images[0].numpy()[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])
     assert ok
     theirs = np.asarray(cv2.imdecode(code, 1), int)[:, :, ::-1]
@@ -216,42 +216,44 @@ def test_the_kinds_are_those_of_the_paper() -> None:
     noise, blur = ["gaussian_noise", "shot_noise", "impulse_noise"], ["defocus", "glass", "motion", "zoom"]
     weather = ["snow", "frost", "fog", "brightness"]
     digital = ["contrast", "elastic_transform", "pixelate", "jpeg_compression"]
-    assert list(KINDS) == [*noise, *(f"{name}_blur" for name in blur), *weather, *digital]
-    assert all(len(arguments) == len(SEVERITIES) for _, arguments in KINDS.values())
+    assert list(CORRUPTIONS) == [*noise, *(f"{name}_blur" for name in blur), *weather, *digital]
+    assert all(len(arguments) == len(SEVERITIES) for _, arguments in CORRUPTIONS.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_an_image_is_spoiled_the_same_alone_and_in_a_batch(kind: str, images: Tensor) -> None:
     before = images.clone()
-    together = corrupt(images, kind, 4, numbers=NUMBERS)
+    together = corrupt(images, kind, 4, sample_ids=NUMBERS)
     assert together.dtype == torch.uint8
     assert together.shape == images.shape
     assert torch.equal(images, before)
     for place in range(4):
-        alone = corrupt(images[place : place + 1], kind, 4, numbers=NUMBERS[place : place + 1])[0]
+        alone = corrupt(images[place : place + 1], kind, 4, sample_ids=NUMBERS[place : place + 1])[0]
         assert (alone.int() - together[place].int()).abs().max() <= 1, "rounding of sums in another order"
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(corrupt(images, kind, 4, numbers=NUMBERS), together), "bf16 is for the network"
+        assert torch.equal(corrupt(images, kind, 4, sample_ids=NUMBERS), together), "bf16 is for the network"
 
 
-DRAWING = sorted(KINDS.keys() - {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"})
+DRAWING = sorted(
+    CORRUPTIONS.keys() - {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression"}
+)
 
 
 @pytest.mark.parametrize("kind", DRAWING)
 def test_draws_hang_on_seed_and_number_alone(kind: str, images: Tensor) -> None:
-    first = corrupt(images, kind, 3, numbers=NUMBERS, seed=1)
-    assert torch.equal(first, corrupt(images, kind, 3, numbers=NUMBERS, seed=1))
-    assert not torch.equal(first, corrupt(images, kind, 3, numbers=NUMBERS, seed=2))
-    assert not torch.equal(first, corrupt(images, kind, 3, numbers=[n + 1 for n in NUMBERS], seed=1))
+    first = corrupt(images, kind, 3, sample_ids=NUMBERS, seed=1)
+    assert torch.equal(first, corrupt(images, kind, 3, sample_ids=NUMBERS, seed=1))
+    assert not torch.equal(first, corrupt(images, kind, 3, sample_ids=NUMBERS, seed=2))
+    assert not torch.equal(first, corrupt(images, kind, 3, sample_ids=[n + 1 for n in NUMBERS], seed=1))
 
 
 # By the paper's own constants elastic_transform moves less as it bends more, frost dims what is bright, and glass_blur
 # is stronger at 3 than at 4.
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "elastic_transform"])
+@pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind != "elastic_transform"])
 def test_a_higher_severity_is_farther_from_the_picture(kind: str, images: Tensor) -> None:
     many = images.repeat(12, 1, 1, 1)
     distances = [
-        (corrupt(many, kind, severity, numbers=range(48)).float() - many).square().mean().sqrt().item()
+        (corrupt(many, kind, severity, sample_ids=range(48)).float() - many).square().mean().sqrt().item()
         for severity in SEVERITIES
     ]
     assert distances[0] > 0.3
@@ -259,8 +261,8 @@ def test_a_higher_severity_is_farther_from_the_picture(kind: str, images: Tensor
     assert kind in ("glass_blur", "frost") or all(more > less for less, more in pairwise(distances)), distances
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_plain_pictures_and_other_sizes(kind: str) -> None:
     for level in (0, 255):
         plain = torch.full((1, 48, 48, 3), level, dtype=torch.uint8)
-        assert corrupt(plain, kind, 5, numbers=[0]).shape == (1, 48, 48, 3)
+        assert corrupt(plain, kind, 5, sample_ids=[0]).shape == (1, 48, 48, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from cifar100.cli.main import main
 from cifar100.dataset.base import Dataset, DatasetSpec, Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.duplicates import (
-    Rows,
+    CombinedSplits,
+    accuracy_without_duplicates,
     exact_duplicates,
     near_duplicates,
     rows_in_train,
-    without_duplicates,
 )
 from cifar100.report.data import inspect, summary, write_page
 from cifar100.support.errors import UserError
@@ -65,16 +66,16 @@ def dataset() -> Dataset:
 
 
 def test_exact_ones_are_found(dataset: Dataset) -> None:
-    rows = Rows(dataset)
+    rows = CombinedSplits(dataset)
     pairs = exact_duplicates(rows.images)
     assert [(pair.first, pair.second) for pair in pairs] == [(3, 299), (7, 305)]
-    assert [rows.place(pair) for pair in pairs] == ["train", "across"]
-    assert [rows.conflicts(pair) for pair in pairs] == [False, True]
+    assert [rows.location(pair) for pair in pairs] == ["train", "across"]
+    assert [rows.labels_conflict(pair) for pair in pairs] == [False, True]
     assert rows_in_train(pairs, rows).tolist() == [5]
 
 
 def test_near_ones_are_found_and_nothing_else(dataset: Dataset) -> None:
-    rows = Rows(dataset)
+    rows = CombinedSplits(dataset)
     pairs = near_duplicates(rows.images)
     assert sorted((pair.first, pair.second) for pair in pairs) == [(10 * row, 300 + row) for row in range(5)]
     assert {pair.second - 300 for pair in pairs if pair.mirrored} == {KINDS.index("mirrored")}
@@ -83,10 +84,10 @@ def test_near_ones_are_found_and_nothing_else(dataset: Dataset) -> None:
 
 
 def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, told = Rows(dataset).images, []
+    images, told = CombinedSplits(dataset).images, []
     whole = near_duplicates(images)
     monkeypatch.setattr("cifar100.evaluation.duplicates.BLOCK", 37)
-    parts = near_duplicates(images, tell=told.append)
+    parts = near_duplicates(images, progress=told.append)
     assert [(pair.first, pair.second, pair.mirrored) for pair in parts] == [
         (pair.first, pair.second, pair.mirrored) for pair in whole
     ]
@@ -101,16 +102,17 @@ def test_plain_pictures_are_like_no_other() -> None:
 def test_leaving_them_out(dataset: Dataset) -> None:
     logits = np.random.default_rng(0).normal(size=(40, 4))
     labels = dataset.test.labels
-    exact, near = without_duplicates(logits, labels, dataset)
-    assert (exact.left_out, exact.images, near.left_out, near.images) == (1, 39, 6, 34)
+    exact, near = accuracy_without_duplicates(logits, labels, dataset)
+    assert (exact.num_excluded, exact.num_images, near.num_excluded, near.num_images) == (1, 39, 6, 34)
     kept = np.arange(40) != 5
     assert exact.top1 == metrics.top_k_accuracy(logits[kept], labels[kept])
     assert near.top1 == metrics.top_k_accuracy(logits[6:], labels[6:])
-    assert near.top1_of_left_out == metrics.top_k_accuracy(logits[:6], labels[:6])
+    assert near.top1_of_excluded == metrics.top_k_accuracy(logits[:6], labels[:6])
     assert f"{near.top1:.2%}" in str(near)
     only = Dataset(dataset.published, dataset.train, dataset.train, "")
-    with pytest.raises(UserError, match="nothing is left"):
-        without_duplicates(np.zeros((300, 4)), dataset.train.labels, only)
+    with pytest.raises(UserError) as caught:
+        accuracy_without_duplicates(np.zeros((300, 4)), dataset.train.labels, only)
+    assert caught.value.code == "evaluate.all_duplicates"
 
 
 def test_the_page_and_the_text(dataset: Dataset, tmp_path: Path) -> None:
@@ -146,9 +148,9 @@ def test_the_commands(
     untrained(weights=small_network().state_dict()).save(tmp_path / "model.pth")
     words = ["evaluate", "model.pth", "--data-dir", str(tiny_data), "--device", "cpu", "--json", "figures.json"]
     capsys.readouterr()
-    assert main([*words, "--without-duplicates", "--views", "2"]) == 0
+    assert main([*words, "--without-duplicates", "--views", "2"]) == 0, "the earlier names of the flags"
     told = capsys.readouterr().out
-    assert "exactly in train" in told
-    assert "agree" in told
-    assert '"without_duplicates"' in (tmp_path / "figures.json").read_text()
-    assert main([*words, "--without-duplicates", "--split", "train"]) == 2
+    assert "exact or near" in told
+    assert "agreement" in told
+    assert {"tta", "exclude_duplicates"} <= json.loads((tmp_path / "figures.json").read_text()).keys()
+    assert main([*words, "--exclude-duplicates", "--split", "train"]) == 2

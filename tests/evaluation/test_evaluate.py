@@ -12,7 +12,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import CLASSES
-from cifar100.evaluation.evaluate import evaluate, table
+from cifar100.evaluation.evaluate import evaluate, format_table
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
 
@@ -32,7 +32,7 @@ def test_it_agrees_with_the_predictor_image_by_image(checkpoint: Checkpoint, tin
     assert evaluation.logits.argmax(axis=1).tolist() == named
     assert evaluation.images == 100
     assert set(evaluation.per_class) == set(CLASSES)
-    assert f"{evaluation.top1:.2%}" in table(evaluation)
+    assert f"{evaluation.top1:.2%}" in format_table(evaluation)
 
 
 def test_the_splits(checkpoint: Checkpoint, tiny_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Test-time views: each is what it says, and their mean is of the logits."""
+"""Test-time augmentation: the views, and the mean of their logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset.base import Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import predict_logits
-from cifar100.evaluation.tta import VIEWS, down_right, evaluate_views, mirror, table, up_left
+from cifar100.evaluation.tta import TTA_VIEWS, down_right, evaluate_tta, format_table, hflip, up_left
 from cifar100.model import ResNet
 
 AUGMENT = AugmentConfig()
@@ -22,8 +22,8 @@ AUGMENT = AugmentConfig()
 def test_the_views_move_a_dot_as_they_say() -> None:
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 3, 2] = 1
-    assert [view(image).nonzero()[0, 2:].tolist() for view in (mirror, up_left, down_right)] == [[3, 5], [2, 1], [4, 3]]
-    assert len(VIEWS) == 6
+    assert [view(image).nonzero()[0, 2:].tolist() for view in (hflip, up_left, down_right)] == [[3, 5], [2, 1], [4, 3]]
+    assert len(TTA_VIEWS) == 6
 
 
 def test_the_mean_is_of_logits_and_agreement_of_all_views() -> None:
@@ -33,10 +33,10 @@ def test_the_mean_is_of_logits_and_agreement_of_all_views() -> None:
     model = ResNet((1, 1, 1, 1), 10, 8).eval()
     compute = select_device("cpu", "fp32")
     single = predict_logits(model, EvalLoader(split, AUGMENT, batch_size=7, device=compute.device), compute)
-    one, two, six = evaluate_views(model, split, AUGMENT, compute, single=single, count=6)
+    one, two, six = evaluate_tta(model, split, AUGMENT, compute, single=single, count=6)
     assert (one.views, two.views, six.views) == (1, 2, 6)
     assert one.top1 == metrics.top_k_accuracy(single, split.labels)
-    assert one.consistency == 1
+    assert one.agreement == 1
     with torch.no_grad():
         images = normalize(torch.from_numpy(split.images), AUGMENT.mean, AUGMENT.std)
         plain, flipped = model(images), model(images.flip(3))
@@ -49,7 +49,7 @@ def test_the_mean_is_of_logits_and_agreement_of_all_views() -> None:
     assert six.top1 == metrics.top_k_accuracy(all_six, split.labels)
     assert six.top5 == metrics.top_k_accuracy(all_six, split.labels, 5)
     named = torch.stack([plain, flipped, *shifted]).argmax(dim=2)
-    assert two.consistency == (named[0] == named[1]).double().mean().item()
-    assert six.consistency == pytest.approx((named == named[0]).all(dim=0).double().mean().item())
-    assert "agree" in table([one, two, six])
-    assert [one] == evaluate_views(model, split, AUGMENT, compute, single=single, count=1)
+    assert two.agreement == (named[0] == named[1]).double().mean().item()
+    assert six.agreement == pytest.approx((named == named[0]).all(dim=0).double().mean().item())
+    assert "agree" in format_table([one, two, six])
+    assert [one] == evaluate_tta(model, split, AUGMENT, compute, single=single, count=1)

@@ -25,10 +25,10 @@ from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import SUPERCLASS_OF
 from cifar100.evaluation import metrics
-from cifar100.evaluation.corruptions import FAMILIES, KINDS
+from cifar100.evaluation.corruption_results import CELLS, Robustness, results_path
+from cifar100.evaluation.corruptions import CATEGORIES, CORRUPTIONS
 from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.evaluation.evaluate import evaluate, evaluate_split
-from cifar100.evaluation.robustness import CELLS, Robustness, results_path
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.report.build import history_of, report, stored_temperature
@@ -229,7 +229,7 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     """All cells but one, each another error: in the page by kind, with the means of what is whole; as PNG; as JSON."""
     path = tmp_path / "model.pth"
     checkpoint.save(path)
-    assert list(KINDS) == [kind for kinds in FAMILIES.values() for kind in kinds]
+    assert list(CORRUPTIONS) == [kind for kinds in CATEGORIES.values() for kind in kinds]
     figures = {"top5": 0.9, "loss": 1.0, "seconds": 1.0}
     identity = dict.fromkeys(("weights", "dataset", "fingerprint"), "x") | {"image_size": 32, "precision": "fp32"}
     identity |= {"sha256": state_dict_sha256(checkpoint.weights), "source": "computed", "images": 400, "seed": 7}

@@ -1,0 +1,44 @@
+"""cifar100 classes"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from cifar100.cli.defaults import default_model
+from cifar100.support.terminal import emit
+from cifar100.support.text import escape_control_chars
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """List the classes that a model predicts, by superclass."""
+
+    checkpoint: Positional[Path | None] = None
+    """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
+
+    json: bool = False
+    """Print JSON: a list of {class_id, class_name, superclass}."""
+
+    def run(self) -> int:
+        import json
+
+        from cifar100.prediction.backend import open_backend
+
+        info = open_backend(self.checkpoint or default_model(), device="cpu").info
+        if self.json:
+            rows = [
+                {"class_id": class_id, "class_name": name, "superclass": info.superclass(class_id)}
+                for class_id, name in enumerate(info.classes)
+            ]
+            emit(json.dumps(rows, indent=1))
+            return 0
+        groups: dict[str, list[str]] = {}
+        for class_id, name in enumerate(info.classes):
+            groups.setdefault(info.superclass(class_id), []).append(escape_control_chars(name))
+        emit(f"model: {info.source} (sha256 {info.digest}), {len(info.classes):,} classes")
+        for superclass, names in sorted(groups.items()):
+            emit(f"{escape_control_chars(superclass)}: {', '.join(names)}" if superclass else "\n".join(names))
+        return 0

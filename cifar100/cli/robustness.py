@@ -1,0 +1,68 @@
+"""cifar100 robustness"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from cifar100.cli.foreign_weights import ForeignWeights
+from cifar100.config import DatasetName, DeviceName, PrecisionName
+from cifar100.support.terminal import emit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """Evaluate a checkpoint on corrupted test images: 15 corruptions x 5 severities (prints an ETA first).
+
+    Results are saved to corruptions.json next to the weights, and an interrupted run continues from there.
+    """
+
+    checkpoint: Positional[Path]
+    """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
+    "pretrained": the bundled weights."""
+
+    corruptions_dir: Path | None = None
+    """Directory with the CIFAR-100-C files, to use instead of our own corruptions."""
+
+    limit: int | None = None
+    """Number of images, evenly spread over the test split (default: all)."""
+
+    dataset: DatasetName = "cifar100"
+    """"synthetic" is the generated dataset of `train --dataset synthetic`."""
+
+    data_dir: Path | None = None
+    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
+
+    device: DeviceName = "auto"
+    """Device to run on."""
+
+    precision: PrecisionName = "fp32"
+    """Compute precision; "auto" is what training would use."""
+
+    foreign: ForeignWeights = field(default_factory=ForeignWeights)
+
+    def run(self) -> int:
+        from cifar100.checkpoints.weights import load_weights
+        from cifar100.compute.device import select_device
+        from cifar100.evaluation.corruption_results import results_path
+        from cifar100.evaluation.eval_split import load_eval_split
+        from cifar100.evaluation.robustness import evaluate_corruptions
+
+        compute = select_device(self.device, self.precision)
+        checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
+        for note in checkpoint.notes:
+            emit(note)
+        dataset, _, config = load_eval_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)
+        results = evaluate_corruptions(
+            self.checkpoint,
+            checkpoint,
+            dataset,
+            config.augment,
+            compute,
+            limit=self.limit,
+            corruptions_dir=self.corruptions_dir,
+        )
+        emit(f"\n{results}\n\nSaved to {results_path(self.checkpoint)}")
+        return 0
