@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 weights, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 from cifar100.inference import load_predictor
-from cifar100.images.sources import find, load
+from cifar100.images.sources import expand_inputs, load_images
 from cifar100.cli.predict import Predict
 images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 """
@@ -46,7 +46,7 @@ seconds = time.perf_counter() - start
 """,
     "decoder": """
 start = time.perf_counter()
-assert sum(image.pixels is not None for image in load(find([str(folder)])[:count], 32)) == count
+assert sum(image.pixels is not None for image in load_images(expand_inputs([str(folder)])[:count], 32)) == count
 seconds = time.perf_counter() - start
 """,
     "verb": """

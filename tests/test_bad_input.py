@@ -93,7 +93,7 @@ def workplace(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setattr(fetching, "HOMES", (f"{(tmp_path / 'home').as_uri()}/",))
     monkeypatch.setattr(fetching, "ATTEMPTS", 1)
-    monkeypatch.setattr(archive, "LARGEST", LARGEST)
+    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", LARGEST)
     return tmp_path
 
 

@@ -53,8 +53,8 @@ class DataCheck:
             emit(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
         for note in dataset.notes:
             emit(f"  {note}")
-        if dataset.originals:
-            emit(f"  sizes of the files: {dataset.originals}")
+        if dataset.original_sizes:
+            emit(f"  sizes of the files: {dataset.original_sizes}")
             emit(f"  cache: {cache_summary()}")
         return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
 

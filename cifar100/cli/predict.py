@@ -20,7 +20,7 @@ from cifar100.support.terminal import emit, emit_error
 if TYPE_CHECKING:
     import numpy as np
 
-    from cifar100.images.sources import Loaded, Source
+    from cifar100.images.sources import ImageSource, LoadedImage
     from cifar100.inference import Predictor, Result
     from cifar100.prediction.output import Writer
 
@@ -69,7 +69,7 @@ class Predict:
 
     def run(self) -> int:
         self._check()
-        from cifar100.images.sources import find
+        from cifar100.images.sources import expand_inputs
         from cifar100.inference import load_predictor
 
         path = self.checkpoint or default_model()
@@ -78,7 +78,7 @@ class Predict:
             emit_error(note)
         if predictor.info.dataset.synthetic:
             emit_error("this model was trained on synthetic images; its predictions mean nothing")
-        sources = find(self.images, emit_error)
+        sources = expand_inputs(self.images, emit_error)
         problems = self._print(predictor, sources)
         for problem in problems[:MAX_PROBLEMS]:
             emit_error(problem)
@@ -101,7 +101,7 @@ class Predict:
             if path is not None:
                 check_writable(flag, path)
 
-    def _print(self, predictor: Predictor, sources: list[Source]) -> list[str]:
+    def _print(self, predictor: Predictor, sources: list[ImageSource]) -> list[str]:
         """Print the results and write the sheets; the messages of the images that could not be read."""
         from cifar100.support.progress import progress
 
@@ -120,7 +120,7 @@ class Predict:
         sheets.write(self.montage, self.explain, len(sources) - len(problems))
         return problems
 
-    def _writer(self, predictor: Predictor, sources: list[Source]) -> Writer:
+    def _writer(self, predictor: Predictor, sources: list[ImageSource]) -> Writer:
         from cifar100.prediction.output import Csv, JsonLines, Table, model_line
 
         if not self.json and not self.csv:
@@ -128,16 +128,18 @@ class Predict:
         emit_error(f"model: {model_line(predictor)}")
         return JsonLines(predictor) if self.json else Csv(predictor)
 
-    def _classify(self, predictor: Predictor, sources: list[Source]) -> Iterator[tuple[Loaded, Result | None]]:
+    def _classify(
+        self, predictor: Predictor, sources: list[ImageSource]
+    ) -> Iterator[tuple[LoadedImage, Result | None]]:
         """The images in order, each with its result; None for those that could not be read."""
-        from cifar100.images.sources import load
+        from cifar100.images.sources import load_images
         from cifar100.prediction.contact_sheet import MAX_ENTRIES, TILE_SIZE
 
-        waiting: deque[Loaded] = deque()  # read, but not yielded yet
+        waiting: deque[LoadedImage] = deque()  # read, but not yielded yet
 
         def pixels() -> Iterator[np.ndarray]:
             num_shown = MAX_ENTRIES if self.montage or self.explain else 0
-            for image in load(sources, predictor.image_size, pictures=num_shown, picture_size=TILE_SIZE):
+            for image in load_images(sources, predictor.image_size, pictures=num_shown, picture_size=TILE_SIZE):
                 waiting.append(image)
                 if image.pixels is not None:
                     yield image.pixels
@@ -155,9 +157,9 @@ class _Sheets:
     """The images that were loaded for display, with their results."""
 
     def __init__(self) -> None:
-        self.shown: list[tuple[Loaded, Result]] = []
+        self.shown: list[tuple[LoadedImage, Result]] = []
 
-    def add(self, image: Loaded, result: Result) -> None:
+    def add(self, image: LoadedImage, result: Result) -> None:
         if image.picture is not None:
             self.shown.append((image, result))
 

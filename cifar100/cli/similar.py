@@ -16,7 +16,7 @@ from cifar100.support.terminal import emit, emit_error
 if TYPE_CHECKING:
     import numpy as np
 
-    from cifar100.images.sources import Source
+    from cifar100.images.sources import ImageSource
     from cifar100.inference import Predictor
 
 
@@ -50,7 +50,7 @@ class Similar:
             raise UserError("similar.count", f"--count is {self.count}; it must be 1 or more.")
         import numpy as np
 
-        from cifar100.images.sources import Source, find
+        from cifar100.images.sources import ImageSource, expand_inputs
         from cifar100.inference import load_predictor
         from cifar100.support.files import check_writable
         from cifar100.support.text import escape_control_chars
@@ -58,10 +58,10 @@ class Similar:
         if self.sheet is not None:
             check_writable("--sheet", self.sheet)
         predictor = load_predictor(self.checkpoint, device=self.device)
-        query, _ = embed([Source(self.image)], predictor)
+        query, _ = embed([ImageSource(self.image)], predictor)
         if not len(query):
             return 1
-        features, sources = embed(find(self.folder), predictor)
+        features, sources = embed(expand_inputs(self.folder), predictor)
         if not sources:
             raise UserError("similar.no_images", f"--in {self.folder[0]}: there is no image.")
         similarity = features @ query[0]
@@ -72,13 +72,15 @@ class Similar:
             self._draw(self.sheet, [sources[place] for place in order], similarity[order])
         return 0
 
-    def _draw(self, path: Path, sources: list[Source], similarity: np.ndarray) -> None:
+    def _draw(self, path: Path, sources: list[ImageSource], similarity: np.ndarray) -> None:
         """A contact sheet: the image itself first, then those found."""
-        from cifar100.images.sources import Source, load
+        from cifar100.images.sources import ImageSource, load_images
         from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
         from cifar100.support.files import atomic_write
 
-        shown = load([Source(self.image), *sources], TILE_SIZE, pictures=1 + len(sources), picture_size=TILE_SIZE)
+        shown = load_images(
+            [ImageSource(self.image), *sources], TILE_SIZE, pictures=1 + len(sources), picture_size=TILE_SIZE
+        )
         labels, values = ["the image", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
         entries = [
             Entry((image.picture,), image.name, label, max(0.0, value))
@@ -88,17 +90,17 @@ class Similar:
         atomic_write(path, contact_sheet(entries))
 
 
-def embed(sources: list[Source], predictor: Predictor) -> tuple[np.ndarray, list[Source]]:
+def embed(sources: list[ImageSource], predictor: Predictor) -> tuple[np.ndarray, list[ImageSource]]:
     """The features [N, 512] of the images that can be read, and which they are; of the others a line on stderr."""
-    from cifar100.images.sources import load
+    from cifar100.images.sources import load_images
     from cifar100.support.progress import progress
 
-    read: list[Source] = []
+    read: list[ImageSource] = []
 
     with progress("images", len(sources), emit_error, stream=sys.stderr) as done:
 
         def pixels():
-            for source, image in zip(sources, load(sources, predictor.image_size), strict=True):
+            for source, image in zip(sources, load_images(sources, predictor.image_size), strict=True):
                 done(1)
                 if image.pixels is None:
                     emit_error(image.problem)

@@ -18,7 +18,7 @@ from cifar100.dataset import binary, pickles
 from cifar100.dataset.base import Dataset, read_file
 from cifar100.support.errors import UserError
 
-LARGEST = 1 << 29
+MAX_UNPACKED_BYTES = 1 << 29
 """Bytes that an archive may unpack to; the real ones have about a third of that."""
 
 MAX_PEEK = 1 << 27
@@ -84,12 +84,12 @@ def read(path: Path) -> Dataset:
 
 
 def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
-    """What the members of these names hold, those that are there, in memory that LARGEST bounds.
+    """What the members of these names hold, those that are there, in memory that MAX_UNPACKED_BYTES bounds.
 
     Raises UserError where the archive is damaged, unpacks to more than that, or has one of them twice or as anything
     but a plain file.
     """
-    name, contents, left = str(path), dict[str, bytes](), LARGEST
+    name, contents, left = str(path), dict[str, bytes](), MAX_UNPACKED_BYTES
     too_large = UserError("archive.too_large", f"{name} unpacks to more than any archive of the dataset.")
     try:
         content = io.BytesIO(read_file(path))

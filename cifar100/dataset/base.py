@@ -59,7 +59,7 @@ class DatasetSpec:
     superclass_of: tuple[int, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
     """`Split.fingerprint` of "train" and "test", from the real files; empty where nothing is to be proven."""
-    made_up: bool = False
+    synthetic: bool = False
     """Whether its images show nothing, so that figures from them say nothing either."""
 
 
@@ -71,7 +71,7 @@ class Dataset:
     train: Split
     test: Split
     source: str
-    originals: str = ""
+    original_sizes: str = ""
     """The sizes that images of your own had before they were resized, in words."""
     notes: tuple[str, ...] = ()
     """What else there is to know about how the files were read, in lines for people."""
@@ -103,7 +103,7 @@ class Dataset:
     @property
     def is_synthetic(self) -> bool:
         """Whether the images are made up, so that figures from them say nothing about a published set."""
-        return self.published.made_up
+        return self.published.synthetic
 
     @property
     def is_verified(self) -> bool:
@@ -129,7 +129,7 @@ class Dataset:
         return f"{self.info} from {self.source}"
 
 
-LARGEST_FILE = 1 << 30  # bytes: six times the largest published file, so no honest one comes near
+MAX_FILE_BYTES = 1 << 30  # bytes: six times the largest published file, so no honest one comes near
 
 Contents = Callable[[Path], bytes]
 """What gives a reader the content of a data file: `read_file`, or what an archive holds under that name."""
@@ -139,7 +139,7 @@ def read_file(path: Path) -> bytes:
     """The content of a data file. Raises UserError where it cannot be read or is larger than any honest one."""
     try:
         size = path.stat().st_size
-        if size > LARGEST_FILE:
+        if size > MAX_FILE_BYTES:
             raise UserError(
                 "dataset.too_large", f"{path} has {format_bytes(size)}; no file of the dataset is that large."
             )

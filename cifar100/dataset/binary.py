@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.dataset.base import Contents, Dataset, DatasetSpec, Split, canonical_split, join, read_file
-from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
+from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat, find_format
 from cifar100.support.errors import UserError
 
 IMAGE_BYTES = 3 * 32 * 32
 
 
 LAYOUTS = (
-    Layout(
+    PublishedFormat(
         CIFAR100,
         archive="cifar-100-binary.tar.gz",
         folder="cifar-100-binary",
@@ -26,7 +26,7 @@ LAYOUTS = (
         test=("test.bin",),
         names="fine_label_names.txt",
     ),
-    Layout(
+    PublishedFormat(
         CIFAR10,
         archive="cifar-10-binary.tar.gz",
         folder="cifar-10-batches-bin",
@@ -37,12 +37,12 @@ LAYOUTS = (
 )
 
 
-def find(folder: Path) -> tuple[Path, Layout] | None:
+def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
     """The folder that holds the files, this one or the archive's own in it, and which they are; None for neither."""
-    return find_layout(folder, LAYOUTS)
+    return find_format(folder, LAYOUTS)
 
 
-def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Dataset:
+def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
     """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
     spec = layout.published
     names = content_of(folder / layout.names).decode("utf-8", "replace").split()

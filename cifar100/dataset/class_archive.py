@@ -233,7 +233,7 @@ class _Tree:
         self.top = Directory(str(path), partial(self._listings.__getitem__, ""))
 
     def add(self, name: str, size: int, open: Callable[[], IO[bytes]], *, is_file: bool) -> None:
-        """Add a member that is no directory. Names that lead out of the archive become complaints."""
+        """Add a member that is no directory. Names that lead out of the archive become errors."""
         self.members += 1
         if self.members > MAX_MEMBERS:
             raise _too_large(self.path)
@@ -242,13 +242,13 @@ class _Tree:
             return
         full = f"{self.path}/{'/'.join(parts)}"
         if ".." in parts or name.startswith("/") or len(parts) > MAX_DEPTH:
-            self._listings[""].complaints.append(f"{full[:200]} is no path in the archive, or a deep one.")
+            self._listings[""].errors.append(f"{full[:200]} is no path in the archive, or a deep one.")
             return
         listing = self._directory(parts[:-1])
         if not is_file:
-            listing.complaints.append(f"{full} is not a file.")
+            listing.errors.append(f"{full} is not a file.")
         elif size > MAX_MEMBER_BYTES:
-            listing.complaints.append(f"{full} has {size >> 20:,} MiB, more than any photo needs.")
+            listing.errors.append(f"{full} has {size >> 20:,} MiB, more than any photo needs.")
         elif parts[-1] in listing.files or parts[-1] in listing.directories:
             raise UserError("archive.duplicate", f"{self.path} contains {'/'.join(parts)} twice.")
         else:

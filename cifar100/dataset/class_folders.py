@@ -17,7 +17,7 @@ from cifar100.dataset.layout import (
     split_of,
 )
 from cifar100.dataset.tree import Directory, File
-from cifar100.images.names import natural
+from cifar100.images.names import natural_sort_key
 from cifar100.support.errors import UserError
 
 MAX_WRAPPERS = 3
@@ -54,11 +54,11 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
         fitting = {name: inner for name in kinds if (inner := _fitting(directory, name, ["x"]))}
         if not all(kinds.values()) or fitting.keys() != kinds.keys():
             return None
-    order = sorted(fitting, key=lambda name: (name.casefold() not in SPLIT_WORDS, natural(name)))
+    order = sorted(fitting, key=lambda name: (name.casefold() not in SPLIT_WORDS, natural_sort_key(name)))
     train = next((name for name in order if kinds[name] == "train"), None)
     tests = [name for kind in ("test", "val") for name in order if kinds[name] == kind]
-    complaints: list[str] = []
-    files = {name: _class_files(fitting[name], complaints) for name in order}
+    errors: list[str] = []
+    files = {name: _class_files(fitting[name], errors) for name in order}
     if train is None and others:
         raise UserError(
             "dataset.splits",
@@ -74,7 +74,7 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
         {kind: SplitFiles(relative(root, fitting[name]), files[name]) for kind, name in used.items()},
         ignored=_ignored(directory, list(used.values()), [fitting[name] for name in used.values()]),
         remarks=_merged([fitting[name] for name in used.values()]),
-        complaints=tuple(complaints),
+        errors=tuple(errors),
     )
 
 
@@ -118,20 +118,18 @@ def _class_folders(root: Directory, directory: Directory) -> Layout | None:
         return None
     unlabeled = [name for name, kind in kinds.items() if kind in ("test", "val")]
     remarks = [f"train is taken as a class: {name}/ holds images itself" for name in kinds if kinds[name] == "train"]
-    complaints: list[str] = []
-    files = _class_files(directory, complaints, without=unlabeled)
+    errors: list[str] = []
+    files = _class_files(directory, errors, without=unlabeled)
     return Layout(
         root.name,
         {"all": SplitFiles(relative(root, directory), files)},
         ignored=_ignored(directory, [*set(directory.directories) - set(unlabeled)], [directory]),
         remarks=(*remarks, *_merged([directory])),
-        complaints=tuple(complaints),
+        errors=tuple(errors),
     )
 
 
-def _class_files(
-    directory: Directory, complaints: list[str], *, without: Collection[str] = ()
-) -> dict[str, list[File]]:
+def _class_files(directory: Directory, errors: list[str], *, without: Collection[str] = ()) -> dict[str, list[File]]:
     """The files in each class folder of a directory, by class name. Raises UserError if one holds only folders of
     images, which may be classes themselves, or if two names are the same."""
     names: dict[str, str] = {}
@@ -148,7 +146,7 @@ def _class_files(
             )
         _refuse_nested(directory, folder)
         names[known] = name
-        files[known] = [file for _, file in folder.walk(complaints)]
+        files[known] = [file for _, file in folder.walk(errors)]
     return files
 
 
@@ -183,7 +181,7 @@ def _merged(directories: Iterable[Directory]) -> tuple[str, ...]:
 def _ignored(directory: Directory, used: Collection[str], parts: Iterable[Directory]) -> tuple[str, ...]:
     """What is beside the class folders and splits that are used, in words."""
     words = []
-    for name in sorted(directory.directories.keys() - set(used), key=natural):
+    for name in sorted(directory.directories.keys() - set(used), key=natural_sort_key):
         count = directory.directories[name].count_images()
         labeled = "" if directory.directories[name].with_images or not count else ", not in class folders"
         words.append(f"{name}/ ({images(count)}{labeled})")

@@ -19,7 +19,7 @@ import numpy as np
 from cifar100.dataset.cache import cache_key, load_cached, store
 from cifar100.dataset.tree import File, Member, open_file
 from cifar100.images.limits import MAX_FILE_BYTES
-from cifar100.images.pillow_logging import quiet
+from cifar100.images.pillow_logging import suppress_pillow_messages
 from cifar100.support.errors import UserError
 from cifar100.support.machine import available_memory, usable_cores
 from cifar100.support.progress import progress
@@ -28,7 +28,7 @@ from cifar100.support.text import format_bytes
 VERSION = 2
 """Raised when `cifar100.images.convert` changes the pixels that it returns; part of the cache key."""
 
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 CHUNK = 32  # files that a thread takes at a time
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ class Decoded:
     pixels: np.ndarray  # uint8 [M, S, S, 3]
     sizes: np.ndarray  # uint32 [M, 2]: width and height that each image had, 0 and 0 where it could not be decoded
     digests: tuple[bytes, ...]  # [M]: SHA-256 of the files
-    complaints: tuple[str, ...]
+    errors: tuple[str, ...]
     """A sentence for each file that is no readable image, in the order of the files."""
 
 
@@ -77,22 +77,22 @@ def decode(paths: Sequence[File], size: int, say: Say) -> Decoded:
         return ""
 
     try:
-        with quiet(), _workers() as pool:
+        with suppress_pillow_messages(), _workers() as pool:
             reasons = _in_chunks(pool, decode_row, missing, "decoding", say)
     finally:  # also if interrupted: the images decoded so far are stored
         reason = store(key, sizes, pixels) if sizes[missing].any() else ""
         if reason:
             say(f"The decoded images could not be cached ({reason}); they will be decoded again next time.")
     failed = {row: reason for row, reason in zip(missing, reasons, strict=True) if reason}
-    complaints = []
+    errors = []
     for place, path in enumerate(paths):
         row, item = int(rows[place]), found[place]
         if isinstance(item, str):
-            complaints.append(item)
+            errors.append(item)
         elif row in failed:
-            complaints.append(failed[row].replace(str(first[row]), str(path)))
+            errors.append(failed[row].replace(str(first[row]), str(path)))
             rows[place] = -1
-    return Decoded(rows, pixels, sizes, digests, tuple(complaints))
+    return Decoded(rows, pixels, sizes, digests, tuple(errors))
 
 
 def _in_chunks(
@@ -151,7 +151,7 @@ def _refuse_too_many(count: int, size: int) -> None:
 
 
 def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(MOST_WORKERS, usable_cores()))
+    return ThreadPoolExecutor(min(MAX_WORKERS, usable_cores()))
 
 
 def _pillow() -> str:

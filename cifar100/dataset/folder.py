@@ -115,7 +115,7 @@ def load(layout: Layout, names: Sequence[str], splits: Sequence[str], config: Co
     memory = format_bytes(3 * size * size * len(files))
     say(f"Reading {len(files):,} files in {layout.place} as {size}x{size} images: {memory} of memory")
     decoded = decode(files, size, say)
-    unreadable = tuple(sorted([*decoded.complaints, *layout.complaints]))
+    unreadable = tuple(sorted([*decoded.errors, *layout.errors]))
     if unreadable and config.run.strict:
         raise UserError(
             "dataset.strict", f"--strict: {_count(len(unreadable), 'file')} cannot be used; the first: {unreadable[0]}"
@@ -170,12 +170,12 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     return Dataset(published, train_split, test_split, layout.place, _in_words(sizes), tuple(notes), unreadable)
 
 
-def read_labeled(layout: Layout, published: DatasetSpec, splits: Sequence[str], *, config: Config, say: Say) -> Dataset:
-    """The images of these splits of a layout as test images, for a network that knows the classes of `published`.
+def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, config: Config, say: Say) -> Dataset:
+    """The images of these splits of a layout as test images, for a network that knows the classes of `spec`.
 
     The layout may hold any of these classes; there are no train images. Raises UserError if it holds others.
     """
-    known = {class_name(name): label for label, name in enumerate(published.classes)}
+    known = {class_name(name): label for label, name in enumerate(spec.classes)}
     names = [name for name in layout.classes if any(layout.splits[split].files.get(name) for split in splits)]
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -193,7 +193,7 @@ def read_labeled(layout: Layout, published: DatasetSpec, splits: Sequence[str], 
     none = Split(test.images[:0], test.labels[:0], "")
     notes = (*layout.describe(), f"measured: {images(len(test))}, all that are there", *_listed(loaded.unreadable))
     return Dataset(
-        published,
+        spec,
         none,
         test,
         layout.place,
@@ -291,7 +291,7 @@ def _known_sizes(decoded: Decoded) -> np.ndarray:
 
 
 def _in_words(sizes: np.ndarray) -> str:
-    """The sizes of the originals, width x height in pixels."""
+    """The sizes of the original_sizes, width x height in pixels."""
     if (sizes == sizes[0]).all():
         return f"all {sizes[0, 0]}x{sizes[0, 1]}"
     (narrow, low), (wide, high) = sizes.min(axis=0), sizes.max(axis=0)

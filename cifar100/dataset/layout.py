@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cifar100.dataset.tree import Directory, File
-from cifar100.images.names import natural
+from cifar100.images.names import natural_sort_key
 from cifar100.support.text import escape_control_chars
 
 MAX_LISTED = 5
@@ -50,13 +50,13 @@ class Layout:
     """What is left out, in words."""
     remarks: tuple[str, ...] = ()
     """How ambiguous things were understood, in words."""
-    complaints: tuple[str, ...] = field(default=(), repr=False)
+    errors: tuple[str, ...] = field(default=(), repr=False)
     """A sentence for each thing in a class folder that is no file."""
 
     @property
     def classes(self) -> list[str]:
         """Class names of all splits, numbers in them by value."""
-        return sorted({name for split in self.splits.values() for name in split.files}, key=natural)
+        return sorted({name for split in self.splits.values() for name in split.files}, key=natural_sort_key)
 
     def describe(self) -> list[str]:
         """The layout in lines for people, with class names and numbers of files."""
@@ -116,6 +116,6 @@ def images(count: int) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Some of these names, quoted, and how many more there are."""
-    ordered = sorted(names, key=natural)
+    ordered = sorted(names, key=natural_sort_key)
     more = f" and {len(ordered) - MAX_LISTED:,} more" if len(ordered) > MAX_LISTED else ""
     return ", ".join(f"'{escape_control_chars(name)}'" for name in ordered[:MAX_LISTED]) + more

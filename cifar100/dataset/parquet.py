@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.dataset.base import LARGEST_FILE, Dataset, DatasetSpec, Split, canonical_split, join
+from cifar100.dataset.base import MAX_FILE_BYTES, Dataset, DatasetSpec, Split, canonical_split, join
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
 from cifar100.support.errors import UserError
 from cifar100.support.text import format_bytes
@@ -60,7 +60,7 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
             "dataset.pyarrow", f"{path}: reading parquet requires pyarrow: pip install 'cifar100[hub]'."
         ) from None
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(
                 "dataset.too_large",
                 f"{path} has {format_bytes(path.stat().st_size)}; no file of the dataset is that large.",

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from cifar100.dataset.base import Contents, Dataset, Split, canonical_split, join, read_file
-from cifar100.dataset.published import CIFAR10, CIFAR100, Layout, find_layout
+from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat, find_format
 from cifar100.support.errors import UserError
 
 LAYOUTS = (
-    Layout(
+    PublishedFormat(
         CIFAR100,
         archive="cifar-100-python.tar.gz",
         folder="cifar-100-python",
@@ -24,7 +24,7 @@ LAYOUTS = (
         test=("test",),
         names="meta",
     ),
-    Layout(
+    PublishedFormat(
         CIFAR10,
         archive="cifar-10-python.tar.gz",
         folder="cifar-10-batches-py",
@@ -42,12 +42,12 @@ KEYS = {
 """The keys of the dictionaries in the official files."""
 
 
-def find(folder: Path) -> tuple[Path, Layout] | None:
+def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
     """The directory that holds the files (this one, or the archive's own in it) and their layout; None if neither."""
-    return find_layout(folder, LAYOUTS)
+    return find_format(folder, LAYOUTS)
 
 
-def read(folder: Path, layout: Layout, content_of: Contents = read_file) -> Dataset:
+def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
     spec = layout.published
     meta = _scan(folder / layout.names, content_of)

@@ -36,7 +36,7 @@ SYNTHETIC = DatasetSpec(
     classes=CLASSES,
     superclasses=SUPERCLASSES,
     superclass_of=SUPERCLASS_OF,
-    made_up=True,
+    synthetic=True,
 )
 
 SIZE = 32
@@ -54,7 +54,7 @@ def check_image_size(image_size: int) -> None:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PublishedFormat:
     """The files of a published dataset in one format."""
 
     published: DatasetSpec
@@ -82,7 +82,7 @@ class Layout:
         return all((folder / name).is_file() for name in self.files)
 
 
-def find_layout(folder: Path, layouts: tuple[Layout, ...]) -> tuple[Path, Layout] | None:
+def find_format(folder: Path, layouts: tuple[PublishedFormat, ...]) -> tuple[Path, PublishedFormat] | None:
     """The first layout that is in this folder or in its own folder below it, and where; None where none is."""
     for layout in layouts:
         for candidate in (folder, folder / layout.folder):

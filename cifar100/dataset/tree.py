@@ -38,7 +38,7 @@ class Listing:
     links: dict[str, Directory] = field(default_factory=dict)
     """Symbolic links to directories."""
     files: dict[str, File] = field(default_factory=dict)
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     """A sentence for each entry that is neither."""
 
 
@@ -82,19 +82,19 @@ class Directory:
             waiting += [(link, False) for link in directory.listing.links.values() if follow]
         return False
 
-    def walk(self, complaints: list[str] | None = None) -> Iterator[tuple[str, File]]:
+    def walk(self, errors: list[str] | None = None) -> Iterator[tuple[str, File]]:
         """Every file in it, at any depth, with its path relative to it ("a/b.jpg"), sorted within each directory.
 
-        Symbolic links to directories are not followed, so that a loop of them ends. `complaints` gets a sentence for
+        Symbolic links to directories are not followed, so that a loop of them ends. `errors` gets a sentence for
         each of them, and for what is no file.
         """
         waiting = [("", self)]
         while waiting:
             prefix, directory = waiting.pop()
             listing = directory.listing
-            if complaints is not None:
-                complaints += listing.complaints
-                complaints += [
+            if errors is not None:
+                errors += listing.errors
+                errors += [
                     f"{link.name} is a link to a folder, which is not followed." for link in listing.links.values()
                 ]
             yield from ((prefix + name, listing.files[name]) for name in sorted(listing.files))
@@ -125,13 +125,13 @@ def _read_disk(path: str) -> Listing:
                     listing.files[entry.name] = entry.path
                 else:
                     what = "a link to a folder that it is in" if os.path.isdir(entry.path) else "not a file"
-                    listing.complaints.append(f"{entry.path} is {what}.")
+                    listing.errors.append(f"{entry.path} is {what}.")
     except OSError as error:
         name = str(error.filename or path)
         raise UserError(
             "dataset.unreadable", f"{name} cannot be read ({error.strerror or type(error).__name__})."
         ) from None
-    listing.complaints.sort()
+    listing.errors.sort()
     return listing
 
 

@@ -24,7 +24,7 @@ def is_image(path: str | Path) -> bool:
     return str(path).lower().endswith((*image_suffixes(), *HEIF_SUFFIXES))
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural_sort_key(name: str) -> tuple[list[str | int], str]:
     """Sorts names as people do, numbers in them by value: 2 before 10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_pillow_messages() -> Iterator[None]:
     """Suppress the warnings and log messages that Pillow emits beside the errors that it raises."""
     logger = logging.getLogger("PIL")
     level = logger.level

@@ -255,7 +255,7 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path: Path, kept: Path, opene
     second = read(place.rename(tmp_path / "q"), settings(split_seed=3, test_fraction=0.4), say=SILENT)
     assert len(opened) == 10, "the names and the split do not matter to it"
     assert as_set(first.train, first.test) == as_set(second.train, second.test)
-    assert first.originals == second.originals
+    assert first.original_sizes == second.original_sizes
     read(tmp_path / "q", settings().replace(image_size=16), say=SILENT)
     assert len(opened) == 20, "the size does"
     (tmp_path / "q" / "dog" / "0.png").write_bytes(encoded(999))

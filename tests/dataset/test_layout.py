@@ -355,7 +355,7 @@ def test_a_link_to_the_folder_that_it_is_in_ends(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat" / "deeper").symlink_to("../..")
     layout = layout_of(tmp_path)
     assert counts(layout) == {"train": {"cat": 2, "dog": 2}}
-    assert [path.split("/")[-1].split()[0] for path in layout.complaints] == ["deeper"]
+    assert [path.split("/")[-1].split()[0] for path in layout.errors] == ["deeper"]
 
 
 def test_class_folders_may_be_links(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cifar100.images import download, sources
 from cifar100.images.download import download_image
-from cifar100.images.sources import Source, find, load
+from cifar100.images.sources import ImageSource, expand_inputs, load_images
 from cifar100.support.errors import UserError
 
 
@@ -29,7 +29,7 @@ def draw(path: Path, value: int = 0, size: tuple[int, int] = (40, 32)) -> Path:
 
 
 def names(*words: str | Path) -> list[str]:
-    found = find(words)
+    found = expand_inputs(words)
     assert not any(source.problem for source in found), found
     return [source.name for source in found]
 
@@ -58,18 +58,18 @@ def test_skipped_files_of_a_folder_are_counted(photos: Path) -> None:
     for name in ("a.txt", "raw", ".hidden.txt"):
         (photos / "deep" / name).write_text("no image")
     said: list[str] = []
-    find([photos / "deep", "photos/*.png"], said.append)
+    expand_inputs([photos / "deep", "photos/*.png"], said.append)
     assert len(said) == 1
     for figure in ("2 files", "1 .txt", "1 without any"):
         assert figure in said[0]
-    find([photos / "2.png"], said.append)
+    expand_inputs([photos / "2.png"], said.append)
     assert len(said) == 1
 
 
 def test_a_folder_of_files_without_suffix_says_how_images_end(tmp_path: Path) -> None:
     for number in range(3):
         draw(tmp_path / f"{number}.png").rename(tmp_path / f"{number}")
-    (source,) = find([tmp_path])
+    (source,) = expand_inputs([tmp_path])
     assert_one_sentence(source.problem, tmp_path, "3 files", ".jpg")
 
 
@@ -77,7 +77,7 @@ def test_every_format_of_images_is_found_in_a_folder(tmp_path: Path) -> None:
     for suffix in ("jp2", "tga", "ico", "jpg"):
         Image.new("RGB", (32, 32), "red").save(tmp_path / f"a.{suffix}")
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
-    loaded = list(load(find([tmp_path]), 32))
+    loaded = list(load_images(expand_inputs([tmp_path]), 32))
     assert [Path(image.name).name for image in loaded if image.problem] == ["IMG_1.HEIC"]
     assert len(loaded) == 5
     assert "save it as JPEG" in next(image.problem for image in loaded if image.problem)
@@ -118,7 +118,7 @@ def test_a_file_with_brackets_in_its_name_is_no_pattern(photos: Path) -> None:
 )
 def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str, said: str) -> None:
     Path("empty").mkdir()
-    assert [source.problem for source in find([word])] == [said]
+    assert [source.problem for source in expand_inputs([word])] == [said]
 
 
 def test_a_folder_that_cannot_be_entered_is_told_and_the_rest_read(
@@ -132,9 +132,9 @@ def test_a_folder_that_cannot_be_entered_is_told_and_the_rest_read(
         return scandir(place)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert find([photos]) == [
-        *(Source("photos/2.png"), Source("photos/10.png")),
-        Source("photos/deep", "photos/deep cannot be read (Permission denied)."),
+    assert expand_inputs([photos]) == [
+        *(ImageSource("photos/2.png"), ImageSource("photos/10.png")),
+        ImageSource("photos/deep", "photos/deep cannot be read (Permission denied)."),
     ]
 
 
@@ -145,7 +145,7 @@ def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> No
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(30)]
     paths[7].write_text("text")
     paths[20].unlink()
-    loaded = list(load(find(paths), 32))
+    loaded = list(load_images(expand_inputs(paths), 32))
     assert [image.name for image in loaded] == [str(path) for path in paths]
     for value, image in enumerate(loaded):
         if value in (7, 20):
@@ -160,19 +160,19 @@ def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> No
 
 def test_larger_pictures_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(4)]
-    loaded = list(load(find(paths), 32, pictures=2, picture_size=64))
+    loaded = list(load_images(expand_inputs(paths), 32, pictures=2, picture_size=64))
     assert [None if image.picture is None else image.picture.shape for image in loaded] == [(64, 64, 3)] * 2 + [
         None
     ] * 2
 
 
 def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "AHEAD", 8)
+    monkeypatch.setattr(sources, "PREFETCH", 8)
     begun = []
     decode = sources.to_rgb
     monkeypatch.setattr(sources, "to_rgb", lambda image, **words: (begun.append(image), decode(image, **words))[1])
     path = str(draw(tmp_path / "a.png"))
-    stream = load([Source(path)] * 100, 32)
+    stream = load_images([ImageSource(path)] * 100, 32)
     for taken in range(1, 40):
         next(stream)
         assert len(begun) <= taken + 8
@@ -185,7 +185,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     content = io.BytesIO()
     Image.new("L", (32, 32), 9).save(content, "PNG")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.getvalue())))
-    first, second = load(find(["-", "-"]), 32)
+    first, second = load_images(expand_inputs(["-", "-"]), 32)
     assert first.pixels is not None
     assert (first.pixels == 9).all()
     assert second.problem == "Standard input can be read only once."
@@ -193,7 +193,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_text_on_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cat.png\n")))
-    assert next(load(find(["-"]), 32)).problem == "standard input is not an image that can be read."
+    assert next(load_images(expand_inputs(["-"]), 32)).problem == "standard input is not an image that can be read."
 
 
 # Addresses
@@ -285,7 +285,7 @@ def at(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Callable
 
 @pytest.mark.parametrize("path", ["image", "hop/3", "a picture, ä.png#part"])
 def test_an_address_gives_its_image(at: Callable[[str], str], path: str) -> None:
-    (image,) = load(find([at(path)]), 32)
+    (image,) = load_images(expand_inputs([at(path)]), 32)
     assert image.pixels is not None
     assert (image.pixels == (1, 2, 3)).all()
 
@@ -329,7 +329,7 @@ def test_what_drips_is_left_in_time(at: Callable[[str], str], monkeypatch: pytes
 
 
 def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) -> None:
-    (image,) = load(find([at("bomb")]), 32)
+    (image,) = load_images(expand_inputs([at("bomb")]), 32)
     assert image.problem == f"{at('bomb')} has more pixels than any photo needs; it is not opened."
 
 
