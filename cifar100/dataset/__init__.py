@@ -1,9 +1,8 @@
-"""Finding a dataset and reading it into memory.
+"""Datasets: finding one and reading it into memory.
 
-A source is one module with two functions: `find(path)` says whether, where and what a folder (or file) holds of its
-format, or None, and `read(*found)` reads that. `READERS` lists them in the order they are asked. The published formats
-are taken as they are; the last, `folder`, reads images of your own, and is also told the settings and whom to tell how
-it goes.
+Each format is one module with two functions: `find(path)` returns what a directory (or file) contains of the format, or
+None, and `read(*found)` reads it. `READERS` lists them in the order in which they are tried. The last, `folder`, reads
+custom images; its `read` also takes the configuration and a function for progress messages.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ READERS = (pickles, binary, parquet, archive, folder)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
 DEFAULT_FOLDER = Path("data")
-"""Relative to the working directory; the only folder that is filled without having been named."""
+"""Relative to the working directory; the only directory that is downloaded to unless one is named."""
 
 
 def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
-    """The dataset that the settings name, in memory: what `resolve_data_dir`'s folder holds, or the made-up set.
+    """The configured dataset: the content of the directory that `resolve_data_dir` returns, or the synthetic dataset.
 
-    Where no folder was named and ./data holds nothing, CIFAR-100 is downloaded into ./data; `say` is told how that, or
-    the decoding of many images, goes. Raises UserError where that fails, or what is found is damaged or foreign.
+    If no directory is configured and ./data contains no dataset, CIFAR-100 is downloaded into ./data. `say` receives
+    progress messages. Raises UserError if the download fails, or if the files are damaged or not a dataset.
     """
     config = config or Config()
     if config.data.dataset == "synthetic":
@@ -64,27 +63,27 @@ def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = e
             "download.failed",
             str(error),
             steps=(
-                "Three ways on:",
-                f"  1. download {HOMES[0]}{ARCHIVE} by other means and put it into {DEFAULT_FOLDER}/",
-                f"  2. name it, or the folder that holds the data: --data-dir PATH, or export {ENVIRONMENT}=PATH",
-                "  3. try things out on synthetic images: --dataset synthetic",
+                "Alternatives:",
+                f"  1. download {HOMES[0]}{ARCHIVE} yourself and move it into {DEFAULT_FOLDER}/",
+                f"  2. name the archive or the directory of the data: --data-dir PATH, or export {ENVIRONMENT}=PATH",
+                "  3. try it on synthetic images: --dataset synthetic",
             ),
         ) from None
 
 
 def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
-    """The folder (or archive) to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data where it holds a dataset, else
+    """The directory or archive to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data if it contains a dataset, else
     None.
 
-    Raises UserError where one was named that does not exist: a name is never a reason to download.
+    Raises UserError if the one that is named does not exist; nothing is downloaded to it.
     """
     for origin, value in (("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))):
         if value:
             try:
                 place = Path(value).expanduser()
-            except RuntimeError:  # ~somebody who has no home here
+            except RuntimeError:  # ~NAME of an unknown user
                 place = Path(value)
-            # os.path's, unlike Path's, raise nothing for a name that is too long or a folder that is closed to us
+            # unlike Path.is_dir, os.path.isdir raises nothing if the name is too long or the directory may not be read
             if not (os.path.isdir(place) or os.path.isfile(place)):
                 raise UserError("dataset.not_found", f"{origin} is {place}, which does not exist.")
             return place
@@ -92,10 +91,7 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
 
 
 def read(place: Path, config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
-    """The dataset that a folder or an archive holds, in whichever of the known formats.
-
-    Raises UserError where it holds none.
-    """
+    """The dataset in a directory or an archive, in any of the known formats. Raises UserError if there is none."""
     config = config or Config()
     reader, found = _found(place)
     if reader is folder:
@@ -105,8 +101,8 @@ def read(place: Path, config: Config | None = None, *, say: Callable[[str], None
 
 
 def find_class_folders(config: Config) -> Layout | None:
-    """The layout of your own images that the settings name; None if they name a published or the synthetic dataset, or
-    if there is none. Raises UserError as `read` does."""
+    """The layout of the configured custom images; None for a published or the synthetic dataset, or if there is none.
+    Raises UserError as `read` does."""
     place = None if config.data.dataset == "synthetic" else resolve_data_dir(config.run.data_dir)
     if place is None:
         return None
@@ -115,7 +111,7 @@ def find_class_folders(config: Config) -> Layout | None:
 
 
 def read_class_folders(layout: Layout, config: Config, *, say: Say = emit) -> Dataset:
-    """The images of a layout, to train on and to test with; see `folder.read`."""
+    """The training and test images of a layout; see `folder.read`."""
     return folder.read(layout, config=config, say=say)
 
 
@@ -123,36 +119,35 @@ def read_labeled(
     layout: Layout, spec: DatasetSpec, config: Config, *, everything: bool = False, say: Say = emit
 ) -> Dataset:
     """The images of a layout as test images, of any of the classes of `spec`: those of its test split if it has one,
-    unless `everything` is asked for. Raises UserError if there are other classes, or no readable image."""
+    unless `everything` is true. Raises UserError if there are other classes, or no readable image."""
     splits = ["test"] if "test" in layout.splits and not everything else list(layout.splits)
     return folder.read_labeled(layout, spec, splits, config=config, say=say)
 
 
 def _found(place: Path) -> tuple[Any, Any]:
-    """The reader that knows what this folder or file holds, and what it found. Raises UserError if none does."""
+    """The reader whose format this directory or file has, and what it found. Raises UserError if none has."""
     known = _find(place)
     if known is not None:
         return known
     if os.path.isfile(place):
         raise UserError(
             "dataset.format",
-            f"{place} holds no dataset that is understood: expected a published archive of CIFAR-100 or "
-            "CIFAR-10 (.tar.gz), a .zip or .tar of class folders, or a .csv of labels; or name a "
-            f"folder.{folder.hint(place)}",
+            f"{place} is not a known dataset file. It must be an archive of CIFAR-100 or CIFAR-10 (.tar.gz), a .zip or "
+            f".tar of class folders, or a .csv of labels; or name a directory.{folder.hint(place)}",
         )
     hint = folder.hint(place)
     if hint:
-        raise UserError("dataset.format", f"{place} holds no dataset that is understood.{hint}")
+        raise UserError("dataset.format", f"{place} contains no known dataset.{hint}")
     folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
     raise UserError(
         "dataset.format",
-        f"{place} holds no dataset that is understood: expected {folders} (from {HOMES[0]}), the files of "
-        "one of these themselves, its .tar.gz, train*.parquet and test*.parquet, or a folder of images for each class.",
+        f"{place} contains no known dataset. It must contain {folders} (from {HOMES[0]}), the files of one of these, "
+        "its .tar.gz, train*.parquet and test*.parquet, or a directory of images for each class.",
     )
 
 
 def _find(place: Path) -> tuple[Any, Any] | None:
-    """The reader that knows what this folder holds, and what it found; None where none does."""
+    """The reader whose format this directory or file has, and what it found; None if none has."""
     try:
         for reader in READERS:
             found = reader.find(place)

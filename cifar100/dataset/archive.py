@@ -1,7 +1,6 @@
-"""Reads the archives that CIFAR-100 and CIFAR-10 are published as (.tar.gz or .tar), into memory; none goes to disk.
+"""Reads the published archives of CIFAR-100 and CIFAR-10 (.tar.gz or .tar) into memory; nothing is written to disk.
 
-Of an archive only the files of a known layout count, under their exact names, once each, and as plain files; whatever
-else is in it is passed over unread. What they hold goes through the readers of these files, as it would from a folder.
+Only the files of a known format are read, under their exact names; all other members are skipped.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from cifar100.dataset.base import Dataset, read_file
 from cifar100.support.errors import UserError
 
 MAX_UNPACKED_BYTES = 1 << 29
-"""Bytes that an archive may unpack to; the real ones have about a third of that."""
+"""Maximum size of the unpacked archive; the official ones have about a third of that."""
 
 MAX_PEEK = 1 << 27
-"""Bytes of an archive that are looked through for a published dataset, 64 KiB a member at least."""
+"""Bytes of an archive that are searched for a published dataset, at least 64 KiB per member."""
 
 CHUNK = 1 << 16
 
@@ -30,7 +29,7 @@ _KNOWN = [(reader, layout) for reader in (pickles, binary) for layout in reader.
 
 
 def find(path: Path) -> tuple[Path] | None:
-    """The archive: this file, or the one that this folder holds under its published name; None where there is none."""
+    """The archive: this file, or the one with a published name in this directory; None if there is none."""
     if path.is_file():
         return (path,) if _may_be_published(path) else None
     candidates = (path / layout.archive for _, layout in _KNOWN)
@@ -38,7 +37,7 @@ def find(path: Path) -> tuple[Path] | None:
 
 
 def _may_be_published(path: Path) -> bool:
-    """Whether an archive holds a folder of a published dataset near its start, or is too damaged to tell."""
+    """Whether an archive contains a directory of a published dataset near its start, or is damaged."""
     folders = {layout.folder for _, layout in _KNOWN}
     with path.open("rb") as file:
         start = file.read(BLOCKSIZE)
@@ -72,7 +71,7 @@ def _is_tar(start: bytes) -> bool:
 
 
 def read(path: Path) -> Dataset:
-    """The dataset in this archive. Raises UserError, naming the archive, where it is damaged, hostile or foreign."""
+    """The dataset in this archive. Raises UserError, naming the archive, if it is damaged or not CIFAR."""
     contents = read_members(path, {name for _, layout in _KNOWN for name in layout.members})
     for reader, layout in _KNOWN:
         if contents.keys() >= set(layout.members):
@@ -84,25 +83,25 @@ def read(path: Path) -> Dataset:
 
 
 def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
-    """What the members of these names hold, those that are there, in memory that MAX_UNPACKED_BYTES bounds.
+    """The content of those of these members that exist, by name.
 
-    Raises UserError where the archive is damaged, unpacks to more than that, or has one of them twice or as anything
-    but a plain file.
+    Raises UserError if the archive is damaged, unpacks to more than MAX_UNPACKED_BYTES, or contains one of them
+    twice or as anything but a regular file.
     """
     name, contents, left = str(path), dict[str, bytes](), MAX_UNPACKED_BYTES
     too_large = UserError("archive.too_large", f"{name} unpacks to more than any archive of the dataset.")
     try:
         content = io.BytesIO(read_file(path))
         with content if _is_tar(content.getbuffer()[:BLOCKSIZE].tobytes()) else gzip.open(content) as file:
-            while (block := file.read(BLOCKSIZE)) != bytes(BLOCKSIZE):  # zeros end a tar archive
+            while (block := file.read(BLOCKSIZE)) != bytes(BLOCKSIZE):  # zeros mark the end
                 if len(block) < BLOCKSIZE:
                     raise EOFError
-                # only the standard's header: the extensions that tarfile would follow can ask for any memory
+                # only the standard header: the extensions that tarfile supports can require any amount of memory
                 member = TarInfo.frombuf(block, "utf-8", "replace")
                 if member.size < 0:
                     raise TarError
                 padded = -(-member.size // BLOCKSIZE) * BLOCKSIZE
-                left -= CHUNK + padded  # so that there cannot be millions of empty members
+                left -= CHUNK + padded  # bounds the number of empty members
                 if left < 0:
                     raise too_large
                 known = member.name.removeprefix("./")
@@ -115,7 +114,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
                     raise UserError("archive.duplicate", f"{name} contains {known} twice.")
                 contents[known] = file.read(member.size)
                 file.seek(padded - member.size, os.SEEK_CUR)
-            while file.read(CHUNK):  # to the end, where the checksum is
+            while file.read(CHUNK):  # up to the checksum at the end
                 left -= CHUNK
                 if left < 0:
                     raise too_large

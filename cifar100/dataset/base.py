@@ -1,4 +1,4 @@
-"""What a dataset is once it is in memory, the order of its rows, and the fingerprint that says what it is."""
+"""Datasets in memory: splits, their canonical order, and the fingerprint that identifies their content."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def spread_rows(total: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, H, W, 3] and class ids int64 [N], in canonical order: by label, then by digest of the pixels.
+    """Images uint8 [N, H, W, 3] and class ids int64 [N], in canonical order: by label, then by hash of the pixels.
 
-    The order makes a seed mean the same run whatever kind of file the rows came from.
+    So a seed gives the same run whatever the format of the files.
     """
 
     images: np.ndarray
@@ -35,50 +35,49 @@ class Split:
         return len(self.labels)
 
     def class_range(self, num_classes: int) -> tuple[int, int]:
-        """How many images the smallest and the largest class have."""
+        """Number of images of the smallest and of the largest class."""
         counts = np.bincount(self.labels, minlength=num_classes)
         return int(counts.min()), int(counts.max())
 
     def spread(self, count: int) -> np.ndarray:
-        """`spread_rows` of this split: rows are in the order of their labels, so the classes are equally frequent."""
+        """`spread_rows` of this split; as rows are sorted by label, all classes are represented equally."""
         return spread_rows(len(self), count)
 
     def take(self, rows: np.ndarray) -> Split:
-        """These rows (ids or a mask, kept in order) as a split without a fingerprint: it is no published set."""
+        """These rows (indices in ascending order, or a mask) as a split without a fingerprint."""
         return Split(self.images[rows], self.labels[rows], "")
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a dataset is said to be: its name, its names by class id, and for one that others made and many use, what
-    proves that it is the real one."""
+    """Name and classes of a dataset, and the fingerprints of a published one."""
 
     name: str
     classes: tuple[str, ...]
     superclasses: tuple[str, ...] = ()
     superclass_of: tuple[int, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """`Split.fingerprint` of "train" and "test", from the real files; empty where nothing is to be proven."""
+    """`Split.fingerprint` of "train" and "test" in the official files; empty if it is not a published dataset."""
     synthetic: bool = False
-    """Whether its images show nothing, so that figures from them say nothing either."""
+    """Whether the images are generated, so that accuracies on them are meaningless."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A train and a test split, what they are said to be, and where they came from."""
+    """A training and a test split, and their origin."""
 
     published: DatasetSpec
     train: Split
     test: Split
     source: str
     original_sizes: str = ""
-    """The sizes that images of your own had before they were resized, in words."""
+    """Human-readable sizes of custom images before resizing."""
     notes: tuple[str, ...] = ()
-    """What else there is to know about how the files were read, in lines for people."""
+    """Human-readable lines about how the files were read."""
     unreadable: tuple[str, ...] = ()
-    """A sentence for each file that was left out because it is no readable image."""
+    """A message for each file that was skipped because it is not a readable image."""
     test_name: str = "test"
-    """What the test split is called: "all" if it holds every image of a folder, and none is for training."""
+    """Name of the test split: "all" if it contains every image of a folder, and none is for training."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,33 +86,33 @@ class Dataset:
 
     @property
     def superclasses(self) -> tuple[str, ...]:
-        """Superclass names by superclass id; empty where there are none."""
+        """Superclass names by superclass id; empty if there are none."""
         return self.published.superclasses
 
     @property
     def superclass_of(self) -> tuple[int, ...]:
-        """The superclass id of each class id; empty where there are none."""
+        """The superclass id of each class id; empty if there are none."""
         return self.published.superclass_of
 
     @property
     def image_size(self) -> int:
-        """Side of the images in pixels."""
+        """Width and height of the images, in pixels."""
         return self.train.images.shape[1]
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the images are made up, so that figures from them say nothing about a published set."""
+        """Whether the images are generated, so that accuracies on them are meaningless."""
         return self.published.synthetic
 
     @property
     def is_verified(self) -> bool:
-        """Whether both splits hold exactly the published images, in whatever order and format their files had."""
+        """Whether both splits contain exactly the published images, whatever the order and format of their files."""
         proof = self.published.fingerprints
         return bool(proof) and all(getattr(self, name).fingerprint == proof[name] for name in ("train", "test"))
 
     @property
     def info(self) -> DatasetInfo:
-        """Its identity, as files carry it."""
+        """Its identity, as stored in checkpoints."""
         return DatasetInfo(
             name=self.published.name,
             verified=self.is_verified if self.published.fingerprints else None,
@@ -129,14 +128,14 @@ class Dataset:
         return f"{self.info} from {self.source}"
 
 
-MAX_FILE_BYTES = 1 << 30  # bytes: six times the largest published file, so no honest one comes near
+MAX_FILE_BYTES = 1 << 30  # six times the largest published file
 
 Contents = Callable[[Path], bytes]
-"""What gives a reader the content of a data file: `read_file`, or what an archive holds under that name."""
+"""Returns the content of a data file: `read_file`, or the member of that name of an archive."""
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a data file. Raises UserError where it cannot be read or is larger than any honest one."""
+    """The content of a data file. Raises UserError if it cannot be read or is implausibly large."""
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -149,7 +148,7 @@ def read_file(path: Path) -> bytes:
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The parts of a split as one array; not copied where there is only one."""
+    """The parts of a split as one array; not copied if there is only one."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -157,8 +156,8 @@ def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     """Rows in any order -> the split in canonical order, with its fingerprint.
 
     `images` is uint8 [N, H, W, 3] and `labels` integers [N]. The fingerprint is a SHA-256 over the sorted rows'
-    labels and digests, repeats counted, so it depends on content and not on order, file or format.
-    Raises UserError where shapes disagree or a label is outside 0..num_classes-1.
+    labels and hashes, including duplicates, so it depends on content and not on order, file or format.
+    Raises UserError if shapes do not match or a label is outside 0..num_classes-1.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
         raise UserError(
@@ -180,23 +179,23 @@ def canonical_split(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
 
 
 def _digest_rows(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images, laid out contiguously, and the first 128 bits of each one's SHA-256 as uint64 [N, 2]."""
+    """The images as a contiguous array, and the first 128 bits of the SHA-256 of each as uint64 [N, 2]."""
 
     def digest(block: np.ndarray) -> tuple[np.ndarray, bytes]:
         rows = np.ascontiguousarray(block)
         return rows, b"".join(hashlib.sha256(row).digest()[:16] for row in rows)
 
-    with ThreadPoolExecutor() as pool:  # both copying and hashing let the other threads run
+    with ThreadPoolExecutor() as pool:  # copying and hashing release the GIL
         blocks, digests = zip(*pool.map(digest, np.array_split(images, 16)), strict=True)
     laid_out = images if images.flags.c_contiguous else np.concatenate(blocks)
     return laid_out, np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2)
 
 
 def train_val_split(dataset: Dataset, fraction: float) -> tuple[Split, Split | None]:
-    """The train split without `fraction` of each class, and what was taken out (None for 0).
+    """The training split without `fraction` of each class, and the validation split of those (None for 0).
 
-    The first rows of each class go: their order is by digest, so this is a random choice, and the same one for
-    every seed. Raises UserError where the fraction leaves some class nothing to hold out or nothing to train on.
+    The first rows of each class are held out: rows are sorted by hash, so the choice is random, and the same for
+    every seed. Raises UserError if a class would have no validation or no training images.
     """
     if fraction == 0:
         return dataset.train, None

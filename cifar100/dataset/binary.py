@@ -38,12 +38,12 @@ LAYOUTS = (
 
 
 def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
-    """The folder that holds the files, this one or the archive's own in it, and which they are; None for neither."""
+    """The directory that contains the files (this one, or the one of the archive) and their format, or None."""
     return find_format(folder, LAYOUTS)
 
 
 def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
-    """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
+    """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
     spec = layout.published
     names = content_of(folder / layout.names).decode("utf-8", "replace").split()
     if tuple(names) != spec.classes:
@@ -75,7 +75,7 @@ def _read_split(paths: list[Path], spec: DatasetSpec, content_of: Contents) -> S
 
 
 def write(dataset: Dataset, folder: Path) -> Path:
-    """Write CIFAR-100 as its binary version, in canonical order, into `folder`; the folder that holds its files."""
+    """Write CIFAR-100 as its binary version, in canonical order, into `folder`; the directory of its files."""
     layout = LAYOUTS[0]
     target = folder / layout.folder
     target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Zip and tar archives of class folders or of labeled images, as the directories of `cifar100.dataset.tree`.
 
-Members are read from the archive under no name of theirs: nothing is written to the disk but an unnamed temporary file,
-which is what a compressed tar archive unpacks to.
+Members are read from the archive directly. Only a compressed tar archive is unpacked, to an unnamed temporary file.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ MAX_MEMBERS = 2_000_000
 MAX_MEMBER_BYTES = 1 << 27
 MAX_DEPTH = 32
 MAX_ZIP_DIRECTORY = 1 << 26
-"""Bytes of a zip archive's list of members, each of which takes some ten times as much memory."""
+"""Size of the list of members of a zip archive, which takes about ten times as much memory."""
 
 MAX_RATIO, FREE_RATIO_BYTES = 50, 1 << 30
-"""An archive may unpack to FREE_RATIO_BYTES, and beyond that to MAX_RATIO times its own size: photos hardly shrink."""
+"""An archive may unpack to FREE_RATIO_BYTES, or to MAX_RATIO times its size: photos hardly compress."""
 
 CHUNK = 1 << 20
 OTHER_ARCHIVES = {b"Rar!\x1a\x07": "RAR", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"\x28\xb5\x2f\xfd": "Zstandard"}
@@ -43,13 +42,13 @@ DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error),
     *(ValueError, OverflowError, RecursionError, NotImplementedError),
 )
-"""What zipfile, tarfile and the decompressors raise for a damaged file, beside OSError."""
+"""Exceptions that zipfile, tarfile and the decompressors raise for a damaged file, besides OSError."""
 
 
 def open_archive(path: Path) -> Directory | None:
     """The directory at the top of a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz; None if the file is none of them.
 
-    Raises UserError if it is damaged, encrypted, or unpacks to more than an archive of photos does.
+    Raises UserError if it is damaged, encrypted, or unpacks to an implausible size.
     """
     name = str(path)
     try:
@@ -58,7 +57,8 @@ def open_archive(path: Path) -> Directory | None:
         other = next((kind for magic, kind in OTHER_ARCHIVES.items() if start.startswith(magic)), None)
         if other:
             raise UserError(
-                "archive.kind", f"{name} is a {other} archive, which is not read: unpack it, and name the folder."
+                "archive.kind",
+                f"{name} is a {other} archive, which is not supported: unpack it and name the directory.",
             )
         if start.startswith(b"PK"):
             return _open_zip(path)
@@ -78,13 +78,13 @@ def open_archive(path: Path) -> Directory | None:
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError("archive.damaged", f"{path} is a damaged archive: download or pack it again.")
+    return UserError("archive.damaged", f"{path} is a damaged archive: download or create it again.")
 
 
 def _too_large(path: Path) -> UserError:
     return UserError(
         "archive.too_large",
-        f"{path} claims to unpack to more than an archive of photos does: unpack it, and name the folder.",
+        f"{path} unpacks to more than an archive of photos would: unpack it and name the directory.",
     )
 
 
@@ -101,7 +101,7 @@ def _open_zip(path: Path) -> Directory:
         if left < 0:
             raise _too_large(path)
         if info.flag_bits & 1:
-            raise UserError("archive.encrypted", f"{path} is encrypted: unpack it, and name the folder.")
+            raise UserError("archive.encrypted", f"{path} is encrypted: unpack it and name the directory.")
         if not info.is_dir():
             tree.add(info.filename, info.file_size, partial(_open_member, archive, info), is_file=not _is_link(info))
     return tree.top
@@ -120,7 +120,7 @@ def _is_link(info: zipfile.ZipInfo) -> bool:
 
 
 def _refuse_long_zip_directory(path: Path) -> None:
-    """Raise UserError for a list of members that would take a gigabyte of memory, before zipfile reads it."""
+    """Raise UserError if the list of members would take a gigabyte of memory, before zipfile reads it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - (1 << 16) - 1024))
@@ -137,7 +137,7 @@ def _refuse_long_zip_directory(path: Path) -> None:
 
 
 def _decompressed(path: Path, start: bytes) -> io.BufferedIOBase | None:
-    """The content of a compressed file that starts so; None if it is of no known kind."""
+    """The decompressed content of a file that starts with these bytes; None if its format is not known."""
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(path)
     if start.startswith(b"BZh"):
@@ -146,7 +146,7 @@ def _decompressed(path: Path, start: bytes) -> io.BufferedIOBase | None:
 
 
 def _unpacked(path: Path, source: io.BufferedIOBase) -> IO[bytes]:
-    """What a compressed file holds, in an unnamed temporary file."""
+    """The decompressed content, in an unnamed temporary file."""
     left = _max_unpacked(path)
     target = tempfile.TemporaryFile()  # noqa: SIM115 (the members are read from it later)
     try:
@@ -156,27 +156,27 @@ def _unpacked(path: Path, source: io.BufferedIOBase) -> IO[bytes]:
                 raise _too_large(path)
             target.write(block)
     except OSError as error:
-        if error.errno is None:  # the decompressors' own
+        if error.errno is None:  # raised by a decompressor
             raise
         free = shutil.disk_usage(tempfile.gettempdir()).free >> 20
         raise UserError(
             "archive.no_room",
             f"{path} cannot be unpacked to {tempfile.gettempdir()} ({error.strerror}; {free:,} MiB free): "
-            "unpack it elsewhere, and name the folder.",
+            "unpack it elsewhere and name the directory.",
         ) from None
     target.seek(0)
     return target
 
 
 class _ShortReads(io.BufferedIOBase):
-    """A file for tarfile's headers: a header that claims to be long takes no memory."""
+    """A file from which tarfile reads headers; a header of implausible size allocates no memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= CHUNK:
-            raise tarfile.ReadError("a header that long")
+            raise tarfile.ReadError("the header is too long")
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
@@ -187,19 +187,19 @@ class _ShortReads(io.BufferedIOBase):
 
 
 class _Parts:
-    """Parts of a file, for several threads; it is closed when none of them is wanted any more."""
+    """Thread-safe access to ranges of a file, which is closed with the last reference."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._lock = threading.Lock()
 
     def open(self, offset: int, size: int) -> IO[bytes]:
-        """`size` bytes from `offset` on. Raises OSError if there are fewer."""
+        """`size` bytes from `offset`. Raises OSError if there are fewer."""
         with self._lock:
             self._file.seek(offset)
             content = self._file.read(size)
         if len(content) < size:
-            raise OSError(None, "the archive ends before it does")
+            raise OSError(None, "the archive is truncated")
         return io.BytesIO(content)
 
     def __del__(self) -> None:
@@ -224,7 +224,7 @@ def _open_tar(path: Path, file: IO[bytes]) -> Directory:
 
 
 class _Tree:
-    """The directories that the members of an archive are in."""
+    """The directory tree of the members of an archive."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -233,7 +233,7 @@ class _Tree:
         self.top = Directory(str(path), partial(self._listings.__getitem__, ""))
 
     def add(self, name: str, size: int, open: Callable[[], IO[bytes]], *, is_file: bool) -> None:
-        """Add a member that is no directory. Names that lead out of the archive become errors."""
+        """Add a member that is not a directory. A name that leads outside the archive is recorded as an error."""
         self.members += 1
         if self.members > MAX_MEMBERS:
             raise _too_large(self.path)
@@ -242,13 +242,13 @@ class _Tree:
             return
         full = f"{self.path}/{'/'.join(parts)}"
         if ".." in parts or name.startswith("/") or len(parts) > MAX_DEPTH:
-            self._listings[""].errors.append(f"{full[:200]} is no path in the archive, or a deep one.")
+            self._listings[""].errors.append(f"{full[:200]} is not a path in the archive, or is too deep.")
             return
         listing = self._directory(parts[:-1])
         if not is_file:
             listing.errors.append(f"{full} is not a file.")
         elif size > MAX_MEMBER_BYTES:
-            listing.errors.append(f"{full} has {size >> 20:,} MiB, more than any photo needs.")
+            listing.errors.append(f"{full} has {size >> 20:,} MiB, more than any photo.")
         elif parts[-1] in listing.files or parts[-1] in listing.directories:
             raise UserError("archive.duplicate", f"{self.path} contains {'/'.join(parts)} twice.")
         else:
@@ -267,5 +267,5 @@ class _Tree:
 
 
 def is_hidden_part(part: str) -> bool:
-    """Whether a part of a member's name makes it the system's; ".." does not."""
+    """Whether a part of a member's path is hidden; ".." is not."""
     return part != ".." and is_hidden(part)

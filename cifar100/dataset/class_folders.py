@@ -1,4 +1,4 @@
-"""Finding the layout of a folder of images: which directories are splits, which are classes, which only wrap these."""
+"""Finds the layout of a folder of images: which directories are splits, classes, or wrappers of these."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_WRAPPERS = 3
 
 
 def find_layout(root: Directory) -> Layout | None:
-    """The layout of the images in a directory; None if none are in class folders and no file labels any.
+    """The layout of the images in a directory; None if there are neither class folders nor a file of labels.
 
-    A directory that holds nothing but another directory of images is passed through. Raises UserError, with the next
-    step, if the layout is ambiguous.
+    A directory whose only content is another directory of images is passed through. Raises UserError if the layout is
+    ambiguous.
     """
     return _find(root, root, MAX_WRAPPERS)
 
@@ -45,7 +45,7 @@ def _find(root: Directory, directory: Directory, wrappers: int) -> Layout | None
 
 
 def _splits(root: Directory, directory: Directory) -> Layout | None:
-    """The layout of a directory that holds train/ or test/, by any of their names, with class folders in them."""
+    """The layout of a directory with train/ or test/ (or similar names) that contain class folders; else None."""
     kinds = {name: split_of(name) for name in directory.with_images}
     others = [name for name, kind in kinds.items() if not kind]
     fitting = {name: inner for name, kind in kinds.items() if kind and (inner := _fitting(directory, name, others))}
@@ -62,7 +62,7 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
     if train is None and others:
         raise UserError(
             "dataset.splits",
-            f"{directory.name} holds {listed(tests)} beside other folders of images, {listed(others)}: move "
+            f"{directory.name} contains {listed(tests)} and other folders of images, {listed(others)}: move "
             "these into train/.",
         )
     test = _matching(directory, train, tests, files)
@@ -79,8 +79,8 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
 
 
 def _fitting(directory: Directory, name: str, others: Collection[str]) -> Directory | None:
-    """The directory of class folders that a split is: the one of this name, or the only one in it; None if it has no
-    class folders, or holds images itself like its siblings and so may be a class called "train"."""
+    """The directory of class folders of a split: the one of this name, or the only one in it; None if it has no class
+    folders, or contains images itself like its siblings and so may be a class named "train"."""
     split = directory.with_images[name]
     if split.image_files and others:
         return None
@@ -94,9 +94,9 @@ def _fitting(directory: Directory, name: str, others: Collection[str]) -> Direct
 def _matching(
     directory: Directory, train: str | None, tests: list[str], files: dict[str, dict[str, list[File]]]
 ) -> str | None:
-    """The first of `tests` that has a class of the train images; None if all are a single folder of something else.
+    """The first of `tests` that has a class of the training images; None if each is a single folder of something else.
 
-    Raises UserError if one has several classes, and none that the train images have.
+    Raises UserError if one has several classes, none of which occurs in the training images.
     """
     if train is None:
         return next(iter(tests), None)
@@ -105,8 +105,8 @@ def _matching(
     if not matching and differing:
         raise UserError(
             "dataset.classes",
-            f"{directory.name}: {differing[0]} holds the classes {listed(files[differing[0]])}, "
-            f"and {train} others: {listed(files[train])}. Both must hold the same class folders.",
+            f"{directory.name}: {differing[0]} contains the classes {listed(files[differing[0]])}, "
+            f"and {train} others: {listed(files[train])}. Both must contain the same class folders.",
         )
     return next(iter(matching), None)
 
@@ -117,7 +117,7 @@ def _class_folders(root: Directory, directory: Directory) -> Layout | None:
     if all(kinds[name] for name in directory.with_images):  # train/ and test/ without class folders or labels
         return None
     unlabeled = [name for name, kind in kinds.items() if kind in ("test", "val")]
-    remarks = [f"train is taken as a class: {name}/ holds images itself" for name in kinds if kinds[name] == "train"]
+    remarks = [f"train is used as a class: {name}/ contains images itself" for name in kinds if kinds[name] == "train"]
     errors: list[str] = []
     files = _class_files(directory, errors, without=unlabeled)
     return Layout(
@@ -130,7 +130,7 @@ def _class_folders(root: Directory, directory: Directory) -> Layout | None:
 
 
 def _class_files(directory: Directory, errors: list[str], *, without: Collection[str] = ()) -> dict[str, list[File]]:
-    """The files in each class folder of a directory, by class name. Raises UserError if one holds only folders of
+    """The files in each class folder of a directory, by class name. Raises UserError if one contains only folders of
     images, which may be classes themselves, or if two names are the same."""
     names: dict[str, str] = {}
     files: dict[str, list[File]] = {}
@@ -141,7 +141,7 @@ def _class_files(directory: Directory, errors: list[str], *, without: Collection
         if known in files:
             raise UserError(
                 "dataset.same_names",
-                f"{directory.name} holds two folders of one name, {names[known]!a} and {name!a}: "
+                f"{directory.name} contains two folders with the same name, {names[known]!a} and {name!a}: "
                 "rename one, or move the images of one into the other.",
             )
         _refuse_nested(directory, folder)
@@ -158,18 +158,18 @@ def _refuse_nested(directory: Directory, folder: Directory) -> None:
         return
     inside = inner.name
     if any(map(split_of, inner.with_images)):
-        way_on = f"name {inside} itself"
+        advice = f"name {inside} itself"
     else:
-        way_on = f"if these are the classes, name {inside}; if {inside} is one class, move their images up into it"
+        advice = f"if these are the classes, name {inside}; if {inside} is one class, move their images up into it"
     raise UserError(
         "dataset.nested",
-        f"{directory.name} holds folders of folders: {inside} has no images itself, only the folders "
-        f"{listed(inner.with_images)}. What are the classes? {way_on[0].upper()}{way_on[1:]}.",
+        f"{directory.name} contains nested folders: {inside} has no images itself, only the folders "
+        f"{listed(inner.with_images)}. Which are the classes? {advice[0].upper()}{advice[1:]}.",
     )
 
 
 def _merged(directories: Iterable[Directory]) -> tuple[str, ...]:
-    """A line for each class folder that holds images both itself and in folders."""
+    """A line for each class folder that contains images both itself and in folders."""
     return tuple(
         f"one class: the images in {name}/ and in its folders {listed(folder.with_images)}"
         for directory in directories
@@ -179,13 +179,13 @@ def _merged(directories: Iterable[Directory]) -> tuple[str, ...]:
 
 
 def _ignored(directory: Directory, used: Collection[str], parts: Iterable[Directory]) -> tuple[str, ...]:
-    """What is beside the class folders and splits that are used, in words."""
-    words = []
+    """Human-readable descriptions of what is not used."""
+    descriptions = []
     for name in sorted(directory.directories.keys() - set(used), key=natural_sort_key):
         count = directory.directories[name].count_images()
         labeled = "" if directory.directories[name].with_images or not count else ", not in class folders"
-        words.append(f"{name}/ ({images(count)}{labeled})")
+        descriptions.append(f"{name}/ ({images(count)}{labeled})")
     outside = [directory, *(part for part in parts if part is not directory)]
     straight = sum(len(each.image_files) for each in outside)
-    words += [f"{images(straight)} in no class folder"] if straight else []
-    return (*words, *(name for name in sorted(directory.listing.files) if name.lower().endswith(".csv")))
+    descriptions += [f"{images(straight)} in no class folder"] if straight else []
+    return (*descriptions, *(name for name in sorted(directory.listing.files) if name.lower().endswith(".csv")))

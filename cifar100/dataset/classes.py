@@ -1,6 +1,6 @@
 """The 100 fine classes of CIFAR-100, its 20 superclasses, and the map between them.
 
-Class ids are positions in these tuples, as in the dataset's own `meta` file (Krizhevsky 2009,
+Class ids are positions in these tuples, as in the `meta` file of the dataset (Krizhevsky 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html).
 """
 

@@ -1,7 +1,7 @@
-"""Image files -> pixels: each distinct file once, by threads, and from then on out of the cache.
+"""Decoding of image files: each distinct file once, in threads, with a cache.
 
-Threads and not processes: Pillow lets go of Python's lock while it decodes and resizes. Small files, of 0.2 ms each,
-gain nothing by them; processes would save a second once, and ask of a user's script that it may be imported again.
+Pillow releases the GIL while it decodes and resizes, so threads suffice; processes would require that a user's script
+can be imported again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from cifar100.support.progress import progress
 from cifar100.support.text import format_bytes
 
 VERSION = 2
-"""Raised when `cifar100.images.convert` changes the pixels that it returns; part of the cache key."""
+"""Incremented when the pixels that `cifar100.images.convert` returns change; part of the cache key."""
 
 MAX_WORKERS = 16
-CHUNK = 32  # files that a thread takes at a time
+CHUNK = 32  # files per task
 
 Say = Callable[[str], None]
 Item = TypeVar("Item")
@@ -38,24 +38,24 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Decoded:
-    """Files as pixels. M are the distinct contents of the N files; copies share a row."""
+    """Decoded files: N files with M distinct contents; copies have the same row."""
 
-    rows: np.ndarray  # int64 [N]: where each file's image is in `pixels`; -1 for a file that is no readable image
+    rows: np.ndarray  # int64 [N]: index into `pixels` of each file; -1 if it is not a readable image
     pixels: np.ndarray  # uint8 [M, S, S, 3]
-    sizes: np.ndarray  # uint32 [M, 2]: width and height that each image had, 0 and 0 where it could not be decoded
+    sizes: np.ndarray  # uint32 [M, 2]: original width and height; 0 and 0 if it could not be decoded
     digests: tuple[bytes, ...]  # [M]: SHA-256 of the files
     errors: tuple[str, ...]
-    """A sentence for each file that is no readable image, in the order of the files."""
+    """A message for each file that is not a readable image, in the order of the files."""
 
 
 def decode(paths: Sequence[File], size: int, say: Say) -> Decoded:
-    """The images in these files, `size` x `size` pixels each; `say` is told how it goes.
+    """The images in these files, `size` x `size` pixels each; `say` receives progress messages.
 
-    Raises UserError, before anything is read, where they would not fit into memory.
+    Raises UserError, before anything is read, if they would not fit into memory.
     """
     _refuse_too_many(len(paths), size)
     with _workers() as pool:
-        found = _in_chunks(pool, _digest, paths, "reading", say)  # a digest, or what is wrong
+        found = _in_chunks(pool, _digest, paths, "reading", say)  # a digest, or an error message
     digests = tuple(sorted({item for item in found if isinstance(item, bytes)}))
     row_of = {digest: row for row, digest in enumerate(digests)}
     rows = np.array([row_of[item] if isinstance(item, bytes) else -1 for item in found], np.int64)
@@ -98,19 +98,19 @@ def decode(paths: Sequence[File], size: int, say: Say) -> Decoded:
 def _in_chunks(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item], what: str, say: Say
 ) -> list[Result]:
-    """`work` of each item, in order, by the threads of the pool."""
+    """`work(item)` for each item, in order, in the threads of the pool."""
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     results: list[Result] = []
     if chunks:
-        with progress(what, len(items), say) as tell:
+        with progress(what, len(items), say) as advance:
             for part in pool.map(lambda chunk: [work(item) for item in chunk], chunks):
                 results += part
-                tell(len(part))
+                advance(len(part))
     return results
 
 
 def _digest(file: File) -> bytes | str:
-    """The SHA-256 of a file, or a sentence that says why there is none."""
+    """The SHA-256 of a file, or an error message."""
     name = str(file)
     try:
         with open_file(file) as opened:
@@ -118,11 +118,11 @@ def _digest(file: File) -> bytes | str:
             if length == 0:
                 return f"{name} is empty."
             if length > MAX_FILE_BYTES:
-                return f"{name} has {format_bytes(length)}, more than any photo needs."
+                return f"{name} has {format_bytes(length)}, more than any photo."
             return hashlib.file_digest(opened, "sha256").digest()  # pyright: ignore
     except OSError as error:
         return f"{name} cannot be read ({error.strerror or type(error).__name__})."
-    except Exception as error:  # zipfile and its decompressors raise many kinds for a damaged member
+    except Exception as error:  # zipfile and its decompressors raise many types for a damaged member
         return f"{name} is damaged in its archive ({type(error).__name__})."
 
 
@@ -139,7 +139,7 @@ def _decode_file(file: File, size: int) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def _refuse_too_many(count: int, size: int) -> None:
-    """Raise UserError where `count` images, twice while they are put in order, do not fit into memory."""
+    """Raise UserError if `count` images, two copies of which exist while they are sorted, do not fit into memory."""
     needed, available = 2 * 3 * count * size * size, available_memory()
     if available is not None and needed > available:
         largest = math.isqrt(available // (6 * count))

@@ -1,12 +1,12 @@
-"""Reads images of your own: a folder for each class, or a CSV file of labels, in a folder or an archive.
+"""Reads custom images: a folder for each class, or a CSV file of labels, in a directory or an archive.
 
     my_photos/train/cat/1.jpg       my_photos/cat/1.jpg
     my_photos/train/dog/1.jpg       my_photos/cat/2.png
     my_photos/test/cat/2.jpg        my_photos/dog/1.jpg
-    my_photos/test/dog/2.jpg        of which a share of each class becomes the test images
+    my_photos/test/dog/2.jpg        with a fraction of each class held out for testing
 
-What a folder holds is a `Layout`. Classes are in the order of their names, with numbers by value (2 before 10). A
-published dataset that was written out like this is recognized, by its class names and the size of its images.
+Its structure is described by a `Layout`. Classes are sorted by name in natural order (2 before 10). A published dataset
+in this form is recognized by its class names and the size of its images.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ MAX_LISTED = 5
 UNFIT_FOR_TRAINING = (
     *("dataset.no_train", "dataset.classes", "dataset.one_class", "dataset.empty_class", "dataset.single_image"),
 )
-"""The codes of errors for images that can be evaluated on, but not trained on."""
+"""Codes of errors that prevent training, but not evaluation."""
 
 
 def find(place: Path) -> tuple[Layout] | None:
-    """The layout of the images in a folder, an archive, or the folder of a CSV file of labels; None if there are none.
+    """The layout of the images in a directory, in an archive, or beside a CSV file of labels; None if there are none.
 
-    Raises UserError if it is ambiguous, or the archive cannot be read.
+    Raises UserError if it is ambiguous, or if the archive cannot be read.
     """
     if os.path.isfile(place) and place.suffix.lower() in (".csv", ".tsv"):
         root = on_disk(place.parent)
@@ -57,44 +57,44 @@ def find(place: Path) -> tuple[Layout] | None:
 
 
 def _directory(place: Path) -> Directory | None:
-    """The directory at this path, or at the top of the archive there; None if there is neither."""
+    """The directory at this path, or the root of the archive; None if it is neither."""
     if os.path.isdir(place):
         return on_disk(place)
     return open_archive(place) if os.path.isfile(place) else None
 
 
 def hint(place: Path) -> str:
-    """What to do about a folder without class folders, as a further sentence; "" if it holds nothing of images."""
+    """A sentence that says how to fix a directory without class folders; "" if it has nothing to do with images."""
     directory = _directory(place)
     if directory is None:
         return ""
     suffixes = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
     archives = [name for name in directory.listing.files if name.lower().endswith(suffixes)]
     if directory.holds_images:
-        where = listed(directory.with_images) or f"{directory.name} itself"
+        location = listed(directory.with_images) or f"{directory.name} itself"
         count = images(directory.count_images())
         return (
-            f" It holds {count}, in {where}, but no folder for each class: put those of each class into a folder named "
-            "by it, or their names and classes into a labels.csv with the columns file and label."
+            f" It contains {count}, in {location}, but no class folders: move the images of each class into a folder "
+            "named like the class, or list them in a labels.csv with the columns file and label."
         )
     if archives:
-        return f" It holds {listed(archives)}: name that, or unpack it."
+        return f" It contains {listed(archives)}: name that, or unpack it."
     files = [path for path, _ in directory.walk()]
     if files and directory.directories:
-        return f" It holds {len(files):,} files, but none that ends in .jpg, .png, .webp or another image suffix."
+        return f" It contains {len(files):,} files, but none with an image suffix such as .jpg, .png or .webp."
     return ""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The files of a layout, decoded. N are the readable images."""
+    """The N readable images of a layout, decoded."""
 
     decoded: Decoded
-    rows: np.ndarray  # int64 [N]: where each image is in `decoded.pixels`
-    labels: np.ndarray  # int64 [N]: by the order of the names that were asked for
+    rows: np.ndarray  # int64 [N]: index of each image into `decoded.pixels`
+    labels: np.ndarray  # int64 [N]: index into the given class names
     splits: np.ndarray  # str [N]
     unreadable: tuple[str, ...]
-    """A sentence for each file that was left out."""
+    """A message for each file that was skipped."""
 
     def counts(self, split: str, num_classes: int) -> list[int]:
         """Number of images of each class in a split."""
@@ -103,14 +103,14 @@ class Loaded:
 
 def load(layout: Layout, names: Sequence[str], splits: Sequence[str], config: Config, say: Say) -> Loaded:
     """Decode the images of these classes and splits. Raises UserError if they need too much memory, or with `--strict`
-    if a file is no readable image."""
+    if a file is not a readable image."""
     files: list[File] = []
-    belongs: list[tuple[str, int]] = []
+    origins: list[tuple[str, int]] = []
     for split in splits:
         for label, name in enumerate(names):
             of_class = layout.splits[split].files.get(name, [])
             files += of_class
-            belongs += [(split, label)] * len(of_class)
+            origins += [(split, label)] * len(of_class)
     size = config.data.image_size
     memory = format_bytes(3 * size * size * len(files))
     say(f"Reading {len(files):,} files in {layout.place} as {size}x{size} images: {memory} of memory")
@@ -124,16 +124,16 @@ def load(layout: Layout, names: Sequence[str], splits: Sequence[str], config: Co
     return Loaded(
         decoded,
         decoded.rows[readable],
-        np.array([label for _, label in belongs], np.int64)[readable],
-        np.array([split for split, _ in belongs], str)[readable],
+        np.array([label for _, label in origins], np.int64)[readable],
+        np.array([split for split, _ in origins], str)[readable],
         unreadable,
     )
 
 
 def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
-    """The images to train on and to test with, as `--image-size`, `--test-fraction`, `--split-seed` and `--strict` say.
+    """The training and test images, according to `--image-size`, `--test-fraction`, `--split-seed` and `--strict`.
 
-    Raises UserError if there is nothing to learn from them.
+    Raises UserError if they cannot be trained on.
     """
     names = layout.classes
     _refuse_untrainable(layout)
@@ -149,12 +149,12 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     if "test" not in layout.splits:
         is_test = _choose_test(layout, rows, labels, loaded.decoded.digests, config.data)
         notes.append(
-            f"the test images are {100 * config.data.test_fraction:g} % of each class, chosen by what the files hold "
+            f"the test images are {100 * config.data.test_fraction:g} % of each class, chosen by content "
             f"(split seed {config.data.split_seed})"
         )
     both = len(np.intersect1d(rows[is_test], rows[~is_test]))
     if both:
-        notes.append(f"in train and in test alike: {images(both)}, so test figures flatter")
+        notes.append(f"{images(both)} in both train and test, so the test accuracy is optimistic")
 
     pixels, sizes = loaded.decoded.pixels, _known_sizes(loaded.decoded)
     del loaded
@@ -164,16 +164,17 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     labels = np.array([published.classes.index(name) for name in names])[labels]
     test_split = canonical_split(pixels[rows[is_test]], labels[is_test], len(names))
     train_images = pixels[rows[~is_test]]
-    del pixels  # what is held at once stays below twice the images
+    del pixels  # peak memory stays below twice the images
     train_split = canonical_split(train_images, labels[~is_test], len(names))
     notes += _listed(unreadable)
-    return Dataset(published, train_split, test_split, layout.place, _in_words(sizes), tuple(notes), unreadable)
+    return Dataset(published, train_split, test_split, layout.place, _format_sizes(sizes), tuple(notes), unreadable)
 
 
 def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, config: Config, say: Say) -> Dataset:
-    """The images of these splits of a layout as test images, for a network that knows the classes of `spec`.
+    """The images of these splits of a layout as test images, for a model with the classes of `spec`.
 
-    The layout may hold any of these classes; there are no train images. Raises UserError if it holds others.
+    The layout may contain any subset of these classes; there are no training images. Raises UserError if it contains
+    others.
     """
     known = {class_name(name): label for label, name in enumerate(spec.classes)}
     names = [name for name in layout.classes if any(layout.splits[split].files.get(name) for split in splits)]
@@ -181,23 +182,23 @@ def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, co
     if unknown:
         raise UserError(
             "evaluate.classes",
-            f"{layout.place} holds classes that the checkpoint does not know: {listed(unknown)}. It knows "
+            f"{layout.place} contains classes that the checkpoint does not have: {listed(unknown)}. It has "
             f"{listed(known)}.",
         )
     loaded = load(layout, names, splits, config, say)
     if not len(loaded.rows):
         first = loaded.unreadable[0] if loaded.unreadable else ""
-        raise UserError("dataset.empty", f"{layout.place} holds no readable image. {first}".rstrip())
+        raise UserError("dataset.empty", f"{layout.place} contains no readable image. {first}".rstrip())
     labels = np.array([known[name] for name in names])[loaded.labels]
     test = canonical_split(loaded.decoded.pixels[loaded.rows], labels, len(known))
     none = Split(test.images[:0], test.labels[:0], "")
-    notes = (*layout.describe(), f"measured: {images(len(test))}, all that are there", *_listed(loaded.unreadable))
+    notes = (*layout.describe(), f"evaluated: {images(len(test))}, all that there are", *_listed(loaded.unreadable))
     return Dataset(
         spec,
         none,
         test,
         layout.place,
-        _in_words(_known_sizes(loaded.decoded)),
+        _format_sizes(_known_sizes(loaded.decoded)),
         notes,
         loaded.unreadable,
         test_name="test" if "test" in splits and len(splits) == 1 else "all",
@@ -205,11 +206,11 @@ def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, co
 
 
 def _refuse_untrainable(layout: Layout) -> None:
-    """Raise UserError if the splits do not have the same classes, two of them at least."""
+    """Raise UserError unless the splits have the same classes, at least two."""
     place = layout.place
     if "train" not in layout.splits and "all" not in layout.splits:
         raise UserError(
-            "dataset.no_train", f"{place} holds test images only; to train, put class folders into train/ beside them."
+            "dataset.no_train", f"{place} contains only test images; to train, add class folders in train/."
         )
     first, *others = layout.splits.values()
     for other in others:
@@ -218,13 +219,13 @@ def _refuse_untrainable(layout: Layout) -> None:
             if odd:
                 raise UserError(
                     "dataset.classes",
-                    f"{place}: {one.place} holds classes that {two.place} does not: "
-                    f"{listed(odd)}. Both must hold the same class folders.",
+                    f"{place}: {one.place} contains classes that {two.place} does not: "
+                    f"{listed(odd)}. Both must contain the same class folders.",
                 )
     if len(layout.classes) < 2:
         raise UserError(
             "dataset.one_class",
-            f"{place} holds one class, {listed(layout.classes)}; to train, at least two are needed.",
+            f"{place} contains one class, {listed(layout.classes)}; training requires at least two.",
         )
 
 
@@ -234,20 +235,20 @@ def _refuse_empty(
     """Raise UserError if a class has no image in a split."""
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
-        why = f" The first file that cannot be read: {unreadable[0]}" if unreadable else ""
+        reason = f" The first unreadable file: {unreadable[0]}" if unreadable else ""
         raise UserError(
             "dataset.empty_class",
             f"{layout.place}: no readable image for {listed(empty)} in "
-            f"{layout.splits[split].place}. Put some into each class folder, or take the folder away.{why}",
+            f"{layout.splits[split].place}. Add images to the folder, or remove it.{reason}",
         )
 
 
 def _choose_test(
     layout: Layout, rows: np.ndarray, labels: np.ndarray, digests: Sequence[bytes], config: DataConfig
 ) -> np.ndarray:
-    """Which images are the test images, bool [N]: the same share of each class, by a digest of seed and content.
+    """Mask of the test images, bool [N]: the same fraction of each class, by a hash of seed and content.
 
-    So it hangs neither on names nor on order, size or training seed, and copies of an image stay together.
+    So it does not depend on names, order, image size or training seed, and copies of an image stay together.
     """
     seed = f"{config.split_seed} ".encode()
     rank = {row: hashlib.sha256(seed + digests[row]).digest() for row in set(rows.tolist())}
@@ -258,8 +259,8 @@ def _choose_test(
         if len(images) < 2:
             raise UserError(
                 "dataset.single_image",
-                f"{layout.place}: '{name}' holds a single image (copies not counted), and test images are to be "
-                "split off: at least two are needed, or folders train/ and test/.",
+                f"{layout.place}: '{name}' contains a single image (copies not counted); holding out test images "
+                "requires at least two, or folders train/ and test/.",
             )
         count = min(max(round(len(images) * config.test_fraction), 1), len(images) - 1)
         is_test |= mine & np.isin(rows, images[:count])
@@ -267,7 +268,7 @@ def _choose_test(
 
 
 def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> DatasetSpec:
-    """The published dataset that was written out as these folders, or else just these classes."""
+    """The published dataset that these folders contain, or a dataset of just these classes."""
     for published in (CIFAR100, CIFAR10):
         if is_split and set(names) == set(published.classes) and (sizes == SIZE).all():
             return published
@@ -275,11 +276,11 @@ def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> Datase
 
 
 def _listed(unreadable: Sequence[str]) -> list[str]:
-    """The first of these sentences, as lines, below their number."""
+    """The number of these messages and the first of them, as lines."""
     if not unreadable:
         return []
     lines = [
-        f"{_count(len(unreadable), 'file')} left out:",
+        f"{_count(len(unreadable), 'file')} skipped:",
         *(f"  {escape_control_chars(text)}" for text in unreadable[:MAX_LISTED]),
     ]
     more = len(unreadable) - MAX_LISTED
@@ -290,13 +291,13 @@ def _known_sizes(decoded: Decoded) -> np.ndarray:
     return decoded.sizes[decoded.sizes[:, 0] > 0]
 
 
-def _in_words(sizes: np.ndarray) -> str:
-    """The sizes of the original_sizes, width x height in pixels."""
+def _format_sizes(sizes: np.ndarray) -> str:
+    """Human-readable range of the original sizes, width x height in pixels."""
     if (sizes == sizes[0]).all():
         return f"all {sizes[0, 0]}x{sizes[0, 1]}"
     (narrow, low), (wide, high) = sizes.min(axis=0), sizes.max(axis=0)
-    middle = int(np.median(sizes.min(axis=1)))
-    return f"{narrow} to {wide} wide, {low} to {high} high; the shorter side's median is {middle}"
+    median = int(np.median(sizes.min(axis=1)))
+    return f"{narrow} to {wide} wide, {low} to {high} high; median of the shorter side {median}"
 
 
 def _count(number: int, what: str) -> str:

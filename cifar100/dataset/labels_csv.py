@@ -1,4 +1,4 @@
-"""CSV files of labels beside images: which column names the image, which the class, which the split.
+"""CSV files of labels: the columns of image, class and split.
 
 id,breed                    filename;label;split
 000bec18,boston_bull        cats/1.jpg;cat;train
@@ -33,13 +33,13 @@ LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "labelname", "category", "classes", "categories", "target", "breed"),
     *("species", "diagnosis", "variety"),
 )
-"""Names of columns of classes, first choice first; lower case, letters only."""
+"""Names of the class column, by priority; lower case, letters only."""
 
 SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "partition")
 
 
 class Images:
-    """The images in a directory, by what a table may call them: path, file name, or file name without suffix."""
+    """The images in a directory, by path, by file name, and by file name without suffix."""
 
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {path: file for path, file in directory.walk() if is_image(path)}
@@ -50,8 +50,8 @@ class Images:
                 self._paths[name].append(path)
 
     def find(self, cell: str, split: str = "") -> str:
-        """The path of the image that a cell of a table names; "" for none. Of several images of one name, the one in a
-        directory of this split. Raises UserError if there are several still."""
+        """The path of the image that a cell names; "" if there is none. Of several images of one name, that in a
+        directory of this split. Raises UserError if it is still ambiguous."""
         name = cell.strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
@@ -59,13 +59,15 @@ class Images:
         if len(paths) > 1:
             paths = [path for path in paths if split and directory_split(path) == split] or paths
         if len(paths) > 1:
-            raise UserError("dataset.csv", f"'{cell}' names several images, {listed(paths)}: give their paths instead.")
+            raise UserError(
+                "dataset.csv", f"'{cell}' matches several images, {listed(paths)}: use their paths instead."
+            )
         return paths[0] if paths else ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An image that a table labels."""
+    """A labeled image."""
 
     path: str
     label: str
@@ -75,20 +77,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file that labels images."""
+    """A CSV file of labels."""
 
     name: str
     rows: list[Row]
     remarks: tuple[str, ...]
-    """How it was read, in words."""
+    """Human-readable descriptions of how it was interpreted."""
 
 
 def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layout | None:
-    """The layout that the CSV files in a directory give the images in it; None if none labels images.
+    """The layout of the images in a directory according to its CSV files; None if none labels images.
 
-    Class folders are preferred if the files say the same, or if no column is named as labels are. `only` names the one
-    file to read, which must then label images. Raises UserError if several files label images and are not those of
-    splits, or if it cannot be told which column does.
+    Class folders take precedence if they agree with the files, or if no column is named like a label. `only` is the one
+    file to read, which must then label images. Raises UserError if several files label images and do not correspond to
+    splits, or if the class column is ambiguous.
     """
     names = [only] if only else [name for name in sorted(directory.listing.files) if _may_hold_labels(name)]
     if not names:
@@ -101,7 +103,7 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
         return None
     if not tables:
         if only:
-            raise UserError("dataset.csv", f"{_path(directory, only)} names no image that is in its folder.")
+            raise UserError("dataset.csv", f"{_path(directory, only)} names no image in its directory.")
         return None
     rows, ignored = _by_split(directory, tables)
     splits: dict[str, SplitFiles] = {}
@@ -124,19 +126,19 @@ def _is_folder(row: Row) -> bool:
 
 
 def directory_split(path: str) -> str:
-    """The split that a directory of a path is; "" if none is."""
+    """The split that a directory in a path denotes; "" if none does."""
     return next((split for part in PurePosixPath(path).parent.parts if (split := split_of(part, loose=True))), "")
 
 
 def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], list[str]]:
-    """The rows, each with the split "train" or "test", or all with "all"; and what is left out, in words."""
+    """The rows, each with the split "train" or "test", or all with "all"; and descriptions of what is not used."""
     rows = [row for table in tables for row in table.rows]
     splits = {row.split for row in rows}
     if len(tables) > 1 and ("" in splits or len({split_of(table.name, loose=True) for table in tables}) < len(tables)):
         names = listed(table.name for table in tables)
         raise UserError(
             "dataset.csv",
-            f"{directory.name}: {names} all label its images: name one of them in place of the folder.",
+            f"{directory.name}: {names} all label its images: name one of them instead of the directory.",
         )
     if "train" not in splits or not splits & {"test", "val"} or "" in splits:
         return [Row(row.path, row.label, "all") for row in rows], []
@@ -151,7 +153,7 @@ def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], lis
 
 
 def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> Table | None:
-    """What a CSV file says of the images; None if it names none, or if it is `optional` and cannot be understood."""
+    """The labels in a CSV file; None if it names no images, or if it is `optional` and cannot be interpreted."""
     path = _path(directory, name)
     kind = split_of(name.rpartition(".")[0], loose=True)
     try:
@@ -174,21 +176,21 @@ def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> 
         if labels.setdefault(image, Row(image, label, split)).label != label:
             raise UserError(
                 "dataset.csv",
-                f"{path} labels {image} '{label}' and '{labels[image].label}': it must have one class.",
+                f"{path} labels {image} '{label}' and '{labels[image].label}': an image has one class.",
             )
     missing = sum(not image for image in paths)
     remarks = [f"labels from {name}, columns '{header[column]}' and '{header[label_column]}'"]
-    remarks += [f"{name}: {missing:,} rows name no image that is here"] if missing else []
+    remarks += [f"{name}: {missing:,} rows name no existing image"] if missing else []
     return Table(name, list(labels.values()), tuple(remarks))
 
 
 def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns, and the rows below, all as long as these."""
+    """The column names, and the rows, padded to the same length."""
     try:
         with open_file(file) as opened:
             content = opened.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise UserError("dataset.csv", f"has more than {MAX_BYTES >> 20} MiB, and is not read.")
+            raise UserError("dataset.csv", f"has more than {MAX_BYTES >> 20} MiB, more than any file of labels.")
         text = content.decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count)
@@ -207,7 +209,7 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
 
 
 def _file_column(cells: list[list[str]], found: Images, split: str) -> tuple[int, list[str]]:
-    """The column that names the most images, and their paths row by row; -1 if none names any."""
+    """The index of the column that names the most images, and the paths by row; -1 if none names any."""
     best, best_paths, most = -1, [], 0
     for column in range(len(cells[0]) if cells else 0):
         paths = [found.find(row[column], split) for row in cells]
@@ -218,13 +220,13 @@ def _file_column(cells: list[list[str]], found: Images, split: str) -> tuple[int
 
 
 def _split_column(header: list[str], cells: list[list[str]]) -> int:
-    """The column that says the split of every row; -1 if there is none."""
+    """The index of the column with the split of every row; -1 if there is none."""
     columns = (column for column, name in enumerate(header) if _key(name) in SPLIT_COLUMNS)
     return next((column for column in columns if all(split_of(row[column]) for row in cells)), -1)
 
 
 def _label_column(header: list[str], cells: list[list[str]], others: set[int], *, named: bool) -> int:
-    """The column of classes: the one that is called so, or unless `named` the only one left. Raises UserError."""
+    """The index of the class column: by its name, or unless `named`, the only one left. Raises UserError if unclear."""
     left = [column for column, name in enumerate(header) if name and column not in others]
     called = sorted(
         (c for c in left if _key(header[c]) in LABEL_COLUMNS), key=lambda c: LABEL_COLUMNS.index(_key(header[c]))
@@ -236,9 +238,9 @@ def _label_column(header: list[str], cells: list[list[str]], others: set[int], *
         return left[0]
     raise UserError(
         "dataset.csv_columns",
-        f"which of its columns {listed(header[column] for column in left)} is the class? Call that one 'label'."
+        f"which of its columns {listed(header[column] for column in left)} is the class? Name that one 'label'."
         if left
-        else "has no column of classes beside that of the images.",
+        else "has no class column.",
     )
 
 

@@ -1,9 +1,10 @@
-"""How a folder of images is divided into splits and classes: one description, for training, checking and evaluating.
+"""How a folder of images is divided into splits and classes; used for training, checking and evaluation.
 
     photos/train/cat/1.jpg      photos/cat/1.jpg        photos/images/1.jpg
     photos/test/cat/2.jpg       photos/dog/2.jpg        photos/labels.csv
 
-Directories that only wrap these are passed through. What is ambiguous is refused; what is left out is named.
+Directories that only contain one of these are passed through. An ambiguous layout is an error; what is not used is
+listed.
 """
 
 from __future__ import annotations
@@ -34,32 +35,32 @@ class SplitFiles:
     """The files of one split, by class."""
 
     place: str
-    """The directory of its class folders, or the file of its labels."""
+    """The directory of its class folders, or its file of labels."""
     files: dict[str, list[File]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The splits and classes of a folder, and what else is in it."""
+    """The splits and classes of a folder, and its other content."""
 
     place: str
-    """What was named."""
+    """The path that was given."""
     splits: dict[str, SplitFiles]
     """"train", "test" or both; or "all", if there are no splits."""
     ignored: tuple[str, ...] = ()
-    """What is left out, in words."""
+    """Human-readable descriptions of what is not used."""
     remarks: tuple[str, ...] = ()
-    """How ambiguous things were understood, in words."""
+    """Human-readable descriptions of how ambiguous parts were interpreted."""
     errors: tuple[str, ...] = field(default=(), repr=False)
-    """A sentence for each thing in a class folder that is no file."""
+    """A message for each entry of a class folder that is not a file."""
 
     @property
     def classes(self) -> list[str]:
-        """Class names of all splits, numbers in them by value."""
+        """Class names of all splits, in natural order."""
         return sorted({name for split in self.splits.values() for name in split.files}, key=natural_sort_key)
 
     def describe(self) -> list[str]:
-        """The layout in lines for people, with class names and numbers of files."""
+        """The layout in human-readable lines, with class names and numbers of files."""
         known = self.splits.values()
         if "all" in self.splits:
             where = f"images in {self.splits['all'].place}, not divided into train/ and test/"
@@ -77,14 +78,14 @@ class Layout:
 
 
 def class_name(name: str) -> str:
-    """The name of a class as names are compared: in Unicode's composed form (NFC), without outer spaces."""
+    """The normalized name of a class: in Unicode's composed form (NFC), without surrounding spaces."""
     return unicodedata.normalize("NFC", name).strip() or name
 
 
 def split_of(name: str, *, loose: bool = False) -> str:
-    """The split that a directory of this name is: "train", "test" or "val"; "" if it is none.
+    """The split that a directory name denotes: "train", "test" or "val"; "" if none.
 
-    "Testing", "val_images" and "seg_train" are; "bullet_train" is only if `loose`, and "train_station" then too.
+    "Testing", "val_images" and "seg_train" denote one; "bullet_train" and "train_station" only if `loose`.
     """
     words = _words(name)
     kinds = [SPLIT_WORDS.get(word, "") for word in words]
@@ -96,7 +97,7 @@ def split_of(name: str, *, loose: bool = False) -> str:
 
 
 def is_filler(name: str) -> bool:
-    """Whether a directory of this name is called after its kind of content: "images", for example."""
+    """Whether a directory name only describes the kind of content, such as "images"."""
     return set(_words(name)) <= FILLER_WORDS
 
 
@@ -105,17 +106,17 @@ def _words(name: str) -> list[str]:
 
 
 def relative(root: Directory, directory: Directory) -> str:
-    """The path of a directory within another, with a slash at its end; "./" for the other itself."""
+    """The path of `directory` relative to `root`, with a trailing slash; "./" for `root` itself."""
     return f"{directory.name[len(root.name) :].lstrip('/' + os.sep) or '.'}/"
 
 
 def images(count: int) -> str:
-    """A number of images in words."""
+    """1 image, 2 images."""
     return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Some of these names, quoted, and how many more there are."""
+    """The first of these names, quoted, and the number of the others."""
     ordered = sorted(names, key=natural_sort_key)
     more = f" and {len(ordered) - MAX_LISTED:,} more" if len(ordered) > MAX_LISTED else ""
     return ", ".join(f"'{escape_control_chars(name)}'" for name in ordered[:MAX_LISTED]) + more

@@ -1,7 +1,7 @@
 """Reads the parquet files of the Hugging Face datasets uoft-cs/cifar100 and uoft-cs/cifar10.
 
-A row holds an image as an encoded file (`img`: a struct with `bytes`) and its class id (`fine_label`, or `label`).
-pyarrow is needed, and loaded only when such files are there.
+A row contains an image as an encoded file (`img`: a struct with `bytes`) and its class id (`fine_label`, or `label`).
+Requires pyarrow, which is imported only if there are such files.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cifar100.support.errors import UserError
 from cifar100.support.text import format_bytes
 
 FOLDERS = ("cifar100", "plain_text")
-"""What the two datasets call the folder of their files."""
+"""The directories of the files in the two datasets."""
 
 _LABELS = {"fine_label": CIFAR100, "label": CIFAR10}
 
 
 def find(folder: Path) -> tuple[Path] | None:
-    """The folder that holds train*.parquet and test*.parquet: this one or the dataset's own in it; None for neither."""
+    """The directory with train*.parquet and test*.parquet: this one, or the dataset's own in it; None if neither."""
     for candidate in (folder, *(folder / name for name in FOLDERS)):
         if all(any(candidate.glob(f"{split}*.parquet")) for split in ("train", "test")):
             return (candidate,)
@@ -32,7 +32,7 @@ def find(folder: Path) -> tuple[Path] | None:
 
 
 def read(folder: Path) -> Dataset:
-    """The dataset in this folder. Raises UserError, naming the file, where one is damaged or foreign."""
+    """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
     train, published = _read_split(sorted(folder.glob("train*.parquet")))
     test, same = _read_split(sorted(folder.glob("test*.parquet")))
     if published is not same:
@@ -52,7 +52,7 @@ def _read_split(paths: list[Path]) -> tuple[Split, DatasetSpec]:
 
 
 def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
-    """Images uint8 [N, 32, 32, 3], class ids [N], and whose they are by the name of the labels' column."""
+    """Images uint8 [N, 32, 32, 3], class ids [N], and the dataset that the label column belongs to."""
     try:
         from pyarrow import parquet
     except ImportError:
@@ -81,7 +81,7 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
         ) from None
     except UserError:
         raise
-    except Exception as error:  # pyarrow raises many kinds for damaged bytes
+    except Exception as error:  # pyarrow raises many types for damaged files
         raise UserError(
             "dataset.damaged", f"{path} is damaged, or its columns have other types ({type(error).__name__})."
         ) from None
@@ -92,12 +92,12 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
             decoded = list(pool.map(_decode, encoded, chunksize=256))
     except UserError as error:
         raise UserError(error.code, f"{path}: {error}") from None
-    images = np.array(decoded, np.uint8).reshape(-1, SIZE, SIZE, 3)  # of no rows too
+    images = np.array(decoded, np.uint8).reshape(-1, SIZE, SIZE, 3)  # also if there are no rows
     return images, labels, _LABELS[column]
 
 
 def _decode(encoded: object) -> np.ndarray:
-    """An image file's bytes -> uint8 [32, 32, 3]."""
+    """The content of an image file -> uint8 [32, 32, 3]."""
     from PIL import Image
 
     if not isinstance(encoded, bytes):
@@ -109,7 +109,7 @@ def _decode(encoded: object) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except UserError:
         raise
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
+    except Exception as error:  # Pillow's decoders raise many types for damaged data
         raise UserError("dataset.damaged", f"an image cannot be decoded ({type(error).__name__}).") from None
 
 

@@ -1,4 +1,4 @@
-"""The datasets that are known by name, the proof of each, and the files that they are published in."""
+"""The known datasets: CIFAR-100, CIFAR-10 and the synthetic one, with fingerprints and published files."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ SYNTHETIC = DatasetSpec(
 )
 
 SIZE = 32
-"""Side in pixels of the images of all of these."""
+"""Width and height of the images of all of these, in pixels."""
 
 
 def check_image_size(image_size: int) -> None:
-    """Raise UserError where images of another size are asked for: the pixels of these are taken as they are."""
+    """Raise UserError unless this is the size of the published images, which are not resized."""
     if image_size != SIZE:
         raise UserError(
             "dataset.image_size",
@@ -59,31 +59,31 @@ class PublishedFormat:
 
     published: DatasetSpec
     archive: str
-    """What it is published as."""
+    """Name of the archive."""
     folder: str
-    """What that unpacks to."""
+    """The directory in the archive."""
     train: tuple[str, ...]
     test: tuple[str, ...]
     names: str
-    """The file that says what the classes are called."""
+    """The file with the class names."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all its files."""
+        """All file names."""
         return (*self.train, *self.test, self.names)
 
     @property
     def members(self) -> tuple[str, ...]:
-        """What its archive calls them."""
+        """Their paths in the archive."""
         return tuple(f"{self.folder}/{name}" for name in self.files)
 
     def is_in(self, folder: Path) -> bool:
-        """Whether all its files are in a folder."""
+        """Whether a directory contains all its files."""
         return all((folder / name).is_file() for name in self.files)
 
 
 def find_format(folder: Path, layouts: tuple[PublishedFormat, ...]) -> tuple[Path, PublishedFormat] | None:
-    """The first layout that is in this folder or in its own folder below it, and where; None where none is."""
+    """The directory (this one, or the format's own in it) that contains all files of a format; None if none does."""
     for layout in layouts:
         for candidate in (folder, folder / layout.folder):
             if layout.is_in(candidate):

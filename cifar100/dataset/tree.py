@@ -1,4 +1,4 @@
-"""Directories of files, on disk or in an archive: what `cifar100.dataset.layout` looks at."""
+"""Directories of files, on disk or in an archive, with one interface."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cifar100.support.errors import UserError
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive. `open` gives its content from the start; it may be called by several threads at a time."""
+    """A file in an archive. `open` returns its content as a stream; it is thread-safe."""
 
     name: str
-    """The archive's path and its own in it, for messages."""
+    """The path of the archive and the path in it, for messages."""
     size: int
     open: Callable[[], IO[bytes]] = field(compare=False)
 
@@ -27,23 +27,23 @@ class Member:
 
 
 File = str | Member
-"""A file: its path on disk, or where it is in an archive."""
+"""A file: its path on disk, or a member of an archive."""
 
 
 @dataclass
 class Listing:
-    """What is directly in a directory, by name; hidden names left out."""
+    """The entries of a directory, by name; without hidden ones."""
 
     directories: dict[str, Directory] = field(default_factory=dict)
     links: dict[str, Directory] = field(default_factory=dict)
     """Symbolic links to directories."""
     files: dict[str, File] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    """A sentence for each entry that is neither."""
+    """A message for each other entry."""
 
 
 class Directory:
-    """A directory, which is read when it is first asked for."""
+    """A directory, which is read when first accessed."""
 
     def __init__(self, name: str, read: Callable[[], Listing]) -> None:
         """`name` is for messages; `read` raises UserError if the directory cannot be read."""
@@ -52,27 +52,27 @@ class Directory:
 
     @cached_property
     def listing(self) -> Listing:
-        """What is directly in it."""
+        """Its entries."""
         return self._read()
 
     @cached_property
     def directories(self) -> dict[str, Directory]:
-        """The directories directly in it, those that are symbolic links too."""
+        """Its subdirectories, including symbolic links to directories."""
         return dict(sorted((self.listing.directories | self.listing.links).items()))
 
     @cached_property
     def image_files(self) -> list[str]:
-        """Names of the files directly in it that are called as images are."""
+        """Names of its files with the suffix of an image format."""
         return [name for name in self.listing.files if is_image(name)]
 
     @cached_property
     def with_images(self) -> dict[str, Directory]:
-        """The directories directly in it that hold an image at any depth."""
+        """Its subdirectories that contain an image at any depth."""
         return {name: directory for name, directory in self.directories.items() if directory.holds_images}
 
     @cached_property
     def holds_images(self) -> bool:
-        """Whether it holds an image, at any depth; one symbolic link to a directory is followed on the way."""
+        """Whether it contains an image at any depth; at most one symbolic link per path is followed."""
         waiting = [(self, True)]
         while waiting:
             directory, follow = waiting.pop()
@@ -85,8 +85,8 @@ class Directory:
     def walk(self, errors: list[str] | None = None) -> Iterator[tuple[str, File]]:
         """Every file in it, at any depth, with its path relative to it ("a/b.jpg"), sorted within each directory.
 
-        Symbolic links to directories are not followed, so that a loop of them ends. `errors` gets a sentence for
-        each of them, and for what is no file.
+        Symbolic links to directories are not followed, so that a loop of them ends. `errors` receives a
+        message for each of them, and for each entry that is not a file.
         """
         waiting = [("", self)]
         while waiting:
@@ -95,7 +95,7 @@ class Directory:
             if errors is not None:
                 errors += listing.errors
                 errors += [
-                    f"{link.name} is a link to a folder, which is not followed." for link in listing.links.values()
+                    f"{link.name} is a link to a directory, which is not followed." for link in listing.links.values()
                 ]
             yield from ((prefix + name, listing.files[name]) for name in sorted(listing.files))
             waiting += [(f"{prefix}{name}/", listing.directories[name]) for name in sorted(listing.directories)[::-1]]
@@ -124,7 +124,7 @@ def _read_disk(path: str) -> Listing:
                 elif entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path):
                     listing.files[entry.name] = entry.path
                 else:
-                    what = "a link to a folder that it is in" if os.path.isdir(entry.path) else "not a file"
+                    what = "a link to a directory that contains it" if os.path.isdir(entry.path) else "not a file"
                     listing.errors.append(f"{entry.path} is {what}.")
     except OSError as error:
         name = str(error.filename or path)
@@ -136,11 +136,11 @@ def _read_disk(path: str) -> Listing:
 
 
 def _holds(link: str, directory: str) -> bool:
-    """Whether a link leads to the directory that it is in, or to one above."""
+    """Whether a link leads to a directory that contains it."""
     target, inside = os.path.realpath(link), os.path.realpath(directory)
     return inside == target or inside.startswith(target.rstrip(os.sep) + os.sep)
 
 
 def open_file(file: File) -> IO[bytes]:
-    """The content of a file, from its start."""
+    """The content of a file, as a stream."""
     return file.open() if isinstance(file, Member) else open(file, "rb")

@@ -1,6 +1,6 @@
-"""Any image -> what the network was trained on: RGB pixels, uint8 [S, S, 3]. The one way in, files and arrays alike.
+"""Conversion of any image (file, bytes, PIL image, array or tensor) to model input: RGB pixels, uint8 [S, S, 3].
 
-Only numpy and Pillow are needed; a PyTorch tensor is taken without importing torch.
+Requires only numpy and Pillow; PyTorch tensors are supported without importing torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from cifar100.images import limits
 from cifar100.support.errors import UserError
 
-# Pillow knows more, and hands some (EPS) to other programs.
+# Pillow supports more, and passes some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
 
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-"""What follows `ftyp` in a HEIF file (ISO/IEC 23008-12). Pillow reads none of them."""
+"""The brands after `ftyp` in a HEIF file (ISO/IEC 23008-12), which Pillow does not read."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,48 +35,48 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by the value of its EXIF orientation tag."""
+"""The transposition for each value of the EXIF orientation tag."""
 
 _QUARTER_TURNS = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 STRIP_PIXELS = 1 << 20
-"""Pixels that are converted at a time."""
+"""Number of pixels that are converted at a time."""
 
 MAX_EXIF_BYTES = 1 << 16
-"""What one segment of a JPEG can hold; more is not parsed."""
+"""Maximum size of a JPEG segment; larger EXIF data is not parsed."""
 
 LARGE_BYTES = 1 << 26
-"""Images that take more memory are decoded one at a time."""
+"""Images that need more memory are decoded one at a time."""
 
 _large_images = threading.Lock()
 
 
 @cache
 def image_suffixes() -> tuple[str, ...]:
-    """The file name suffixes of the formats that are read (".jpg", ".png", …), lower case, sorted."""
-    formats = {*FORMATS, "MPO"}  # MPO is what Pillow calls a JPEG of several pictures
+    """The file name suffixes of the supported formats (".jpg", ".png", …), lower case, sorted."""
+    formats = {*FORMATS, "MPO"}  # MPO is Pillow's name of a JPEG with several images
     return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats))
 
 
 def is_heif(start: bytes) -> bool:
-    """Whether a file that starts with these bytes (12 or more) is HEIF: HEIC, the format of iPhones, for example."""
+    """Whether a file that starts with these bytes (12 or more) is HEIF, such as the HEIC photos of iPhones."""
     return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
 
 
 def to_model_input(image: Any, size: int = 32) -> np.ndarray:
-    """An image of any kind and size -> uint8 [size, size, 3]: upright, RGB, the shorter side resized, centre cropped.
+    """An image -> uint8 [size, size, 3]: upright, RGB, shorter side resized to `size`, center-cropped.
 
-    `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8; transparency is laid on
-    white; of an animation the first frame is taken); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8, uint16
-    or float in 0..1; or a tensor, [3, H, W] or [1, H, W] or as an array. An image that is `size` x `size` already keeps
-    its exact pixels. Raises UserError, in one sentence, for anything else and for a file that is no image.
+    `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8 bits; transparency is
+    composited on white; of an animation, the first frame); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8,
+    uint16 or float in 0..1; or a tensor, [3, H, W] or [1, H, W] or like an array. An image that is `size` x `size`
+    is not changed. Raises UserError for anything else and for a file that is not an image.
     """
     return resize_center_crop(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
 
 
 def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
-    """What `to_model_input` does to an upright RGB image of any size; `name` is for what it raises."""
+    """An upright RGB image as `to_model_input` returns it; `name` is for error messages."""
     width, height = rgb.size
     if (width, height) != (size, size):
         scale = size / min(width, height)
@@ -87,17 +87,17 @@ def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") ->
                 "image.aspect_ratio", f"{prefix}The image is {width}x{height}, too long and thin for a square crop."
             )
         left, top = (wide - size) // 2, (high - size) // 2
-        # Pillow's filters widen with the reduction, which is antialiasing
+        # Pillow's filters antialias
         rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
     return np.asarray(rgb)
 
 
 def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
-    """The image as an upright RGB PIL image of its own size; accepts and raises what `to_model_input` does.
+    """The image as an upright RGB PIL image of its original size; accepts and raises what `to_model_input` does.
 
-    `name` is what bytes are called in what it raises. An image of more than 24 megapixels is reduced by a whole factor,
-    to 2048 pixels on its shorter side or more; its `info["original_size"]` is then (width, height) before that. A file
-    that would take more time or memory than `limits` allows is refused.
+    `name` denotes bytes in error messages. An image of more than 24 megapixels is reduced by an integer factor, to at
+    least 2048 pixels on its shorter side; its `info["original_size"]` is then the original (width, height). Raises
+    UserError for a file that would need more time or memory than `limits` allows.
     """
     if isinstance(image, str | Path):
         return _from_file(Path(image), image)
@@ -108,7 +108,7 @@ def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:
             return _from_pil(image)
         except UserError:
             raise
-        except Exception as error:  # one that was opened and not decoded yet
+        except Exception as error:  # one that was opened but not decoded
             raise UserError(
                 "image.damaged", f"The image is damaged and cannot be decoded ({type(error).__name__})."
             ) from None
@@ -143,28 +143,29 @@ def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError("image.missing", f"There is no image {name}.") from None
     except IsADirectoryError:
-        raise UserError("image.folder", f"{name} is a folder, not an image.") from None
+        raise UserError("image.folder", f"{name} is a directory, not an image.") from None
     except (limits.TooExpensive, Image.DecompressionBombError, MemoryError) as error:
-        why = str(error) if isinstance(error, limits.TooExpensive) else "has more pixels than any photo needs"
-        raise UserError("image.cost", f"{name} {why}; it is not opened.") from None
+        reason = str(error) if isinstance(error, limits.TooExpensive) else "has too many pixels"
+        raise UserError("image.cost", f"{name} {reason}; it is not opened.") from None
     except UnidentifiedImageError:
         if is_heif(start):
             raise UserError(
-                "image.heic", f"{name} is HEIC (HEIF), the photo format of iPhones, which is not read: save it as JPEG."
+                "image.heic",
+                f"{name} is HEIC (HEIF), the photo format of iPhones, which is not supported: save it as JPEG.",
             ) from None
         raise UserError("image.format", f"{name} is not an image that can be read.") from None
     except UserError as error:
         raise UserError(error.code, f"{name}: {error}" if error.code != "image.special" else str(error)) from None
     except OSError as error:
-        system = error.errno is not None  # those of Pillow's decoders have no number
-        why = f"cannot be read ({error.strerror})" if system else "is damaged and cannot be decoded (OSError)"
-        raise UserError("image.unreadable", f"{name} {why}.") from None
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        system = error.errno is not None  # those of Pillow's decoders have no errno
+        reason = f"cannot be read ({error.strerror})" if system else "is damaged and cannot be decoded (OSError)"
+        raise UserError("image.unreadable", f"{name} {reason}.") from None
+    except Exception as error:  # Pillow's decoders raise many types for a damaged file
         raise UserError("image.damaged", f"{name} is damaged and cannot be decoded ({type(error).__name__}).") from None
 
 
 def _rescaled_pnm(image: ImageFile.ImageFile, content: bytes) -> Image.Image | None:
-    """A PGM or PPM whose white is neither 255 nor 65535, as 8 bits; Pillow goes through its samples in Python."""
+    """A PGM or PPM whose maximum value is neither 255 nor 65535, as 8 bits; Pillow would loop over it in Python."""
     if image.format != "PPM" or image.tile[0].codec_name != "ppm" or 0 in image.size:
         return None
     settings: Any = image.tile[0].args
@@ -176,11 +177,11 @@ def _rescaled_pnm(image: ImageFile.ImageFile, content: bytes) -> Image.Image | N
 
 
 def _from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
-    """The image, of that size before a reduced decoding, as RGB, upright."""
+    """The image as RGB, upright; `size` is its size before decoding at a reduced size."""
     width, height = size or image.size
     if width == 0 or height == 0:
         raise UserError("image.empty", "The image has no pixels.")
-    if image.tell():  # an animation that the caller moved on
+    if image.tell():  # an animation at a later frame
         image.seek(0)
     image.load()
     method = _UPRIGHT.get(_orientation(image))
@@ -196,9 +197,9 @@ def _from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Image.
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """A loaded image as RGB: 16 bits and floats scaled to 8, transparency laid on white.
+    """A loaded image as RGB: 16 bits and floats scaled to 8 bits, transparency composited on white.
 
-    In strips, so that a large one takes little memory beside the two images.
+    It is converted in strips, so that a large one needs little additional memory.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
@@ -216,7 +217,7 @@ def _flattened(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
     if white is not None:
         return _from_array(np.asarray(image).astype(np.float64), top=white)
-    if image.mode == "La":  # Pillow converts it to nothing else
+    if image.mode == "La":  # the only conversion that Pillow supports
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -227,7 +228,7 @@ def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 if it is not known.
 
-    `ImageOps.exif_transpose` also writes the EXIF anew, and fails on tags that have nothing to do with the pixels.
+    `ImageOps.exif_transpose` also rewrites the EXIF data, and fails on invalid tags that are unrelated.
     """
     if len(image.info.get("exif") or b"") > MAX_EXIF_BYTES:
         return 1
@@ -235,14 +236,14 @@ def _orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(0x0112)
     except limits.TooExpensive:
         raise
-    except Exception:  # Pillow raises many kinds for damaged EXIF; the pixels are whole
+    except Exception:  # Pillow raises many types for damaged EXIF; the pixels are intact
         return 1
     return orientation if isinstance(orientation, int) else 1
 
 
 def _white(image: Image.Image) -> float:
-    """The value of white in a float image, or an integer one of more than 8 bits: by its pixels if they are those of 8
-    bits, else by the bits per sample that its file states, else 16 bits."""
+    """The value of white in a float image, or in an integer one of more than 8 bits: 255 if no pixel is larger, else
+    according to the bits per sample of its file, else that of 16 bits."""
     if image.mode == "F":
         return 1.0
     rows = max(1, STRIP_PIXELS // image.width)
@@ -257,7 +258,7 @@ def _white(image: Image.Image) -> float:
 
 
 def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:
-    """uint8, uint16, or numbers in 0..top; `top` is 1 for floats where it is not given."""
+    """An array, uint8, uint16 or numbers in 0..top, as an RGB image; the default `top` of floats is 1."""
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:

@@ -1,7 +1,7 @@
-"""One image from the web, within bounds: http and https, ten seconds, 20 MB, three redirects.
+"""Downloads one image: http or https, at most ten seconds, 20 MB and three redirects.
 
-Addresses of the own machine and network are as good as any: who types one here has a browser and `curl` beside it, and
-a camera or a NAS is often what is meant. (What strangers use, the web page, takes no addresses at all.)
+Addresses in the local network, such as a camera or a NAS, are allowed: this is for the command line only; the web app
+does not accept URLs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cifar100.support.errors import UserError
 from cifar100.version import __version__
 
 SECONDS = 10.0
-"""For all of it: the name's look-up, the redirects, the last byte."""
+"""Total time, including name resolution and redirects."""
 
 MAX_BYTES = 20_000_000
 MAX_REDIRECTS = 3
@@ -28,12 +28,12 @@ _HEADERS = {"User-Agent": f"cifar100/{__version__} (image classification from a 
 
 
 def is_url(word: str) -> bool:
-    """Whether a word is an address, of whatever scheme, rather than a path."""
+    """Whether an argument is a URL, of any scheme, rather than a path."""
     return "://" in word
 
 
 def download_image(address: str) -> bytes:
-    """What is at this address. Raises UserError, in one sentence, where it is not had within the bounds."""
+    """The content at a URL. Raises UserError if it cannot be downloaded within the limits."""
     name = str(address)
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
@@ -43,8 +43,8 @@ def download_image(address: str) -> bytes:
         except Exception as error:
             answers.put(error)
 
-    # Timeouts of sockets begin anew with every byte, and a name's look-up has none: so the clock is outside, and what
-    # is still under way then is left to itself.
+    # Socket timeouts restart with every byte, and name resolution has none, so the time limit is enforced from here;
+    # the thread is abandoned.
     threading.Thread(target=attempt, daemon=True).start()
     try:
         answer = answers.get(timeout=SECONDS)
@@ -88,10 +88,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _quoted(address: str) -> str:
-    """An address as people paste it, spaces and umlauts in it, as HTTP wants it."""
+    """A URL with spaces and non-ASCII characters encoded."""
     _refuse_other_schemes(address)
     parts = urlsplit(address)
-    if not parts.hostname or "@" in parts.netloc or parts.port == 0:  # asked for a port over 65535 it raises the same
+    if not parts.hostname or "@" in parts.netloc or parts.port == 0:  # .port raises ValueError above 65535
         raise ValueError
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
     kept = "%/:=&?~+!$,;'@()*"
@@ -105,21 +105,21 @@ def _refuse_other_schemes(address: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, as the rest of a sentence that begins with the address."""
+    """The reason of a failure, as the predicate of a sentence whose subject is the URL."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
-            return f"was redirected more than {MAX_REDIRECTS} times, in a circle, or off the web"
-        return f"cannot be fetched: the server answered {error.code} ({error.reason})"
+            return f"was redirected more than {MAX_REDIRECTS} times, in a loop, or to another scheme"
+        return f"cannot be downloaded: the server answered {error.code} ({error.reason})"
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
         error = error.reason
     if isinstance(error, TimeoutError):
-        return f"did not come within {SECONDS:g} seconds"
+        return f"was not downloaded within {SECONDS:g} seconds"
     if isinstance(error, OSError):
-        return f"cannot be fetched ({error.strerror or error})"
+        return f"cannot be downloaded ({error.strerror or error})"
     if isinstance(error, HTTPException):
-        return f"cannot be fetched: the server speaks no proper HTTP ({type(error).__name__})"
+        return f"cannot be downloaded: the response is not valid HTTP ({type(error).__name__})"
     if isinstance(error, ValueError):
-        return "is no address that can be fetched"
+        return "is not a valid URL"
     raise error

@@ -1,7 +1,7 @@
-"""Bounds on what an image file may cost: 1 GiB of memory and 10 s for a file of up to 100 MB.
+"""Limits on the cost of an image file: 1 GiB of memory and 10 s for a file of up to 100 MB.
 
-What decoding takes is estimated from the header, before anything is decoded. What Pillow does in Python, such as going
-through millions of metadata blocks, is bounded by counting its reads.
+The cost of decoding is estimated from the header, before anything is decoded. Work that Pillow does in Python, such as
+parsing millions of metadata blocks, is limited by counting its reads.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ MAX_PIXELS = 80_000_000
 MAX_DECODED_BYTES = 800 << 20
 MAX_ICON_PIXELS = 16_000_000
 MAX_HEADER_READS = 1_000_000
-"""Of metadata, before any pixel: each may leave an object in memory."""
+"""Before the first pixel; each may allocate an object."""
 
 MAX_READ_FACTOR = 8
-"""Bytes that are read, over those of the file."""
+"""Bytes that may be read, relative to the size of the file."""
 
 MAX_HEADER_SECONDS, MAX_SECONDS = 2.0, 8.0
-"""Of CPU time until the header is read, and for all; after that the next read fails."""
+"""CPU time until the header is read, and in total; after that the next read fails."""
 
 MAX_SCANNED_PIXELS = 4_000_000_000
-"""Scans of a JPEG times its pixels: each scan goes through all of them."""
+"""Number of scans of a JPEG times its pixels: each scan processes all of them."""
 
 MAX_JPEG2000_BYTES = 16_000_000
-"""Compressed bytes that are decoded, at 3 MB/s."""
+"""Compressed bytes to decode, at 3 MB/s."""
 
 LARGE_PIXELS = 24_000_000
-"""Larger images are reduced by a whole factor before they are resized."""
+"""Larger images are reduced by an integer factor before they are resized."""
 
 MIN_REDUCED_SIDE = 2048
 MIN_JPEG2000_SIDE = 1024
 
 WORKSPACE = {"WEBP": 12, "AVIF": 16, "JPEG2000": 12, "TIFF": 8}
-"""Bytes a pixel that a decoder takes beside the image it makes; measured with Pillow 12.3."""
+"""Bytes per pixel that a decoder needs besides the decoded image; measured with Pillow 12.3."""
 
 MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""Bytes a pixel in Pillow's memory; 4 in other modes."""
+"""Bytes per pixel in Pillow's memory; 4 in other modes."""
 
 
 class TooExpensive(Exception):
-    """Reading or decoding a file would take more than the bounds; says what, as the rest of a sentence."""
+    """Decoding a file would exceed a limit; the message is the predicate of a sentence whose subject is the file."""
 
 
 class GuardedFile(io.BytesIO):
-    """The content of a file, which raises TooExpensive when it is read too often, too much or for too long."""
+    """The content of a file; raises TooExpensive if it is read too often, too much or for too long."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -64,7 +64,7 @@ class GuardedFile(io.BytesIO):
         self.deadline = time.thread_time() + MAX_HEADER_SECONDS
 
     def header_is_read(self) -> None:
-        """Allow what decoding the pixels takes. Some formats are read byte by byte."""
+        """Switch to the limits for decoding the pixels. Some formats are read byte by byte."""
         self.reads_left = float("inf")
         self.deadline += MAX_SECONDS - MAX_HEADER_SECONDS
 
@@ -73,17 +73,17 @@ class GuardedFile(io.BytesIO):
         self.reads_left -= 1
         self.bytes_left -= len(content)
         if self.reads_left < 0 or self.bytes_left < 0:
-            raise TooExpensive("has more metadata than an image needs")
+            raise TooExpensive("has too much metadata")
         if time.thread_time() > self.deadline:
             raise TooExpensive("takes too long to decode")
         return content
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a regular file. Raises OSError if it cannot be read, UserError if it is too large or a device or a
-    pipe, which might never end."""
+    """The content of a regular file. Raises OSError if it cannot be read, TooExpensive if it is too large, and
+    UserError if it is a device or a pipe, which might never end."""
     if not os.path.isfile(path) and not os.path.isdir(path) and os.path.exists(path):
-        raise UserError("image.special", f"{path} is no image.{not_a_file(path)}")
+        raise UserError("image.special", f"{path} is not an image.{not_a_file(path)}")
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
             raise TooExpensive(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
@@ -91,7 +91,7 @@ def read_file(path: Path) -> bytes:
 
 
 def check_icon(content: bytes) -> None:
-    """Raise TooExpensive if an icon holds large images: Pillow decodes the first one when it opens the file."""
+    """Raise TooExpensive if an icon contains large images: Pillow decodes the first one when it opens the file."""
     if content[:4] != b"\0\0\1\0":
         return
     for place in range(int.from_bytes(content[4:6], "little")):
@@ -100,12 +100,12 @@ def check_icon(content: bytes) -> None:
         order, sizes = ("big", content[at + 16 :][:8]) if is_png else ("little", content[at + 4 :][:8])
         width, height = (int.from_bytes(sizes[i : i + 4], order, signed=not is_png) for i in (0, 4))
         if abs(width * height) > MAX_ICON_PIXELS:
-            raise TooExpensive("is an icon with more pixels than icons have")
+            raise TooExpensive("is an icon with too many pixels")
 
 
 def prepare(image: Image.Image, content: bytes) -> int:
-    """Set an opened image to decode at a reduced size if it is large and its format can; the bytes that decoding and
-    converting it take, estimated. Raises TooExpensive if it would take more than the bounds."""
+    """Configure an opened image to decode at a reduced size if it is large and its format supports it. Returns the
+    estimated memory to decode and convert it, in bytes. Raises TooExpensive if it exceeds the limits."""
     pixels, workspace = image.width * image.height, WORKSPACE.get(image.format or "", 0)
     if image.format in ("JPEG", "MPO"):
         scans = content.count(b"\xff\xda")
@@ -116,7 +116,7 @@ def prepare(image: Image.Image, content: bytes) -> int:
         workspace = 6 * pixels if scans > 1 else 0  # all coefficients, at full size
         pixels = image.width * image.height
     elif pixels > MAX_PIXELS:
-        raise TooExpensive("has more pixels than any photo needs")
+        raise TooExpensive("has too many pixels")
     elif image.format == "JPEG2000":
         halvings = max(0, (min(image.size) // MIN_JPEG2000_SIDE).bit_length() - 1)
         if len(content) >> 2 * halvings > MAX_JPEG2000_BYTES:
@@ -127,7 +127,7 @@ def prepare(image: Image.Image, content: bytes) -> int:
         workspace *= pixels
     else:
         workspace *= pixels
-    cost = workspace + pixels * (MODE_BYTES.get(image.mode, 4) + 4)  # 4 for the RGB image that is made of it
+    cost = workspace + pixels * (MODE_BYTES.get(image.mode, 4) + 4)  # 4 for the RGB image
     if cost > MAX_DECODED_BYTES:
-        raise TooExpensive(f"has {pixels / 1e6:,.0f} megapixels, which take more memory to decode than an image may")
+        raise TooExpensive(f"has {pixels / 1e6:,.0f} megapixels, which need too much memory to decode")
     return cost

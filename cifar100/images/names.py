@@ -1,23 +1,23 @@
-"""Names of image files: which are images, which belong to the system, and their order."""
+"""Names of image files: which are images, which are hidden, and their order."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-NO_DATA = ("thumbs.db", "desktop.ini", "__macosx")
-"""What systems leave in folders, beside files whose names begin with a dot. Lower case."""
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+"""Files that operating systems create, besides those whose names begin with a dot. Lower case."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is the system's rather than the user's."""
-    return name.startswith(".") or name.casefold() in NO_DATA
+    """Whether a file or directory of this name is hidden or created by the operating system."""
+    return name.startswith(".") or name.casefold() in SYSTEM_FILES
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file's name ends as those of the formats that are read, or of HEIC, whose error says what to do.
+    """Whether a file has the suffix of a supported format, or of HEIC, whose error message says what to do.
 
-    A class folder holds one of these at least, and then every file in it is tried.
+    A class folder contains at least one of these; then every file in it is read.
     """
     from cifar100.images.convert import HEIF_SUFFIXES, image_suffixes
 
@@ -25,6 +25,6 @@ def is_image(path: str | Path) -> bool:
 
 
 def natural_sort_key(name: str) -> tuple[list[str | int], str]:
-    """Sorts names as people do, numbers in them by value: 2 before 10."""
+    """Sort key of names with numbers by value: 2 before 10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

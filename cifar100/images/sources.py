@@ -1,7 +1,7 @@
-"""What `predict` is given -> pixels: files, folders, patterns, addresses, standard input.
+"""Inputs of `predict`: files, directories, glob patterns, URLs, standard input.
 
-`find` says what is meant, `load` reads it: in order, small files when they are asked for, others by threads, a bounded
-number of images ahead of who takes them.
+`expand_inputs` lists the images, `load_images` reads them in order: small files on demand, others by threads with a
+bounded prefetch.
 """
 
 from __future__ import annotations
@@ -28,50 +28,49 @@ from cifar100.support.machine import usable_cores
 STANDARD_INPUT = "-"
 
 PREFETCH = 512
-"""Images that may be decoded and not taken yet: some batches."""
+"""Maximum number of images that are decoded in advance: some batches."""
 
 SMALL_FILE_BYTES = 1 << 14
-"""Bytes of a file that is read as it is asked for: 12,000 a second, where two threads that wait for one another's
-interpreter make 6,000."""
+"""Files up to this size are read without threads: 12,000 per second, two threads that contend for the GIL 6,000."""
 
 MAX_WORKERS = 16
 MIN_WORKERS_FOR_URLS = 8
-"""At least, where there are any: they wait for others' machines, not for this one's cores."""
+"""If there are URLs: their threads wait for the network, not for a core."""
 
 MAX_STDIN_BYTES = 1 << 28
-"""Of standard input."""
+"""Maximum size of standard input."""
 
 
 class ImageSource(NamedTuple):
-    """Where one image is to be had."""
+    """The origin of one image."""
 
     name: str
-    """A path, an address, or "-" for standard input."""
+    """A path, a URL, or "-" for standard input."""
     problem: str = ""
-    """A sentence that says why nothing is to be had there; "" where it may be tried."""
+    """The reason why there is no image; "" if it can be read."""
 
 
 class LoadedImage(NamedTuple):
-    """An image that was read, or a sentence that says why it was not."""
+    """An image, or the reason why it could not be read."""
 
     name: str
     pixels: np.ndarray | None
-    """uint8 [S, S, 3]: model input; None where there is a problem."""
+    """uint8 [S, S, 3]: model input; None if there is a problem."""
     problem: str = ""
     picture: np.ndarray | None = None
-    """uint8 [L, L, 3]: the same square, larger, to be looked at; None where it was not asked for."""
+    """uint8 [L, L, 3]: the same crop at a higher resolution, for display; None if not requested."""
 
 
 def expand_inputs(words: Iterable[str | Path], say: Callable[[str], None] | None = None) -> list[ImageSource]:
-    """What these words mean, in their order: each folder's images (those of its folders too, hidden ones not) and each
-    pattern's matches sorted by name, numbers by value. A word that names a file is that file, whatever is in it.
+    """The images that these arguments denote, in order. Directories are expanded recursively, without hidden entries;
+    their images and the matches of a pattern are in natural order. An argument that names a file is that file.
 
-    Files of a folder whose suffix is no image format's are skipped; `say` gets a line with their number.
+    Files of a directory without the suffix of an image format are skipped; `say` receives a line with their number.
     """
     skipped: Counter[str] = Counter()
     sources = _find(words, skipped)
     if skipped and say is not None:
-        say(f"skipped {skipped.total():,} files without the suffix of an image format: {_suffixes(skipped)}")
+        say(f"skipped {skipped.total():,} files without an image suffix: {_suffixes(skipped)}")
     return sources
 
 
@@ -86,12 +85,12 @@ def _find(words: Iterable[str | Path], skipped: Counter[str]) -> list[ImageSourc
         elif glob.has_magic(word) and not os.path.lexists(word):
             sources += _matches(word, skipped)
         else:
-            sources.append(ImageSource(word))  # reading it finds the words for what is wrong
+            sources.append(ImageSource(word))  # reading it gives the error message
     return sources
 
 
 def _suffixes(skipped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {suffix or 'without any'}" for suffix, count in skipped.most_common(5))
+    return ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in skipped.most_common(5))
 
 
 def _in_folder(folder: str, skipped: Counter[str]) -> list[ImageSource]:
@@ -107,36 +106,38 @@ def _in_folder(folder: str, skipped: Counter[str]) -> list[ImageSource]:
         visible = [name for name in files if not is_hidden(name)]
         others.update(os.path.splitext(name)[1].lower() for name in visible if not is_image(name))
         paths = [os.path.join(place, name) for name in visible if is_image(name)]
-        found += [ImageSource(path) for path in paths if os.path.isfile(path)]  # and no pipe, which one would wait for
+        found += [ImageSource(path) for path in paths if os.path.isfile(path)]  # not a pipe, which would block
     if not found:
-        files = f": none of its {others.total():,} files ends in .jpg, .png, .webp or such" if others else ""
-        return [ImageSource(folder, f"{folder} is a folder, not an image, and there are no images in it{files}.")]
+        files = (
+            f": none of its {others.total():,} files has an image suffix such as .jpg, .png or .webp" if others else ""
+        )
+        return [ImageSource(folder, f"{folder} is a directory without images{files}.")]
     skipped.update(others)
     return sorted(found, key=lambda source: natural_sort_key(source.name))
 
 
 def _matches(pattern: str, skipped: Counter[str]) -> list[ImageSource]:
-    """By pathlib, which goes through `**` without following links to folders."""
+    """The images that match a pattern; pathlib expands `**` without following links to directories."""
     path = Path(pattern)
     if path.name == "**":
         return _find([path.parent], skipped)
     try:
         found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    except ValueError:  # "**" beside other letters
+    except ValueError:  # "**" within a name
         found = []
     if not any(part.startswith(".") and part.strip(".") for part in path.parts):
         found = [match for match in found if not any(map(is_hidden, match.relative_to(path.anchor).parts))]
     found = sorted(map(str, found), key=natural_sort_key)
     sources = [ImageSource(match) for match in found if os.path.isfile(match)]
-    if "**" not in path.parts:  # which names what is in the folders itself
+    if "**" not in path.parts:  # which also matches the content of the directories
         sources += [source for match in found if os.path.isdir(match) for source in _in_folder(match, skipped)]
-    return sources or [ImageSource(pattern, f"No image is called {pattern}.")]
+    return sources or [ImageSource(pattern, f"No image matches {pattern}.")]
 
 
 def load_images(
     sources: Sequence[ImageSource], size: int, *, pictures: int = 0, picture_size: int = 0
 ) -> Iterator[LoadedImage]:
-    """The images, `size` x `size` pixels each, in order; of the first `pictures` also a larger square, for people."""
+    """The images, `size` x `size` pixels each, in order; the first `pictures` also at `picture_size`, for display."""
     addresses = any(is_url(source.name) for source in sources)
     workers = min(MAX_WORKERS, max(usable_cores(), MIN_WORKERS_FOR_URLS if addresses else 1))
     pool = ThreadPoolExecutor(workers)
@@ -144,7 +145,7 @@ def load_images(
     try:
         with suppress_pillow_messages():
             for number, source in enumerate(sources):
-                # in this thread, which can be interrupted while it waits for who writes
+                # in this thread, which can be interrupted while it waits for input
                 content = _standard_input() if source == ImageSource(STANDARD_INPUT) else b""
                 larger = picture_size if number < pictures else 0
                 work = partial(_load, source, content, size, larger)
@@ -158,10 +159,10 @@ def load_images(
 
 
 def _is_small(name: str) -> bool:
-    """Whether it is a small file, whose reading takes mostly Python's time, of which threads have no more than one."""
+    """Whether a file is so small that threads would not help."""
     try:
         return os.path.getsize(name) <= SMALL_FILE_BYTES
-    except (OSError, ValueError):  # no file, or no name of one
+    except (OSError, ValueError):  # not a file, or not a valid name
         return False
 
 
@@ -176,9 +177,7 @@ def _load(source: ImageSource, content: bytes, size: int, larger: int) -> Loaded
             rgb = to_rgb(download_image(name), name=name)
         else:
             rgb = to_rgb(name)
-        pixels = np.array(
-            resize_center_crop(rgb, size, name=name)
-        )  # of its own, to be written to: PyTorch warns otherwise
+        pixels = np.array(resize_center_crop(rgb, size, name=name))  # a writable copy: PyTorch warns otherwise
         return LoadedImage(name, pixels, picture=resize_center_crop(rgb, larger, name=name) if larger else None)
     except UserError as error:
         return LoadedImage(name, None, str(error))

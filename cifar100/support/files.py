@@ -1,4 +1,4 @@
-"""Writing files that are never half there."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from cifar100.support.errors import RunFailed, UserError
 
 REPLACE_SECONDS = 2.0
-"""How long a file that another program holds open is waited for."""
+"""How long to wait for a file that another program holds open."""
 
 
 class FileInUse(RunFailed):
@@ -20,18 +20,18 @@ class FileInUse(RunFailed):
 
 
 def check_writable(flag: str, path: Path) -> None:
-    """Raise UserError where no file can be written at `path`, which this flag names: before the work, not after it."""
-    if not os.path.isdir(path.parent):  # unlike Path.is_dir, raises nothing if a folder cannot be entered
+    """Raise UserError if `path`, the value of `flag`, cannot be a file; call it before long work."""
+    if not os.path.isdir(path.parent):  # unlike Path.is_dir, raises nothing without permission
         raise UserError("output.directory", f"{flag} {path}: the directory {path.parent} does not exist.")
     if os.path.isdir(path):
         raise UserError("output.is_directory", f"{flag} {path} is a directory, not a file.")
 
 
 def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
-    """Make a file hold this content: written beside it, flushed to the disk, renamed.
+    """Write a file atomically: to a temporary file beside it, which is flushed to the disk and renamed.
 
-    Raises RunFailed if the disk refuses, FileInUse if another program holds the file open for longer than
-    `REPLACE_SECONDS`; what was at `path` is then intact.
+    Raises RunFailed if that fails, FileInUse if another program holds the file open for longer than `REPLACE_SECONDS`;
+    the previous content is then intact.
     """
     temporary = path.with_name(f"{temporary_prefix(path)}{os.getpid()}.tmp")
     try:
@@ -42,7 +42,7 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     except OSError as error:
         kind = FileInUse if _is_in_use(error) else RunFailed
         raise kind(
-            f"{path} could not be written ({error.strerror or error}). What was there before is intact."
+            f"{path} could not be written ({error.strerror or error}). The previous content is intact."
         ) from error
     finally:
         with suppress(OSError):
@@ -61,7 +61,7 @@ def _flush_to_disk(file: BinaryIO) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename; on Windows a virus scanner or a spreadsheet may hold the file open, mostly for a moment."""
+    """Rename; on Windows another program, such as a virus scanner, may hold the file open for a moment."""
     deadline = time.monotonic() + REPLACE_SECONDS
     while True:
         try:
@@ -74,23 +74,23 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _is_in_use(error: OSError) -> bool:
-    """Whether Windows refuses because of another program: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION."""
+    """Whether Windows reports that another program uses the file: ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION."""
     return getattr(error, "winerror", None) in (5, 32)
 
 
 def remove_temp_files(path: Path) -> None:
-    """Remove what a process that was killed while it wrote `path` left beside it."""
+    """Remove the temporary files that killed processes left beside `path`."""
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
 def temporary_prefix(path: Path) -> str:
-    """How the names of the temporary files for `path` begin; the number of the process follows."""
+    """Prefix of the names of the temporary files for `path`; the process id follows."""
     return f".{path.name}."
 
 
 def not_a_file(path: str | Path) -> str:
-    """What there is at `path` in place of a regular file, as a further sentence; "" if there is nothing."""
+    """A sentence about what is at `path` instead of a regular file; "" if there is nothing."""
     if os.path.isdir(path):
-        return " It is a folder."
+        return " It is a directory."
     return " It is a device or a pipe, not a file." if os.path.exists(path) else ""

@@ -1,4 +1,4 @@
-"""What this machine offers to the process: its processor, cores and memory."""
+"""Hardware that is available to the process: processor, cores and memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still allocate, on the machine or in the container; None if unknown."""
+    """Memory that this process may still allocate, in bytes, on the machine or in the container; None if unknown."""
     known = []
-    with suppress(OSError, ValueError, IndexError):  # no Linux
+    with suppress(OSError, ValueError, IndexError):  # not Linux
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         known += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    with suppress(OSError, ValueError):  # no container, or "max": no limit
+    with suppress(OSError, ValueError):  # not in a container, or "max": no limit
         known.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    if not known and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # a Mac: all that it has
+    if not known and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: total memory
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(known, default=None)
 
 
 def processor_name() -> str:
-    """The processor as its maker names it, such as "Apple M3 Max"; the architecture if the system does not say."""
+    """The model name of the processor, such as "Apple M3 Max"; the architecture if it is unknown."""
     with suppress(OSError, subprocess.SubprocessError, StopIteration):
         if sys.platform == "darwin":
             return subprocess.check_output(

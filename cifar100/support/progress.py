@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, elsewhere a line now and then."""
+"""Progress of long operations: a bar on a terminal, periodic lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 LINE_SECONDS = 10.0
-"""Between two lines, where there is no terminal."""
+"""Interval between two lines if there is no terminal."""
 
 
 @contextmanager
 def progress(
     what: str, total: int, say: Callable[[str], None], *, stream: TextIO | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """A context that gives a function, to be told how many more of `total` are done. The bar is drawn on `stream`, the
-    standard output if None; what is printed meanwhile scrolls above it."""
+    """A context that yields a function `advance(more)` for the number of newly completed items of `total`. The bar is
+    drawn on `stream`, by default standard output; what is printed meanwhile scrolls above it."""
     bar = _bar(sys.stdout if stream is None else stream)
     if bar is not None:
         with bar:
@@ -26,18 +26,18 @@ def progress(
         return
     done, last = 0, time.monotonic()
 
-    def tell(more: int) -> None:
+    def advance(more: int) -> None:
         nonlocal done, last
         done += more
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
             say(f"  {what}: {done:,} of {total:,}")
 
-    yield tell
+    yield advance
 
 
 def _bar(stream: TextIO | None) -> Any:
-    """A bar that goes away when it is done; None off a terminal, or without rich."""
+    """A bar that is removed when it is complete; None without a terminal or without rich."""
     if stream is None or not stream.isatty():
         return None
     try:
@@ -46,5 +46,5 @@ def _bar(stream: TextIO | None) -> Any:
     except ImportError:
         return None
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    to_terminal = sys.stdout is not None and sys.stdout.isatty()  # else what is printed goes where it was sent
+    to_terminal = sys.stdout is not None and sys.stdout.isatty()  # else standard output is a file or a pipe
     return Progress(*columns, console=Console(file=stream), transient=True, redirect_stdout=to_terminal)

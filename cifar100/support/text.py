@@ -1,13 +1,13 @@
-"""Names that come from data (files, folders, classes) are text, never instructions to a terminal."""
+"""Formatting and escaping of text. Names from data (files, folders, classes) are untrusted."""
 
 
 def escape_control_chars(text: object) -> str:
-    """`str(text)` with what a terminal would act on (escape codes, line breaks, text direction) shown as `\\x1b`."""
+    """`str(text)` with control characters (escape codes, line breaks, text direction) shown as `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def escape_lines(text: object) -> str:
-    """`escape_control_chars`, but for line breaks: for text of several lines whose breaks are ours."""
+    """`escape_control_chars` for text of several lines: line breaks are kept."""
     return "\n".join(escape_control_chars(line) for line in str(text).split("\n"))
 
 
@@ -29,4 +29,4 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-_FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # a tab or a line break at the start is shown already
+_FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # tabs and line breaks are escaped before

@@ -268,10 +268,10 @@ def test_a_first_training_fetches_into_data(server: Server, tmp_path: Path, monk
 
 def test_a_named_folder_is_never_filled(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no dataset"):
+    with pytest.raises(UserError, match="contains no known dataset"):
         load_dataset(Config().replace(data_dir=tmp_path / "empty"))
     monkeypatch.setenv("CIFAR100_DATA_DIR", str(tmp_path / "empty"))
-    with pytest.raises(UserError, match="holds no dataset"):
+    with pytest.raises(UserError, match="contains no known dataset"):
         load_dataset()
     assert not server.asked
     assert not list((tmp_path / "empty").iterdir())

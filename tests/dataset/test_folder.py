@@ -101,7 +101,7 @@ def test_images_in_train_and_test_alike_are_counted(tmp_path: Path) -> None:
     photos(tmp_path / "test", {"cat": 2, "dog": 3}, seed=50)
     shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "test" / "cat" / "again.png")
     dataset = read(tmp_path, settings(), say=SILENT)
-    assert dataset.notes[-1] == "in train and in test alike: 1 image, so test figures flatter"
+    assert dataset.notes[-1] == "1 image in both train and test, so the test accuracy is optimistic"
 
 
 # Files that cannot be used
@@ -143,13 +143,13 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
         ("dog/cut too.jpg", "is damaged and cannot be decoded"),
         ("dog/long.png", "5000x2, too long and thin"),
         ("dog/broken.png", "is not a file"),
-        ("dog/loop", "is a link to a folder that it is in"),
+        ("dog/loop", "is a link to a directory that contains it"),
         ("dog/self", "is not a file"),
         ("dog/pipe.jpg", "is not a file"),
     ]:
         assert any(f"{with_bad_files}/{name}" in text and why in text for text in said), name
     listed = [f"  {escape_control_chars(text)}" for text in said[:5]]
-    assert dataset.notes[-7:] == ("9 files left out:", *listed, "  and 4 more")
+    assert dataset.notes[-7:] == ("9 files skipped:", *listed, "  and 4 more")
 
 
 def test_they_are_listed_again_when_the_images_come_from_the_cache(with_bad_files: Path) -> None:
@@ -422,8 +422,8 @@ def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys
     told = capsys.readouterr().out
     for line in (
         f"Data      own images (3 classes, 24x24): 18 train and 18 test images from {place}",
-        "          the test images are 50 % of each class, chosen by what the files hold (split seed 3)",
-        "          1 file left out:",
+        "          the test images are 50 % of each class, chosen by content (split seed 3)",
+        "          1 file skipped:",
         "          no superclasses: their accuracy is left out",
         f"cifar100 evaluate {BEST} --data-dir '{place}'",
     ):
@@ -432,7 +432,7 @@ def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys
     assert "NOT the published" not in told
     assert "\x1b" not in told
     run = tmp_path / "logs" / "cifar100"
-    assert "1 file left out" in next(run.glob("training_log_*.txt")).read_text()
+    assert "1 file skipped" in next(run.glob("training_log_*.txt")).read_text()
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [row["superclass_top1"] for row in rows] == ["", ""]
     assert (run / "curves.png").is_file()
@@ -447,7 +447,7 @@ def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys
     assert "split         test, 18 images" in told
     assert "superclass    left out: these classes have no superclasses" in told
     assert "top-5         100.00%  (of 3 classes: always)" in told
-    assert "1 file left out" in told
+    assert "1 file skipped" in told
     assert r"dog\x1b[31m" in told
     assert "it may know some of these" not in told
 
@@ -488,7 +488,7 @@ def test_a_finished_model_is_measured_on_any_labeled_folder(tmp_path: Path) -> N
     whole = evaluate(run, data_dir=holdout, device="cpu")
     assert (whole.split, whole.images) == ("all", 11)
     assert np.bincount(whole.labels).tolist() == [2, 5, 4]
-    assert any("11 images, all that are there" in note for note in whole.notes)
+    assert any("11 images, all that there are" in note for note in whole.notes)
 
     shutil.rmtree(holdout / "caf\u00e9")
     shutil.copy(holdout / "cat" / "0.png", holdout / "dog" / "text.png")
@@ -496,7 +496,7 @@ def test_a_finished_model_is_measured_on_any_labeled_folder(tmp_path: Path) -> N
     some = evaluate(run, data_dir=holdout, device="cpu")
     assert np.bincount(some.labels, minlength=3).tolist() == [0, 5, 4]
     assert set(some.per_class) == {"cat", "dog"}
-    assert "1 file left out:" in some.notes
+    assert "1 file skipped:" in some.notes
 
     shutil.rmtree(holdout / "dog")
     assert evaluate(run, data_dir=holdout, device="cpu").labels.tolist() == [1] * 5
@@ -566,7 +566,7 @@ def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.Capt
     told = capsys.readouterr().out
     assert "own images (2 classes, 16x16): 5 train and 2 test images" in told
     assert re.search(r"train +5 images  2 to 3 a class  fingerprint [0-9a-f]{64}", told)
-    assert "9 files left out" in told
+    assert "9 files skipped" in told
     sizes = [Image.open(path).size for path in with_bad_files.glob("*/[0-9].*")]
     wide, high = zip(*sizes, strict=True)
     assert f"{min(wide)} to {max(wide)} wide, {min(high)} to {max(high)} high" in told
@@ -575,7 +575,7 @@ def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.Capt
 
 def test_data_check_of_images_that_are_all_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(photos(tmp_path / "p", {"cat": 2, "dog": 2}))]) == 0
-    assert "left out" not in capsys.readouterr().out
+    assert "skipped" not in capsys.readouterr().out
 
 
 def test_preview_and_samples_of_a_few_images_with_odd_names(

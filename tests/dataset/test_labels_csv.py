@@ -67,7 +67,7 @@ def test_the_columns_are_found(flat: Path, table: str) -> None:
 def test_what_is_read_is_told(flat: Path) -> None:
     (flat / "labels.csv").write_text("id,breed\n0,cat\n1,dog\n9,dog\n")
     told = "\n".join(layout_of(flat).describe())
-    for part in ("'id'", "'breed'", "labels.csv", "1 rows name no image", "4 images without a label", "cat 1, dog 1"):
+    for part in ("'id'", "'breed'", "labels.csv", "1 rows name no existing image", "4 images without a label", "cat 1, dog 1"):
         assert part in told
 
 
@@ -136,7 +136,7 @@ def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, tab
     ("table", "code", "said"),
     [
         (b"id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n", "dataset.csv_columns", ["'healthy', 'rust', 'scab'", "'label'"]),
-        (b"id\n0\n1\n", "dataset.csv_columns", ["no column of classes"]),
+        (b"id\n0\n1\n", "dataset.csv_columns", ["no class column"]),
         (b"id,label\n0,cat\n0,dog\n", "dataset.csv", ["'cat'", "'dog'", "images/0.jpg"]),
         (b"id,label\n0,caf\xe9\n", "dataset.csv", ["UTF-8"]),
         (b"", "dataset.csv", ["is empty"]),

@@ -294,8 +294,8 @@ def an_archive_of_them(place: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "code", "said"),
     [
-        (nothing, "dataset.format", ["a folder of images for each class"]),
-        (no_class_folders, "dataset.format", ["2 images", "a folder named by it", "labels.csv"]),
+        (nothing, "dataset.format", ["a directory of images for each class"]),
+        (no_class_folders, "dataset.format", ["2 images", "a folder named like the class", "labels.csv"]),
         (no_suffixes, "dataset.format", ["4 files", ".jpg"]),
         (an_archive_of_them, "dataset.format", ["'archive.zip'", "unpack it"]),
         (an_empty_class, "dataset.empty_class", [r"'owl\x1b[31m'"]),
