@@ -271,7 +271,7 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
-    for name, said in (("nothing.onnx", "There is no model"), ("folder.onnx", "It is a folder.")):
+    for name, said in (("nothing.onnx", "There is no model"), ("folder.onnx", "It is a directory.")):
         with pytest.raises(UserError) as caught:
             load_predictor(tmp_path / name)
         assert_one_sentence(str(caught.value), name, said)
