@@ -113,8 +113,8 @@ def count(config: Config) -> dict[str, Any]:
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
             group["foreach"], group["fused"] = not fused, fused
-    average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
-    step = TrainStep(model, optimizer, compute, config.optim, average=average)
+    ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    step = TrainStep(model, optimizer, compute, config.optim, ema=ema)
 
     mode = Counting()
     step.forward, step._loss = mode.wrap("forward", step.forward), mode.wrap("loss", step._loss)  # type: ignore[method-assign]

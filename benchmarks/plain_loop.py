@@ -1,13 +1,14 @@
 """A training loop as tutorials and the usual repositories write it, to measure ours against: prints images/s.
 
-    python benchmarks/plain_loop.py
+    python benchmarks/plain_loop.py fp32|bf16
 
-fp32 in PyTorch's default memory layout; a DataLoader with two workers, which crop, flip and normalise one PIL image at
-a time; the same network and optimizer, on images of CIFAR's size.
+fp32 is in PyTorch's default memory format, bf16 under autocast in channels_last. A DataLoader with two workers crops,
+flips and normalizes one PIL image at a time; the same network and optimizer, on images of CIFAR's size.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import time
 
@@ -45,7 +46,11 @@ class Images(Dataset[tuple[torch.Tensor, int]]):
 
 
 def main() -> None:
-    model = resnet18()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("precision", choices=("fp32", "bf16"))
+    is_bf16 = parser.parse_args().precision == "bf16"
+    memory_format = torch.channels_last if is_bf16 else torch.contiguous_format
+    model: torch.nn.Module = resnet18().to(memory_format=memory_format)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     loader = DataLoader(
         Images((WARMUP_STEPS + STEPS) * BATCH_SIZE), batch_size=BATCH_SIZE, shuffle=True, num_workers=2, drop_last=True
@@ -54,7 +59,8 @@ def main() -> None:
     for number, (images, labels) in enumerate(loader):
         if number == WARMUP_STEPS:
             start = time.perf_counter()
-        loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            loss = F.cross_entropy(model(images.to(memory_format=memory_format)), labels, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -18,7 +18,6 @@ import re
 import statistics
 import time
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +26,25 @@ import torch
 from circumstances import circumstances
 
 from cifar100.config import Config
-from cifar100.dataset import Dataset, Split
+from cifar100.dataset import Split, load_dataset
 from cifar100.recipes import recipe
 from cifar100.train import train
-from cifar100.training.run import Run
 
 QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 
 
-def run_one(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
-    """The training that these settings ask for, gone on with where it was begun; None where it was stopped."""
+def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Train with these settings, or resume; None if it was stopped."""
     wanted = {"recipe": "baseline"} | settings
     name = wanted.pop("recipe")
     config = Config.from_flat(recipe(name).flat() | QUIET | wanted | {"run_dir": str(folder)})
-    result = train(config, recipe=name, resume=(folder / "last.pth").exists())
+    dataset, every, halved = load_dataset(config), study.get("every", 1), study.get("halved", False)
+    if every > 1 or halved:
+        smaller = {"train": stand_in(dataset.train, every, halved=halved)}
+        dataset = replace(dataset, **smaller, test=stand_in(dataset.test, 1, halved=halved))
+    is_judged_on_val = bool(study["settings"].get("val_fraction"))
+    resume = (folder / "last.pth").exists()
+    result = train(config, recipe=name, resume=resume, dataset=dataset, finalize=not is_judged_on_val)
     if result.stopped_by:
         return None
     row, judged = result.history[-1], folder / "evaluation.json"
@@ -84,23 +88,6 @@ def stand_in(split: Split, every: int, *, halved: bool) -> Split:
     return Split(pixels, labels, "")
 
 
-def serve_stand_ins(every: int, *, halved: bool) -> None:
-    """Have trainings load these in place of the whole dataset."""
-    module: Any = import_module("cifar100.train")
-    load = module.load_dataset
-
-    def load_stand_in(*words: Any, **options: Any) -> Dataset:
-        dataset = load(*words, **options)
-        train = stand_in(dataset.train, every, halved=halved)
-        return replace(dataset, train=train, test=stand_in(dataset.test, 1, halved=halved))
-
-    module.load_dataset = load_stand_in
-
-
-def _not_on_the_test_set(self: Run) -> None:
-    """In place of the end of a run, which evaluates."""
-
-
 def main() -> None:
     """Do what is not done yet, with a table after each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,10 +101,6 @@ def main() -> None:
     words = parser.parse_args()
     study = json.loads(words.study.read_text())
     words.out.mkdir(parents=True, exist_ok=True)
-    if study["settings"].get("val_fraction"):
-        Run.conclude = _not_on_the_test_set
-    if study.get("every") or study.get("halved"):
-        serve_stand_ins(study.get("every", 1), halved=study.get("halved", False))
 
     began, results, left = time.monotonic(), {}, []
     for seed in study["seeds"]:
@@ -128,7 +111,7 @@ def main() -> None:
             if asked and not kept.exists() and time.monotonic() - began < 60 * words.minutes:
                 shared = {"device": words.device, "data_dir": words.data_dir, "seed": seed} | study["settings"]
                 try:
-                    result = run_one(shared | settings, words.out / "runs" / stem)
+                    result = run_one(study, shared | settings, words.out / "runs" / stem)
                 except Exception as error:  # the next run may do, and this one be tried again by the next call
                     print(f"{name}, seed {seed} failed: {type(error).__name__}: {error}", flush=True)
                 else:

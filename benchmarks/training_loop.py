@@ -3,9 +3,9 @@
     python benchmarks/training_loop.py --data-dir DIR
 
 The loop is `cifar100.train.train` itself, on the synthetic set, the second epoch's own figure. The bare step is the
-same model, optimizer and precision on one batch that never changes: no data, no augmentation, no sums, no journal.
-The plain loop is plain_loop.py. The three take turns, so that the machine's moods fall on all; ratios are taken turn by
-turn. Writes benchmarks/results/training_loop.json.
+same model, optimizer and precision on one fixed batch: no data, augmentation, metrics or log. The plain loops are
+plain_loop.py, in fp32 and in bf16 (autocast, channels_last). All take turns, so that disturbances affect all; ratios
+are computed turn by turn. Writes benchmarks/results/training_loop.json.
 """
 
 from __future__ import annotations
@@ -64,44 +64,36 @@ def loop_images_per_second(folder: Path) -> float:
     return train(config).history[1]["images_per_second"]
 
 
-def plain_images_per_second() -> float:
+def plain_images_per_second(precision: str) -> float:
     """Training throughput of the plain loop, in a process of its own."""
-    script = Path(__file__).with_name("plain_loop.py")
-    return float(subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, Path(__file__).with_name("plain_loop.py"), precision]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 SHORT_EPOCH = """
-import resource, sys, time
-from itertools import islice
-from cifar100.cli.main import main
-from cifar100.augmentation.loader import TrainLoader
-from cifar100.training.step import TrainStep
+import json, resource, sys, time
+from pathlib import Path
+from cifar100.config import Config
+from cifar100.train import train
 
-call, epoch = TrainStep.__call__, TrainLoader.epoch
-
-def told(self, *args, **kwargs):
-    call(self, *args, **kwargs)
-    if kwargs["number"] == 0:
-        print("first", time.time(), file=sys.stderr)
-
-TrainStep.__call__ = told
-TrainLoader.__len__ = lambda self: 30
-TrainLoader.epoch = lambda self, number, first_step=0: islice(epoch(self, number, first_step), 30)
-code = main(["train", "--epochs", "1", *sys.argv[1:]])
+called = time.time()
+data_dir, run_dir = map(Path, sys.argv[1:])
+train(Config().replace(epochs=1, data_dir=data_dir, run_dir=run_dir), num_steps=30)
+setup_seconds = json.loads((run_dir / "evaluation.json").read_text())["clock"]["ready_seconds"]
 unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, file=sys.stderr)
-sys.exit(code)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+print(json.dumps({"first_step": called + setup_seconds, "peak": peak}), file=sys.stderr)
 """
 
 
 def start_and_memory(data_dir: Path, folder: Path) -> tuple[float, float]:
-    """Of a run on the real data whose epoch is cut to thirty steps, with its evaluations and checkpoints: seconds from
-    the command to the end of the first step, and peak memory in MiB."""
+    """Of a run on the real data with one epoch of thirty steps, its evaluations and checkpoints included: seconds from
+    the start of the process to the first step, and peak memory in MiB."""
     began = time.time()
-    command = [sys.executable, "-c", SHORT_EPOCH, "--data-dir", str(data_dir), "--run-dir", str(folder)]
+    command = [sys.executable, "-c", SHORT_EPOCH, str(data_dir), str(folder)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
-    told = dict(line.split()[:2] for line in lines if line.startswith(("first", "peak")))
-    return float(told["first"]) - began, int(told["peak"]) / 2**20
+    figures = json.loads(lines[-1])
+    return figures["first_step"] - began, figures["peak"] / 2**20
 
 
 def main() -> None:
@@ -116,18 +108,22 @@ def main() -> None:
             {
                 "loop": loop_images_per_second(Path(scratch) / f"run{number}"),
                 "bare_step": bare_images_per_second(Config().optim.batch_size),
-                "plain_loop": plain_images_per_second(),
+                "plain_loop_fp32": plain_images_per_second("fp32"),
+                "plain_loop_bf16": plain_images_per_second("bf16"),
             }
             for number in range(args.turns)
         ]
     over_bare = [turn["loop"] / turn["bare_step"] for turn in turns]
-    over_plain = [turn["loop"] / turn["plain_loop"] for turn in turns]
+    over_fp32 = [turn["loop"] / turn["plain_loop_fp32"] for turn in turns]
+    over_bf16 = [turn["loop"] / turn["plain_loop_bf16"] for turn in turns]
     result = {
         "images_per_second": {name: [round(turn[name], 1) for turn in turns] for name in turns[0]},
         "loop_over_bare_step": [round(ratio, 3) for ratio in over_bare],
         "loop_over_bare_step_median": round(statistics.median(over_bare), 3),
-        "loop_over_plain_loop": [round(ratio, 2) for ratio in over_plain],
-        "loop_over_plain_loop_median": round(statistics.median(over_plain), 2),
+        "loop_over_plain_loop_fp32": [round(ratio, 2) for ratio in over_fp32],
+        "loop_over_plain_loop_fp32_median": round(statistics.median(over_fp32), 2),
+        "loop_over_plain_loop_bf16": [round(ratio, 2) for ratio in over_bf16],
+        "loop_over_plain_loop_bf16_median": round(statistics.median(over_bf16), 2),
         "seconds_to_first_step": [round(seconds, 2) for seconds, _ in starts],
         "peak_memory_mib": [round(peak) for _, peak in starts],
         "circumstances": circumstances() | {"compute": str(select_device()), "batch_size": Config().optim.batch_size},

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cifar100.support.old_settings import upgrade_settings
-from cifar100.support.settings import Section, check, plain
+from cifar100.support.settings import ConfigSection, check, flag, plain
+from cifar100.support.train_sizes import are_valid_sizes
 
 DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
@@ -30,7 +31,7 @@ USE_MPS = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """The dataset and its splits."""
 
     dataset: DatasetName = "cifar100"
@@ -52,14 +53,15 @@ class DataConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(16 <= self.image_size <= 1024, f"--image-size is {self.image_size}; it must lie between 16 and 1024.")
-        check(0 < self.test_fraction < 1, f"--test-fraction is {self.test_fraction}; it must be above 0 and below 1.")
-        check(0 <= self.split_seed < 2**32, f"--split-seed is {self.split_seed}; it must lie in 0..{2**32 - 1}.")
-        self.below_1("val_fraction")
+        self.between(16, 1024, "image_size")
+        self.positive("test_fraction")
+        self.below_one("test_fraction")
+        self.between(0, 2**32 - 1, "split_seed")
+        self.below_one("val_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig(Section):
+class AugmentConfig(ConfigSection):
     """Augmentation of training images. Test images are only normalized."""
 
     sampler: SamplerName = "shuffle"
@@ -103,9 +105,10 @@ class AugmentConfig(Section):
     cutmix_alpha: float = 1.0
     """CutMix: area ratio ~ Beta(alpha, alpha)."""
 
-    train_sizes: tuple[int, ...] = ()
-    """Progressive resizing: training resolution of each epoch; the last value is used for all later epochs (Tan & Le
-    2021, https://arxiv.org/abs/2104.00298). Empty: native resolution. Evaluation is always at native resolution."""
+    train_sizes: tuple[int | str, ...] = ()
+    """Progressive resizing (Tan & Le 2021, https://arxiv.org/abs/2104.00298): training resolutions, as SIZE:WEIGHT
+    (16:4 24:3 32:2 divides the run in these proportions) or as one size per epoch, the last of which is repeated.
+    Empty: native resolution. Evaluation is always at native resolution."""
 
     mean: tuple[float, float, float] = (0.5071, 0.4867, 0.4408)
     """Per-channel mean used for normalization, in 0..1."""
@@ -121,19 +124,22 @@ class AugmentConfig(Section):
         super().__post_init__()
         self.at_least(0, "crop_padding", "cutout_size")
         self.at_least(1, "rand_ops")
-        check(0 <= self.rand_magnitude <= 30, f"--rand-magnitude is {self.rand_magnitude}; it must lie in 0..30.")
-        self.probabilities("flip_probability", "cutout_probability", "mixup_probability", "cutmix_probability")
-        self.above_0("mixup_alpha", "cutmix_alpha")
+        self.between(0, 30, "rand_magnitude")
+        self.between(0, 1, "flip_probability", "cutout_probability", "mixup_probability", "cutmix_probability")
+        self.positive("mixup_alpha", "cutmix_alpha")
         mixed = self.mixup_probability + self.cutmix_probability
-        check(mixed <= 1, f"--mixup-probability and --cutmix-probability add up to {mixed:g}; at most 1 is allowed.")
-        small = min(self.train_sizes, default=8) < 8
-        check(not small, f"--train-sizes is {self.train_sizes}; each must be 8 or more.")
-        ours = {"alternating-flip": self.alternating_flip, "policy": self.policy != "none"}
-        ours["sampler"] = self.sampler != "shuffle"  # there, an image that an epoch has twice would look the same
-        for name, asked in ours.items():
-            apart = asked and self.pipeline != "batched"
-            check(not apart, f"--{name} requires --pipeline batched; leave one of the two out.")
-        check(min(self.std) > 0, f"--std is {self.std}; each channel's must be above 0.")
+        message = f"--mixup-probability and --cutmix-probability add up to {mixed:g}; at most 1 is allowed."
+        check(mixed <= 1, "cutmix_probability", message)
+        valid = are_valid_sizes(self.train_sizes)
+        given = " ".join(map(str, self.train_sizes))
+        message = f"--train-sizes is {given}; give sizes of 8 or more, each as SIZE:WEIGHT or one per epoch."
+        check(valid, "train_sizes", message)
+        # albumentations would augment an image that the balanced sampler repeats in an epoch in the same way
+        used = {"alternating_flip": self.alternating_flip, "policy": self.policy != "none"}
+        for name, is_used in (used | {"sampler": self.sampler != "shuffle"}).items():
+            fits = self.pipeline == "batched" or not is_used
+            check(fits, name, f"{flag(name)} requires --pipeline batched; leave one of the two out.")
+        check(min(self.std) > 0, "std", f"--std is {self.std}; each channel's must be above 0.")
 
     @property
     def mixes(self) -> bool:
@@ -142,7 +148,7 @@ class AugmentConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """The network and its initialization."""
 
     model: ModelName = "resnet18"
@@ -160,7 +166,7 @@ class ModelConfig(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig(Section):
+class OptimConfig(ConfigSection):
     """Optimizer, learning-rate schedule and loss."""
 
     optimizer: OptimizerName = "sgd"
@@ -220,15 +226,16 @@ class OptimConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.at_least(1, "epochs", "batch_size")
-        self.above_0("lr", "muon_lr")
+        self.positive("lr", "muon_lr")
         self.at_least(0, "weight_decay", "warmup_epochs", "sam_rho")
-        self.below_1("momentum", "label_smoothing", "ema_decay", "sam_friendly")
-        check(self.momentum > 0 or not self.nesterov, "--nesterov needs --momentum above 0; add --no-nesterov.")
-        check(0 <= self.seed < 2**32, f"--seed is {self.seed}; it must lie between 0 and {2**32 - 1}.")
+        self.below_one("momentum", "label_smoothing", "ema_decay", "sam_friendly")
+        self.between(0, 2**32 - 1, "seed")
+        fits = self.momentum > 0 or not self.nesterov
+        check(fits, "nesterov", "--nesterov needs --momentum above 0; add --no-nesterov.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Section):
+class RunConfig(ConfigSection):
     """Where and how a run executes and what it writes. All of it may differ when a run is resumed; a change
     that affects rounding (device, precision, number of threads) is reported."""
 
@@ -281,10 +288,11 @@ class RunConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(str(self.run_dir) != ".", "--run-dir is the working directory; a run needs a directory of its own.")
+        message = "--run-dir is the working directory; a run needs a directory of its own."
+        check(str(self.run_dir) != ".", "run_dir", message)
         self.at_least(0, "num_workers", "checkpoint_every", "stop_after", "save_seconds")
         self.at_least(1, "eval_every")
-        self.above_0("dist_timeout")
+        self.positive("dist_timeout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +314,8 @@ class Config:
         sections = {section.name: getattr(self, section.name) for section in fields(self)}
         section_of = {setting.name: name for name, section in sections.items() for setting in fields(section)}
         unknown = sorted(set(settings) - set(section_of))
-        check(not unknown, f"Unknown setting {', '.join(unknown)}; cifar100 train --help lists the settings.")
+        names = ", ".join(unknown)
+        check(not unknown, "unknown", f"Unknown setting {names}; cifar100 train --help lists the settings.")
         changes: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             changes.setdefault(section_of[name], {})[name] = value
@@ -322,12 +331,11 @@ class Config:
 
         Raises UserError if a name is unknown or a value is out of range."""
         restored = upgrade_settings(values)
-        for name in ("data_dir", "run_dir", "init_from"):
-            if isinstance(restored.get(name), str):
-                restored[name] = Path(restored[name])
-        for name in ("mean", "std", "train_sizes"):
-            if isinstance(restored.get(name), list):
-                restored[name] = tuple(restored[name])
+        for name, value in restored.items():
+            if name in ("data_dir", "run_dir", "init_from") and isinstance(value, str):
+                restored[name] = Path(value)
+            elif isinstance(value, list):
+                restored[name] = tuple(value)
         return cls().replace(**restored)
 
     def differences(self, other: Config) -> dict[str, tuple[Any, Any]]:

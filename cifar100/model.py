@@ -111,10 +111,10 @@ def resnet34(num_classes: int = 100) -> ResNet:
 
 
 def build_model(name: str, num_classes: int) -> ResNet:
-    """The network that `--model` names, freshly initialised. Raises UserError for any other name."""
+    """A new network. Raises UserError if the name is unknown."""
     networks = {"resnet18": resnet18, "resnet34": resnet34}
     if name not in networks:
-        raise UserError(f"There is no model {name!r}; there are {', '.join(networks)}.")
+        raise UserError("model.unknown", f"There is no model {name!r}; choose from {', '.join(networks)}.")
     return networks[name](num_classes)
 
 

@@ -64,6 +64,7 @@ def train_loader(dataset: Dataset, config: Config, device: torch.device) -> Trai
         batch_size=config.optim.batch_size,
         seed=config.optim.seed,
         device=device,
+        num_epochs=config.optim.epochs,
         num_workers=config.run.num_workers,
     )
 
@@ -146,7 +147,7 @@ def class_list(dataset: Dataset) -> list[str]:
 
 def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParams, place: int) -> torch.Tensor:
     """[1, 3, S, S]: the image that an epoch serves at a place, with the next one in it where they are mixed."""
-    pair = draws.around().take(slice(place, place + 2))
+    pair = draws.with_first_appended()[place : place + 2]
     rows = pair.order.numpy()
     images = batched.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
     labels = torch.from_numpy(dataset.train.labels[rows])
@@ -213,7 +214,7 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
     """
     split = dataset.test
     if not 1 <= count <= len(split):
-        raise UserError(f"--count is {count}; it must be from 1 to {len(split):,}, the test images.")
+        raise UserError("data.count", f"--count is {count}; it must be from 1 to {len(split):,}, the test images.")
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +222,7 @@ def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
             paths.append(folder / f"{dataset.classes[split.labels[row]]}_{row}.png")
             atomic_write(paths[-1], _as_png(Image.fromarray(split.images[row])))
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}).") from None
+        raise UserError("data.write", f"{folder} cannot be written ({error.strerror}).") from None
     return paths
 
 

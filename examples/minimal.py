@@ -50,7 +50,7 @@ def train(config: Config) -> float:
         result = evaluate_model(
             model, dataset.test, name="test", dataset=dataset, config=config.augment, compute=compute
         )
-        top1, loss = result.top1, step.loss_sum.item() / step.seen
+        top1, loss = result.top1, step.loss_sum.item() / step.num_samples
         print(f"epoch {epoch + 1}/{config.optim.epochs}  train loss {loss:.4f}  test top-1 {top1:.2%}")
     return top1
 

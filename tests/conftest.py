@@ -201,7 +201,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings in this test are of a network with a fiftieth of the work of resnet18."""
-    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
         monkeypatch.setattr(
             import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
         )

@@ -11,6 +11,7 @@ from cifar100.config import Config
 from cifar100.recipes import RECIPES, is_modified, recipe
 from cifar100.support.errors import UserError
 from cifar100.support.old_settings import REMOVED
+from cifar100.support.train_sizes import resolutions
 
 
 def test_settings_survive_json() -> None:
@@ -46,3 +47,30 @@ def test_a_removed_setting_with_another_value_is_named(name: str) -> None:
     with pytest.raises(UserError, match=rf"{name} is 3 .* 0\.2\.0") as raised:
         Config.from_flat(Config().flat() | {name: 3})
     assert raised.value.code == "config.removed"
+
+
+def test_the_fast_recipe_needs_only_the_number_of_epochs() -> None:
+    """With its own 9 epochs the resolutions are those of its measured runs; other lengths divide alike."""
+    sizes = recipe("fast").augment.train_sizes
+    assert resolutions(sizes, 9) == [*[16] * 4, *[24] * 3, *[32] * 2]
+    assert resolutions(sizes, 30) == [*[16] * 13, *[24] * 10, *[32] * 7]
+    for num_epochs in range(1, 50):
+        stretched = resolutions(sizes, num_epochs)
+        assert len(stretched) == num_epochs
+        assert stretched == sorted(stretched)
+        assert stretched[-1] == 32
+
+
+def test_train_sizes_are_weights_or_one_per_epoch() -> None:
+    assert resolutions(("16:0.57", "24:0.29", "32:0.14"), 7) == [16, 16, 16, 16, 24, 24, 32]
+    assert resolutions((16, 24), 4) == [16, 24, 24, 24]
+    assert resolutions((16, 24, 32), 2) == [16, 24]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(16, 4), ("7:1",), ("16:0",), ("16:-1",), ("16:x",), (16, "24:1"), ("16",), ("16:nan",)]
+)
+def test_other_train_sizes_are_refused(sizes: tuple[int | str, ...]) -> None:
+    with pytest.raises(UserError, match="--train-sizes") as raised:
+        Config().replace(train_sizes=sizes)
+    assert raised.value.code == "config.train_sizes"

@@ -47,13 +47,13 @@ def losses(name: str, precision: str) -> list[float]:
     torch.manual_seed(0)
     model = build_model("resnet18", 100)
     model = compute.place(model).train()
-    average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
     optimizer = build_optimizer(model, config.optim)
-    step = TrainStep(model, optimizer, compute, replace(config.optim), average=average)
+    step = TrainStep(model, optimizer, compute, replace(config.optim), ema=ema)
     means = []
     for number, (images, labels) in enumerate(loader.epoch(1), start=len(loader)):
         step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), number=number)
-        means.append(step.loss_sum.item() / step.seen)
+        means.append(step.loss_sum.item() / step.num_samples)
     return means
 
 

@@ -16,18 +16,14 @@ from cifar100.config import Config
 from cifar100.dataset import Split
 from cifar100.model import ResNet
 from cifar100.recipes import recipe
-from cifar100.training.run import Run
 
 STUDIES = sorted((ROOT / "benchmarks" / "studies").glob("*.json"))
 
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script as a module; what it replaces in others is put back after the test."""
+    """The script as a module."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    monkeypatch.setattr(Run, "conclude", Run.conclude)
-    train: Any = import_module("cifar100.train")
-    monkeypatch.setattr(train, "load_dataset", train.load_dataset)
     return import_module("study")
 
 

@@ -48,10 +48,12 @@ def load_albumentations() -> ModuleType:
         import albumentations
         import cv2
     except ImportError as error:
-        raise UserError(f"--pipeline albumentations: {error}; {INSTALL} brings it.") from None
+        message = f"--pipeline albumentations: {error}; install it with {INSTALL}."
+        raise UserError("albumentations.not_installed", message) from None
     if albumentations.__version__ != VERSION:
         found = str(albumentations.__version__)
-        raise UserError(f"--pipeline albumentations: found version {found}, not {VERSION}; {INSTALL} brings it.")
+        message = f"--pipeline albumentations: found version {found}, not {VERSION}; install it with {INSTALL}."
+        raise UserError("albumentations.version", message)
     cv2.setNumThreads(0)  # an image is too small to share out, and each worker would start threads of its own
     return albumentations
 
@@ -176,15 +178,16 @@ def _begin(_number: int) -> None:
     atexit.register(os._exit, 0)
 
 
-def worker_died(error: Exception) -> RunFailed | None:
-    """The sentence for an error that says that a worker process is gone; None for any other.
+def explain_worker_failure(error: Exception) -> RunFailed | None:
+    """RunFailed if the error is PyTorch's for a worker process that was killed; None for any other.
 
-    PyTorch raises it wherever the main process is at the time.
+    PyTorch raises it wherever the main process is at that time.
     """
-    said = str(error)
-    if not isinstance(error, RuntimeError) or not said.startswith("DataLoader worker (pid"):
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not text.startswith("DataLoader worker (pid"):
         return None
     return RunFailed(
-        f"A worker process of --num-workers ended before its time ({said.splitlines()[0]}). Most often "
-        "memory ran out: --resume goes on from the last save, with fewer --num-workers if need be."
+        "train.worker",
+        f"A worker process of --num-workers was killed ({text.splitlines()[0]}), most often because memory ran out. "
+        "Resume with --resume, with fewer --num-workers if necessary.",
     )

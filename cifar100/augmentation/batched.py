@@ -19,6 +19,7 @@ from torch import Tensor
 from cifar100.augmentation import auto_augment
 from cifar100.compute.device import memory_format
 from cifar100.config import AugmentConfig
+from cifar100.support.train_sizes import resolutions
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class AugmentParams:
     share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
     box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
 
-    def take(self, places: slice | Tensor) -> AugmentParams:
-        """The draws of the images served at these places of the epoch."""
-        return AugmentParams(*(getattr(self, item.name)[places] for item in fields(self)))
+    def __getitem__(self, positions: slice | Tensor) -> AugmentParams:
+        """The parameters of the images at these positions of the epoch."""
+        return AugmentParams(*(getattr(self, item.name)[positions] for item in fields(self)))
 
-    def around(self) -> AugmentParams:
-        """The same draws with the first once more after the last."""
+    def with_first_appended(self) -> AugmentParams:
+        """With those of the first image once more after the last."""
         arrays = [getattr(self, item.name).numpy() for item in fields(self)]
         return AugmentParams(*(torch.from_numpy(np.concatenate([array, array[:1]])) for array in arrays))
 
@@ -174,22 +175,18 @@ def inside(boxes: Tensor, size: int) -> Tensor:
     return in_rows[:, None, :, None] & in_columns[:, None, None, :]
 
 
-def scale(images: Tensor, size: int) -> Tensor:
-    """[B, 3, S, S] -> [B, 3, size, size], bilinear, antialiased; as it is where it has that size."""
+def resize(images: Tensor, size: int) -> Tensor:
+    """[B, 3, S, S] -> [B, 3, size, size], bilinear with antialiasing; unchanged if it has that size."""
     if images.shape[2] == size:
         return images
     return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
-def resize_for_epoch(images: Tensor, config: AugmentConfig, epoch: int) -> Tensor:
-    """[B, 3, S, S] -> [B, 3, size, size]: S, or what `train_sizes` says for the epoch."""
-    return scale(images, resolution_at_epoch(config, epoch, images.shape[3])) if config.train_sizes else images
-
-
-def resolution_at_epoch(config: AugmentConfig, epoch: int, size: int) -> int:
-    """Side of the images of an epoch: their own `size`, or what `train_sizes` says."""
-    sizes = config.train_sizes
-    return sizes[min(epoch, len(sizes) - 1)] if sizes else size
+def resolution_at_epoch(config: AugmentConfig, epoch: int, num_epochs: int, size: int) -> int:
+    """The training resolution of an epoch of a run, in pixels: from `train_sizes`, or else the native `size`."""
+    if not config.train_sizes:
+        return size
+    return resolutions(config.train_sizes, num_epochs)[min(epoch, num_epochs - 1)]
 
 
 def augment(images: Tensor, draws: AugmentParams, config: AugmentConfig) -> Tensor:

@@ -1,6 +1,6 @@
-"""Batches. The whole uint8 split lives on the training device; a batch is a slice of the epoch's draws.
+"""Batches. The whole uint8 split is on the training device; a batch is a slice of the epoch's random parameters.
 
-With `--pipeline albumentations` the images stay on the CPU, and only the order of an epoch comes from its draws.
+With `--pipeline albumentations` the images stay on the CPU, and only the order of an epoch is taken from these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cifar100.augmentation.batched import (
     AugmentParams,
     augment,
     normalize,
-    resize_for_epoch,
+    resize,
     resolution_at_epoch,
     sample_epoch_params,
 )
@@ -28,22 +28,20 @@ from cifar100.compute.distributed import DistContext
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.support.errors import UserError
-
-SMALLEST_SIDE = 8
-"""Images of this side are a single pixel in the networks' last layers: batch norm cannot be trained on one of them."""
+from cifar100.support.train_sizes import MIN_SIZE, resolutions
 
 
 class TrainLoader:
     """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
 
-    Where images are mixed, the labels are what each image shows of each class, float32 [B, classes].
-    `len()` is the steps of an epoch; every image is served once an epoch (with `sampler` "balanced", as many images,
-    the same number of each class), so the last batch may be smaller. With
-    `train_sizes` of 8 pixels, which need two images per process, a last batch of fewer joins the one before it.
-    Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
-    Of several processes each serves its part of every batch: `batch_size` is what all have together.
-    Raises UserError where the cutout square is larger than the images, albumentations is asked for and missing, or a
-    batch has fewer images than the processes need.
+    With Mixup or CutMix, the labels are soft labels, float32 [B, classes]. `len()` is the number of steps of an epoch,
+    which serves every image once (with `sampler` "balanced", as many images, the same number of each class), so the
+    last batch may be smaller. At a resolution of 8 pixels, which needs two images per rank, a smaller last batch joins
+    the one before it. Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
+
+    With several ranks, each serves its part of every batch; `batch_size` is the global one. Raises UserError if the
+    cutout square is larger than the images, albumentations is requested and missing, or a batch has fewer images than
+    the ranks need.
     """
 
     def __init__(
@@ -54,16 +52,24 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         device: torch.device,
+        num_epochs: int = 100,
         num_workers: int = 0,
         num_classes: int | None = None,
-        processes: DistContext | None = None,
+        dist: DistContext | None = None,
+        num_steps: int | None = None,
     ) -> None:
-        """`num_classes` is that of the labels where it is not given."""
+        """`num_epochs` is the length of the run (for `train_sizes`), `num_classes` by default that of the labels,
+        `num_steps` a limit of the steps of an epoch."""
         size = split.images.shape[1]
-        self.processes = processes or DistContext()
+        self.dist = dist or DistContext()
+        self.num_epochs = num_epochs
+        self.num_steps = num_steps
         self.min_batch = self._checked_min_batch(batch_size, len(split), config)
         if config.cutout_size > size:
-            raise UserError(f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.")
+            raise UserError(
+                "config.cutout_size",
+                f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.",
+            )
         self.workers = None
         if config.pipeline == "albumentations":
             load_albumentations()
@@ -81,51 +87,59 @@ class TrainLoader:
         self._sampled: dict[int, Future[AugmentParams]] = {}
 
     def _checked_min_batch(self, batch_size: int, num_images: int, config: AugmentConfig) -> int:
-        """The fewest images that all processes together can take a step on."""
-        processes = self.processes.size
+        """The minimum number of images of a global batch."""
+        processes = self.dist.size
         if batch_size < processes:
             raise UserError(
-                "train.batch_size",
+                "config.batch_size",
                 f"--batch-size is {batch_size}, and each of the {processes} processes needs an image of it: start "
                 "fewer processes, or give larger batches.",
             )
-        if min(config.train_sizes, default=SMALLEST_SIDE + 1) > SMALLEST_SIDE:
-            return 1
+        if not config.train_sizes or min(resolutions(config.train_sizes, self.num_epochs)) > MIN_SIZE:
+            return 1  # at 8 pixels the last layers have one pixel: batch norm needs two images
         if min(batch_size, num_images) < 2 * processes:
             raise UserError(
-                "train.batch_size",
-                f"--train-sizes {SMALLEST_SIDE} needs batches of at least {2 * processes} images (two per process, for "
+                "config.batch_size",
+                f"--train-sizes {MIN_SIZE} needs batches of at least {2 * processes} images (two per process, for "
                 f"batch norm); --batch-size is {batch_size} and there are {num_images} train images.",
             )
         return 2 * processes
 
     def _batch(self, step: int) -> tuple[int, int]:
-        """The first place of a batch in the order of an epoch, and the place after its last."""
-        last = step == len(self) - 1
-        return step * self.batch_size, len(self.labels) if last else (step + 1) * self.batch_size
+        """Start and stop of a global batch in the order of an epoch."""
+        is_last = step == self._num_batches() - 1
+        return step * self.batch_size, len(self.labels) if is_last else (step + 1) * self.batch_size
+
+    def _num_batches(self) -> int:
+        full, rest = divmod(len(self.labels), self.batch_size)
+        return max(1, full + (rest >= self.min_batch))
 
     def __len__(self) -> int:
-        full, left = divmod(len(self.labels), self.batch_size)
-        return max(1, full + (left >= self.min_batch))
+        return min(self._num_batches(), self.num_steps or self._num_batches())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.next_epoch += 1
         return self.epoch(self.next_epoch - 1)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch from a step on; the same (seed, epoch, step), the same batch."""
-        places = [self.processes.part(*self._batch(step)) for step in range(first_step, len(self))]
-        if self.config.mixes:  # each with the image that is served after it
-            places = [slice(place.start, place.stop + 1) for place in places]
-        draws = self._draws(epoch).to(self.labels.device)
-        for place, images in zip(places, self._augmented(draws, epoch, places), strict=True):
-            batch = draws.take(place)
+        """The batches of one epoch from `first_step` on, a pure function of seed, epoch and step."""
+        slices = [self.dist.shard(*self._batch(step)) for step in range(first_step, len(self))]
+        if self.config.mixes:  # each batch with the image after it
+            slices = [slice(part.start, part.stop + 1) for part in slices]
+        params = self._params(epoch).to(self.labels.device)
+        resolution = self.resolution(epoch)
+        for part, images in zip(slices, self._augmented(params, epoch, slices), strict=True):
+            batch = params[part]
             served = images, self.labels[batch.order]
             mixed, labels = mix(*served, batch, self.num_classes) if self.config.mixes else served
-            yield resize_for_epoch(mixed, self.config, epoch), labels
+            yield resize(mixed, resolution), labels
 
-    def _draws(self, epoch: int) -> AugmentParams:
-        """An epoch's draws, on the CPU. Those of the next one are sampled in a thread while this one is served."""
+    def resolution(self, epoch: int) -> int:
+        """The resolution of the images of an epoch, in pixels."""
+        return resolution_at_epoch(self.config, epoch, self.num_epochs, self.images.shape[1])
+
+    def _params(self, epoch: int) -> AugmentParams:
+        """An epoch's random parameters, on the CPU. Those of the next epoch are sampled in a thread meanwhile."""
         epochs = (epoch, epoch + 1)
         self._sampled = {
             number: self._sampled.get(number) or self._executor.submit(self._sample, number) for number in epochs
@@ -136,31 +150,30 @@ class TrainLoader:
         count, size = len(self.labels), self.images.shape[1]
         balanced = self.config.sampler == "balanced"
         order = balanced_order(self._host_labels, seed=self.seed, epoch=epoch) if balanced else None
-        draws = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
+        params = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
         if self.config.mixes:  # the last image is mixed with the first
-            draws = draws.around()
-        return draws.pinned() if self.labels.device.type == "cuda" else draws
+            params = params.with_first_appended()
+        return params.pinned() if self.labels.device.type == "cuda" else params
 
-    def _augmented(self, draws: AugmentParams, epoch: int, places: list[slice]) -> Iterator[Tensor]:
-        """The images at these places of the epoch, each augmented by itself: float32 [B, 3, S, S]."""
+    def _augmented(self, params: AugmentParams, epoch: int, slices: list[slice]) -> Iterator[Tensor]:
+        """The augmented images at these positions of the epoch, before mixing: float32 [B, 3, S, S]."""
         if self.workers is None:
-            for place in places:
-                batch = draws.take(place)
+            for part in slices:
+                batch = params[part]
                 yield augment(self.images[batch.order], batch, self.config)
         else:
-            order, pixels = draws.order.cpu().numpy(), self.images.numpy()
-            tasks = ((epoch, order[place].tolist(), pixels[order[place]]) for place in places)
+            order, pixels = params.order.cpu().numpy(), self.images.numpy()
+            tasks = ((epoch, order[part].tolist(), pixels[order[part]]) for part in slices)
             for images in self.workers.batches(tasks):
                 device = self.labels.device
                 yield images.to(device, non_blocking=True, memory_format=memory_format(device))
 
-    def shapes(self, epochs: int) -> list[tuple[int, int]]:
-        """(images, side) of each kind of batch that so many epochs serve to this process, in order of first use."""
-        size = self.images.shape[1]
-        parts = [self.processes.part(*self._batch(step)) for step in range(len(self))]
-        counts = dict.fromkeys(part.stop - part.start for part in parts)
-        sides = dict.fromkeys(resolution_at_epoch(self.config, epoch, size) for epoch in range(epochs))
-        return [(count, side) for side in sides for count in counts]
+    def batch_shapes(self) -> list[tuple[int, int]]:
+        """The different (number of images, resolution) of this rank's batches in the run, in order of first use."""
+        shards = [self.dist.shard(*self._batch(step)) for step in range(len(self))]
+        counts = dict.fromkeys(shard.stop - shard.start for shard in shards)
+        sizes = dict.fromkeys(self.resolution(epoch) for epoch in range(self.num_epochs))
+        return [(count, size) for size in sizes for count in counts]
 
     def close(self) -> None:
         """End the thread and the worker processes."""
@@ -168,16 +181,16 @@ class TrainLoader:
         if self.workers is not None:
             self.workers.close()
 
-    def weight(self, number: int) -> float:
-        """What this process's mean over its images weighs in the mean of all processes' means, in a step counted over
-        the whole run, so that every image of the batch counts alike: 1 where all have as many."""
-        start, stop = self._batch(number % len(self))
-        mine = self.processes.part(start, stop)
-        return self.processes.size * (mine.stop - mine.start) / (stop - start)
+    def loss_weight(self, global_step: int) -> float:
+        """The factor of this rank's mean loss that gives every image of the global batch equal weight; 1 if all ranks
+        have the same number of images."""
+        start, stop = self._batch(global_step % len(self))
+        shard = self.dist.shard(start, stop)
+        return self.dist.size * (shard.stop - shard.start) / (stop - start)
 
 
 class EvalLoader:
-    """A split's images in order, only normalised: images float32 [B, 3, S, S] and labels int64 [B], on the device."""
+    """The normalized images of a split, in order: float32 [B, 3, S, S], and labels int64 [B], on the device."""
 
     def __init__(self, split: Split, config: AugmentConfig, *, batch_size: int, device: torch.device) -> None:
         self.images = torch.from_numpy(split.images).to(device)

@@ -24,7 +24,7 @@ class Compare:
 
     def run(self) -> int:
         if not self.runs:
-            raise UserError("Which runs? Name their folders, as in cifar100 compare logs/one logs/other.")
+            raise UserError("compare.runs", "Name the runs to compare, as in cifar100 compare logs/one logs/other.")
         if self.plot is not None:
             check_writable("--plot", self.plot)
         from cifar100.report.compare import comparison, draw_comparison, read_runs

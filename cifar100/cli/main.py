@@ -8,9 +8,8 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -178,31 +177,15 @@ def _run(words: list[str]) -> int:
         hint = f"did you mean {close[0]!r}?" if close else "cifar100 --help lists the commands."
         raise UserError("cli.command", f"There is no command {name!r}; {hint}")
     rest = Train.current_flags(rest) if name == "train" else rest
-    with _main_rank_reports() if name == "train" else nullcontext():
-        command = tyro.cli(
-            COMMANDS[name],
-            prog=f"cifar100 {name}",
-            args=rest,
-            default=Train.default(rest) if name == "train" else tyro.MISSING_NONPROP,
-            config=(OmitArgPrefixes,),
-            registry=_optional_paths(),
-        )
+    command = tyro.cli(
+        COMMANDS[name],
+        prog=f"cifar100 {name}",
+        args=rest,
+        default=Train.default(rest) if name == "train" else tyro.MISSING_NONPROP,
+        config=(OmitArgPrefixes,),
+        registry=_optional_paths(),
+    )
     return command.run()
-
-
-@contextmanager
-def _main_rank_reports() -> Iterator[None]:
-    """Under torchrun, only local rank 0 prints argument errors; the other ranks wait to be terminated."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        yield
-        return
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-    except (UserError, SystemExit) as error:
-        code = 2 if isinstance(error, UserError) else error.code
-        time.sleep(20 if code else 0)
-        raise SystemExit(code) from None
 
 
 def _optional_paths() -> ConstructorRegistry:

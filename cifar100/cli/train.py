@@ -22,7 +22,7 @@ from cifar100.support.old_settings import RENAMED
 class Train:
     """Train from scratch, or resume an interrupted run.
 
-    The defaults shown are the recipe's: cifar100/config.py, and what the recipe does differently.
+    The defaults shown are those of the recipe, which overrides cifar100/config.py.
     """
 
     recipe: Literal["baseline", "fast", "best", "finetune"] = "baseline"
@@ -41,16 +41,16 @@ class Train:
 
     @staticmethod
     def current_flags(words: Sequence[str]) -> list[str]:
-        """The words with flags of earlier versions under today's names."""
+        """The arguments with current names in place of those of earlier versions."""
         flags = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in RENAMED.items()}
         split = [word.partition("=") for word in words]
         return [flags.get(name.replace("_", "-"), name) + sign + value for name, sign, value in split]
 
     @staticmethod
     def default(words: Sequence[str]) -> Train:
-        """The defaults of the flags: the named recipe, or on --resume the settings of the run.
+        """The defaults of the flags: those of the recipe, or with --resume the settings of the run.
 
-        Raises UserError where the run's config.json cannot be used.
+        Raises UserError if the config.json of the run cannot be used.
         """
         early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         early.add_argument("--recipe", default="baseline")
@@ -67,8 +67,7 @@ class Train:
                     config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
                 )
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
-                why = str(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
-                raise UserError(
-                    f"{saved} cannot be used: {why} Mend it, or move it away and give the run's settings as flags."
-                ) from None
+                reason = str(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
+                message = f"{saved} cannot be used: {reason} Move it away and give the settings of the run as flags."
+                raise UserError("resume.config", message) from None
         return Train(config=recipe(name), recipe=name)

@@ -111,19 +111,19 @@ def evaluate_model(
     config: AugmentConfig,
     compute: Compute,
     batch_size: int = BATCH_SIZE,
-    processes: DistContext | None = None,
+    dist: DistContext | None = None,
 ) -> Evaluation:
     """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
 
-    Several processes, their models equal, evaluate a part of the images each; all get the whole result.
+    With several ranks, whose models are equal, each evaluates a part of the images; all get the whole result.
     """
-    processes = processes or DistContext()
-    mine = processes.part(0, len(split))
+    dist = dist or DistContext()
+    mine = dist.shard(0, len(split))
     part = Split(split.images[mine], split.labels[mine], "")
     loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
-    parts = processes.gather(predict_logits(model, loader, compute) if len(part) else None)
+    parts = dist.gather(predict_logits(model, loader, compute) if len(part) else None)
     logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
 

@@ -18,7 +18,7 @@ def config() -> Config:
     return Config().replace(
         epochs=9,
         batch_size=500,
-        train_sizes=(*[16] * 4, *[24] * 3, *[32] * 2),
+        train_sizes=("16:4", "24:3", "32:2"),
         cutout_size=0,
         alternating_flip=True,
         optimizer="muon",

@@ -1,4 +1,4 @@
-"""A clock for runs that may be interrupted."""
+"""A timer for runs that may be interrupted."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds since it was made or restarted, on top of those it is given."""
+    """Seconds since creation or `restart`, plus the initial `seconds`."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.began = time.monotonic() - seconds
@@ -21,8 +21,8 @@ class Stopwatch:
         return time.monotonic() - self.began
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Inside, no time passes on it."""
+    def paused(self) -> Iterator[None]:
+        """Time inside the block is not counted."""
         began = time.monotonic()
         try:
             yield

@@ -1,5 +1,4 @@
-"""What a run tells: the console, the text log, and the metrics files. Each part can be there or not, and the training
-loop never asks which.
+"""The log of a run: console, text log, metrics files, TensorBoard and experiment tracker.
 
 On a terminal the console is a live progress display (rich); elsewhere, plain lines.
 """
@@ -12,18 +11,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cifar100.support.errors import RunFailed
 from cifar100.support.files import FileInUse, atomic_write
+from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration, escape_lines
 from cifar100.training.run_dir import RunDir
-from cifar100.training.tensorboard import NullTensorBoard, TensorBoardLogger
-from cifar100.training.tracker import Tracker
+from cifar100.training.sink import MetricsSink
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -41,13 +40,16 @@ COLUMNS: tuple[str, ...] = (
     "eval_seconds",
     "elapsed_seconds",
 )
-"""The metrics of an epoch. Accuracies are shares in 0..1; `train_*` are over augmented images, with smoothed loss, as
-training went; the evaluation columns are over `split` after it, and empty where the epoch was not evaluated."""
+"""The metrics of an epoch. Accuracies lie in 0..1. `train_*` are means over the augmented images during training, with
+the smoothed loss; the evaluation columns are over `split` at the end, and None if the epoch was not evaluated."""
+
+PROGRESS_SECONDS = 0.5
+"""Between two updates of the console: each one synchronizes with the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where an epoch stands: what the display shows between two epochs."""
+    """The state within an epoch, as the console shows it."""
 
     epoch: int
     epochs: int
@@ -68,7 +70,7 @@ class Progress:
 
 
 def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """A row of metrics as one line for people."""
+    """A row of metrics as one line of text."""
     parts = [
         f"Epoch {row['epoch']:>3}/{epochs}",
         f"train loss {row['train_loss']:.4f} acc {row['train_top1']:6.2%}",
@@ -81,21 +83,26 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     return " | ".join(parts)
 
 
-class Display(Protocol):
-    """The console side of a journal."""
+class Display:
+    """The console side of the log; this one shows nothing, as if there were no console."""
 
-    def say(self, text: str) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
-    def close(self) -> None: ...
+    def info(self, text: str) -> None:
+        """Show a line."""
+
+    def progress(self, progress: Progress) -> None:
+        """Show where the epoch stands."""
+
+    def close(self) -> None:
+        """End the display."""
 
 
-class PlainDisplay:
-    """Lines, for a pipe or a file: what is said at once, progress at most every 30 seconds."""
+class PlainDisplay(Display):
+    """Plain lines, for a pipe or a file; progress at most every 30 seconds."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         print(text, flush=True)
 
     def progress(self, progress: Progress) -> None:
@@ -103,11 +110,8 @@ class PlainDisplay:
             self.last = time.monotonic()
             print(progress, flush=True)
 
-    def close(self) -> None:
-        pass
 
-
-class RichDisplay:
+class RichDisplay(Display):
     """A live bar for a terminal."""
 
     def __init__(self) -> None:
@@ -122,7 +126,7 @@ class RichDisplay:
         )
         self.task: Any = None
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.bar.console.print(text, markup=False, highlight=False)
 
     def progress(self, progress: Progress) -> None:
@@ -148,150 +152,128 @@ class RichDisplay:
             self.bar.stop()
 
 
-class NullDisplay:
-    """Nothing: where there is no console, or none any more."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def _display() -> Display:
-    """Live on a terminal, where rich is installed; plain lines elsewhere."""
+    """Live on a terminal if rich is installed; else plain lines."""
     if sys.stdout is None:
-        return NullDisplay()
+        return Display()
     if sys.stdout.isatty():
         with suppress(ImportError):
             return RichDisplay()
     return PlainDisplay()
 
 
-class RunLogger:
-    """Tells a run to the console, its text log, its metrics files, `board` and `tracker`. Use as a context."""
+class Logger:
+    """The log of a run; this one writes nothing, for ranks other than 0."""
 
-    def __init__(
-        self,
-        folder: RunDir,
-        *,
-        resume: bool,
-        board: TensorBoardLogger | NullTensorBoard | None = None,
-        tracker: Tracker | None = None,
-    ) -> None:
-        self.folder = folder
-        self.tracker = tracker
-        self.board = board or NullTensorBoard()
+    log_path = Path(os.devnull)
+    progress_due = False
+
+    def info(self, text: str) -> None:
+        """Write a line to the console and, with the time, to the text log. Control characters are escaped."""
+
+    def file_only(self, text: str) -> None:
+        """Write a line to the text log. Raises RunFailed if it cannot be written."""
+
+    def progress(self, progress: Progress) -> None:
+        """Show where the epoch stands; console only."""
+
+    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
+        """Write the last row of the history to all parts of the log."""
+
+    def truncate_to(self, history: list[dict[str, Any]]) -> None:
+        """Rewrite the metrics files to contain exactly these rows, after resuming from an earlier checkpoint."""
+
+    def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
+        """Send PNG images, by name, to TensorBoard; they are rendered only if it is on."""
+
+
+class RunLogger(Logger):
+    """Logs to the console, the text log, the metrics files, and `sinks`. Use as a context manager."""
+
+    def __init__(self, run_dir: RunDir, *, resume: bool, sinks: Sequence[MetricsSink] = ()) -> None:
+        self.run_dir = run_dir
+        self.sinks = sinks
         self.display = _display()
         self.in_use: set[Path] = set()  # metrics files that were reported
-        logs = folder.logs()
-        self.log_path = logs[-1] if resume and logs else folder.new_log()
+        self._progress_timer = Stopwatch(PROGRESS_SECONDS)
+        logs = run_dir.logs()
+        self.log_path = logs[-1] if resume and logs else run_dir.new_log()
         try:
             self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise RunFailed(f"{self.log_path} could not be written ({error.strerror}).") from None
+            raise self._unwritable(error) from None
 
     def __enter__(self) -> RunLogger:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._console(lambda display: display.close())
-        self.board.close()
-        if self.tracker is not None:
-            self.tracker.close()
-        with suppress(OSError):  # what a full disk did not take has been reported
+        for sink in self.sinks:
+            sink.close()
+        with suppress(OSError):  # a full disk has been reported
             self.log.close()
 
-    def say(self, text: str) -> None:
-        """Write a line to the console and, with the time, to the log. Control characters are escaped."""
-        text = escape_lines(text)
-        self._console(lambda display: display.say(text))
-        self.log_only(text)
+    @property
+    def progress_due(self) -> bool:
+        """Whether `progress` was not called for PROGRESS_SECONDS."""
+        return self._progress_timer.seconds >= PROGRESS_SECONDS
 
-    def log_only(self, text: str) -> None:
-        """A line for the log alone. Raises RunFailed where the disk refuses."""
+    def info(self, text: str) -> None:
+        text = escape_lines(text)
+        self._console(lambda display: display.info(text))
+        self.file_only(text)
+
+    def file_only(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
             self.log.writelines(f"{stamp} | {line}\n" for line in escape_lines(text).split("\n") if line)
             self.log.flush()
         except OSError as error:
-            raise RunFailed(f"{self.log_path} could not be written ({error.strerror}).") from error
+            raise self._unwritable(error) from error
 
     def progress(self, progress: Progress) -> None:
-        """Where the epoch stands: console only."""
         self._console(lambda display: display.progress(progress))
+        self._progress_timer.restart()
+
+    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
+        self.info(epoch_line(history[-1], epochs))
+        self._write_metrics(history)
+        for sink in self.sinks:
+            sink.epoch(history)
+
+    def truncate_to(self, history: list[dict[str, Any]]) -> None:
+        self._write_metrics(history)
+        for sink in self.sinks:
+            sink.truncate_to(history)
+
+    def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
+        for sink in self.sinks:
+            sink.log_images(images, epoch)
+
+    def _unwritable(self, error: OSError) -> RunFailed:
+        return RunFailed("log.write", f"{self.log_path} could not be written ({error.strerror}).")
 
     def _console(self, act: Callable[[Display], None]) -> None:
-        """Tell the console; one that is gone (a closed pipe, a lost terminal) must not end a run."""
+        """Show it on the console; a closed pipe or a lost terminal must not end a run."""
         try:
             act(self.display)
         except (OSError, ValueError):
-            self.display = NullDisplay()
-
-    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
-        """The last row of the history, everywhere."""
-        self.say(epoch_line(history[-1], epochs))
-        self._write_metrics(history)
-        self.board.epoch(history)
-        if self.tracker is not None:
-            self.tracker.epoch(history)
-
-    def rewrite(self, history: list[dict[str, Any]]) -> None:
-        """Make all that is kept of the metrics hold exactly these rows: where a run goes on from an earlier moment."""
-        self._write_metrics(history)
-        self.board.rewrite(history)
-
-    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
-        """Pictures, PNG by name, for the board; they are made only where there is one."""
-        self.board.pictures(pictures, epoch)
+            self.display = Display()
 
     def _write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """The metrics files with exactly these rows, atomically; a few hundred cost nothing."""
-        self._write(self.folder.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
+        """Write the metrics files with exactly these rows, atomically."""
+        self._write(self.run_dir.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(COLUMNS))
         writer.writeheader()
         writer.writerows(history)
-        self._write(self.folder.metrics_csv, table.getvalue())
+        self._write(self.run_dir.metrics_csv, table.getvalue())
 
     def _write(self, path: Path, content: str) -> None:
-        """A metrics file that another program holds open is reported once; a later epoch writes its rows too."""
+        """Write a metrics file. One that another program holds open is reported once; a later epoch writes its rows."""
         try:
             atomic_write(path, content)
         except FileInUse:
             if path not in self.in_use:
                 self.in_use.add(path)
-                self.say(f"{path.name} is open in another program: its new rows are written once it is closed.")
-
-
-class NullLogger:
-    """Tells nothing and writes nothing: for the processes of a training beside the first."""
-
-    log_path = Path(os.devnull)
-
-    def __enter__(self) -> NullLogger:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        pass
-
-    def log_only(self, text: str) -> None:
-        pass
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
-        pass
-
-    def rewrite(self, history: list[dict[str, Any]]) -> None:
-        pass
-
-    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
-        pass
+                self.info(f"{path.name} is open in another program: its new rows are written once it is closed.")

@@ -1,4 +1,4 @@
-"""Going on with an interrupted run: whether it is the same run, and the state that it left."""
+"""Resuming a run: whether the checkpoint is of the same run, and loading its state."""
 
 from __future__ import annotations
 
@@ -15,38 +15,43 @@ from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
 from cifar100.optim.build import load_optimizer
 from cifar100.support.errors import UserError
+from cifar100.support.settings import flag
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
 from cifar100.training.step import TrainStep
 
-_MOVE_AWAY = "move it away to go on from an earlier checkpoint."
+_MOVE_AWAY = "move it away to resume from an earlier checkpoint."
 
 
 def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset: Dataset) -> None:
-    """Raise UserError, naming what differs, where going on from the checkpoint in `path` would not be the same run."""
+    """Raise UserError, naming what differs, if the checkpoint in `path` is not of the same run."""
     if not checkpoint.loop or not checkpoint.optimizer:
-        raise UserError(f"--resume: {path} holds weights only, and nothing to go on from.")
+        raise UserError("resume.weights_only", f"--resume: {path} holds weights only, and no state to resume from.")
     loop = asdict(LoopState()) | checkpoint.loop
     rows = checkpoint.history
     if not (_is_loop_state(loop) and all(map(_is_row, rows)) and len(rows) == loop["epoch"] <= config.optim.epochs):
-        raise UserError("resume.state", f"--resume: {path} is not what a run of this version leaves; {_MOVE_AWAY}")
+        raise UserError(
+            "resume.state", f"--resume: {path} is not a checkpoint that a run of this version writes; {_MOVE_AWAY}"
+        )
     free = {setting.name for setting in fields(RunConfig)}
     try:
         before = Config.from_flat(checkpoint.config)
     except UserError as error:
-        raise UserError(f"--resume: {path} has settings that this version does not take: {error}") from None
-    told = [
-        f"--{name.replace('_', '-')} was {was} and is now {now}"
+        raise UserError(error.code, f"--resume: the settings in {path} cannot be used. {error}") from None
+    changes = [
+        f"{flag(name)} was {was} and is now {now}"
         for name, (was, now) in before.differences(config).items()
         if name not in free
     ]
-    if told:
-        raise UserError(f"--resume goes on with the same settings, but {'; '.join(told)}. Give them as they were.")
+    if changes:
+        message = f"--resume continues with the same settings, but {'; '.join(changes)}. Give them as they were."
+        raise UserError("resume.settings", message)
     if checkpoint.dataset.fingerprint != dataset.train.fingerprint:
-        raise UserError(f"--resume: the training images are not those of the run, which were {checkpoint.dataset}.")
+        message = f"--resume: the training images differ from those of the run, which were {checkpoint.dataset}."
+        raise UserError("resume.dataset", message)
     epoch, stop_after = loop["epoch"], config.run.stop_after
     if 0 < stop_after <= epoch and stop_after != before.run.stop_after:
-        raise UserError(f"--stop-after {stop_after}: the run has {epoch} epochs behind it already.")
+        raise UserError("resume.stop_after", f"--stop-after {stop_after}: the run has already finished {epoch} epochs.")
 
 
 def _is_loop_state(loop: dict[str, Any]) -> bool:
@@ -74,8 +79,8 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
     """Load the weights, the optimizer's state and the loss scaler's. Raises UserError if one does not fit."""
     try:
         weights = checkpoint.build().state_dict()
-        if step.average is not None:
-            step.average.model.load_state_dict(weights)
+        if step.ema is not None:
+            step.ema.model.load_state_dict(weights)
             weights = replace(checkpoint, weights=checkpoint.training_weights).build().state_dict()
         model.load_state_dict(weights)
     except UserError as error:
@@ -88,8 +93,7 @@ def load_state(path: Path, checkpoint: Checkpoint, model: nn.Module, step: Train
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> bool:
-    """Load the saved state of each parameter; whether it fits. The settings stay the optimizer's own, which come from
-    the run's."""
+    """Load the saved state of each parameter, and return whether it fits. The hyperparameters are not loaded."""
     own = optimizer.state_dict()["param_groups"]
     state, groups = saved.get("state"), saved.get("param_groups")
     if not isinstance(state, dict) or not isinstance(groups, list):
@@ -112,7 +116,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> 
 
 
 def _load_scaler(scaler: torch.amp.GradScaler, saved: dict[str, Any]) -> bool:
-    """Load the saved state of the loss scaler, which only fp16 has; whether it fits."""
+    """Load the saved state of the loss scaler (fp16 only), and return whether it fits."""
     if not saved or not scaler.is_enabled():
         return True
     if saved.keys() != scaler.state_dict().keys() or not all(
@@ -124,7 +128,7 @@ def _load_scaler(scaler: torch.amp.GradScaler, saved: dict[str, Any]) -> bool:
 
 
 def _match_memory_format(optimizer: torch.optim.Optimizer) -> None:
-    """Give each state tensor the memory format of its weight: the device that the run was on may have another."""
+    """Give each state tensor the memory format of its weight, which depends on the device."""
     for weight, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():

@@ -1,16 +1,15 @@
-"""One training run: its parts, where it stands, and what it tells and keeps. `cifar100.train` moves it on."""
+"""The state of a training run: counters, metrics, timers and checkpoints. The loop is in `cifar100.train`."""
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from signal import Signals
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from cifar100.augmentation.batched import resolution_at_epoch
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.compute.device import Compute
@@ -18,39 +17,49 @@ from cifar100.compute.distributed import DistContext
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
 from cifar100.evaluation.evaluate import BATCH_SIZE, Evaluation, evaluate_model
-from cifar100.model import count_parameters
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
 from cifar100.optim.schedule import lr_at_step
-from cifar100.report import curves, figures
 from cifar100.support.errors import RunFailed
-from cifar100.support.provenance import Selection, recipe_title
+from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
-from cifar100.support.text import duration
 from cifar100.training.background_save import BackgroundSave
-from cifar100.training.logger import COLUMNS, NullLogger, Progress, RunLogger
+from cifar100.training.logger import COLUMNS, Logger
 from cifar100.training.run_dir import RunDir
+from cifar100.training.signals import GracefulStop, StopAfter, StopReason, describe_stop
 from cifar100.training.step import TrainStep
+
+SLOW_EVALUATION_SECONDS = 2.0
+"""A checkpoint is saved before an evaluation that takes longer: the process may be killed before the next step."""
 
 
 @dataclass
 class LoopState:
-    """Where a run stands: with the weights and the optimizer, all that is needed to go on exactly."""
+    """The position in the training loop: with the weights and the optimizer's state, all that exact resuming needs."""
 
-    epoch: int = 0  # epochs finished
-    step: int = 0  # steps done in the epoch after them, and the sums over these:
+    epoch: int = 0  # finished epochs
+    step: int = 0  # steps of the current epoch, over which the following sums are taken
     loss_sum: float = 0.0
-    rank_loss_sums: list[float] = field(default_factory=list)  # of each process, in fp32: they add up in this order
+    rank_loss_sums: list[float] = field(default_factory=list)  # of each rank, in fp32: the order of summation matters
     correct: int = 0
     seen: int = 0
     train_seconds: float = 0.0
     eval_seconds: float = 0.0  # of the latest evaluation
-    elapsed_seconds: float = 0.0  # of the whole run, the time between interruption and resumption left out
+    elapsed_seconds: float = 0.0  # of the whole run, without the time between interruption and resumption
     best_top1: float = -1.0
+
+
+@dataclass(frozen=True)
+class Due:
+    """What all ranks do after a step."""
+
+    log: bool = False
+    save: bool = False
+    stop: Signals | None = None  # the signal that was received
 
 
 @dataclass(kw_only=True)
 class Run:
-    """The parts of one training run; one in each process, and of several processes the first one's writes."""
+    """One training run; each rank has one, and only that of rank 0 writes files."""
 
     config: Config
     recipe: str
@@ -58,144 +67,180 @@ class Run:
     compute: Compute
     dataset: Dataset
     eval_split: Split
-    eval_name: Literal["test", "val"]  # "test", or "val" where some of train is held out
+    eval_name: Literal["test", "val"]  # "val" if a part of the train split is held out
     model: nn.Module
-    step: TrainStep
+    train_step: TrainStep
     loader: TrainLoader
-    folder: RunDir
-    journal: RunLogger | NullLogger
-    processes: DistContext = field(default_factory=DistContext)
+    run_dir: RunDir
+    logger: Logger = field(default_factory=Logger)
+    dist: DistContext = field(default_factory=DistContext)
     background_save: BackgroundSave = field(default_factory=BackgroundSave)
     state: LoopState = field(default_factory=LoopState)
     history: list[dict[str, Any]] = field(default_factory=list)
-    training: Stopwatch = field(default_factory=Stopwatch)  # of this epoch's steps
-    elapsed: Stopwatch = field(default_factory=Stopwatch)  # of the whole run, interruptions left out
-    origin: str = ""  # which weights it started from, in words; "" from scratch
-    ready_seconds: float = 0.0  # from the call of train() to the first step: reading the data, building the model
-    warm_up_seconds: float = 0.0  # compiling, and trying kernels: not in `ready_seconds`
+    epoch_timer: Stopwatch = field(default_factory=Stopwatch)  # the steps of the current epoch
+    run_timer: Stopwatch = field(default_factory=Stopwatch)  # the whole run, without interruptions
+    save_timer: Stopwatch = field(default_factory=Stopwatch)  # since last.pth was saved
+    num_timed_steps: int = 0  # of this process
+    init_source: str = ""  # the weights that it starts from, as text; "" from scratch
+    setup_seconds: float = 0.0  # from the call of train() to the first step, without warm-up
+    warm_up_seconds: float = 0.0  # compiling, and selecting kernels
 
     @property
-    def result(self) -> nn.Module:
-        """What the run gives, and is judged by: the averaged weights where there are such, else the model."""
-        return self.model if self.step.average is None else self.step.average.model
+    def eval_model(self) -> nn.Module:
+        """The model that is evaluated and saved for use: the EMA if there is one."""
+        return self.model if self.train_step.ema is None else self.train_step.ema.model
 
-    def read_sums(self) -> None:
-        """Bring the running sums, over all processes, from the device into the state. Raises RunFailed where a loss
-        was not finite."""
-        step, state = self.step, self.state
-        mine = (step.loss_sum.item(), int(step.correct.item()), step.seen, int(step.first_nonfinite_step.item()))
-        loss_sums, corrects, seens, first_bads = zip(*self.processes.gather(mine), strict=True)
+    @property
+    def global_step(self) -> int:
+        """Steps of the whole run so far."""
+        return self.state.epoch * len(self.loader) + self.state.step
+
+    def start_epoch(self) -> None:
+        """Call before the first step of an epoch, or the first after resuming."""
+        self.model.train()
+        if self.state.step == 0:
+            self.epoch_timer.restart()
+
+    def train_batch(self, images: Tensor, labels: Tensor) -> None:
+        """One optimizer step."""
+        step = self.global_step
+        lr = lr_at_step(step, len(self.loader), self.config.optim)
+        self.train_step(images, labels, learning_rate=lr, number=step)
+        self.state.step += 1
+        self.num_timed_steps += 1
+
+    def due(self, signals: GracefulStop) -> Due:
+        """Whether to log, save or stop after the latest step; the same answer on all ranks."""
+        if not self.dist.syncs_after(self.global_step - 1):
+            return Due()
+        save_due = self.save_timer.seconds >= self.config.run.save_seconds
+        log, save, signum = self.dist.all_reduce_max(self.logger.progress_due, save_due, signals.signum)
+        return Due(bool(log), bool(save or signum), Signals(signum) if signum else None)
+
+    def sync_metrics(self) -> None:
+        """Copy the running sums, over all ranks, and the timers to the state; waits for the device. Raises RunFailed if
+        a loss was not finite."""
+        step, state = self.train_step, self.state
+        own = (step.loss_sum.item(), int(step.correct.item()), step.num_samples, int(step.first_nonfinite_step.item()))
+        loss_sums, corrects, counts, nonfinite_steps = zip(*self.dist.gather(own), strict=True)
         state.rank_loss_sums = list(loss_sums)
-        state.loss_sum, state.correct, state.seen = sum(loss_sums), sum(corrects), sum(seens)
-        bad = min((number for number in first_bads if number >= 0), default=-1)
-        if bad >= 0:
-            epoch, step = divmod(bad, len(self.loader))
-            saved = self.folder.last.exists() or self.folder.best.exists()
-            kept = "The last good checkpoint is kept. " if saved else ""
-            raise RunFailed(
-                f"The loss was not a finite number at step {bad + 1} of the run (epoch {epoch + 1}, step {step + 1}). "
-                f"{kept}Most often the learning rate is too high: start again with a lower --lr."
+        state.loss_sum, state.correct, state.seen = sum(loss_sums), sum(corrects), sum(counts)
+        state.train_seconds, state.elapsed_seconds = self.epoch_timer.seconds, self.run_timer.seconds
+        nonfinite = min((number for number in nonfinite_steps if number >= 0), default=-1)
+        if nonfinite >= 0:
+            epoch, step = divmod(nonfinite, len(self.loader))
+            is_saved = self.run_dir.last.exists() or self.run_dir.best.exists()
+            kept = "The last good checkpoint is kept. " if is_saved else ""
+            message = (
+                f"The loss was not a finite number at step {nonfinite + 1} of the run (epoch {epoch + 1}, step "
+                f"{step + 1}). {kept}Most often the learning rate is too high: start again with a lower --lr."
             )
+            self.dist.raise_on_all(RunFailed("train.loss", message))
 
-    def read_clocks(self) -> None:
-        """Bring the two clocks into the state: after `read_sums`, which waits for the device."""
-        self.state.train_seconds, self.state.elapsed_seconds = self.training.seconds, self.elapsed.seconds
-
-    def progress(self, rate: float, *, timed: bool) -> Progress:
-        """What the display shows; the time left only where enough steps were `timed`. Needs `read_sums` before."""
-        config, state = self.config, self.state
-        epochs, steps = config.optim.epochs, len(self.loader)
-        last = config.run.stop_after if config.run.stop_after > state.epoch else epochs
-        # an epoch's time goes with the pixels of its images, about
-        pixels = [
-            resolution_at_epoch(config.augment, epoch, self.dataset.image_size) ** 2
-            for epoch in range(state.epoch, last)
-        ]
-        steps_left = steps * sum(pixels) / pixels[0] - state.step
-        evaluations_left = -(-last // config.run.eval_every) - state.epoch // config.run.eval_every
-        seconds_left = steps_left * state.train_seconds / state.step + evaluations_left * state.eval_seconds
-        return Progress(
-            epoch=state.epoch + 1,
-            epochs=epochs,
-            step=state.step,
-            steps=steps,
-            loss=state.loss_sum / state.seen,
-            top1=state.correct / state.seen,
-            learning_rate=rate,
-            images_per_second=state.seen / state.train_seconds,
-            seconds_left=seconds_left if timed else None,
-        )
-
-    def finish_epoch(self, *, evaluated: bool) -> dict[str, Any]:
-        """End the epoch: evaluate if that is due, and add its row (`logger.COLUMNS`) to the history."""
-        if evaluated and self.step.average is not None:  # within the time of training, of which it is a part
-            few = islice(self.loader.epoch(self.state.epoch), -(-BN_CALIBRATION_IMAGES // self.loader.batch_size))
-            update_bn(self.result, (images for images, _ in few), self.compute)
-        self.read_sums()
-        self.read_clocks()
+    def end_epoch(self) -> dict[str, Any]:
+        """Evaluate if it is due, and append the row of the epoch (`logger.COLUMNS`) to the history."""
+        epoch, config = self.state.epoch, self.config
+        is_evaluated = epoch + 1 == config.optim.epochs or (epoch + 1) % config.run.eval_every == 0
+        if is_evaluated and self.train_step.ema is not None:  # counts as training time
+            num_batches = -(-BN_CALIBRATION_IMAGES // self.loader.batch_size)
+            batches = islice(self.loader.epoch(epoch), num_batches)
+            update_bn(self.eval_model, (images for images, _ in batches), self.compute)
+        self.sync_metrics()
         state, steps = self.state, len(self.loader)
         row = dict.fromkeys(COLUMNS) | {
-            "epoch": state.epoch + 1,
-            "steps": (state.epoch + 1) * steps,
-            "learning_rate": lr_at_step(state.epoch * steps + steps - 1, steps, self.config.optim),
+            "epoch": epoch + 1,
+            "steps": (epoch + 1) * steps,
+            "learning_rate": lr_at_step(epoch * steps + steps - 1, steps, config.optim),
             "train_loss": state.loss_sum / state.seen,
             "train_top1": state.correct / state.seen,
             "images_per_second": state.seen / state.train_seconds,
             "train_seconds": state.train_seconds,
         }
-        if evaluated:
-            watch = Stopwatch()
+        if is_evaluated:
+            timer = Stopwatch()
             evaluation = self.evaluate(self.compute, self.eval_split, self.eval_name)
             row |= {name: getattr(evaluation, name) for name in ("split", "loss", "top1", "top5", "superclass_top1")}
-            row["eval_seconds"] = state.eval_seconds = watch.seconds
-        state.elapsed_seconds = row["elapsed_seconds"] = self.elapsed.seconds
+            row["eval_seconds"] = state.eval_seconds = timer.seconds
+        state.elapsed_seconds = row["elapsed_seconds"] = self.run_timer.seconds
         self.history.append(row)
-        state.epoch, state.step = state.epoch + 1, 0
-        self.step.reset_sums()
-        self.training.restart()
+        state.epoch, state.step = epoch + 1, 0
+        self.train_step.reset_sums()
+        self.epoch_timer.restart()
         return row
 
     def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
-        """The model as it is now, on a split; all processes take part."""
-        self.processes.equalise(self.result)
+        """The current model on a split; all ranks take part."""
+        self.dist.broadcast_buffers(self.eval_model)
         return evaluate_model(
-            self.result,
+            self.eval_model,
             split,
             name=name,
             dataset=self.dataset,
             config=self.config.augment,
             compute=compute,
             batch_size=min(BATCH_SIZE, 2 * self.config.optim.batch_size),  # in no more memory than training takes
-            processes=self.processes,
+            dist=self.dist,
         )
 
+    def save_before_evaluation(self) -> None:
+        """Save last.pth if the evaluation will take long."""
+        (is_slow,) = self.dist.all_reduce_max(self.state.eval_seconds > SLOW_EVALUATION_SECONDS)
+        if is_slow:
+            self.save(self.run_dir.last, Selection(rule="step"))
+
+    def save_best_and_periodic(self, row: dict[str, Any]) -> None:
+        """The checkpoints that are due after the epoch of this row."""
+        every, epoch = self.config.run.checkpoint_every, self.state.epoch
+        if row["top1"] is not None and row["top1"] > self.state.best_top1:
+            self.state.best_top1 = row["top1"]
+            self.save(self.run_dir.best, Selection(rule="best", split=self.eval_name), in_background=True)
+        if every and epoch % every == 0:
+            self.save(self.run_dir.checkpoint(epoch), Selection(rule="periodic"))
+
+    def stop_reason(self, signals: GracefulStop) -> StopReason | None:
+        """Why the run stops after the latest epoch, before its last one; the same on all ranks."""
+        (signum,) = self.dist.all_reduce_max(signals.signum)
+        if signum:
+            return Signals(signum)
+        epoch = self.state.epoch
+        is_stopped = epoch == self.config.run.stop_after and epoch < self.config.optim.epochs
+        return StopAfter(epoch) if is_stopped else None
+
+    def stopped(self, reason: StopReason) -> StopReason:
+        """Log the reason, and return it."""
+        state = self.state
+        position = f"at epoch {state.epoch + 1}, step {state.step}" if state.step else f"after epoch {state.epoch}"
+        self.logger.info(f"Stopped by {describe_stop(reason)} {position}. Saved; --resume continues from here.")
+        return reason
+
     def save(self, path: Path, selection: Selection, *, in_background: bool = False) -> None:
-        """Write a checkpoint of this moment; `in_background`, while training goes on, but before any later one.
+        """Write a checkpoint; `in_background`, while training continues, but before any later checkpoint.
 
         Raises RunFailed if a weight is not finite, or if this file or the one in the background could not be written;
-        what was there before is then intact.
+        the previous file is then intact.
         """
-        self.read_sums()
-        self.read_clocks()
-        if not self.processes.leads:
-            return
-        with self.training.stopped():
-            checkpoint = self._checkpoint(selection)
-            if not checkpoint.is_finite():
-                raise RunFailed(f"The weights are no longer finite numbers, so {path} was not written. Lower --lr.")
-            self.background_save.wait()
-            if in_background:
-                self.background_save.start(checkpoint, path)
-            else:
-                checkpoint.save(path)
+        self.sync_metrics()
+        if self.dist.is_main:
+            with self.epoch_timer.paused():
+                checkpoint = self.checkpoint(selection)
+                if not checkpoint.is_finite():
+                    message = f"The weights are no longer finite numbers, so {path} was not written. Lower --lr."
+                    raise RunFailed("train.weights", message)
+                self.background_save.wait()
+                if in_background:
+                    self.background_save.start(checkpoint, path)
+                else:
+                    checkpoint.save(path)
+        if path == self.run_dir.last:
+            self.save_timer.restart()
 
-    def _checkpoint(self, selection: Selection) -> Checkpoint:
-        """This moment, whole."""
-        config, dataset = self.config, self.dataset
+    def checkpoint(self, selection: Selection) -> Checkpoint:
+        """The current state of the whole run."""
+        config, dataset, step = self.config, self.dataset, self.train_step
         return Checkpoint(
             model=config.model.model,
-            weights=self.result.state_dict(),
-            training_weights={} if self.step.average is None else self.model.state_dict(),
+            weights=self.eval_model.state_dict(),
+            training_weights={} if step.ema is None else self.model.state_dict(),
             classes=list(dataset.classes),
             superclasses=list(dataset.superclasses),
             superclass_of=list(dataset.superclass_of),
@@ -208,121 +253,33 @@ class Run:
             config=config.flat(),
             recipe=self.recipe,
             modified=self.modified,
-            optimizer=self.step.optimizer.state_dict(),
-            scaler=self.step.scaler.state_dict(),
+            optimizer=step.optimizer.state_dict(),
+            scaler=step.scaler.state_dict(),
             loop=asdict(self.state),
             history=list(self.history),
-            compute=self._ground(),
+            compute=self.numerics(),
         )
 
-    def restore(self, path: Path, checkpoint: Checkpoint, complaints: list[str]) -> None:
-        """Put the run where the checkpoint, whose weights `load_state` loaded, left it; cut the metrics files back."""
-        self.state = LoopState(**checkpoint.loop)
-        self.history = list(checkpoint.history)
-        mine = [0.0] * self.processes.size
-        mine[0] = self.state.loss_sum
-        if len(self.state.rank_loss_sums) == self.processes.size:  # else the sums of others count once, in rank 0
-            mine = self.state.rank_loss_sums
-        counts = (self.state.correct, self.state.seen) if self.processes.leads else (0, 0)
-        self.step.reset_sums(mine[self.processes.rank], *counts)
-        self.training, self.elapsed = Stopwatch(self.state.train_seconds), Stopwatch(self.state.elapsed_seconds)
-        self.journal.rewrite(self.history)
-        for complaint in complaints:
-            self.journal.say(f"Passed over: {complaint}")
-        state = self.state
-        self.journal.say(f"Resumed from {path}: {state.epoch} epochs and {state.step} steps done.")
-        before, now = checkpoint.versions | {"on": checkpoint.compute}, versions() | {"on": self._ground()}
-        changed = [
-            f"{name} {before.get(name)} before, {now[name]} now" for name in now if before.get(name) != now[name]
-        ]
+    def numerics(self) -> str:
+        """What determines the rounding of a run, besides its settings and versions."""
+        ranks = f"{self.dist}, " if self.dist.size > 1 else ""
+        return f"{ranks}{self.compute}{', compiled' if self.config.run.compile else ''}"
+
+    def restore(self, path: Path, checkpoint: Checkpoint, skipped: list[str]) -> None:
+        """Continue from the checkpoint whose weights `load_state` loaded; truncates the metrics files."""
+        self.state, self.history = LoopState(**checkpoint.loop), list(checkpoint.history)
+        state, dist = self.state, self.dist
+        own_sums = [state.loss_sum] + [0.0] * (dist.size - 1)
+        if len(state.rank_loss_sums) == dist.size:  # else rank 0 carries the sums of all
+            own_sums = state.rank_loss_sums
+        counts = (state.correct, state.seen) if dist.is_main else (0, 0)
+        self.train_step.reset_sums(own_sums[dist.rank], *counts)
+        self.epoch_timer, self.run_timer = Stopwatch(state.train_seconds), Stopwatch(state.elapsed_seconds)
+        self.logger.truncate_to(self.history)
+        for message in skipped:
+            self.logger.info(f"Skipped: {message}")
+        self.logger.info(f"Resumed from {path}: {state.epoch} epochs and {state.step} steps done.")
+        before, now = checkpoint.versions | {"on": checkpoint.compute}, versions() | {"on": self.numerics()}
+        changed = [f"{key} {before.get(key)} before, {now[key]} now" for key in now if before.get(key) != now[key]]
         if changed:
-            self.journal.say(f"It goes on, though not bit for bit as it would have: {'; '.join(changed)}.")
-
-    def _ground(self) -> str:
-        """What the rounding of a run depends on, beside its settings and versions."""
-        together = f"{self.processes}, " if self.processes.size > 1 else ""
-        return f"{together}{self.compute}{', compiled' if self.config.run.compile else ''}"
-
-    def introduce(self, moved: Path | None) -> None:
-        """The first lines of a run: what, on which images, where and why there, with which settings."""
-        config, say = self.config, self.journal.say
-        parameters = count_parameters(self.model)
-        recipe = recipe_title(self.recipe, self.modified)
-        say(f"cifar100 {versions()['cifar100']}: {config.model.model}, {parameters:,} parameters, recipe {recipe}")
-        say(f"Data      {self.dataset}")
-        for note in self.dataset.notes:
-            say(f"          {note}")
-        if not self.dataset.superclasses:
-            say("          no superclasses: their accuracy is left out")
-        if self.eval_name == "val":
-            say(f"          {len(self.eval_split):,} train images held out to choose the best checkpoint on")
-        say(f"Device    {self.compute}")
-        if self.processes.size > 1:
-            norm = "over the images of all" if config.model.sync_bn else "over each process's own images"
-            say(f"          {self.processes}; each takes its part of every batch, batch norm {norm}")
-        if config.run.num_workers and config.augment.pipeline == "batched":
-            say(f"          --num-workers {config.run.num_workers} has no effect: images are augmented on the device")
-        if self.origin:
-            say(f"Start     from {self.origin}")
-        differing = config.differences(Config())
-        told = ", ".join(f"{name} {mine} ({baseline})" for name, (mine, baseline) in differing.items())
-        say(f"Settings  differing from the baseline: {told or 'none'}")
-        for section in fields(config):
-            names = [setting.name for setting in fields(getattr(config, section.name))]
-            same = ", ".join(f"{name} {config.flat()[name]}" for name in names if name not in differing)
-            say(f"  {section.name:<8}{same}")
-        if config.optim.warmup_epochs >= config.optim.epochs:
-            say("          warmup is as long as the run: the learning rate rises to its end; see --warmup-epochs")
-        say(f"Run       {self.folder.path}, log {self.journal.log_path.name}")
-        if moved is not None:
-            say(f"          the run that was here is now in {moved}")
-        settings = {"recipe": self.recipe, "modified": self.modified, "settings": config.flat(), "versions": versions()}
-        self.folder.write_json(self.folder.config, settings)
-
-    def conclude(self) -> None:
-        """The last lines of a run: the headline figure, in fp32, of the last epoch's weights on the test set."""
-        compute = Compute(self.compute.device, "fp32", "for the headline figure")
-        evaluation = self.evaluate(compute, self.dataset.test, "test")
-        fits = self.config.run.report and self.eval_name == "val"
-        held_out = self.evaluate(compute, self.eval_split, "val") if fits else None
-        if not self.processes.leads:
-            return
-        circumstances: dict[str, Any] = {"dataset": self.dataset.info.to_dict()}
-        circumstances |= {"recipe": self.recipe, "modified": self.modified}
-        circumstances |= {"settings": self.config.flat(), "versions": versions()}
-        steps_seconds = sum(row["train_seconds"] for row in self.history)
-        clock = {"ready_seconds": self.ready_seconds, "steps_seconds": steps_seconds}
-        circumstances |= {"clock": clock | {"warm_up_seconds": self.warm_up_seconds}}
-        self.folder.write_json(self.folder.evaluation, evaluation.to_json() | circumstances)
-        say, folder = self.journal.say, self.folder
-        say(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
-        label = "the test set itself, so it flatters" if self.eval_name == "test" else "images held out of train"
-        say(f"          best epoch {self.state.best_top1:.2%} on {self.eval_name}: {folder.best} (chosen on {label})")
-        seconds = self.ready_seconds + steps_seconds
-        said = f"{seconds:.2f} s" if seconds < 60 else duration(seconds)
-        warm = f"warm-up ({self.warm_up_seconds:.1f} s), " if self.warm_up_seconds >= 0.1 else ""
-        say(f"Clock     {said} from the files on disk to the last step; {warm}evaluation and saving are not counted")
-        if self.dataset.is_synthetic:
-            say("          SYNTHETIC images: these figures say nothing about CIFAR-100")
-        title = f"{self.config.model.model} on {self.dataset.published.name}, "
-        title += f"recipe {recipe_title(self.recipe, self.modified)}"
-        say(curves.draw_curves(self.history, folder.curves, title=title))
-        self.journal.pictures(figures.pictures(evaluation, self.dataset), self.state.epoch)
-        if self.config.run.report:
-            from cifar100.report import build  # with it comes Pillow
-
-            last = self._checkpoint(Selection(rule="last"))
-            say(
-                build.report_line(
-                    last,
-                    self.dataset,
-                    evaluation,
-                    held_out=held_out,
-                    compute=compute,
-                    name=folder.last.name,
-                    out=folder.report,
-                )
-            )
-        data_dir = self.config.run.data_dir
-        where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
-        say(f"Next      cifar100 evaluate {folder.best}{where}   |   cifar100 predict IMAGE --checkpoint {folder.best}")
+            self.logger.info(f"Not bit-identical to an uninterrupted run: {'; '.join(changed)}.")

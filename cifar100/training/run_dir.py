@@ -1,9 +1,10 @@
-"""A run's folder: one run at a time, and an earlier one moved aside, never overwritten."""
+"""The directory of a run: one run at a time; an earlier one is moved, never overwritten."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,9 +16,9 @@ from cifar100.support.files import atomic_write, remove_temp_files
 
 
 class RunDir:
-    """Use as a context: it holds the folder's lock, so that two runs never share one.
+    """Use as a context manager, which holds the lock of the directory.
 
-    Raises UserError where the folder cannot be written, or another run is using it.
+    Raises UserError if the directory cannot be written or another run is using it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +42,8 @@ class RunDir:
             for path in (*self._figures(), *self._checkpoints()):
                 remove_temp_files(path)
         except Timeout:
-            raise UserError(f"Another run is using {self.path}; wait for it, or choose another --run-dir.") from None
+            message = f"Another run is using {self.path}; wait for it, or choose another --run-dir."
+            raise UserError("run_dir.locked", message) from None
         except OSError as error:
             raise self._unwritable(error) from None
         return self
@@ -50,7 +52,7 @@ class RunDir:
         self._lock.release()
 
     def checkpoint(self, epoch: int) -> Path:
-        """Where the checkpoint of an epoch, counted from 1, is kept."""
+        """The path of the checkpoint of an epoch, counted from 1."""
         return self.path / f"checkpoint_epoch_{epoch}.pth"
 
     def logs(self) -> list[Path]:
@@ -58,80 +60,80 @@ class RunDir:
         return sorted(self.path.glob("training_log_*.txt"))
 
     def new_log(self) -> Path:
-        """The name for a log that begins now."""
+        """The path of a new log."""
         return self.path / f"training_log_{datetime.now():%Y%m%d_%H%M%S}.txt"
 
     def write_json(self, path: Path, values: dict[str, Any]) -> None:
-        """Make a file of the folder hold these values as JSON, atomically."""
+        """Write these values as JSON, atomically."""
         atomic_write(path, json.dumps(values, indent=2) + "\n")
 
     def archive_previous_run(self) -> Path | None:
-        """Move the files of the run that is here, if any, to previous/<timestamp>/; the new place, or None.
+        """Move the files of the run in this directory, if any, to previous/<timestamp>/, and return that path.
 
-        Raises UserError where files of these names are no run's, or cannot be moved.
+        Raises UserError if files of these names do not belong to a run, or cannot be moved.
         """
         figures = [path for path in self._figures() if path.exists()]
         checkpoints = [path for path in self._checkpoints() if path.exists()]
         if not figures and not checkpoints:
             return None
         if not checkpoints and not self.logs():
-            raise UserError(f"{self.path} holds {figures[0].name}, which is no run's; choose another --run-dir.")
+            message = f"{self.path} holds {figures[0].name}, but not from a run; choose another --run-dir."
+            raise UserError("run_dir.foreign", message)
         stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
         try:
             target = self._new_folder(self.path / "previous", stamp)
-            for path in (*figures, *checkpoints):  # last.pth comes last: killed before that, the run can still go on
+            for path in (*figures, *checkpoints):  # last.pth comes last: the run can be resumed until then
                 path.rename(target / path.name)
         except OSError as error:
             raise self._unwritable(error) from None
         return target
 
     def latest_checkpoint(self) -> tuple[Path, Checkpoint, list[str]]:
-        """The file to go on from, what it holds, and a sentence for each one passed over because it is damaged.
+        """The file to resume from, its content, and a message for each file that was skipped because it is damaged.
 
-        That is last.pth; where it is missing or damaged, the furthest of the others that can be read.
-        Raises UserError where there is none.
+        That is last.pth; if it is missing or damaged, the furthest of the others that can be read. Raises UserError if
+        there is none.
         """
-        complaints: list[str] = []
+        skipped: list[str] = []
         if self.last.is_file():
             try:
-                return self.last, load_checkpoint(self.last), complaints
+                return self.last, load_checkpoint(self.last), skipped
             except UserError as error:
-                complaints.append(str(error))
+                skipped.append(str(error))
         elif self.path.is_dir():
-            complaints.append("last.pth is missing.")
+            skipped.append("last.pth is missing.")
         readable = []
         for path in self._checkpoints():
             if path.is_file() and path != self.last:
                 try:
                     checkpoint = load_checkpoint(path)
                 except UserError as error:
-                    complaints.append(str(error))
+                    skipped.append(str(error))
                     continue
                 readable.append((checkpoint.loop.get("epoch", -1), checkpoint.loop.get("step", -1), path, checkpoint))
         if not readable:
             earlier = sorted((self.path / "previous").glob("*/last.pth"))
-            hint = f" The run before it is in {earlier[-1].parent}." if earlier else ""
-            reason = " ".join(complaints) if self.path.is_dir() else "There is no such folder."
-            raise UserError(f"--resume: nothing to go on from in {self.path}. {reason}{hint}")
+            hint = f" The previous run is in {earlier[-1].parent}." if earlier else ""
+            reason = " ".join(skipped) if self.path.is_dir() else "There is no such directory."
+            raise UserError("resume.no_checkpoint", f"--resume: nothing to resume from in {self.path}. {reason}{hint}")
         _, _, path, checkpoint = max(readable, key=lambda item: item[:2])
-        return path, checkpoint, complaints
+        return path, checkpoint, skipped
 
     def _figures(self) -> list[Path]:
-        """The run's files other than checkpoints, those that there may be."""
+        """All possible files of a run other than checkpoints."""
         named = [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
         return [*named, self.report, self.tensorboard, self.tracker, *self.logs()]
 
     def _checkpoints(self) -> list[Path]:
-        """The run's checkpoints, those that there may be, last.pth the last."""
+        """All possible checkpoints of a run, last.pth at the end."""
         return [*self.path.glob("checkpoint_epoch_*.pth"), self.best, self.last]
 
     def _new_folder(self, above: Path, name: str) -> Path:
-        for attempt in range(1, 1000):
-            folder = above / (name if attempt == 1 else f"{name}_{attempt}")
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                return folder
-        raise FileExistsError(17, "too many runs in one second")
+        number = next(n for n in count(1) if not (above / (name if n == 1 else f"{name}_{n}")).exists())
+        folder = above / (name if number == 1 else f"{name}_{number}")
+        folder.mkdir(parents=True)
+        return folder
 
     def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"{self.path} cannot be written ({error.strerror or error}); choose another --run-dir.")
+        reason = error.strerror or error
+        return UserError("run_dir.write", f"{self.path} cannot be written ({reason}); choose another --run-dir.")

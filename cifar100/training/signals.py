@@ -1,4 +1,4 @@
-"""A run that is asked to stop does so in order: saved, between two steps."""
+"""Stopping a run by a signal: between two steps, after saving."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 
 class GracefulStop:
-    """In this context the first SIGINT (Ctrl-C), SIGTERM or SIGHUP is only noted, in `number`; a second one acts.
+    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a second one interrupts.
 
-    Under torchrun (`forwarded`) a second one changes nothing, and none is spoken of: the first may come twice, directly
-    and passed on; torchrun sends one also where another process failed; and it ends who does not end in 30 seconds.
+    Under torchrun, repeated signals are ignored silently: Ctrl-C reaches a worker twice (from the terminal and from
+    torchrun), and torchrun kills workers that do not exit within 30 s.
     """
 
-    def __init__(self, *, forwarded: bool = False) -> None:
-        self.number = 0
-        self.forwarded = forwarded
+    def __init__(self, *, under_torchrun: bool = False) -> None:
+        self.signum = 0
+        self.under_torchrun = under_torchrun
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> GracefulStop:
@@ -34,25 +34,25 @@ class GracefulStop:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: object) -> None:
-        if self.number and not self.forwarded:
+        if self.signum and not self.under_torchrun:
             raise KeyboardInterrupt
-        self.number = self.number or number
-        if not self.forwarded:
+        self.signum = self.signum or number
+        if not self.under_torchrun:
             with suppress(OSError):  # print is not safe here
-                os.write(2, b"\nStopping after this step or evaluation, and saving. Once more: at once, unsaved.\n")
+                os.write(2, b"\nStopping after this step or evaluation, and saving. Again: stop now, unsaved.\n")
 
 
 @dataclass(frozen=True)
 class StopAfter:
-    """The setting `stop_after` ended the run."""
+    """The run reached the epoch of `stop_after`."""
 
     epoch: int
 
 
 StopReason = signal.Signals | StopAfter
-"""What stopped a run before its last epoch."""
+"""Why a run stopped before its last epoch."""
 
 
 def describe_stop(reason: StopReason) -> str:
-    """The signal's name, or the flag."""
+    """The name of the signal, or the flag."""
     return f"--stop-after {reason.epoch}" if isinstance(reason, StopAfter) else reason.name

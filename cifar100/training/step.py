@@ -18,17 +18,17 @@ from cifar100.support.errors import UserError
 
 
 class TrainStep:
-    """Trains a model one batch at a time, and sums what is reported, without ever making the CPU wait for the device.
+    """Trains a model batch by batch and accumulates metrics without synchronizing with the device.
 
-    `loss_sum` (of smoothed losses), `correct` and `seen` run over the images since `reset_sums`. `first_nonfinite_step`
-    is the number of the first step whose loss was not finite, -1 if there was none; reading any of them waits.
+    `loss_sum` (of smoothed losses), `correct` and `num_samples` run over the images since `reset_sums`.
+    `first_nonfinite_step` is the first step whose loss was not finite, -1 if there was none. Reading one of them
+    synchronizes.
 
-    Where several processes train together, `model` is the wrapped one (`DistContext.replicate`), which averages their
-    gradients in the backward pass; `weight`, of a step's number, is what the loss of this process's images counts.
-    `average` follows the weights, where there is one, and teaches where `config` says so. `class_weights`, float32 [C]
-    on the device, multiply each class's part of the loss.
+    With several ranks, `model` is the DDP-wrapped one (`DistContext.wrap_ddp`), and `loss_weight(step)` scales this
+    rank's loss. `ema`, if given, tracks the weights. `class_weights`, float32 [C] on the device, scale the loss of each
+    class.
 
-    Raises UserError where `config` asks for what the precision cannot do.
+    Raises UserError if `config` requests something that the precision does not support.
     """
 
     def __init__(
@@ -39,44 +39,44 @@ class TrainStep:
         config: OptimConfig,
         *,
         compiled: bool = False,
-        average: ModelEma | None = None,
-        weight: Callable[[int], float] = lambda _number: 1.0,
+        ema: ModelEma | None = None,
+        loss_weight: Callable[[int], float] = lambda _number: 1.0,
         class_weights: Tensor | None = None,
     ) -> None:
         if config.sam_friendly and compute.precision == "fp16":
-            raise UserError("--sam-friendly wants gradients of one scale: give --precision fp32, or bf16.")
+            message = "--sam-friendly needs unscaled gradients: give --precision fp32 or bf16."
+            raise UserError("train.precision", message)
         self.model = model
-        if compiled:  # each side and size of batch is compiled by itself; above the limit PyTorch would give up
+        if compiled:  # one graph per shape of batch; above the limit PyTorch would run eagerly
             torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         self.forward = torch.compile(model, dynamic=False) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
         self.config = config
-        self.average = average
-        self.weight = weight
+        self.ema = ema
+        self.loss_weight = loss_weight
         self.class_weights = class_weights
-        # fp16 gradients would underflow unscaled; disabled, the scaler is transparent
+        # unscaled fp16 gradients would underflow; a disabled scaler does nothing
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self.first_nonfinite_step = torch.tensor(-1, device=compute.device)
         self.reset_sums()
 
-    def reset_sums(self, loss_sum: float = 0.0, correct: int = 0, seen: int = 0) -> None:
-        """Start the sums afresh, or from where an interrupted epoch left them."""
+    def reset_sums(self, loss_sum: float = 0.0, correct: int = 0, num_samples: int = 0) -> None:
+        """Set the sums to 0, or to those of an interrupted epoch."""
         self.loss_sum = torch.tensor(loss_sum, dtype=torch.float32, device=self.compute.device)
         self.correct = torch.tensor(correct, device=self.compute.device)
-        self.seen = seen
+        self.num_samples = num_samples
 
     def warm_up(self, shapes: Iterable[tuple[int, int]]) -> None:
-        """Compile, and choose kernels, for batches of each (images, side), before a clock runs and the first step is
-        taken. Everything is then as it was."""
-        models = [self.model, self.average.model] if self.average else [self.model]
+        """Compile, and select kernels, for batches of these (number of images, resolution), before the first step.
+        Leaves no trace in the state."""
+        models = [self.model, self.ema.model] if self.ema else [self.model]
         before = [copy.deepcopy(model.state_dict()) for model in models]
         scaler = self.scaler.state_dict()
         for count, side in shapes:
             images = torch.zeros(count, 3, side, side, device=self.compute.device)
-            images = images.contiguous(
-                memory_format=memory_format(images.device)
-            )  # as batches are, or they compile anew
+            # the layout of real batches, which would be compiled again otherwise
+            images = images.contiguous(memory_format=memory_format(images.device))
             self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
         for model, state in zip(models, before, strict=True):
             model.load_state_dict(state)
@@ -88,8 +88,8 @@ class TrainStep:
         self.compute.synchronize()
 
     def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        """Update the weights on images [B, 3, S, S] and labels, int64 [B] or shares of the classes, float32
-        [B, classes]; `number` counts the run's steps from 0."""
+        """Update the weights on images [B, 3, S, S] and labels, int64 [B] or soft labels, float32 [B, classes].
+        `number` is the step of the run, from 0."""
         config = self.config
         set_lr(self.optimizer, learning_rate)
         loss, logits = self._backward(images, labels, number)
@@ -98,28 +98,28 @@ class TrainStep:
                 self._backward(images, labels, number)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
-            self.average.update(number)
+        if self.ema is not None:
+            self.ema.update(number)
 
         with torch.no_grad():
-            answers = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, what it shows most of
+            targets = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, its main class
             self.loss_sum += loss * len(labels)
-            self.correct += (logits.argmax(dim=1) == answers).sum()
-            self.seen += len(labels)
+            self.correct += (logits.argmax(dim=1) == targets).sum()
+            self.num_samples += len(labels)
             newly_bad = (self.first_nonfinite_step < 0) & ~torch.isfinite(loss)
             self.first_nonfinite_step = torch.where(
                 newly_bad, torch.full_like(self.first_nonfinite_step, number), self.first_nonfinite_step
             )
 
     def _backward(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Leave the gradients of this batch alone in the weights; the loss and the logits [B, classes]."""
+        """Compute the gradients of this batch; returns the loss and the logits [B, classes]."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
             logits = self.forward(images)
-            # a last batch may have fewer images than there are processes: those without only join in the averaging
+            # a last batch may have fewer images than there are ranks: those without one only join the all-reduce
             loss = self._loss(logits.float(), labels) if len(labels) else logits.float().sum()
         with self.compute.full_precision():
-            self.scaler.scale(loss * self.weight(number)).backward()
+            self.scaler.scale(loss * self.loss_weight(number)).backward()
         return loss.detach(), logits.detach()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run leaves for TensorBoard: metrics, settings and pictures; each step once, however often it was resumed."""
+"""Logging to TensorBoard: metrics, settings and images; each epoch once, however often the run was resumed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from cifar100.config import Config
 from cifar100.support.errors import UserError
+from cifar100.training.sink import MetricsSink
 
 SCALARS = {
     "train/loss": "train_loss",
@@ -21,11 +22,11 @@ SCALARS = {
     "evaluation/top5": "top5",
     "evaluation/superclass_top1": "superclass_top1",
 }
-"""What TensorBoard calls the columns of `cifar100.training.logger.COLUMNS`; its steps are epochs."""
+"""{TensorBoard tag: column of `cifar100.training.logger.COLUMNS`}; its steps are epochs."""
 
 
-class TensorBoardLogger:
-    """Event files in a folder of their own. They can only grow, so that going back means writing them anew."""
+class TensorBoardLogger(MetricsSink):
+    """Event files in a directory of their own. They are append-only, so going back means to rewrite them."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
@@ -33,15 +34,13 @@ class TensorBoardLogger:
         self.writer: Any = None
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
-        """The last row of the history."""
         if self.writer is None:
-            self.rewrite(history)
+            self.truncate_to(history)
             return
         self._row(history[-1])
         self.writer.flush()
 
-    def rewrite(self, history: list[dict[str, Any]]) -> None:
-        """Exactly these rows, and the settings."""
+    def truncate_to(self, history: list[dict[str, Any]]) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
@@ -49,25 +48,24 @@ class TensorBoardLogger:
         for events in self.folder.glob("events.out.tfevents.*"):
             events.unlink()
         self.writer = SummaryWriter(str(self.folder))
-        plain = {name: value if isinstance(value, int | float | str) else str(value) for name, value in self._told()}
+        settings = {name: value for name, value in self.settings.items() if not name.endswith("_dir")}
+        plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
         for summary in hparams(plain, dict.fromkeys(("evaluation/top1", "evaluation/loss"), 0)):
             self.writer.file_writer.add_summary(summary)
         for row in history:
             self._row(row)
         self.writer.flush()
 
-    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
-        """Pictures, PNG by name."""
+    def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
         import numpy as np
         from PIL import Image
 
-        for name, make in pictures.items():
-            pixels = np.asarray(Image.open(io.BytesIO(make())).convert("RGB"))
+        for name, render in images.items():
+            pixels = np.asarray(Image.open(io.BytesIO(render())).convert("RGB"))
             self.writer.add_image(name, pixels, epoch, dataformats="HWC")
         self.writer.flush()
 
     def close(self) -> None:
-        """Write what is not yet written."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
@@ -77,33 +75,9 @@ class TensorBoardLogger:
             if row[column] is not None:
                 self.writer.add_scalar(tag, row[column], row["epoch"])
 
-    def _told(self) -> list[tuple[str, Any]]:
-        """The settings, but for the folders: they are of the machine, not of the run."""
-        return [(name, value) for name, value in self.settings.items() if not name.endswith("_dir")]
-
-
-class NullTensorBoard:
-    """Nothing, where TensorBoard is not asked for."""
-
-    def epoch(self, history: list[dict[str, Any]]) -> None:
-        pass
-
-    def rewrite(self, history: list[dict[str, Any]]) -> None:
-        pass
-
-    def pictures(self, pictures: dict[str, Callable[[], bytes]], epoch: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def make_tensorboard(folder: Path, config: Config) -> TensorBoardLogger | NullTensorBoard:
-    """The board that the settings ask for."""
-    return TensorBoardLogger(folder, config.flat()) if config.run.tensorboard else NullTensorBoard()
-
 
 def require_tensorboard(config: Config) -> None:
-    """Raise UserError where TensorBoard is asked for and not installed."""
+    """Raise UserError if TensorBoard is requested and not installed."""
     if config.run.tensorboard and find_spec("tensorboard") is None:
-        raise UserError("--tensorboard needs TensorBoard: pip install 'cifar100[tensorboard]'.")
+        message = "--tensorboard needs TensorBoard: pip install 'cifar100[tensorboard]'."
+        raise UserError("tensorboard.not_installed", message)

@@ -128,7 +128,7 @@ def _epochs_by_size(config: Config) -> dict[int, int]:
     """{image size: epochs trained at it}."""
     counts: dict[int, int] = {}
     for epoch in range(config.optim.epochs):
-        size = resolution_at_epoch(config.augment, epoch, IMAGE_SIZE)
+        size = resolution_at_epoch(config.augment, epoch, config.optim.epochs, IMAGE_SIZE)
         counts[size] = counts.get(size, 0) + 1
     return counts
 
@@ -136,8 +136,8 @@ def _epochs_by_size(config: Config) -> dict[int, int]:
 def _training_step(config: Config, compute: Compute) -> TrainStep:
     torch.manual_seed(0)
     model = compute.place(build_model(config.model.model, NUM_CLASSES)).train()
-    average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
-    return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim, average=average)
+    ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
+    return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim, ema=ema)
 
 
 def _random_split(num_images: int) -> Split:

@@ -12,13 +12,14 @@ from typing import Any
 from cifar100.config import Config
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+from cifar100.training.sink import MetricsSink
 from cifar100.training.tensorboard import SCALARS
 
 PROJECT = "cifar100"
 LIBRARIES = {"trackio": "Trackio", "wandb": "Weights & Biases"}
 
 
-class Tracker:
+class Tracker(MetricsSink):
     """One run of a tracker. `state` is a file that keeps its name and the last epoch that was logged, so that a resumed
     run continues its own and logs no epoch twice."""
 
@@ -44,7 +45,6 @@ class Tracker:
         atomic_write(self.state, json.dumps({"library": self.library, "name": name, "epochs": logged}) + "\n")
 
     def close(self) -> None:
-        """Write what is not yet written."""
         if self.module is not None:
             self.module.finish()
             self.module = None
@@ -58,11 +58,6 @@ class Tracker:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # a new run, or one that had another tracker
         return f"{self.state.parent.name}-{time.strftime('%Y%m%d-%H%M%S')}", 0
-
-
-def make_tracker(state: Path, config: Config) -> Tracker | None:
-    """The tracker that the settings ask for."""
-    return None if config.run.track == "none" else Tracker(config.run.track, state, config.flat())
 
 
 def require_tracker(config: Config) -> None:

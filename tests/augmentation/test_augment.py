@@ -20,7 +20,8 @@ from cifar100.augmentation.batched import (
     describe,
     flip,
     normalize,
-    resize_for_epoch,
+    resize,
+    resolution_at_epoch,
     sample_epoch_params,
     scale,
 )
@@ -269,7 +270,7 @@ def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
 def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
     config = AugmentConfig(train_sizes=(16, 16, 24, 32))
     images, draws = some_images(), some_draws(epoch=epoch)
-    result = resize_for_epoch(augment(images, draws, config), config, epoch)
+    result = resize(augment(images, draws, config), resolution_at_epoch(config, epoch, 20, SIZE))
     assert result.shape == (COUNT, 3, size, size)
     assert result.is_contiguous(memory_format=torch.channels_last)
     if size == SIZE:
@@ -290,7 +291,7 @@ def test_cutout_of_size_zero_cuts_nothing() -> None:
 
 def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
     draws = some_draws()
-    batch = draws.take(slice(10, 20))
+    batch = draws[10:20]
     assert all(torch.equal(getattr(batch, f.name), getattr(draws, f.name)[10:20]) for f in fields(AugmentParams))
 
 
@@ -345,7 +346,7 @@ def test_no_process_gets_a_single_image_of_8_pixels(processes: int, batch_size: 
             batch_size=batch_size,
             seed=0,
             device=CPU,
-            processes=DistContext(rank=rank, size=processes),
+            dist=DistContext(rank=rank, size=processes),
         )
         for rank in range(processes)
     ]
@@ -355,8 +356,8 @@ def test_no_process_gets_a_single_image_of_8_pixels(processes: int, batch_size: 
     assert sorted(n for served in parts for part in served for n in part) == list(range(23))
     loader = loaders[0]
     assert len(loader) == len(sizes)
-    assert [count for count, _ in loader.shapes(1)] == list(dict.fromkeys(len(part) for part in parts[0]))
-    weights = [[each.weight(step) for each in loaders] for step in range(len(sizes))]
+    assert [count for count, _ in loader.batch_shapes()] == list(dict.fromkeys(len(part) for part in parts[0]))
+    weights = [[each.loss_weight(step) for each in loaders] for step in range(len(sizes))]
     assert all(sum(step) == pytest.approx(processes) for step in weights)
     assert [len(images) for images, _ in loader.epoch(0, first_step=1)] == [len(part) for part in parts[0][1:]]
 
@@ -371,7 +372,7 @@ def test_batches_of_single_8_pixel_images_are_refused(processes: int, batch_size
             batch_size=batch_size,
             seed=0,
             device=CPU,
-            processes=DistContext(size=processes),
+            dist=DistContext(size=processes),
         )
     assert caught.value.code == "train.batch_size"
     assert f"--batch-size is {batch_size}" in str(caught.value)

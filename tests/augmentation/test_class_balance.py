@@ -72,7 +72,7 @@ def test_the_loss_weighs_each_image_by_its_class() -> None:
     step = TrainStep(model, build_optimizer(model, config), compute, config, class_weights=weights)
     step(images, labels, learning_rate=0.0, number=0)
     by_sklearn = compute_sample_weight("balanced", LABELS)[::3]
-    assert step.loss_sum.item() / step.seen == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
+    assert step.loss_sum.item() / step.num_samples == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
 
 
 def test_not_with_albumentations() -> None:

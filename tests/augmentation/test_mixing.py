@@ -97,9 +97,7 @@ def served(loader: TrainLoader, epoch: int = 1, first_step: int = 0) -> tuple[to
 
 
 def loader(config: AugmentConfig = BOTH, batch_size: int = 5, processes: DistContext | None = None) -> TrainLoader:
-    return TrainLoader(
-        split(), config, batch_size=batch_size, seed=0, device=CPU, num_classes=CLASSES, processes=processes
-    )
+    return TrainLoader(split(), config, batch_size=batch_size, seed=0, device=CPU, num_classes=CLASSES, dist=processes)
 
 
 def test_each_image_is_mixed_with_the_next_one_served_whatever_the_batches() -> None:
@@ -116,14 +114,14 @@ def test_each_image_is_mixed_with_the_next_one_served_whatever_the_batches() -> 
 def test_the_last_one_is_mixed_with_the_first() -> None:
     draws = some_draws(CUTMIX, seed=0, epoch=1, count=23)
     places = torch.tensor([22, 0])
-    pair = draws.take(places)
+    pair = draws[places]
     images = augment(torch.from_numpy(split().images)[pair.order], pair, CUTMIX)
     expected = cutmix(images[:1], images[1:], pair.box[:1])
     assert torch.equal(served(loader(CUTMIX))[0][22:], expected)
 
 
 def test_two_processes_serve_what_one_serves() -> None:
-    parts = [loader(processes=DistContext(rank=rank, size=2)).epoch(1) for rank in range(2)]
+    parts = [loader(dist=DistContext(rank=rank, size=2)).epoch(1) for rank in range(2)]
     both = [torch.cat([images for images, _ in step]) for step in zip(*parts, strict=True)]
     assert torch.equal(torch.cat(both), served(loader())[0])
 

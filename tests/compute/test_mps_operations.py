@@ -63,9 +63,9 @@ def train_steps(settings: dict[str, Any]) -> Recording:
     with recorded() as recording:
         loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=MPS, num_classes=100)
         model = COMPUTE.place(network()).train()
-        average = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
+        ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
         optimizer = build_optimizer(model, config.optim)
-        step = TrainStep(model, optimizer, COMPUTE, config.optim, average=average, weight=loader.weight)
+        step = TrainStep(model, optimizer, COMPUTE, config.optim, ema=ema, loss_weight=loader.loss_weight)
         for epoch in range(2):
             batches = loader.epoch(epoch)
             batch = next(batches, None)  # this also copies the random parameters of the epoch to the device
@@ -75,8 +75,8 @@ def train_steps(settings: dict[str, Any]) -> Recording:
                     recording.num_steps += 1
                     batch = next(batches, None)
         assert step.first_nonfinite_step.item() == -1
-        if average is not None:
-            update_bn(average.model, (images for images, _ in loader.epoch(0)), COMPUTE)
+        if ema is not None:
+            update_bn(ema.model, (images for images, _ in loader.epoch(0)), COMPUTE)
     assert all(on_device(parameter) for parameter in model.parameters())
     return recording
 

@@ -16,7 +16,8 @@ import pytest
 from cifar100.config import Config
 from cifar100.support.files import FileInUse, atomic_write
 from cifar100.training.logger import COLUMNS, Progress, RunLogger, duration, epoch_line
-from cifar100.training.run import LoopState, Run
+from cifar100.training.progress import seconds_left
+from cifar100.training.run import LoopState
 from cifar100.training.run_dir import RunDir
 
 
@@ -61,7 +62,7 @@ def test_the_time_left_knows_the_sizes_of_epochs_to_come(sizes: tuple[int, ...],
         loader=range(40),
         dataset=SimpleNamespace(image_size=32),
     )
-    assert Run.progress(run, 0.1, timed=True).seconds_left == pytest.approx(left)
+    assert seconds_left(run) == pytest.approx(left)
 
 
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:

@@ -41,20 +41,20 @@ def test_a_run_resumes_in_the_memory_format_of_the_device(
     def started(name: str) -> TrainStep:
         monkeypatch.setattr("cifar100.compute.device.memory_format", lambda _: FORMATS[name])
         model = CPU.place(random_checkpoint().build())
-        return TrainStep(model, build_optimizer(model, config), CPU, config, average=ModelEma(model, 0.9))
+        return TrainStep(model, build_optimizer(model, config), CPU, config, ema=ModelEma(model, 0.9))
 
     before, after = started(saved), started(used)
     before(torch.randn(4, 3, 8, 8), torch.arange(4), learning_rate=0.1, number=0)
-    assert before.average is not None
-    assert after.average is not None
+    assert before.ema is not None
+    assert after.ema is not None
     path = tmp_path / "last.pth"
     state = before.optimizer.state_dict()
-    weights = {"weights": before.average.model.state_dict(), "training_weights": before.model.state_dict()}
+    weights = {"weights": before.ema.model.state_dict(), "training_weights": before.model.state_dict()}
     untrained(optimizer=state, **weights).save(path)
     load_state(path, load_checkpoint(path), after.model, after)
 
     assert_identical(after.model.state_dict(), before.model.state_dict())
-    assert_identical(after.average.model.state_dict(), before.average.model.state_dict())
+    assert_identical(after.ema.model.state_dict(), before.ema.model.state_dict())
     pairs = list(zip(before.model.parameters(), after.model.parameters(), strict=True))
     momenta = [(before.optimizer.state[old]["momentum_buffer"], after.optimizer.state[new]) for old, new in pairs]
     assert all(torch.equal(old, new["momentum_buffer"]) for old, new in momenta)
@@ -62,9 +62,7 @@ def test_a_run_resumes_in_the_memory_format_of_the_device(
         assert state["momentum_buffer"].stride() == weight.stride()
         assert weight.ndim < 4 or weight.is_contiguous(memory_format=FORMATS[used])
     assert all(
-        tensor.is_contiguous(memory_format=FORMATS[used])
-        for tensor in after.average.model.parameters()
-        if tensor.ndim == 4
+        tensor.is_contiguous(memory_format=FORMATS[used]) for tensor in after.ema.model.parameters() if tensor.ndim == 4
     )
 
 

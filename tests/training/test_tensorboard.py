@@ -19,9 +19,7 @@ from cifar100.training import tensorboard
 from cifar100.training.logger import COLUMNS
 from cifar100.training.tensorboard import (
     SCALARS,
-    NullTensorBoard,
     TensorBoardLogger,
-    make_tensorboard,
     require_tensorboard,
 )
 
@@ -53,7 +51,7 @@ def test_rows_settings_and_pictures(tmp_path: Path) -> None:
     ours = TensorBoardLogger(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
     for count in (1, 2, 3):
         ours.epoch(rows(count))
-    ours.pictures({"confusion": a_picture}, 3)
+    ours.log_images({"confusion": a_picture}, 3)
     ours.close()
     found = read(tmp_path)
     assert [(event.step, round(event.value, 6)) for event in found.Scalars("evaluation/top1")] == [
@@ -75,7 +73,7 @@ def test_going_back_leaves_each_step_once(tmp_path: Path) -> None:
     for count in range(1, 6):
         first.epoch(rows(count))  # killed here: not closed
     second = TensorBoardLogger(tmp_path, {})
-    second.rewrite(rows(3))
+    second.truncate_to(rows(3))
     second.epoch(rows(4))
     second.close()
     for tag in ("evaluation/top1", "train/loss"):
@@ -86,25 +84,17 @@ def test_every_column_of_interest_is_there() -> None:
     assert set(SCALARS.values()) <= set(COLUMNS)
 
 
-def test_nothing_where_it_is_not_asked_for(tmp_path: Path) -> None:
-    off = make_tensorboard(tmp_path / "tensorboard", Config())
-    assert isinstance(off, NullTensorBoard)
-    off.epoch(rows(1))
-    off.pictures({"confusion": lambda: pytest.fail("made for nobody")}, 1)
-    off.close()
-    assert not (tmp_path / "tensorboard").exists()
-
-
 def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorboard, "find_spec", lambda _name: None)
     require_tensorboard(Config())
-    with pytest.raises(UserError, match=r"pip install 'cifar100\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"pip install 'cifar100\[tensorboard\]'") as raised:
         require_tensorboard(Config().replace(tensorboard=True))
+    assert raised.value.code == "tensorboard.not_installed"
 
 
 @pytest.mark.slow
 def test_a_run_that_is_resumed(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
         monkeypatch.setattr(
             import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
         )

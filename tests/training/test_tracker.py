@@ -16,7 +16,7 @@ from cifar100.config import Config
 from cifar100.support.errors import UserError
 from cifar100.training import tracker
 from cifar100.training.logger import COLUMNS
-from cifar100.training.tracker import Tracker, make_tracker, require_tracker
+from cifar100.training.tracker import Tracker, require_tracker
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -58,10 +58,6 @@ def test_a_resumed_run_continues_its_own_and_repeats_nothing(tmp_path: Path, mon
     assert first["config"] == {"lr": 0.1}, "folders are of the machine"
 
 
-def test_nothing_is_loaded_unless_asked_for(tmp_path: Path) -> None:
-    assert make_tracker(tmp_path / "tracker.json", Config()) is None
-
-
 def test_an_absent_library_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "find_spec", lambda _name: None)
     require_tracker(Config())
@@ -73,16 +69,17 @@ def test_an_absent_library_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -
 TRAIN = """
 import sys
 from pathlib import Path
-from cifar100 import train as module
 from cifar100.checkpoints import checkpoint
 from cifar100.config import Config
 from cifar100.model import ResNet
+from cifar100.train import train
+from cifar100.training import setup
 
-module.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+setup.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
 data, run, stop, resume = sys.argv[1:]
 config = Config().replace(data_dir=Path(data), run_dir=Path(run), epochs=3, batch_size=64, warmup_epochs=1)
 config = config.replace(report=False, track="trackio", stop_after=int(stop))
-module.train(config, resume=bool(resume))
+train(config, resume=bool(resume))
 """
 
 READ = """

@@ -1,0 +1,37 @@
+"""The setting `train_sizes`: the training resolution of each epoch (progressive resizing)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import accumulate
+
+MIN_SIZE = 8
+
+_WEIGHTED = re.compile(r"(\d{1,4}):(\d{1,6}(?:\.\d{1,6})?)")
+
+
+def are_valid_sizes(train_sizes: Sequence[int | str]) -> bool:
+    """Whether these are resolutions of at least 8 pixels: integers, or "SIZE:WEIGHT" with a weight above 0."""
+    if all(isinstance(size, int) for size in train_sizes):
+        return all(int(size) >= MIN_SIZE for size in train_sizes)
+    pairs = [_WEIGHTED.fullmatch(str(size)) for size in train_sizes]
+    return all(pair is not None and int(pair[1]) >= MIN_SIZE and Fraction(pair[2]) > 0 for pair in pairs)
+
+
+def resolutions(train_sizes: Sequence[int | str], num_epochs: int) -> list[int]:
+    """The training resolution of each epoch in pixels, for valid and non-empty `train_sizes`.
+
+    Integers are one per epoch, the last of which is repeated. "SIZE:WEIGHT" divides the run in proportion to the
+    weights; each part ends at the nearest whole epoch, and the last size gets at least one epoch.
+    """
+    explicit = [size for size in train_sizes if isinstance(size, int)]
+    if explicit:
+        return [explicit[min(epoch, len(explicit) - 1)] for epoch in range(num_epochs)]
+    sizes, weights = zip(*(str(size).split(":") for size in train_sizes), strict=True)
+    sums = list(accumulate(map(Fraction, weights)))
+    nearest = [int(num_epochs * part / sums[-1] + Fraction(1, 2)) for part in sums[:-1]]
+    ends = [*(min(end, num_epochs - 1) for end in nearest), num_epochs]
+    starts = [0, *ends[:-1]]
+    return [int(size) for size, start, end in zip(sizes, starts, ends, strict=True) for _ in range(start, end)]

@@ -1,0 +1,147 @@
+"""What a run needs before its first step: device, data, model, and the training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+
+from cifar100.augmentation.albumentations_pipeline import explain_worker_failure
+from cifar100.augmentation.class_balance import balanced_weights
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.checkpoints.weights import load_pretrained
+from cifar100.compute.device import Compute, disable_malloc_trim, is_out_of_memory, select_device
+from cifar100.compute.distributed import DistContext
+from cifar100.config import Config
+from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
+from cifar100.model import ResNet, build_model
+from cifar100.optim.build import build_optimizer, uses_fused_sgd
+from cifar100.optim.ema import ModelEma
+from cifar100.support.errors import RunFailed
+from cifar100.support.terminal import emit
+from cifar100.training.gradient_check import check_gradients
+from cifar100.training.logger import Logger
+from cifar100.training.step import TrainStep
+from cifar100.training.tensorboard import require_tensorboard
+from cifar100.training.tracker import require_tracker
+
+
+def sync_settings(dist: DistContext, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:
+    """The settings of rank 0 on all ranks; only `data_dir` may differ by node. Raises UserError if others differ."""
+    main_config, recipe, resume = dist.run_on_main(lambda: (config, recipe, resume))
+    if not resume:  # only rank 0 has the files of the run, and thereby its settings
+        dist.check_same_on_all_ranks(config.replace(data_dir=None, run_dir=main_config.run.run_dir).flat())
+    return main_config.replace(data_dir=config.run.data_dir), recipe, resume
+
+
+def setup_device(dist: DistContext, config: Config) -> Compute:
+    """Select the device and prepare it for training."""
+    with dist.collective_errors():
+        require_tensorboard(config)
+        require_tracker(config)
+        local_rank = dist.local_rank if dist.size > 1 else None
+        compute = select_device(
+            config.run.device, config.run.precision, compile=config.run.compile, local_rank=local_rank
+        )
+        if compute.device.type == "cpu":
+            disable_malloc_trim()
+        elif compute.device.type == "mps":
+            check_gradients(compute)
+        elif compute.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # kernels are selected during the warm-up
+    return compute
+
+
+def load_data(dist: DistContext, config: Config, dataset: Dataset | None) -> tuple[Dataset, Split, Split | None]:
+    """The dataset, its train split, and the part of it that is held out (`val_fraction`), if any."""
+
+    def say(text: str) -> None:
+        if dist.is_main:
+            emit(text)
+
+    with dist.collective_errors():
+        if dataset is None and dist.local_rank == 0:  # downloads what is missing, for all ranks of the node
+            dataset = load_dataset(config, say=say)
+    with dist.collective_errors():
+        dataset = dataset or load_dataset(config, say=say)
+        train_split, held_out = train_val_split(dataset, config.data.val_fraction)
+    return dataset, train_split, held_out
+
+
+def build_loader(
+    dist: DistContext, config: Config, compute: Compute, split: Split, *, num_classes: int, num_steps: int | None
+) -> TrainLoader:
+    """The batches of the train split, `num_steps` per epoch at most."""
+    with dist.collective_errors():
+        return TrainLoader(
+            split,
+            config.augment,
+            batch_size=config.optim.batch_size,
+            seed=config.optim.seed,
+            device=compute.device,
+            num_epochs=config.optim.epochs,
+            num_workers=config.run.num_workers,
+            num_classes=num_classes,
+            dist=dist,
+            num_steps=num_steps,
+        )
+
+
+def init_model(
+    dist: DistContext, config: Config, compute: Compute, dataset: Dataset, *, resume: bool, model: ResNet | None
+) -> tuple[ResNet, str]:
+    """The initialized model (`model` if given) on the device, and the weights it starts from as text, "" for none."""
+    torch.manual_seed(config.optim.seed)
+    with dist.collective_errors():
+        model = model or build_model(config.model.model, len(dataset.classes))
+        source = None if resume else config.model.init_from
+        init_source = "" if source is None else load_pretrained(source, model, dataset.classes)
+    if config.model.freeze_stem:
+        model.freeze_stem()
+    return compute.place(model), init_source
+
+
+def build_train_step(
+    dist: DistContext, config: Config, compute: Compute, model: ResNet, loader: TrainLoader
+) -> TrainStep:
+    """The training step of the model, with optimizer, EMA and DDP."""
+    class_weights = None
+    if config.optim.class_weights == "balanced":
+        weights = balanced_weights(loader.labels.cpu().numpy(), loader.num_classes)
+        class_weights = torch.from_numpy(weights).to(loader.labels.device)
+    with dist.collective_errors():
+        return TrainStep(
+            dist.wrap_ddp(model, sync_bn=config.model.sync_bn, compiled=config.run.compile),
+            build_optimizer(model, config.optim, fused=uses_fused_sgd(compute)),
+            compute,
+            config.optim,
+            compiled=config.run.compile,
+            ema=ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None,
+            loss_weight=loader.loss_weight,
+            class_weights=class_weights,
+        )
+
+
+@contextmanager
+def failures_explained(logger: Logger, batch_size: int) -> Iterator[None]:
+    """Turns out-of-memory errors and killed worker processes into RunFailed; the text log gets every error."""
+    try:
+        yield
+    except Exception as error:
+        failure = _out_of_memory(batch_size) if is_out_of_memory(error) else explain_worker_failure(error)
+        failure = failure or error
+        is_explained = isinstance(failure, RunFailed)
+        with suppress(RunFailed):
+            logger.file_only(str(failure) if is_explained else f"{type(failure).__name__}: {failure}")
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _out_of_memory(batch_size: int) -> RunFailed:
+    return RunFailed(
+        "train.memory",
+        f"Out of memory at {batch_size} images per step. Give --batch-size {max(1, batch_size // 2)} or less, or lower "
+        "batch_size in config.py; lower --lr by the same factor.",
+    )
