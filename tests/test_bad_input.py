@@ -63,7 +63,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 def use_small_networks(patch: pytest.MonkeyPatch) -> None:
-    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
         patch.setattr(import_module(module), "build_model", small_network)
 
 

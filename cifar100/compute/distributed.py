@@ -199,7 +199,7 @@ def init_distributed() -> Iterator[DistContext]:
     )
     try:
         yield context
-    except (UserError, RunFailed):
+    except UserError:
         raise
     except Exception as error:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler

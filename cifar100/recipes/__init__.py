@@ -1,4 +1,4 @@
-"""Named settings. The baseline is `config.py` itself; every other recipe lists only what it does differently."""
+"""Named settings. The baseline is `config.py`; every other recipe lists only what differs from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RECIPES = {"baseline": baseline.config, "fast": fast.config, "best": best.config
 
 
 def recipe(name: str) -> Config:
-    """The settings that a recipe's name stands for."""
+    """The settings of a recipe."""
     return RECIPES[name]()
 
 

@@ -1,9 +1,9 @@
-"""The recipe of `config.py`, untouched: 100 epochs of SGD with crop, flip and cutout.
+"""The settings of `config.py`: 100 epochs of SGD with crop, flip and Cutout.
 
     cifar100 train --recipe baseline        (or: python train.py)
 
-Expected: 73 % or more at the last epoch, as its published runs give; not yet run to the end by us.
-Time, from the loop's measured speed: six and a half hours on two CPU cores with AMX-BF16.
+Expected: at least 73 % at the last epoch, as in published runs of this recipe; not yet run to the end here.
+Time, from the measured speed of the loop: six and a half hours on two CPU cores with AMX-BF16.
 """
 
 from cifar100.config import Config

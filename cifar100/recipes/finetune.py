@@ -1,8 +1,8 @@
-"""From trained weights to your own classes.
+"""Fine-tuning on your own classes.
 
-    cifar100 train --recipe finetune --data-dir my_photos      (--init-from FILE for other weights than the shipped)
+    cifar100 train --recipe finetune --data-dir my_photos      (--init-from FILE for weights other than the bundled)
 
-74 % with 50 images a class of CIFAR-10, where a start from scratch gives 40 % (n = 2; 77 s of steps on two cores).
+74 % with 50 images per class of CIFAR-10; training from scratch gives 40 % (n = 2; 77 s of steps on two cores).
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from cifar100.config import Config
 
 
 def config() -> Config:
-    """The baseline with these differences."""
+    """The settings."""
     return Config().replace(
         init_from=Path("pretrained"),
         epochs=30,

@@ -242,7 +242,7 @@ def test_any_number_of_workers_gives_the_same_batches_from_any_step_on(num_worke
 @pytest.fixture
 def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A run of 2 epochs of 4 steps, of a small network."""
-    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
         monkeypatch.setattr(
             import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
         )

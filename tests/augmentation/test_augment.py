@@ -23,7 +23,6 @@ from cifar100.augmentation.batched import (
     resize,
     resolution_at_epoch,
     sample_epoch_params,
-    scale,
 )
 from cifar100.augmentation.loader import EvalLoader, TrainLoader
 from cifar100.compute.distributed import DistContext
@@ -281,8 +280,8 @@ def test_scaling_is_pillows_antialiased_triangle() -> None:
     """A uniform picture stays one, and a checkerboard, which sampling would alias, becomes grey."""
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     images = board.float().expand(2, 3, 32, 32)
-    assert (scale(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
-    torch.testing.assert_close(scale(torch.full((1, 3, 32, 32), 0.3), 20), torch.full((1, 3, 20, 20), 0.3))
+    assert (resize(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
+    torch.testing.assert_close(resize(torch.full((1, 3, 32, 32), 0.3), 20), torch.full((1, 3, 20, 20), 0.3))
 
 
 def test_cutout_of_size_zero_cuts_nothing() -> None:
@@ -374,7 +373,7 @@ def test_batches_of_single_8_pixel_images_are_refused(processes: int, batch_size
             device=CPU,
             dist=DistContext(size=processes),
         )
-    assert caught.value.code == "train.batch_size"
+    assert caught.value.code == "config.batch_size"
     assert f"--batch-size is {batch_size}" in str(caught.value)
 
 

@@ -42,7 +42,7 @@ def test_cutmix_shows_the_other_inside_the_box_alone() -> None:
 def test_labels_are_the_shares_of_the_pixels(config: AugmentConfig) -> None:
     """Images of one grey each, so that their mean tells what was mixed."""
     count = 200
-    draws = some_draws(config, count=count).around()
+    draws = some_draws(config, count=count).with_first_appended()
     grey = torch.rand(count + 1)
     labels = torch.randint(0, CLASSES, (count + 1,))
     mixed, shown = mix(grey[:, None, None, None].expand(-1, 3, SIZE, SIZE), labels, draws, CLASSES)
@@ -96,8 +96,8 @@ def served(loader: TrainLoader, epoch: int = 1, first_step: int = 0) -> tuple[to
     return torch.cat(images), torch.cat(labels)
 
 
-def loader(config: AugmentConfig = BOTH, batch_size: int = 5, processes: DistContext | None = None) -> TrainLoader:
-    return TrainLoader(split(), config, batch_size=batch_size, seed=0, device=CPU, num_classes=CLASSES, dist=processes)
+def loader(config: AugmentConfig = BOTH, batch_size: int = 5, dist: DistContext | None = None) -> TrainLoader:
+    return TrainLoader(split(), config, batch_size=batch_size, seed=0, device=CPU, num_classes=CLASSES, dist=dist)
 
 
 def test_each_image_is_mixed_with_the_next_one_served_whatever_the_batches() -> None:

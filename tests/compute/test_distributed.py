@@ -133,7 +133,7 @@ class Torchrun:
 
 
 @pytest.fixture
-def torchrun(tmp_path: Path, tiny_data: Path) -> Torchrun:
+def torchrun(tmp_path: Path, tiny_data: Path, narrow: None) -> Torchrun:
     return Torchrun(tmp_path, tiny_data)
 
 

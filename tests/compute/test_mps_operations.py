@@ -107,7 +107,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: None)
-    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
         monkeypatch.setattr(import_module(module), "build_model", lambda _, num_classes: network(num_classes))
     monkeypatch.setattr("cifar100.training.gradient_check.resnet18", network)
 

@@ -404,7 +404,7 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
 @pytest.fixture
 def small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network with a fiftieth of the work of resnet18, in the test's folder."""
-    for module in ("cifar100.train", "cifar100.checkpoints.checkpoint"):
+    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
         monkeypatch.setattr(import_module(module), "build_model", lambda _, classes: ResNet((1, 1, 1, 1), classes, 8))
     monkeypatch.chdir(tmp_path)
 

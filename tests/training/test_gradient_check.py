@@ -91,7 +91,7 @@ def test_training_on_an_apple_gpu_stops_before_anything_is_written(
     wrong_gradient: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mps = Compute(torch.device("mps"), "fp32", "")
-    monkeypatch.setattr(import_module("cifar100.train"), "select_device", lambda *_, **__: mps)
+    monkeypatch.setattr(import_module("cifar100.training.setup"), "select_device", lambda *_, **__: mps)
     with pytest.raises(UserError, match=wrong_gradient):
         train(Config().replace(dataset="synthetic", run_dir=tmp_path / "run"))
     assert not list(tmp_path.iterdir())
