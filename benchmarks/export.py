@@ -26,7 +26,7 @@ from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.export import SUFFIXES, open_forward, write
-from cifar100.export.check import Forward, Reference, _speeds, check
+from cifar100.export.check import Forward, Reference, _speeds, compare
 from cifar100.prediction.torch_backend import TorchBackend
 
 FIRST_ANSWER = """
@@ -57,10 +57,10 @@ def main() -> None:
     asked = parser.parse_args()
     checkpoint = load_weights(asked.checkpoint)
     data = load_dataset(Config().replace(data_dir=asked.data_dir))
-    yardstick = Reference(checkpoint, data.test, asked.images)
+    reference = Reference(checkpoint, data.test, asked.images)
     fewer = Reference(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
     checks: dict[str, dict[str, object]] = {}
-    forwards: dict[str, Forward] = {"eager fp32": yardstick.forward}
+    forwards: dict[str, Forward] = {"eager fp32": reference.forward}
     for precision in ("fp32", "bf16"):
         forwards[f"eager {precision}, folded"] = TorchBackend(checkpoint, select_device("cpu", precision)).logits
     with tempfile.TemporaryDirectory() as folder:
@@ -68,8 +68,8 @@ def main() -> None:
             path = Path(folder) / f"{format}{suffix}"
             write(checkpoint, format, path, train=data.train)  # pyright: ignore[reportArgumentType]
             forward = open_forward(path, "uint8")
-            on = yardstick if "onnx" in format else fewer
-            found = check(forward, on, format=format, file=path, seconds=0.5)
+            on = reference if "onnx" in format else fewer
+            found = compare(forward, on, format=format, file=path, seconds=0.5)
             print(found, flush=True)
             kept = found.to_json()
             checks[format] = {name: kept[name] for name in kept if "per_second" not in name and name != "file"}
@@ -81,7 +81,7 @@ def main() -> None:
         }
         speeds = {}
         for size in asked.batches:
-            values = _speeds(list(forwards.values()), yardstick.images[:size], asked.seconds)
+            values = _speeds(list(forwards.values()), reference.images[:size], asked.seconds)
             speeds[size] = dict(zip(forwards, values, strict=True))
             print(size, speeds[size], flush=True)
     result = {

@@ -544,20 +544,22 @@ SETTINGS = [
         ("data samples --data-dir data --count 2", ""),
         ("model --num-classes 0", "config.value"),
         ("model --image-size 0", "config.value"),
-        ("predict photo.png --checkpoint good.pth --batch-size 0", ""),
-        ("predict photo.png --checkpoint good.pth --json --csv", ""),
+        ("predict photo.png --checkpoint good.pth --batch-size 0", "predict.batch_size"),
+        ("predict photo.png --checkpoint good.pth --json --csv", "predict.format"),
         ("predict photo.png --checkpoint good.pth --montage no/m.png", "output.directory"),
         ("predict photo.png --checkpoint good.pth --explain data", "output.is_directory"),
-        ("app --port 0", ""),
+        ("app --port 0", "app.port"),
+        ("robustness good.pth --data-dir data --limit 0", "robustness.limit"),
+        ("compare home", "compare.no_run"),
     ]
 ]
-SETTINGS.append(Row("setting: predict", "predict", nothing, "", "image"))
+SETTINGS.append(Row("setting: predict", "predict", nothing, "predict.no_images", "image"))
 SETTINGS.append(
     Row(
         "setting: predict photo.png --checkpoint good.pth --top-k 0",
         "predict photo.png --checkpoint good.pth --top-k 0",
         nothing,
-        "",
+        "predict.top_k",
         "top_k",
     )
 )
@@ -566,7 +568,7 @@ SETTINGS.append(
         "setting: evaluate good.pth --data-dir data --split val",
         "evaluate good.pth --data-dir data --split val",
         nothing,
-        "",
+        "evaluate.split",
         "'val'",
     )
 )
@@ -944,7 +946,7 @@ CHECKPOINTS = [
         "checkpoint: of other classes",
         "evaluate bad.pth --data-dir data",
         lambda: untrained(weights=small_network(classes=2).state_dict(), **CAT_AND_DOG).save(Path("bad.pth")),
-        "",
+        "evaluate.classes",
         "2 classes",
     ),
 ]
@@ -1023,11 +1025,11 @@ MODELS = [
         ("zeros", holds("bad.onnx", bytes(10_000)), "onnx.format"),
     ),
     Row("hub: no address", "predict photo.png --checkpoint hf://someone", nothing, "", "someone"),
-    Row("hub: no place", "push model --checkpoint good.pth", nothing, ""),
+    Row("hub: no place", "push model --checkpoint good.pth", nothing, "push.repo"),
     Row("export: missing", "export bad.pth --format onnx", nothing, "checkpoint.missing"),
-    Row("export: suffix", "export good.pth --format onnx --out a.pt", nothing, ""),
+    Row("export: suffix", "export good.pth --format onnx --out a.pt", nothing, "export.suffix"),
     Row("export: no folder", "export good.pth --format pt2 --out a/b.pt2", nothing, "output.directory"),
-    Row("export: no images", "export good.pth --format pt2 --images 0", nothing, ""),
+    Row("export: no images", "export good.pth --format pt2 --images 0", nothing, "export.images"),
 ]
 
 TABLE = [*PICKLES, *BINARY, *PARQUET, *ARCHIVES, *DOWNLOADS, *FOLDERS, *FULL_DISK, *SETTINGS, *RESUME]

@@ -31,8 +31,8 @@ class Evaluate:
     "pretrained": the bundled weights."""
 
     split: Literal["test", "val", "train", "all"] | None = None
-    """Split; "val" is the validation split used in training, "all" every image of a folder of your own (default: test;
-    of a folder without test/ that the checkpoint was not trained on, all)."""
+    """Split; "val" is the validation split used in training, "all" every image of an image folder (default: test; for
+    a folder without test/ that the checkpoint was not trained on, all)."""
 
     dataset: DatasetName = "cifar100"
     """"synthetic" is the generated dataset of `train --dataset synthetic`."""

@@ -17,23 +17,23 @@ from cifar100.support.terminal import emit
 class Export:
     """Export a model, and check the exported file against the checkpoint.
 
-    What was found is printed, and kept beside the file as FILE.check.json.
+    The result of the check is printed, and written next to the file as FILE.check.json.
     """
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, .safetensors, weights that others published, or "pretrained"."""
+    """A .pth file that training wrote, .safetensors, published weights from elsewhere, or "pretrained"."""
 
     format: Literal["safetensors", "onnx", "onnx-int8", "pt2", "web"]
-    """safetensors: the weights, to share. onnx: a graph for onnxruntime, fp32. onnx-int8: the same in 8 bits, for CPUs.
-    pt2: a graph for PyTorch, without this library. web: a static site that classifies in the visitor's browser; here
-    the checkpoint may also be an .onnx file."""
+    """safetensors: weights to share. onnx: a graph for onnxruntime, fp32. onnx-int8: the same quantized to 8 bits, for
+    CPUs. pt2: a graph for PyTorch, without this library. web: a static site that classifies in the visitor's browser;
+    for it the checkpoint may also be an .onnx file."""
 
     out: Path | None = None
-    """Output file (default: beside the checkpoint); for web, the directory of the site (required)."""
+    """Output file (default: next to the checkpoint); for web, the directory of the site (required)."""
 
     takes: Literal["uint8", "float"] = "uint8"
-    """What a graph takes: uint8 [B, S, S, 3], as image files hold them, or float [B, 3, S, S] in 0..1. It normalises
-    them itself."""
+    """Input of the graph: uint8 [B, S, S, 3], as decoded from image files, or float [B, 3, S, S] in 0..1. The graph
+    normalizes it."""
 
     data_dir: Path | None = None
     """Directory of the dataset (default: $CIFAR100_DATA_DIR, then ./data)."""
@@ -45,7 +45,7 @@ class Export:
     """For web: directory of the npm package onnxruntime-web (default: the cache, else fetched with npm)."""
 
     examples: UseAppendAction[tuple[Path, ...]] = ()
-    """For web: an image for visitors to try (default: drawings for the classes of CIFAR-100, else none)."""
+    """For web: an image for visitors to try (default: drawings if the classes are CIFAR-100's, else none)."""
 
     serve: bool = False
     """For web: serve the site on this machine and open it in a browser."""
@@ -67,7 +67,7 @@ class Export:
         if self.out is None:
             raise UserError("export.out", "--format web needs --out DIR, the directory of the site.")
         if self.takes != "uint8":
-            raise UserError("export.takes", "--takes is for graphs; a site always takes image files.")
+            raise UserError("export.takes", "--takes is for the graph formats; a site always takes image files.")
         from cifar100.export.web import export_site
         from cifar100.export.web_serve import serve
 

@@ -42,15 +42,15 @@ class Push:
         from cifar100.support.files import atomic_write
 
         if self.repo.count("/") != 1:
-            raise UserError(f"{self.repo} is no place on the hub: it must be user/model.")
+            raise UserError("push.repo", f"{self.repo} is not a repository on the Hub: it must be user/model.")
         checkpoint = load_weights(self.checkpoint)
-        checkpoint.build()  # refuses what would be of no use to others
+        checkpoint.build()  # raises if the weights do not fit
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.folder or Path(temporary)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UserError(f"--folder {folder} cannot be made ({error.strerror}).") from None
+                raise UserError("push.folder", f"--folder {folder} cannot be created ({error.strerror}).") from None
             save_weights(checkpoint, folder / WEIGHTS)
             in_javascript = _write_transformers_js(checkpoint, folder)
             atomic_write(folder / "README.md", model_card(checkpoint, self.repo, transformers_js=in_javascript))
@@ -62,7 +62,7 @@ class Push:
 
 
 def _write_transformers_js(checkpoint: Checkpoint, folder: Path) -> bool:
-    """Write the files of transformers.js, if the libraries for ONNX are there; whether they were written."""
+    """Write the files of transformers.js, if the ONNX libraries are installed; returns whether it did."""
     from cifar100.export import own_images
     from cifar100.export.transformers_js import write_layout
 
@@ -70,8 +70,8 @@ def _write_transformers_js(checkpoint: Checkpoint, folder: Path) -> bool:
         train, _ = own_images(checkpoint, None, emit)
         write_layout(checkpoint, folder, train)
     except UserError as error:
-        emit(f"The files of transformers.js are left out: {error}")
+        emit(f"Without the files of transformers.js: {error}")
         return False
     if train is None:
-        emit("onnx/model_quantized.onnx is left out: int8 needs the train images ($CIFAR100_DATA_DIR).")
+        emit("Without onnx/model_quantized.onnx: int8 needs the train images ($CIFAR100_DATA_DIR).")
     return True

@@ -18,7 +18,7 @@ from cifar100.support.text import escape_control_chars
 class Report:
     """Write an HTML report: accuracy, learning curves, confusion, errors, calibration, selective prediction.
 
-    The page holds all that it shows and asks the network for nothing; its figures lie beside it as PNG files.
+    The page is one self-contained file; its plots are also written next to it as PNG files.
     """
 
     checkpoints: Positional[tuple[Path, ...]]
@@ -28,8 +28,8 @@ class Report:
     """Output directory (default: report/ beside the checkpoint)."""
 
     split: Literal["test", "val", "train", "all"] | None = None
-    """Split; "val" is the validation split used in training, "all" every image of a folder of your own (default: test;
-    of a folder without test/ that the checkpoint was not trained on, all)."""
+    """Split; "val" is the validation split used in training, "all" every image of an image folder (default: test; for
+    a folder without test/ that the checkpoint was not trained on, all)."""
 
     dataset: DatasetName = "cifar100"
     """"synthetic" is the generated dataset of `train --dataset synthetic`."""
@@ -44,11 +44,11 @@ class Report:
     """Compute precision; "auto" is what training would use."""
 
     neighbors: bool = False
-    """Also show the train images most similar to the most confident mistakes (a pass over the whole training set)."""
+    """Also show the train images most similar to the most confident errors (a pass over the whole training set)."""
 
     def run(self) -> int:
         if not self.checkpoints:
-            raise UserError("Which checkpoint? Name one, as in cifar100 report logs/cifar100/last.pth.")
+            raise UserError("report.no_checkpoint", "Name a checkpoint, as in cifar100 report logs/cifar100/last.pth.")
         from cifar100.report.build import report
 
         page = report(

@@ -36,28 +36,30 @@ def load_eval_split(
     if layout is not None:
         data = _own_images(checkpoint, layout, config, split)
     elif split == "all":
-        raise UserError("evaluate.split", "--split all is for folders of your own images; give another --split.")
+        raise UserError("evaluate.split", "--split all is for image folders; choose another --split.")
     else:
         data = load_dataset(config)
     if not (checkpoint.knows(data.classes) or _same_names(data.classes, checkpoint.classes)):
         raise UserError(
-            f"The checkpoint knows {len(checkpoint.classes)} classes and the dataset has {len(data.classes)}; their "
-            "names differ, so an accuracy would mean nothing."
+            "evaluate.classes",
+            f"The {len(checkpoint.classes)} classes of the checkpoint and the {len(data.classes)} of the dataset have "
+            "different names, so an accuracy would be meaningless.",
         )
     take_names(checkpoint, data)
     if split in (None, "test", "all"):
         return data, data.test, config
     if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
         raise UserError(
-            f"The checkpoint was trained on other images ({checkpoint.dataset}), so this dataset's "
-            f"{split} split is not its own; only --split test can be evaluated."
+            "evaluate.other_data",
+            f"The checkpoint was trained on other images ({checkpoint.dataset}), so the {split} split of this dataset "
+            "is not its own; only --split test can be evaluated.",
         )
     trained_on, held_out = train_val_split(data, config.data.val_fraction)
     splits = {"train": trained_on, "val": held_out}
     chosen = splits.get(split)
     if chosen is None:
-        why = "its training held nothing out" if split == "val" else "the splits are test, train, val and all"
-        raise UserError(f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
+        why = "its training held no images out" if split == "val" else "the splits are test, train, val and all"
+        raise UserError("evaluate.split", f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
     return data, chosen, config
 
 

@@ -1,7 +1,7 @@
-"""A checkpoint -> a file that runs elsewhere: safetensors, ONNX in fp32 or int8, or PyTorch's own .pt2.
+"""Export a checkpoint: safetensors, ONNX in fp32 or int8, or PyTorch's .pt2.
 
-A file is written beside its place, held against the checkpoint on real test images, and put into place only then;
-what was found is kept beside it, as FILE.check.json.
+A file is written to a temporary directory and compared with the checkpoint on test images before it is put into place;
+the result is written next to it, as FILE.check.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, load_dataset, resolve_data_dir, train_val_split
 from cifar100.evaluation.eval_split import take_names
-from cifar100.export.check import Check, Forward, Reference, check
+from cifar100.export.check import Forward, ParityReport, Reference, compare
 from cifar100.export.graph import Graph, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
 from cifar100.prediction.backend import open_backend
@@ -39,11 +39,11 @@ Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
 
 CALIBRATION_IMAGES = 512
-"""Train images, spread evenly over the classes, from which int8 takes the ranges of the activations."""
+"""Train images, evenly spread over the classes, to determine the ranges of int8 activations."""
 
 TEMPORARY_PREFIX, ABANDONED_SECONDS = ".export-", 3600
 MEASURES = ("split", "top1", "top5", "superclass_top1")
-"""What an exported file says of the epoch that its weights are of."""
+"""Metrics of the weights' epoch that an exported file contains."""
 
 Say = Callable[[str], None]
 
@@ -59,33 +59,33 @@ def export(
     seconds: float = 1.0,
     facts: Mapping[str, Any] | None = None,
     say: Say = emit,
-) -> Check:
-    """Write the weights at `path` to `out`, by default beside them, and check the file on `images` test images.
+) -> ParityReport:
+    """Export the weights at `path` to `out`, by default next to them, and compare the file on `images` test images.
 
-    `path` is whatever `load_weights` takes, `facts` its options for files of others. Images are looked for as training
-    does, but never downloaded; where there are none, random pixels serve, except for int8, which needs train images.
-    `seconds` is how long each speed is measured. Raises UserError for what cannot be read, found or written, RunFailed
-    where the file does not do what the weights do; whatever was at `out` is then as it was.
+    `path` is whatever `load_weights` takes, `facts` its options for files from elsewhere. The dataset is found as in
+    training, but never downloaded; without it, random pixels are used, except for int8, which needs train images.
+    Each speed is measured for `seconds`. Raises UserError if something cannot be read, found or written, RunFailed if
+    the file does not compute what the weights do; a file that was at `out` is then left as it was.
     """
     out = _place(path, format, out)
     if images < 1:
-        raise UserError(f"--images is {images}; it must be 1 or more.")
+        raise UserError("export.images", f"--images is {images}; it must be 1 or more.")
     checkpoint = load_weights(path, **facts or {})
     train, test = own_images(checkpoint, data_dir, say)
     for note in checkpoint.notes:
         say(note)
-    yardstick = Reference(checkpoint, test, images)
+    reference = Reference(checkpoint, test, images)
     _remove_abandoned(out.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, takes=takes, train=train, say=say)
-            result = check(open_forward(made, takes), yardstick, format=format, file=made, seconds=seconds)
+            result = compare(open_forward(made, takes), reference, format=format, file=made, seconds=seconds)
             result.raise_on_mismatch()
-            for part in sorted(Path(folder).iterdir()):  # safetensors come with a JSON file
+            for part in sorted(Path(folder).iterdir()):  # safetensors have a JSON file
                 part.replace(out.parent / part.name)
     except OSError as error:
-        raise RunFailed(f"{out} could not be written ({error.strerror or error}).") from None
+        raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
     kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
     atomic_write(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
     return result
@@ -100,8 +100,10 @@ def write(
     train: Split | None = None,
     say: Say = emit,
 ) -> None:
-    """Write the checkpoint to `path`, unchecked. Raises UserError where int8 has no train images, or a library that
-    writes the format is missing."""
+    """Write the checkpoint to `path`, without a comparison.
+
+    Raises UserError if there are no train images for int8, or a library for the format is missing.
+    """
     if format == "safetensors":
         save_weights(checkpoint, path)
         return
@@ -116,8 +118,8 @@ def write(
     if train is None:
         raise UserError(
             "export.calibration_images",
-            "int8 is calibrated on train images of the checkpoint's own dataset, and there are none here: name their "
-            "folder with --data-dir.",
+            "int8 is calibrated on train images of the checkpoint's dataset, which were not found: name their "
+            "directory with --data-dir.",
         )
     rows = train.spread(CALIBRATION_IMAGES)
     say(f"Calibrating on {len(rows):,} train images")
@@ -131,11 +133,11 @@ def require_onnx(*libraries: str) -> None:
     """Raise UserError if one of these libraries is missing."""
     for library in libraries:
         if importlib.util.find_spec(library) is None:
-            raise UserError("export.library", f"To write ONNX, {library} is needed: pip install 'cifar100[onnx]'.")
+            raise UserError("export.library", f"Writing ONNX needs {library}: pip install 'cifar100[onnx]'.")
 
 
 def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
-    """What belongs to the weights: in an exported file, JSON under the key "cifar100"."""
+    """The metadata of an exported file: JSON under the key "cifar100"."""
     size = checkpoint.image_size
     layout = (
         f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
@@ -151,8 +153,8 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
         "takes": takes,
         "mean": list(checkpoint.mean),
         "std": list(checkpoint.std),
-        "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), centre cropped; "
-        "normalisation is inside the graph",
+        "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), center-cropped; "
+        "normalization is part of the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
         "dataset": checkpoint.dataset.to_dict(),
         "recipe": checkpoint.recipe,
@@ -167,7 +169,7 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary folders of exports that were killed more than an hour ago."""
+    """Remove the temporary directories of exports that were killed more than an hour ago."""
     for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
@@ -196,15 +198,15 @@ def _place(path: Path, format: str, out: Path | None) -> Path:
     if out is None:
         out = path.with_name(path.stem + (".int8" if format == "onnx-int8" else "") + suffix)
     if out.suffix != suffix:
-        raise UserError(f"--out {out}: the name of a file of this format ends in {suffix}.")
+        raise UserError("export.suffix", f"--out {out}: the name of a file of this format must end in {suffix}.")
     check_writable("--out", out)
     if out.resolve() == path.resolve():
-        raise UserError(f"--out {out}: that is the checkpoint itself.")
+        raise UserError("export.out", f"--out {out} is the checkpoint itself.")
     return out
 
 
 def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
-    """The images that the checkpoint was trained on, and its test images; None each where they are not here."""
+    """The train and test images of the checkpoint's dataset; None each if they are not found."""
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
@@ -217,5 +219,5 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
         take_names(checkpoint, data)
         return train_val_split(data, config.data.val_fraction)[0], data.test
     if data_dir is not None:
-        raise UserError(f"The dataset in {data_dir} has other classes than the checkpoint: it checks nothing.")
+        raise UserError("export.classes", f"The dataset in {data_dir} has other classes than the checkpoint.")
     return None, None

@@ -1,4 +1,4 @@
-"""An exported file held against its checkpoint: the same logits, the same answers, how fast, how large."""
+"""Compare an exported file with its checkpoint: logits, predictions, speed, size."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Forward = Callable[[np.ndarray], np.ndarray]
 PARITY_BATCHES = (1, 2, 7, 64)
 SPEED_BATCHES = (1, 64)
 BATCH_SIZE = 250
-TURNS = 3
+ROUNDS = 3
 
 MAX_DIFFERENCE = 1e-3
-"""Of a logit in fp32, as a share of the largest logit: a hundred times what rounding does."""
+"""Of an fp32 logit, relative to the largest logit: a hundred times the effect of rounding."""
 MIN_AGREEMENT = 0.9
-"""Share of images that int8 must put into the same class; 0.98 to 0.99 is usual."""
+"""Fraction of images for which int8 must predict the same class; 0.98 to 0.99 is usual."""
 
 
 class Reference:
-    """The checkpoint itself, in eager PyTorch, fp32, batch norms as they are; and the images to ask it and a file of.
+    """The checkpoint in eager PyTorch, fp32, batch norms not folded; and the images for the comparison.
 
-    `test` None: random pixels. Of more images than `count`, so many are taken, spread evenly over the classes.
+    The images are at most `count` of `test`, evenly spread over the classes, or random pixels if `test` is None.
     """
 
     def __init__(self, checkpoint: Checkpoint, test: Split | None, count: int) -> None:
@@ -45,12 +45,12 @@ class Reference:
         if test is None:
             shape = (max(PARITY_BATCHES), checkpoint.image_size, checkpoint.image_size, 3)
             self.images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-            self.on = "random pixels only: no images of its dataset were found (--data-dir names them)"
+            self.description = "random pixels only: no images of its dataset were found (--data-dir names them)"
         else:
             rows = test.spread(count)
             self.images, self.labels = test.images[rows], test.labels[rows]
-            made_up = "made-up " if checkpoint.dataset.synthetic else ""
-            self.on = f"{len(rows):,} of {len(test):,} {made_up}test images"
+            synthetic = "synthetic " if checkpoint.dataset.synthetic else ""
+            self.description = f"{len(rows):,} of {len(test):,} {synthetic}test images"
 
     def forward(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [B, S, S, 3] -> logits float32 [B, C]."""
@@ -59,48 +59,50 @@ class Reference:
 
     @cached_property
     def logits(self) -> np.ndarray:
-        """Of all its images, float32 [N, C]."""
+        """Of all images, float32 [N, C]."""
         return _in_batches(self.forward, self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """What was found. Accuracies are shares in 0..1, speeds images a second (median of the passes) by batch size."""
+class ParityReport:
+    """The result of a comparison. Accuracies are in 0..1, speeds in images/s (median of the passes) by batch size."""
 
     file: str
     format: str
     bytes: int
     on: str
-    """The images of the check, in words."""
+    """The images, as text."""
     images: int
     difference: dict[int, float]
-    """The largest difference of any logit, by batch size."""
+    """The largest absolute difference of a logit, by batch size."""
     largest_logit: float
     agreement: float
-    """Share of images whose likeliest class is the checkpoint's."""
+    """Fraction of images whose predicted class is the checkpoint's."""
     top1: float | None
-    """None without real images."""
+    """None without images of the dataset."""
     checkpoint_top1: float | None
     images_per_second: dict[int, float]
     checkpoint_images_per_second: dict[int, float]
 
     def raise_on_mismatch(self) -> None:
-        """Raise RunFailed where the file does something else than the checkpoint."""
+        """Raise RunFailed if the file does not compute what the checkpoint does."""
         exact = self.format != "onnx-int8"
         worst = max(self.difference.values())
         if exact and not worst <= MAX_DIFFERENCE * max(1.0, self.largest_logit):  # a NaN fails too
             raise RunFailed(
-                f"{self.file} was not written: its logits differ from the checkpoint's by up to {worst:.2g}, which "
-                "rounding does not explain."
+                "export.parity",
+                f"{self.file} was not written: its logits differ from the checkpoint's by up to {worst:.2g}, more than "
+                "rounding explains.",
             )
         if not exact and self.top1 is not None and not self.agreement >= MIN_AGREEMENT:
             raise RunFailed(
-                f"{self.file} was not written: int8 names the checkpoint's class for only {self.agreement:.1%} of "
-                f"{self.images:,} images."
+                "export.agreement",
+                f"{self.file} was not written: int8 predicts the checkpoint's class for only {self.agreement:.1%} of "
+                f"{self.images:,} images.",
             )
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
+        """{field: value}."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -109,7 +111,7 @@ class Check:
         if self.top1 is not None and self.checkpoint_top1 is not None:
             change = 100 * (self.top1 - self.checkpoint_top1)
             lines.append(f"{'top-1':<28}{self.top1:>12.2%}{self.checkpoint_top1:>12.2%}  {change:+.2f} points")
-        lines.append(f"{'the same likeliest class':<28}{self.agreement:>12.2%}")
+        lines.append(f"{'same top-1 class':<28}{self.agreement:>12.2%}")
         for size, speed in self.images_per_second.items():
             before = self.checkpoint_images_per_second[size]
             lines.append(f"{f'images/s, batch {size}':<28}{speed:>12,.0f}{before:>12,.0f}  {speed / before:.1f}x")
@@ -119,29 +121,29 @@ class Check:
         return "\n".join(lines)
 
 
-def check(
+def compare(
     forward: Forward,
-    yardstick: Reference,
+    reference: Reference,
     *,
     format: str,
     file: Path,
     seconds: float = 1.0,
     speed_batches: Sequence[int] = SPEED_BATCHES,
-) -> Check:
-    """Hold the forward pass of a file against the yardstick; `seconds` is how long each speed is measured."""
-    images, labels, expected = yardstick.images, yardstick.labels, yardstick.logits
-    filled = images[np.arange(max(*PARITY_BATCHES, *speed_batches)) % len(images)]  # a small dataset, gone round
+) -> ParityReport:
+    """Compare the forward pass of a file with the reference; each speed is measured for `seconds`."""
+    images, labels, expected = reference.images, reference.labels, reference.logits
+    filled = images[np.arange(max(*PARITY_BATCHES, *speed_batches)) % len(images)]  # a small dataset is repeated
     difference = {}
     for size in PARITY_BATCHES:
         batch = filled[:size]
-        difference[size] = float(np.abs(forward(batch) - yardstick.forward(batch)).max())
+        difference[size] = float(np.abs(forward(batch) - reference.forward(batch)).max())
     found = _in_batches(forward, images)
-    speeds = {size: _speeds((forward, yardstick.forward), filled[:size], seconds) for size in speed_batches}
-    return Check(
+    speeds = {size: _speeds((forward, reference.forward), filled[:size], seconds) for size in speed_batches}
+    return ParityReport(
         file=file.name,
         format=format,
         bytes=file.stat().st_size,
-        on=yardstick.on,
+        on=reference.description,
         images=len(images),
         difference=difference,
         largest_logit=float(np.abs(expected).max()),
@@ -158,15 +160,15 @@ def _in_batches(forward: Forward, images: np.ndarray) -> np.ndarray:
 
 
 def _speeds(forwards: Sequence[Forward], batch: np.ndarray, seconds: float) -> list[float]:
-    """Images a second of each, by turns of several passes, so that what else the machine does meets all alike."""
+    """Images/s of each, alternating in rounds, so that other load on the machine affects all alike."""
     times: list[list[float]] = [[] for _ in forwards]
-    for _ in range(TURNS):
-        for forward, taken in zip(forwards, times, strict=True):
-            time.sleep(0.05)  # the threads of the other one still spin for a while
+    for _ in range(ROUNDS):
+        for forward, durations in zip(forwards, times, strict=True):
+            time.sleep(0.05)  # the other one's threads spin for a while
             forward(batch)  # the first pass also prepares
-            until = time.perf_counter() + seconds / TURNS
-            while not taken or time.perf_counter() < until:
+            until = time.perf_counter() + seconds / ROUNDS
+            while not durations or time.perf_counter() < until:
                 start = time.perf_counter()
                 forward(batch)
-                taken.append(time.perf_counter() - start)
-    return [round(len(batch) / float(np.median(taken)), 1) for taken in times]
+                durations.append(time.perf_counter() - start)
+    return [round(len(batch) / float(np.median(durations)), 1) for durations in times]

@@ -22,7 +22,7 @@ from PIL import Image
 
 from cifar100.dataset.classes import CLASSES
 from cifar100.evaluation.metrics import softmax
-from cifar100.export.check import Check
+from cifar100.export.check import ParityReport
 from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
 from cifar100.images.convert import to_model_input, to_rgb
 from cifar100.prediction.backend import Backend
@@ -38,7 +38,7 @@ SITE = Path(__file__).parent / "site"
 FORMAT = "cifar100-web"
 MODEL = "model.onnx"
 EXAMPLE_SIDE = 512
-"""Pixels that an example's longer side has at most."""
+"""Maximum width and height of an example image, in pixels."""
 TOP_K = 5
 
 Say = Callable[[str], None]
@@ -46,13 +46,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Site:
-    """What was written."""
+    """The result of `export_site`."""
 
     folder: Path
     files: int
     bytes: int
-    check: Check | None
-    """Of the graph against its checkpoint; None if the model was an ONNX file already."""
+    check: ParityReport | None
+    """Comparison of the graph with its checkpoint; None if the model was already an ONNX file."""
 
     def __str__(self) -> str:
         check = f"{self.check}\n\n" if self.check else ""
@@ -87,15 +87,15 @@ def export_site(
             files = _files(graph, check, scripts, examples)
         _place(files, out)
     except OSError as error:
-        raise RunFailed(f"{out} could not be written ({error.strerror or error}).") from None
+        raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
     return Site(out, len(files), sum(map(len, files.values())), check)
 
 
 def _demand_place(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise UserError("export.out", f"--out {out}: it is a file; a site is a folder.")
+        raise UserError("export.out", f"--out {out} is a file; a site is a directory.")
     if out.is_dir() and any(out.iterdir()) and not _is_site(out):
-        raise UserError("export.out", f"--out {out}: it is not empty, and no earlier site: name another.")
+        raise UserError("export.out", f"--out {out} is neither empty nor an earlier site: choose another directory.")
 
 
 def _is_site(folder: Path) -> bool:
@@ -105,8 +105,8 @@ def _is_site(folder: Path) -> bool:
         return False
 
 
-def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Say) -> tuple[Path, Check | None]:
-    """The model as an ONNX file; in `folder` if it had to be made."""
+def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Say) -> tuple[Path, ParityReport | None]:
+    """The model as an ONNX file, written to `folder` if it is not one already."""
     from cifar100.export import export
 
     if path.suffix.lower() == ".onnx":
@@ -117,12 +117,14 @@ def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Sa
     except UserError as error:
         if error.code != "export.calibration_images":
             raise
-    say("Its train images are not here (--data-dir), which int8 needs: the model is exported in fp32, 4 times as large")
+    say("int8 needs the train images (--data-dir), which were not found: exporting in fp32, 4 times as large")
     return graph, export(path, "onnx", graph, data_dir=data_dir, images=images, say=say)
 
 
-def _files(graph: Path, check: Check | None, scripts: dict[str, bytes], examples: Sequence[Path]) -> dict[str, bytes]:
-    """Path in the site -> content. The service worker's list of them all comes last."""
+def _files(
+    graph: Path, check: ParityReport | None, scripts: dict[str, bytes], examples: Sequence[Path]
+) -> dict[str, bytes]:
+    """{path in the site: content}, the service worker with the list of all files last."""
     backend, content = OnnxBackend(graph), graph.read_bytes()
     facts = backend.metadata
     script, binary = FILES
@@ -152,7 +154,7 @@ def _files(graph: Path, check: Check | None, scripts: dict[str, bytes], examples
 
 
 def describe(facts: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs to know of a model and may say of it: model.json without its files, figures and examples.
+    """What the page needs to know about a model: model.json without its files, figures and examples.
 
     `facts` are those in the metadata of an exported graph. Probabilities are softmax(logits / temperature); `unsure`
     holds the thresholds of `prediction.rejection`.
@@ -187,8 +189,8 @@ def _temperature(facts: dict[str, Any]) -> float:
     return 1.0 if facts["calibration"] is None else facts["calibration"].temperature
 
 
-def figures(facts: dict[str, Any], check: Check | None) -> dict[str, Any]:
-    """The accuracy of the model, and on what: its evaluation, else the check of its graph, else that of its epoch."""
+def figures(facts: dict[str, Any], check: ParityReport | None) -> dict[str, Any]:
+    """The accuracy of the model: its evaluation, else the check of its graph, else the metrics of its epoch."""
     if facts["evaluation"]:
         names = ("top1", "top5", "superclass_top1", "images", "split")
         return {name: facts["evaluation"][name] for name in names if name in facts["evaluation"]}
@@ -215,7 +217,7 @@ def answer(content: bytes, backend: Backend) -> dict[str, Any]:
 
 
 def _examples(facts: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:
-    """Name -> a small JPEG, without the metadata of the original (places, names of people)."""
+    """{name: small JPEG}, without the metadata of the original (places, names of people)."""
     if paths:
         sources: dict[str, bytes | Path] = {path.stem: path for path in paths}
     elif facts["classes"] == list(CLASSES):
@@ -237,7 +239,7 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
 
 
 def _place(files: dict[str, bytes], out: Path) -> None:
-    """Write the files into `out`; of an earlier site go its examples, and the service worker comes last."""
+    """Write the files to `out`, the service worker last; the examples of an earlier site are removed."""
     shutil.rmtree(out / "examples", ignore_errors=True)
     for name, content in files.items():
         path = out / name
@@ -246,7 +248,7 @@ def _place(files: dict[str, bytes], out: Path) -> None:
 
 
 def readme(facts: dict[str, Any]) -> str:
-    """A README.md whose front matter makes the folder a static Space on the Hugging Face hub."""
+    """A README.md whose front matter makes the directory a static Space on the Hugging Face Hub."""
     top1 = facts["evaluation"].get("top1")
     figure = f"{top1:.1%} top-1 on its test images. " if top1 is not None else ""
     return f"""---
@@ -259,6 +261,6 @@ app_file: index.html
 pinned: false
 ---
 
-A {facts["model"]} that names one of {len(facts["classes"]):,} classes, as a static page: it runs in the browser, and
+A {facts["model"]} that predicts one of {len(facts["classes"]):,} classes, as a static page: it runs in the browser, and
 images never leave the device. {figure}Made with cifar100; any web server can serve this folder.
 """

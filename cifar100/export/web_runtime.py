@@ -1,4 +1,4 @@
-"""onnxruntime-web, which runs a model in the browser: fetched with the npm client once, verified, and cached."""
+"""onnxruntime-web, which runs a model in the browser: downloaded once with npm, verified, and cached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = {
 """The build without WebGPU, in the package's dist/: file -> SHA-256."""
 
 FOLDERS = (".", "dist", "package/dist", f"node_modules/{PACKAGE}/dist")
-"""Below a folder that the user names."""
+"""Where the files may be, below a directory that the user names."""
 
 TIMEOUT = 600.0  # seconds; the package has 33 MB
 
@@ -65,7 +65,7 @@ def _read_named(folder: Path) -> dict[str, bytes]:
                 f"--runtime {folder}: {wrong[0]} is not that of {PACKAGE} {VERSION} (its SHA-256 differs).",
             )
         return found
-    raise UserError("runtime.missing", f"--runtime {folder}: it does not hold {' and '.join(FILES)} of {PACKAGE}.")
+    raise UserError("runtime.missing", f"--runtime {folder} does not contain {' and '.join(FILES)} of {PACKAGE}.")
 
 
 def _read(folder: Path) -> dict[str, bytes] | None:
@@ -84,8 +84,8 @@ def _fetch() -> dict[str, bytes]:
     if npm is None:
         raise UserError(
             "runtime.npm",
-            f"The site needs {PACKAGE} {VERSION} from npm, and there is no npm here: install Node.js, or unpack that "
-            "package elsewhere and name its folder with --runtime.",
+            f"The site needs {PACKAGE} {VERSION} from npm, and npm is not installed: install Node.js, or unpack the "
+            "package and name its directory with --runtime.",
         )
     with tempfile.TemporaryDirectory() as temporary:
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", temporary, "--silent"]
@@ -96,13 +96,19 @@ def _fetch() -> dict[str, bytes]:
             archive = next(Path(temporary).glob("*.tgz"), None)
             if done.returncode or archive is None:
                 lines = [line for line in done.stderr.splitlines() if line.strip()]
-                raise RunFailed(f"npm could not fetch {PACKAGE} {VERSION}: {lines[0] if lines else '?'}.")
+                raise RunFailed(
+                    "runtime.npm", f"npm could not fetch {PACKAGE} {VERSION}: {lines[0] if lines else '?'}."
+                )
             found = _unpack(archive)
         except (OSError, subprocess.TimeoutExpired, tarfile.TarError, KeyError) as error:
-            raise RunFailed(f"npm could not fetch {PACKAGE} {VERSION} ({type(error).__name__}).") from None
+            raise RunFailed(
+                "runtime.npm", f"npm could not fetch {PACKAGE} {VERSION} ({type(error).__name__})."
+            ) from None
     wrong = _mismatches(found)
     if wrong:
-        raise RunFailed(f"npm gave another {wrong[0]} than that of {PACKAGE} {VERSION}: its SHA-256 differs.")
+        raise RunFailed(
+            "runtime.digest", f"{wrong[0]} from npm is not that of {PACKAGE} {VERSION}: its SHA-256 differs."
+        )
     return found
 
 

@@ -46,12 +46,12 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 def _read(folder: Path, name: str) -> RunRecord:
     if not os.path.isfile(folder / "config.json"):
-        raise UserError(f"{folder} holds no run: there is no config.json in it.")
+        raise UserError("compare.no_run", f"{folder} is not a run directory: it has no config.json.")
     config = upgrade_recipe(_json(folder / "config.json"))
     final = _json(folder / "evaluation.json") if os.path.isfile(folder / "evaluation.json") else {}
     settings, versions = config.get("settings"), config.get("versions")
     if not isinstance(settings, dict) or not isinstance(versions, dict):
-        raise UserError(f"{folder / 'config.json'} is damaged: it holds no settings.")
+        raise UserError("compare.damaged", f"{folder / 'config.json'} is damaged: it contains no settings.")
     recipe = recipe_title(str(config.get("recipe", "")), bool(config.get("modified")))
     return RunRecord(name, recipe, settings, versions, _rows(folder / "metrics.jsonl"), final)
 
@@ -60,9 +60,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}).") from None
+        raise UserError("compare.unreadable", f"{path} cannot be read ({type(error).__name__}).") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds a {type(content).__name__}.")
+        raise UserError("compare.damaged", f"{path} is damaged: it contains a {type(content).__name__}.")
     return content
 
 
@@ -71,9 +71,9 @@ def _rows(path: Path) -> History:
         lines = path.read_text(encoding="utf-8").splitlines() if os.path.isfile(path) else []
         rows = [json.loads(line) for line in lines]
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}).") from None
+        raise UserError("compare.unreadable", f"{path} cannot be read ({type(error).__name__}).") from None
     if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path} is damaged: a line of it is no row of metrics.")
+        raise UserError("compare.damaged", f"{path} is damaged: one of its lines is not a row of metrics.")
     return rows
 
 

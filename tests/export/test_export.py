@@ -17,7 +17,7 @@ from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.dataset import synthetic
 from cifar100.export import export, metadata
-from cifar100.export.check import Reference, check
+from cifar100.export.check import Reference, compare
 from cifar100.export.graph import Graph
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_backend import OnnxBackend
@@ -44,7 +44,7 @@ def assert_found(folder: Path, file: str, format: str) -> None:
     assert (kept["file"], kept["format"]) == (file, format)
     assert kept["bytes"] == (folder / file).stat().st_size
     assert kept["images"] == 200
-    assert kept["on"] == "200 of 600 made-up test images"
+    assert kept["on"] == "200 of 600 synthetic test images"
     assert set(kept["difference"]) == {"1", "2", "7", "64"}
     assert kept["agreement"] > 0.9 if format == "onnx-int8" else kept["agreement"] == 1
     assert min(kept["images_per_second"].values()) > 0
@@ -170,42 +170,45 @@ def test_random_pixels_where_there_are_no_images(
     assert "random pixels only" in str(result)
     with pytest.raises(UserError) as caught:
         export(tmp_path / "best.pth", "onnx-int8")
-    assert_one_sentence(str(caught.value), "calibrated on train images", "--data-dir")
+    assert caught.value.code == "export.calibration_images"
+    assert_one_sentence(str(caught.value), "--data-dir")
     assert not list(tmp_path.glob("*.onnx*"))
 
 
 def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
     checkpoint = load_checkpoint(exports / "best.pth")
-    yardstick = Reference(checkpoint, synthetic.make().test, 64)
+    checked = Reference(checkpoint, synthetic.make().test, 64)
 
     def wrong(pixels: np.ndarray) -> np.ndarray:
-        return np.roll(yardstick.forward(pixels), 1, axis=1)  # the classes in another order
+        return np.roll(checked.forward(pixels), 1, axis=1)  # the classes in another order
 
-    for format, said in (("onnx", "logits differ"), ("onnx-int8", "the checkpoint's class for only")):
-        result = check(wrong, yardstick, format=format, file=exports / "best.onnx", seconds=0.01)
-        with pytest.raises(RunFailed, match=said):
+    for format, code in (("onnx", "export.parity"), ("onnx-int8", "export.agreement")):
+        result = compare(wrong, checked, format=format, file=exports / "best.onnx", seconds=0.01)
+        with pytest.raises(RunFailed) as caught:
             result.raise_on_mismatch()
-    result = check(yardstick.forward, yardstick, format="onnx", file=exports / "best.onnx", seconds=0.01)
+        assert caught.value.code == code
+    result = compare(checked.forward, checked, format="onnx", file=exports / "best.onnx", seconds=0.01)
     result.raise_on_mismatch()
     assert (result.agreement, max(result.difference.values())) == (1, 0)
 
 
 @pytest.mark.parametrize(
-    ("out", "said"),
+    ("out", "code"),
     [
-        ("model.pth", "ends in .onnx"),
-        ("nowhere/model.onnx", "directory nowhere does not exist"),
-        ("folder.onnx", "is a directory"),
+        ("model.pth", "export.suffix"),
+        ("nowhere/model.onnx", "output.directory"),
+        ("folder.onnx", "output.is_directory"),
     ],
 )
 def test_a_place_that_is_none(
-    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, code: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.onnx").mkdir()
     with pytest.raises(UserError) as caught:
         export(exports / "best.pth", "onnx", Path(out))
-    assert_one_sentence(str(caught.value), said)
+    assert caught.value.code == code
+    assert_one_sentence(str(caught.value), out)
 
 
 def test_a_full_disk_leaves_what_was_there(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +218,10 @@ def test_a_full_disk_leaves_what_was_there(exports: Path, tmp_path: Path, monkey
     out = tmp_path / "best.onnx"
     out.write_bytes(b"the earlier one")
     monkeypatch.setattr("cifar100.export.save_onnx", full)
-    with pytest.raises(RunFailed, match="No space left"):
+    with pytest.raises(RunFailed) as caught:
         export(exports / "best.pth", "onnx", out)
+    assert caught.value.code == "export.unwritable"
+    assert_one_sentence(str(caught.value), out, "No space left")
     assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
     assert out.read_bytes() == b"the earlier one"
 
