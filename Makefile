@@ -35,7 +35,7 @@ train: $(READY)
 
 data: $(READY)
 	folder="$${CIFAR100_DATA_DIR:-data}"; \
-	$(BIN)/cifar100 data check "$$folder" > /dev/null 2>&1 || $(BIN)/cifar100 data get --to "$$folder"
+	$(BIN)/cifar100 data check "$$folder" > /dev/null 2>&1 || $(BIN)/cifar100 data download --to "$$folder"
 
 # Two at a time; the slow ones, which want the machine for themselves, one after the other.
 test: $(READY)

@@ -415,7 +415,7 @@ def at_home(content: bytes) -> Spoil:
 DOWNLOADS = [
     *rows(
         "download",
-        "data get --to new",
+        "data download --to new",
         ("no network", nothing, "download.failed"),
         ("wrong MD5", at_home(WHOLE), "download.failed"),
         ("nothing", at_home(b""), "download.failed"),
@@ -423,13 +423,13 @@ DOWNLOADS = [
     ),
     *rows(
         "download",
-        "data get --to new",
+        "data download --to new",
         ("another is there", lambda: shutil.copytree("data", "new"), "download.other_dataset"),
         ("a file is there", holds("new", "mine"), "download.unwritable"),
         ("a damaged one is there", holds("new/cifar-100-python.tar.gz", WHOLE[:-6]), "archive.damaged"),
     ),
-    Row("download: below a file", "data get --to photo.png/data", nothing, "download.unwritable"),
-    Row("download: no address", "HF_ENDPOINT=nonsense data get --to new", nothing, "download.failed", "home"),
+    Row("download: below a file", "data download --to photo.png/data", nothing, "download.unwritable"),
+    Row("download: no address", "HF_ENDPOINT=nonsense data download --to new", nothing, "download.failed", "home"),
     Row(
         "download: to train",
         "train",

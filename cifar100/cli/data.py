@@ -1,4 +1,4 @@
-"""cifar100 data get, check, report, preview and samples"""
+"""cifar100 data download, check, report, preview and samples"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cifar100.support.text import escape_control_chars
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataGet:
-    """Download CIFAR-100, from the Hugging Face Hub or its home page, and verify it."""
+class DataDownload:
+    """Download CIFAR-100 from the Hugging Face Hub or its home page, and verify it."""
 
     to: Path = Path("data")
     """Destination directory; training looks in ./data by default."""
@@ -29,9 +29,10 @@ class DataGet:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """Say what a folder or archive holds: whether the published CIFAR-100, or your own images, all of them readable.
+    """Verify a dataset: the published CIFAR-100 or CIFAR-10, or custom images.
 
-    Exit code 0 where it is; 1 for other images in the layout of a published dataset, and for unreadable files.
+    Exit code 0 if it is verified, or if all custom images are readable; 1 for other images in the format of a published
+    dataset, and for unreadable files.
     """
 
     data_dir: Positional[Path | None] = None
@@ -48,9 +49,9 @@ class DataCheck:
         dataset = read(resolve_data_dir(self.data_dir) or DEFAULT_FOLDER, config)
         emit(dataset)
         for name, split in (("train", dataset.train), ("test", dataset.test)):
-            fewest, most = split.class_range(len(dataset.classes))
-            each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-            emit(f"  {name:<6}{len(split):>7,} images  {each} a class  fingerprint {split.fingerprint}")
+            smallest, largest = split.class_range(len(dataset.classes))
+            each = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
+            emit(f"  {name:<6}{len(split):>7,} images  {each} per class  fingerprint {split.fingerprint}")
         for note in dataset.notes:
             emit(f"  {note}")
         if dataset.original_sizes:
@@ -82,9 +83,9 @@ class DataReport:
 
         check_writable("--out", self.out)
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
-        found = inspect(load_dataset(config))
-        emit(summary(found))
-        write_page(found, self.out)
+        findings = inspect(load_dataset(config))
+        emit(summary(findings))
+        write_page(findings, self.out)
         emit(f"Page: {self.out}")
         return 0
 
@@ -109,7 +110,7 @@ class DataPreview:
     """Batch size."""
 
     seed: int = Config().optim.seed
-    """Dataset and augmentation."""
+    """Seed of sampling and augmentation."""
 
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 

@@ -1,4 +1,4 @@
-"""Options for weights of others: what their file does not say."""
+"""Options for third-party weights: what their file does not contain."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 from cifar100.support.errors import UserError
 
 MAX_BYTES = 10_000_000
-"""Of a file of class names."""
+"""Maximum size of a file of class names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignWeights:
-    """For weights of others, whose file does not say these."""
+    """For third-party weights whose file does not contain these."""
 
     mean: tuple[float, float, float] | None = None
-    """What the channels of an image in 0..1 are normalized with. Not given: CIFAR-100's."""
+    """Per-channel mean used for normalization, in 0..1 (default: that of CIFAR-100)."""
 
     std: tuple[float, float, float] | None = None
-    """What the channels are divided by after that. Not given: CIFAR-100's."""
+    """Per-channel standard deviation used for normalization (default: that of CIFAR-100)."""
 
     classes: tuple[str, ...] = ()
-    """Names of the classes by id; or "cifar10", "cifar100", or a text file with one name per line."""
+    """Class names in the order of ids; or "cifar10", "cifar100", or a text file with one name per line."""
 
     def facts(self) -> dict[str, Any]:
-        """What is given, as `load_weights` takes it. Raises UserError if a file of names cannot be read."""
+        """These options as `load_weights` takes them. Raises UserError if a file of names cannot be read."""
         return {"mean": self.mean, "std": self.std, "classes": self._names() if self.classes else None}
 
     def _names(self) -> list[str]:
@@ -49,8 +49,8 @@ def _lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError("classes.unreadable", f"--classes {path} cannot be read ({why}).") from None
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError("classes.unreadable", f"--classes {path} cannot be read ({reason}).") from None
     if len(text) > MAX_BYTES:
-        raise UserError("classes.unreadable", f"--classes {path} is longer than any list of names.")
+        raise UserError("classes.unreadable", f"--classes {path} is too large for a list of names.")
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -21,7 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from cifar100.cli.app import App
 from cifar100.cli.classes import Classes
 from cifar100.cli.compare import Compare
-from cifar100.cli.data import DataCheck, DataGet, DataPreview, DataReport, DataSamples
+from cifar100.cli.data import DataCheck, DataDownload, DataPreview, DataReport, DataSamples
 from cifar100.cli.doctor import Doctor
 from cifar100.cli.evaluate import Evaluate
 from cifar100.cli.export import Export
@@ -72,7 +72,7 @@ COMMANDS: dict[str, Any] = {
     "push": Push,
     "report": Report,
     "compare": Compare,
-    "data get": DataGet,
+    "data download": DataDownload,
     "data check": DataCheck,
     "data report": DataReport,
     "data preview": DataPreview,
@@ -81,20 +81,22 @@ COMMANDS: dict[str, Any] = {
     "model": Model,
 }
 
+ALIASES = {"data get": "data download"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its text
+            stream.reconfigure(errors="replace")  # for a terminal without UTF-8
     try:
         with _terminable():
             try:
                 _check_working_directory()
                 return _run(words)
             finally:
-                sys.stdout.flush()  # what cannot be written is reported here, and not by Python at exit
+                sys.stdout.flush()  # a write error is reported here, not by Python at exit
     except UserError as error:
         emit_error(error)
         return 2
@@ -104,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         emit_error("terminated" if isinstance(error, _Terminated) else "interrupted")
         return 143 if isinstance(error, _Terminated) else 130
-    except BrokenPipeError:  # the reader, `head` say, has seen enough; leave Python nothing to flush at exit
+    except BrokenPipeError:  # the reader, such as `head`, has exited; leave Python nothing to flush at exit
         _discard_stdout()
         return 0
     except OSError as error:
@@ -128,15 +130,15 @@ class _Terminated(KeyboardInterrupt):
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command like Ctrl-C, so that temporary files are removed."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, so that temporary files are removed."""
 
     def terminate(_number: int, _frame: object) -> None:
         raise _Terminated
 
     before = {}
-    if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+    if threading.current_thread() is threading.main_thread():  # only the main thread may handle signals
         numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        # one that is ignored (nohup) or handled already stays
+        # not if ignored (nohup) or handled already
         before = {n: signal.signal(n, terminate) for n in numbers if signal.getsignal(n) is signal.SIG_DFL}
     try:
         yield
@@ -172,6 +174,7 @@ def _run(words: list[str]) -> int:
                 emit(f"  {subcommand:<10} {(COMMANDS['data ' + subcommand].__doc__ or '').splitlines()[0]}")
             return 0 if rest else 2
         name, rest = f"data {rest[0]}", rest[1:]
+    name = ALIASES.get(name, name)
     if name not in COMMANDS:
         close = get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "cifar100 --help lists the commands."

@@ -13,7 +13,7 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The layers of a network, their output shapes and parameters."""
+    """Layers of a network, their output shapes and numbers of parameters."""
 
     name: Positional[ModelName] = "resnet18"
     """Architecture."""

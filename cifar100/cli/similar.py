@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Similar:
-    """Find the images of a folder that are most like an image, by the features of the network.
+    """Find the images in a folder that are most similar to an image, by the features of the network.
 
-    Prints the cosine similarity, -1 to 1, and the path of each, the most similar first.
+    Prints the cosine similarity, -1 to 1, and the path of each, most similar first.
     """
 
     image: Positional[str]
-    """The image: a file, an address, or "-" for standard input."""
+    """Query image: a file, a URL, or "-" for standard input."""
 
     folder: Annotated[tuple[str, ...], arg(name="in")]
-    """What to search: folders, files, patterns such as 'photos/**/*.jpg'."""
+    """Images to search: directories, files, glob patterns such as 'photos/**/*.jpg'."""
 
     count: int = 12
-    """How many to find."""
+    """Number of images to find."""
 
     checkpoint: Path = Path("pretrained")
-    """The model whose features are compared; "pretrained" is the one that comes with cifar100."""
+    """Checkpoint; "pretrained" is the bundled one."""
 
     sheet: Path | None = None
-    """Also draw the image and those found, on this PNG file."""
+    """Also write a contact sheet with the query and the images found (PNG)."""
 
     device: DeviceName = "auto"
-    """Where to compute."""
+    """Device."""
 
     def run(self) -> int:
         if self.count < 1:
@@ -63,7 +63,7 @@ class Similar:
             return 1
         features, sources = embed(expand_inputs(self.folder), predictor)
         if not sources:
-            raise UserError("similar.no_images", f"--in {self.folder[0]}: there is no image.")
+            raise UserError("similar.no_images", f"--in {self.folder[0]}: no image can be read.")
         similarity = features @ query[0]
         order = np.argsort(-similarity, kind="stable")[: self.count]
         for place in order:
@@ -73,7 +73,7 @@ class Similar:
         return 0
 
     def _draw(self, path: Path, sources: list[ImageSource], similarity: np.ndarray) -> None:
-        """A contact sheet: the image itself first, then those found."""
+        """Write a contact sheet: the query first, then the images found."""
         from cifar100.images.sources import ImageSource, load_images
         from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
         from cifar100.support.files import atomic_write
@@ -81,7 +81,7 @@ class Similar:
         shown = load_images(
             [ImageSource(self.image), *sources], TILE_SIZE, pictures=1 + len(sources), picture_size=TILE_SIZE
         )
-        labels, values = ["the image", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
+        labels, values = ["query", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
         entries = [
             Entry((image.picture,), image.name, label, max(0.0, value))
             for image, label, value in zip(shown, labels, values, strict=True)
@@ -91,7 +91,7 @@ class Similar:
 
 
 def embed(sources: list[ImageSource], predictor: Predictor) -> tuple[np.ndarray, list[ImageSource]]:
-    """The features [N, 512] of the images that can be read, and which they are; of the others a line on stderr."""
+    """The features [N, 512] of the readable images, and their sources; the others are reported on stderr."""
     from cifar100.images.sources import load_images
     from cifar100.support.progress import progress
 

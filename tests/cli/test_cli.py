@@ -89,7 +89,7 @@ SURFACE = {
     "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision", "--neighbors"],
     "compare": ["--plot"],
-    "data get": ["--to"],
+    "data download": ["--to"],
     "data check": ["--image-size"],
     "data report": ["--out", "--dataset", "--image-size"],
     "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
@@ -260,7 +260,7 @@ def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.Cap
     assert main(["data", "check", str(tiny_data)]) == 1
     told = capsys.readouterr().out
     assert "NOT the published images" in told
-    assert re.search(r"train +200 images  2 a class  fingerprint [0-9a-f]{64}", told)
+    assert re.search(r"train +200 images  2 per class  fingerprint [0-9a-f]{64}", told)
 
 
 def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -565,7 +565,7 @@ def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.Capt
     assert main(["data", "check", str(with_bad_files), "--image-size", "16"]) == 1
     told = capsys.readouterr().out
     assert "own images (2 classes, 16x16): 5 train and 2 test images" in told
-    assert re.search(r"train +5 images  2 to 3 a class  fingerprint [0-9a-f]{64}", told)
+    assert re.search(r"train +5 images  2 to 3 per class  fingerprint [0-9a-f]{64}", told)
     assert "9 files skipped" in told
     sizes = [Image.open(path).size for path in with_bad_files.glob("*/[0-9].*")]
     wide, high = zip(*sizes, strict=True)
