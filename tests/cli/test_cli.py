@@ -187,7 +187,7 @@ def test_predict_names_images_and_goes_on_after_a_bad_one(
     assert len(re.findall(r" \d+\.\d\d%  \w+ +\d+", printed.out)) == 2 * 3
     assert printed.err.splitlines() == [
         f"cifar100: {photos}/bad.png is not an image that can be read.",
-        f"cifar100: No image is called {photos}/none*.",
+        f"cifar100: No image matches {photos}/none*.",
         "cifar100: 2 of 4 images could not be read.",
     ]
     assert predict(checkpoint, photos / "good.png") == 0
