@@ -23,7 +23,7 @@ from cifar100.web.service import MAX_BYTES, MAX_IMAGES, Classified, Failed, Infe
 MAX_QUEUE = 256
 """Requests that may wait; further ones are refused."""
 
-MAX_CONCURRENT = 64
+MAX_CONCURRENT = 32
 """Requests in work. Most of them wait for a decoder or the network; more than expensive images can occupy."""
 
 TIMEOUT = 15.0
@@ -112,7 +112,7 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
                     gr.Examples(examples, upload, label="Examples (drawings)", elem_id="examples")
                 with gr.Column(min_width=300):
                     shown = _live_region("answer")
-            with gr.Tab("Several images"), gr.Column():
+            with gr.Tab("Several"), gr.Column():
                 files = _file_paths(
                     gr.File(
                         file_count="multiple",

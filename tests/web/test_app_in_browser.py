@@ -21,7 +21,7 @@ from cifar100.inference import Predictor, load_predictor
 from cifar100.web import app
 from cifar100.web.examples import example_files
 from cifar100.web.server import serving
-from cifar100.web.service import MAX_IMAGES
+from cifar100.web.service import MAX_BYTES, MAX_IMAGES
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ PATIENCE = 60_000  # ms: of a machine that does other work
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     sure_checkpoint().save(path)
-    with serving(load_predictor(path, device="cpu"), keep_seconds=1) as address:
+    with serving(load_predictor(path, device="cpu"), keep_seconds=20) as address:
         yield address
 
 
@@ -45,10 +45,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """photo.png, noise.png, text.png (none), large.png (too many bytes)."""
     folder = tmp_path_factory.mktemp("photos")
     (folder / "photo.png").write_bytes(example_files()["sunflower.png"])
-    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
-    Image.fromarray(noise[:40, :40]).save(folder / "noise.png")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
     (folder / "text.png").write_text("no picture")
-    Image.fromarray(noise).save(folder / "large.png")
+    (folder / "large.png").write_bytes(bytes(MAX_BYTES + 1))
     return folder
 
 
@@ -310,6 +310,7 @@ def test_more_visitors_than_may_wait_are_told_and_the_others_answered(
     from gradio_client import Client, handle_file
 
     monkeypatch.setattr(app, "MAX_QUEUE", 3)
+    monkeypatch.setattr(app, "MAX_CONCURRENT", 2)
     with serving(slow_model) as address:
         client = Client(address, verbose=False, analytics_enabled=False)
         photo = handle_file(str(photos / "photo.png"))
