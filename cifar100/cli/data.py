@@ -78,14 +78,14 @@ class DataReport:
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
-        from cifar100.report.data import inspect, summary, write_page
+        from cifar100.report.data import analyze_dataset, summary, write_page
         from cifar100.support.files import check_writable
 
         check_writable("--out", self.out)
         config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
-        findings = inspect(load_dataset(config))
-        emit(summary(findings))
-        write_page(findings, self.out)
+        dataset_report = analyze_dataset(load_dataset(config))
+        emit(summary(dataset_report))
+        write_page(dataset_report, self.out)
         emit(f"Page: {self.out}")
         return 0
 

@@ -1,7 +1,8 @@
-"""Whether a classifier's probabilities can be believed, and what it gains by keeping silent: plain numpy, float64.
+"""Calibration and selective prediction: plain numpy, float64.
 
 Shapes: logits float [N, C], finite; labels int [N] in 0..C-1; N at least 1. The confidence of a row is its largest
-probability, its answer that class, the lowest id where several share it. Functions raise ValueError for anything else.
+probability, its prediction that class, the lowest id of several that share it. Functions raise ValueError for anything
+else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from cifar100.evaluation.metrics import check_shapes, cross_entropy, softmax
 from cifar100.support.provenance import FittedOn, TemperatureFit
 
 NUM_BINS = 15
-"""Of a reliability table, as Guo et al. take."""
+"""Of a reliability diagram, as in Guo et al. 2017."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """Temperatures are looked for between these. A model that is never wrong would have 0, one that is worse than chance
@@ -27,27 +28,29 @@ CROSS_FITTED: dict[str, FittedOn] = {"test": "test-crossfit", "val": "val-crossf
 
 @dataclass(frozen=True)
 class Reliability:
-    """How right a model is where it says that it is so sure: a row a bin of confidence, bin b holding (edges[b],
-    edges[b + 1]] (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    """A reliability diagram (Guo et al. 2017, https://arxiv.org/abs/1706.04599): accuracy by bin of confidence.
+
+    Bin b is (edges[b], edges[b + 1]].
+    """
 
     edges: np.ndarray
     """float64 [B + 1], from 0 to 1."""
     counts: np.ndarray
     """int64 [B]: images."""
     confidence: np.ndarray
-    """float64 [B]: their mean confidence, NaN in an empty bin."""
+    """float64 [B]: mean confidence, NaN in an empty bin."""
     accuracy: np.ndarray
-    """float64 [B]: the share of them that is right, NaN in an empty bin."""
+    """float64 [B]: fraction of correct predictions, NaN in an empty bin."""
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, in 0..1: |accuracy - confidence|, its mean over the images."""
+        """Expected calibration error, in 0..1: |accuracy - confidence|, averaged over the images."""
         gaps = np.abs(self.accuracy - self.confidence)
         return float(np.nansum(gaps * self.counts) / self.counts.sum())
 
 
 def reliability_diagram(logits: np.ndarray, labels: np.ndarray, bins: int = NUM_BINS) -> Reliability:
-    """The reliability table over `bins` bins of equal width."""
+    """The reliability diagram with `bins` bins of equal width."""
     confidence, right = _answers(logits, labels)
     edges = np.linspace(0, 1, bins + 1)
     place = np.searchsorted(edges, confidence, side="left").clip(1, bins) - 1
@@ -82,7 +85,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if slope(high)[0] <= 0:
         return MIN_TEMPERATURE
     inverse = 1.0
-    for _ in range(60):  # Newton's steps, halved intervals where one leaves them
+    for _ in range(60):  # Newton steps; bisection if one leaves the interval
         first, second = slope(inverse)
         low, high = (inverse, high) if first < 0 else (low, inverse)
         step = inverse - first / second if second > 0 else np.inf
@@ -95,27 +98,26 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration(TemperatureFit):
-    """A temperature, and what it does on the images that are reported on."""
+    """A temperature, and its effect on the reported images."""
 
     ece_before: float
     ece_after: float
-    """Expected calibration error in 0..1, NUM_BINS bins, on images that had no part in what each was divided by."""
+    """Expected calibration error in 0..1, NUM_BINS bins, on images that the temperature was not fitted on."""
     loss_before: float
     loss_after: float
     """Cross-entropy in nats of the same."""
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, fit: TemperatureFit) -> tuple[Calibration, np.ndarray]:
-    """What a temperature that was fitted elsewhere does on these images, and their logits [N, C] divided by it."""
+    """The effect of a temperature that was fitted on other images, and the logits [N, C] divided by it."""
     return _judge(logits, labels, logits / fit.temperature, fit)
 
 
 def cross_fit_temperature(logits: np.ndarray, labels: np.ndarray, split: str) -> tuple[Calibration, np.ndarray]:
-    """A temperature where there are no other images to fit it on than those of `split` itself, which are judged fairly
-    all the same: each half of them is divided by the temperature of the other half (two-fold cross-fitting).
+    """Two-fold cross-fitting on the images of `split`: each half is divided by the temperature of the other half.
 
-    The halves have the same number of each class, give or take one. `Calibration.temperature` is of all images; the
-    logits [N, C] are those that were judged. At least two images are needed.
+    The halves are stratified by class. `Calibration.temperature` is fitted on all images; the returned logits [N, C]
+    are the cross-fitted ones. At least two images are needed.
     """
     if len(labels) < 2:
         raise ValueError("cross-fitting needs two images or more")
@@ -143,34 +145,35 @@ def _judge(
 
 
 class OperatingPoint(NamedTuple):
-    """One way of keeping silent: answer where the confidence is at least `threshold`."""
+    """Answer only if the confidence is at least `threshold`."""
 
     coverage: float
-    """The share of the images that is answered."""
+    """Fraction of images that are answered."""
     accuracy: float
-    """The share of these that is right."""
+    """Fraction of these that are correct."""
     threshold: float
 
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What accuracy a model has on the images that it is surest of, for every share of them (risk and coverage,
-    Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500). Rows go from the surest image alone, or the several
-    that it is equally sure of, to all of them."""
+    """Selective accuracy by coverage (Geifman & El-Yaniv 2017, https://arxiv.org/abs/1705.08500).
+
+    Rows go from the most confident image (or several of equal confidence) to all images.
+    """
 
     coverage: np.ndarray
-    """float64 [M]: the share of the images that are answered, rising to 1."""
+    """float64 [M]: fraction of images that are answered, rising to 1."""
     accuracy: np.ndarray
-    """float64 [M]: the share of these that is right."""
+    """float64 [M]: fraction of these that are correct."""
     threshold: np.ndarray
     """float64 [M]: the lowest confidence among these."""
 
-    def at_coverage(self, share: float) -> OperatingPoint:
-        """The least coverage that is at least this share of the images, which lies above 0 and up to 1."""
-        return self._point(min(int(np.searchsorted(self.coverage, share - 1e-9)), len(self.coverage) - 1))
+    def at_coverage(self, coverage: float) -> OperatingPoint:
+        """The point of the lowest coverage that is at least `coverage`, in (0, 1]."""
+        return self._point(min(int(np.searchsorted(self.coverage, coverage - 1e-9)), len(self.coverage) - 1))
 
     def at_accuracy(self, accuracy: float) -> OperatingPoint | None:
-        """The most coverage whose accuracy is at least this; None where there is none."""
+        """The point of the highest coverage with at least this accuracy; None if there is none."""
         rows = np.flatnonzero(self.accuracy >= accuracy)
         return self._point(int(rows[-1])) if len(rows) else None
 
@@ -179,18 +182,18 @@ class RiskCoverage:
 
 
 def risk_coverage_curve(logits: np.ndarray, labels: np.ndarray) -> RiskCoverage:
-    """Accuracy against coverage, the images ranked by confidence; those equally sure come together or not at all."""
+    """Accuracy by coverage, images ranked by confidence; images of equal confidence are answered together."""
     confidence, right = _answers(logits, labels)
     order = np.argsort(-confidence, kind="stable")
     confidence, hits = confidence[order], np.cumsum(right[order])
-    last = np.append(confidence[1:] != confidence[:-1], True)  # of those equally sure
+    last = np.append(confidence[1:] != confidence[:-1], True)  # of equal confidence
     answered = np.flatnonzero(last) + 1
     return RiskCoverage(answered / len(labels), hits[last] / answered, confidence[last])
 
 
 def _answers(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's confidence, float64 [N] in 0..1, and whether its answer is right, bool [N]."""
+    """Confidence of each row, float64 [N] in 0..1, and whether its prediction is correct, bool [N]."""
     check_shapes(logits, labels)
     if not np.isfinite(logits).all():
-        raise ValueError("logits that are no finite numbers say nothing about how sure a model is")
+        raise ValueError("logits must be finite")
     return softmax(logits).max(axis=1), logits.argmax(axis=1) == labels

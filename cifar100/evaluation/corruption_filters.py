@@ -1,6 +1,6 @@
 """What corruptions are made of: filters of rows as matrices, smears, clouds; on whole batches.
 
-A filter of rows is a matrix [target, S]: M @ x @ M.T filters pictures x [B, C, S, S] by it in both directions.
+A filter of rows is a matrix [target, S]: M @ x @ M.T filters images x [B, C, S, S] by it in both directions.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) ->
 
 
 def plasma_fractal(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> Tensor:
-    """Clouds [B, 1, S, S] from 0 to 1, for pictures [B, C, S, S], by the diamond-square algorithm on a torus.
+    """Clouds [B, 1, S, S] from 0 to 1, for images [B, C, S, S], by the diamond-square algorithm on a torus.
 
     `uniform(low, high, *shape)` draws float32 [B, *shape]; what it adds shrinks by `decay` from step to step.
     """

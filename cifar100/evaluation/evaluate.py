@@ -1,4 +1,4 @@
-"""Weights -> metrics on a split: one forward pass, then every measure from its logits."""
+"""Evaluate weights on a split: one forward pass, then all metrics from the logits."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 500
-"""Images a forward pass of evaluation, at most. It does not change the result beyond rounding."""
+"""Maximum batch size of evaluation. It affects results by rounding only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model does on a split. Accuracies are shares in 0..1."""
+    """The metrics of a model on a split. Accuracies are in 0..1."""
 
     split: str
     classes: tuple[str, ...]
-    """Their names, by class id."""
+    """Names by class id."""
     images: int
     loss: float
-    """Cross-entropy in nats, unsmoothed."""
+    """Cross-entropy in nats, without label smoothing."""
     top1: float
     top5: float
     superclass_top1: float | None
-    """Share whose predicted class lies in the right superclass; None where the dataset has no superclasses."""
+    """Fraction whose predicted class is in the true superclass; None if the dataset has no superclasses."""
     per_class: dict[str, float]
     """Accuracy of each class that has images."""
     per_superclass: dict[str, float]
-    """Share of each superclass's images that were put into it."""
+    """Superclass accuracy of each superclass."""
     seconds: float
     """Time of the forward passes, data already on the device."""
     compute: str
@@ -55,7 +55,7 @@ class Evaluation:
     """float32 [N, C], rows in the split's order."""
     labels: np.ndarray = field(repr=False)
     notes: tuple[str, ...] = ()
-    """What to know about the images beside these figures, in lines for people."""
+    """Remarks about the images, as lines of text."""
 
     @property
     def images_per_second(self) -> float:
@@ -68,12 +68,12 @@ class Evaluation:
         return metrics.class_scores(self.logits, self.labels)
 
     def class_rows(self) -> list[dict[str, Any]]:
-        """The scores as a row for each class that has images: its name, its number of images, and the four measures."""
+        """A row for each class that has images: its name, number of images, and the four scores."""
         rows = zip(*(column.tolist() for column in self.scores), strict=True)
         return [dict(zip(self.scores._fields, row, strict=True)) | {"name": self.classes[row[0]]} for row in rows]
 
     def to_json(self) -> dict[str, Any]:
-        """All figures, without the logits. A ROC AUC that is not defined, because there is but one class, is null."""
+        """All metrics, without the logits. A ROC AUC that is undefined, because there is only one class, is null."""
         names = ("split", "images", "loss", "top1", "top5", "superclass_top1")
         rest = ("per_superclass", "per_class", "seconds", "images_per_second", "compute")
         measures = ("images", "precision", "recall", "f1", "roc_auc")
@@ -164,11 +164,11 @@ def evaluate(
     device: str = "auto",
     precision: str = "fp32",
 ) -> Evaluation:
-    """Evaluate a checkpoint on "test", "train", "val" (what its training held out) or "all".
+    """Evaluate a checkpoint on "test", "train", "val" (the validation split of its training) or "all".
 
-    Not given: "test", or "all" for a folder of your own images without test/, unless it was trained on that folder.
-    fp32 by default, so that the figure is the same on every chip. Images of your own are resized, and the folder that
-    it was trained on is split, as for its training; of other folders, any of its classes do. Raises UserError if the
+    Default: "test", or "all" for an image folder without test/ that the checkpoint was not trained on. fp32 by default,
+    so that the result is the same on all hardware. Custom images are resized, and the folder that the checkpoint was
+    trained on is split, as in its training; other folders may have a subset of its classes. Raises UserError if the
     checkpoint or the data cannot be read, the data has classes that it does not know, or there is no such split.
     """
     if not isinstance(checkpoint, Checkpoint):
@@ -188,7 +188,7 @@ def evaluate_split(
     metrics.check_finite(evaluation.logits)
     notes = data.notes
     if len(data.train) and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
-        notes += ("the train images here are not those that it was trained on: it may know some of these",)
+        notes += ("the train images are not those that it was trained on, so some of these images may be among them",)
     return replace(evaluation, notes=notes)
 
 
@@ -206,7 +206,7 @@ def format_table(evaluation: Evaluation, *, per_class: bool = False) -> str:
         lines.append(f"{'superclass':<14}none: these classes have no superclasses")
     lines.append(f"{'loss':<14}{evaluation.loss:7.4f}")
     macro, weighted = evaluation.scores.mean(), evaluation.scores.mean(weighted=True)
-    lines.append(f"{'':<14}  macro weighted, over the classes")
+    lines.append(f"{'':<14}  macro weighted averages over the classes")
     lines += [
         f"{name:<14}{macro[key]:7.2%} {weighted[key]:7.2%}" for name, key in (("precision", "precision"), ("F1", "f1"))
     ]

@@ -71,7 +71,7 @@ def superclass_accuracy(logits: np.ndarray, labels: np.ndarray, superclass_of: S
 
 
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int64 [C, C]: how many images of class i were called class j; one whose logits hold a NaN was called nothing."""
+    """int64 [C, C]: how many images of class i were predicted as class j; images with a NaN logit are not counted."""
     check_shapes(logits, labels)
     matrix = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
     named = ~np.isnan(logits).any(axis=1)
@@ -101,7 +101,7 @@ class ClassScores(NamedTuple):
     precision: np.ndarray
     """float64 [K], in 0..1: the share of right answers among those that name the class; 0 if none names it."""
     recall: np.ndarray
-    """float64 [K], in 0..1: the share of the class's images that are called by its name."""
+    """float64 [K], in 0..1: fraction of the class's images that are predicted correctly."""
     f1: np.ndarray
     """float64 [K], in 0..1: the harmonic mean of precision and recall; 0 if both are 0."""
     roc_auc: np.ndarray

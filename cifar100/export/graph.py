@@ -1,5 +1,5 @@
-"""The network as it is exported: pixels in, normalisation inside, batch norms folded, class activation maps beside the
-logits."""
+"""The network as it is exported: pixels in, normalization inside, batch norms folded; logits and class activation maps
+out."""
 
 from __future__ import annotations
 

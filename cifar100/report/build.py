@@ -1,4 +1,4 @@
-"""`cifar100 report`: what a report is about, evaluated once; `cifar100.report.write` puts it on paper."""
+"""`cifar100 report`: evaluate a checkpoint once, for `report.write` to write the report."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def report(
     precision: str = "fp32",
     neighbors: bool = False,
 ) -> Path:
-    """Evaluate the first checkpoint and write its report to `out`; the page's path. Not given, it is report/ beside the
-    checkpoint, or in the working directory for "pretrained" and what is on the hub.
+    """Evaluate the first checkpoint and write its report to `out`; returns the path of the page.
 
-    Checkpoints are whatever `load_weights` takes. The learning curves of all are laid over one another. What `evaluate
-    --corruptions` kept beside the first is shown too. The temperature is one that the weights carry, else one fitted on
-    the images that their training held out, else a cross-fitted one. `neighbors` also shows the most similar train
-    images of the most confident mistakes, for which all train images go through the network once.
+    `out` defaults to report/ next to the checkpoint, or in the working directory for "pretrained" and the Hub.
+    Checkpoints are whatever `load_weights` takes; the learning curves of all are drawn in one plot. Results that
+    `cifar100 robustness` saved for the first are included. The temperature is that of the weights, else one fitted on
+    the validation split of the training, else a cross-fitted one. `neighbors` also shows the most similar train images
+    of the most confident errors, which takes a forward pass over all train images.
 
-    Raises UserError if a checkpoint or the data cannot be read, `out` cannot be written, or the model's outputs are no
-    numbers.
+    Raises UserError if a checkpoint or the data cannot be read, `out` cannot be written, or the model's outputs are
+    not finite.
     """
     paths = [Path(path) for path in checkpoints]
     loaded = [load_weights(path) for path in paths]
@@ -52,8 +52,8 @@ def report(
     out = prepare_folder(out or beside / "report")
     compute = select_device(device, precision)
     checkpoint = loaded[0]
-    where: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir}
-    data, chosen, config = load_eval_split(checkpoint, split=split, **where)
+    options: dict[str, Any] = {"dataset": dataset, "data_dir": data_dir}
+    data, chosen, config = load_eval_split(checkpoint, split=split, **options)
     subject = ReportInput(
         checkpoint=checkpoint,
         name=paths[0].name,
@@ -68,15 +68,15 @@ def report(
     temperature = stored_temperature(checkpoint)
     is_own = checkpoint.dataset.fingerprint in ("", data.train.fingerprint)
     if temperature is None and split in (None, "test") and config.data.val_fraction and is_own:
-        _, held_out, _ = load_eval_split(checkpoint, split="val", **where)
+        _, held_out, _ = load_eval_split(checkpoint, split="val", **options)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
     runs = dict(zip(_names(paths), histories, strict=True)) if len(paths) > 1 else {}
     return write_report(subject, out, runs=runs, temperature=temperature)
 
 
 def best_known(path: Path, checkpoint: Checkpoint) -> Robustness | None:
-    """What is known best of the errors on corrupted images: beside the weights, and for those that come along also in
-    the working directory."""
+    """The most complete results on corrupted images: those next to the weights, and for "pretrained" also those in the
+    working directory."""
     known = read_results(path, checkpoint)
     if str(path) == "pretrained":
         known += read_results(PRETRAINED, checkpoint)
@@ -93,8 +93,9 @@ def report_line(
     name: str,
     out: Path,
 ) -> str:
-    """Write the report on a training's last epoch, evaluated on the test set; a line that says where it is, or why
-    there is none: a page is not worth ending a run over. The temperature is fitted on what was `held_out`, if any was.
+    """Write the report on the last epoch of a training; a line with its path, or why it was not written.
+
+    A report that fails does not end the run. The temperature is fitted on `held_out`, the validation split, if any.
     """
     subject = ReportInput(
         checkpoint=checkpoint,
@@ -108,15 +109,15 @@ def report_line(
     try:
         page = write_report(subject, out, temperature=None if held_out is None else _fitted_on(held_out))
     except (UserError, RunFailed) as error:
-        return f"Report    not made: {error}"
+        return f"Report    not written: {error}"
     except ImportError as error:
-        return f"Report    not made: {error.name} is not installed"
+        return f"Report    not written: {error.name} is not installed"
     return f"Report    {page}"
 
 
 def stored_temperature(checkpoint: Checkpoint) -> TemperatureFit | None:
-    """The temperature that the file of weights holds; None if there is none, or it was fitted on the test images, on
-    which it would then be evaluated."""
+    """The temperature stored with the weights; None if there is none, or it was fitted on the test images, on which it
+    would then be evaluated."""
     fit = checkpoint.calibration
     if fit is None or not MIN_TEMPERATURE <= fit.temperature <= MAX_TEMPERATURE or fit.fitted_on == "test-crossfit":
         return None
@@ -129,7 +130,7 @@ def _fitted_on(held_out: Evaluation) -> TemperatureFit:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What tells these files apart: their folders where these do, else the files' names too, numbered where needed."""
+    """Distinct names: the files' directories if these differ, else also their own names, numbered if needed."""
     names = [path.resolve().parent.name for path in paths]
     if len(set(names)) < len(paths):
         names = [f"{folder}/{path.name}" for folder, path in zip(names, paths, strict=True)]
@@ -137,7 +138,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def history_of(path: Path, checkpoint: Checkpoint) -> History:
-    """The rows of the checkpoint's run: all of them where its folder has those after this checkpoint too."""
+    """The history of the checkpoint's run, including later rows if its directory has them."""
     rows = [row for row in checkpoint.history if isinstance(row, dict)]
     try:
         lines = (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

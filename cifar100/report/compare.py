@@ -19,13 +19,13 @@ from cifar100.support.files import atomic_write
 from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration, escape_control_chars
 
-WHERE = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
-"""Settings that say where a run's files lie and which it leaves: they tell nothing about its figures."""
+IGNORED_SETTINGS = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
+"""Settings of paths and output files, which do not affect results."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run left in its folder."""
+    """The files of a run."""
 
     name: str
     recipe: str
@@ -33,12 +33,14 @@ class RunRecord:
     versions: dict[str, Any]
     history: History
     final: dict[str, Any]
-    """`Evaluation.to_json` of the last epoch; empty where the run did not come to its end."""
+    """`Evaluation.to_json` of the last epoch; empty if the run did not finish."""
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
-    """The runs in these folders; a checkpoint stands for the folder that it lies in. Raises UserError where one holds
-    no run, or its files are damaged."""
+    """The runs in these directories; a checkpoint stands for its directory.
+
+    Raises UserError if one is not a run directory, or its files are damaged.
+    """
     folders = [path.parent if os.path.isfile(path) else path for path in paths]
     names = [_shortest(folder, folders) for folder in folders]
     return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
@@ -78,7 +80,7 @@ def _rows(path: Path) -> History:
 
 
 def _shortest(folder: Path, folders: Sequence[Path]) -> str:
-    """As much of the folder's path, from its end, as tells it apart from the others."""
+    """The shortest end of the directory's path that distinguishes it from the others."""
     parts = folder.resolve().parts
     for length in range(1, len(parts) + 1):
         name = "/".join(parts[-length:])
@@ -88,7 +90,7 @@ def _shortest(folder: Path, folders: Sequence[Path]) -> str:
 
 
 def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
-    """A table in plain text, a column a run; those that the terminal's width does not hold follow below."""
+    """A plain-text table with a column per run; columns that do not fit the terminal's width follow below."""
     width = width or shutil.get_terminal_size((120, 24)).columns
     rows = [("", [escape_control_chars(run.name) for run in runs]), *_settings(runs), *_figures(runs)]
     first = max(len(name) for name, _ in rows) + 2
@@ -112,7 +114,7 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     rows = [("recipe", [escape_control_chars(run.recipe) for run in runs])]
     for kind in ("settings", "versions"):
         tables = [getattr(run, kind) for run in runs]
-        names = dict.fromkeys(name for table in tables for name in table if name not in WHERE)
+        names = dict.fromkeys(name for table in tables for name in table if name not in IGNORED_SETTINGS)
         for name in names:
             values = [_short(table.get(name, "–")) for table in tables]
             if len(set(values)) > 1:
@@ -155,5 +157,5 @@ def _share(value: Any) -> str:
 
 
 def draw_comparison(runs: Sequence[RunRecord], path: Path) -> None:
-    """Write the learning curves of the runs, over one another, as a PNG. Raises RunFailed where the disk refuses."""
+    """Write the learning curves of the runs, in one plot, as a PNG file. Raises RunFailed if that fails."""
     atomic_write(path, to_png(curves_figure({run.name: run.history for run in runs})))

@@ -1,4 +1,4 @@
-"""Learning curves: loss, accuracy, learning rate and speed by epoch, of one run or of several laid over one another."""
+"""Learning curves: loss, accuracy, learning rate and speed by epoch, of one run or several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 History = list[dict[str, Any]]
-"""Rows of `cifar100.training.logger.COLUMNS`; what one lacks is left out of the picture."""
+"""Rows of `cifar100.training.logger.COLUMNS`; missing values are not drawn."""
 
 PANELS = {
     "loss": "loss (train: augmented, smoothed)",
@@ -25,18 +25,17 @@ PANELS = {
     "learning_rate": "learning rate at the epoch's end",
     "images_per_second": "training images a second",
 }
-"""What is drawn, and what it is called."""
+"""{column: title}"""
 
 
 def draw_curves(history: History, path: Path, *, title: str = "") -> str:
-    """Write a PNG of these rows; a line that says where it is, or why there is none."""
+    """Write a PNG file of these rows; a line with its path, or why it was not written."""
     try:
-        picture = to_png(curves_figure({"": history}, title=title), dpi=120)
-        atomic_write(path, picture)
+        atomic_write(path, to_png(curves_figure({"": history}, title=title), dpi=120))
     except ImportError:
-        return "Curves    not drawn: matplotlib is not installed"
-    except RunFailed as error:  # a picture is not worth ending a run over
-        return f"Curves    not drawn: {error}"
+        return "Curves    not written: matplotlib is not installed"
+    except RunFailed as error:  # a plot that fails does not end a run
+        return f"Curves    not written: {error}"
     return f"Curves    {path}"
 
 
@@ -51,14 +50,14 @@ def curves_figure(runs: Mapping[str, History], *, title: str = "") -> Figure:
 
 
 def curve_panel(panel: str, runs: Mapping[str, History]) -> Figure:
-    """One of PANELS alone, in the size of a phone's screen."""
+    """One of PANELS, at the width of a phone."""
     figure = new_figure(4.4, 3.0)
     _draw(figure.subplots(), panel, runs)
     return figure
 
 
 def column(history: History, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The epochs that have a number in this column, and these numbers: float64 [E] each."""
+    """The epochs that have a number in this column, and the numbers: float64 [E] each."""
     known = [(row["epoch"], row[name]) for row in history if _is_number(row.get("epoch")) and _is_number(row.get(name))]
     return np.array([epoch for epoch, _ in known], float), np.array([value for _, value in known], float)
 
@@ -68,8 +67,8 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
 
     alone = len(runs) == 1
     for number, (name, history) in enumerate(runs.items()):
-        colour, line = SERIES[number % len(SERIES)], LINES[number % len(LINES)]
-        style: dict[str, Any] = {"color": colour, "linestyle": line, "linewidth": 1.6}
+        color, line = SERIES[number % len(SERIES)], LINES[number % len(LINES)]
+        style: dict[str, Any] = {"color": color, "linestyle": line, "linewidth": 1.6}
         style |= {"marker": "o" if len(history) < 30 else "", "markersize": 3}
         if panel in ("loss", "top1"):
             split = next((row["split"] for row in reversed(history) if row.get("split")), "")
@@ -93,10 +92,12 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(frameon=False, fontsize=8, edgecolor=FAINT)
-    title = PANELS[panel] if alone or panel not in ("loss", "top1") else f"{PANELS[panel]}; pale: train"
-    style_axes(axes, title=title if panel != "loss" or alone else "loss; pale: train (augmented, smoothed)", x="epoch")
+    title = PANELS[panel] if alone or panel not in ("loss", "top1") else f"{PANELS[panel]}; lighter: train"
+    style_axes(
+        axes, title=title if panel != "loss" or alone else "loss; lighter: train (augmented, smoothed)", x="epoch"
+    )
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it can be drawn; a file may hold integers that are too large for a float."""
+    """Whether it can be drawn; a file may contain integers that are too large for a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30

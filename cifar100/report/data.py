@@ -1,4 +1,4 @@
-"""`cifar100 data report`: what a dataset holds, and what of it occurs twice, as text and as a page to open offline."""
+"""`cifar100 data report`: statistics and duplicates of a dataset, as text and as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from cifar100.support.terminal import emit
 from cifar100.support.text import escape_control_chars
 
 EXAMPLES = 10
-"""Images of each class that the grid shows."""
+"""Images per class in the grid."""
 MOST_CLASSES, MOST_PAIRS = 200, 60
 TILE = 64
-"""Pixels that the side of an image has at most on the page; larger ones are made smaller."""
+"""Maximum width and height of an image on the page, in pixels; larger ones are downscaled."""
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was found in a dataset."""
+class DatasetReport:
+    """Statistics and duplicates of a dataset."""
 
     dataset: Dataset
     mean: tuple[float, ...]
@@ -48,21 +48,21 @@ class Findings:
     rows: CombinedSplits
 
 
-def inspect(dataset: Dataset, *, say: Callable[[str], None] = emit) -> Findings:
-    """Look at all images of a dataset; minutes for 60,000. `say` is told how it goes."""
+def analyze_dataset(dataset: Dataset, *, say: Callable[[str], None] = emit) -> DatasetReport:
+    """Analyze all images of a dataset, which takes minutes for 60,000. `say` gets progress messages."""
     rows = CombinedSplits(dataset)
     train = dataset.train.images.reshape(-1, 3)
     mean = train.mean(axis=0, dtype=np.float64) / 255
-    parts = np.array_split(train, max(1, len(train) // 10_000_000))  # squares in float64 would take gigabytes at once
+    parts = np.array_split(train, max(1, len(train) // 10_000_000))  # all squares in float64 would take gigabytes
     squares = np.sum([np.square(part / 255 - mean).sum(axis=0) for part in parts], axis=0)
     with progress("images compared", len(rows.images), say) as tell:
         near = near_duplicates(rows.images, progress=tell)
     std = np.sqrt(squares / len(train))
-    return Findings(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
+    return DatasetReport(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
 
 
-def summary(found: Findings) -> str:
-    """The findings as plain text."""
+def summary(found: DatasetReport) -> str:
+    """The report as plain text."""
     dataset, published = found.dataset, AugmentConfig()
     lines = [str(dataset), *(f"  {note}" for note in dataset.notes)]
     for name, split in (("train", dataset.train), ("test", dataset.test)):
@@ -84,8 +84,8 @@ def summary(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def write_page(found: Findings, path: Path) -> None:
-    """Write the findings as one HTML file. Raises RunFailed where the disk refuses."""
+def write_page(found: DatasetReport, path: Path) -> None:
+    """Write the report as one HTML file. Raises RunFailed if that fails."""
     dataset, rows = found.dataset, found.rows
     shown = range(min(len(dataset.classes), MOST_CLASSES))
     grid = "".join(_class_strip(dataset, class_id) for class_id in shown)
@@ -114,9 +114,9 @@ def write_page(found: Findings, path: Path) -> None:
 <h1>{title}: the data</h1>
 <p>{escape(escape_control_chars(dataset.info))}</p>{notes}
 {_tables(found)}
-<p>Near duplicates are found by their pixels: pictures averaged to 8×8 that correlate, then the details of the full
-pictures, shifted by up to two pixels, as they are or mirrored (marked ↔). The number is the correlation of the details.
-What was cut quite otherwise is not found.</p>
+<p>Near duplicates are found by their pixels: images averaged to 8×8 that correlate, then details of the full images,
+shifted by up to two pixels, possibly flipped (marked ↔). The number is the correlation of the details. Other crops of a
+photo are not found.</p>
 {galleries}
 <h2>The classes</h2>
 <p>{EXAMPLES} train images of each, evenly spread over the class.</p>
@@ -157,8 +157,8 @@ def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def _tables(found: Findings) -> str:
-    """The colours beside the published ones, and how many pairs there are of each kind."""
+def _tables(found: DatasetReport) -> str:
+    """Channel statistics, next to the published ones, and the numbers of duplicate pairs."""
     published, is_cifar100 = AugmentConfig(), found.dataset.published.name == "CIFAR-100"
     rows = "<tr><th>channels of the train images, in 0..1</th><th>red</th><th>green</th><th>blue</th></tr>"
     for name, own, theirs in (("mean", found.mean, published.mean), ("std", found.std, published.std)):
@@ -172,12 +172,12 @@ def _tables(found: Findings) -> str:
             counts += f"<td>{len(here):,} ({sum(found.rows.labels_conflict(pair) for pair in here):,})</td>"
         pairs += f"<tr><th>{name}</th>{counts}</tr>"
     exact, either = (len(rows_in_train(some, found.rows)) for some in (found.exact, [*found.exact, *found.near]))
-    share = f"{100 * either / len(found.dataset.test):.2f}\N{NO-BREAK SPACE}%"
-    told = f"{exact:,} test images occur in train with the same pixels, {either:,} ({share}) with these or nearly."
-    return f"<table>{rows}</table><table>{pairs}</table><p>{told}</p>"
+    percent = f"{100 * either / len(found.dataset.test):.2f}\N{NO-BREAK SPACE}%"
+    text = f"{exact:,} test images occur in train with the same pixels, {either:,} ({percent}) with these or nearly."
+    return f"<table>{rows}</table><table>{pairs}</table><p>{text}</p>"
 
 
-def _gallery(title: str, pairs: Sequence[DuplicatePair], found: Findings) -> str:
+def _gallery(title: str, pairs: Sequence[DuplicatePair], found: DatasetReport) -> str:
     if not pairs:
         return f"<h2>{title}</h2><p>None.</p>"
     more = f"The {MOST_PAIRS} most alike of" if len(pairs) > MOST_PAIRS else ""
@@ -186,19 +186,19 @@ def _gallery(title: str, pairs: Sequence[DuplicatePair], found: Findings) -> str
     return f'<h2>{title}</h2><p>{f"{more} {count}".strip()}.</p><div class="pairs">{figures}</div>'
 
 
-def _figure(pair: DuplicatePair, found: Findings) -> str:
+def _figure(pair: DuplicatePair, found: DatasetReport) -> str:
     rows, classes = found.rows, found.dataset.classes
     tiles = [_tile(rows.images[row]) for row in (pair.first, pair.second)]
-    picture = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
+    image = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
     names = [escape(display_name(classes[rows.labels[row]])) for row in (pair.first, pair.second)]
     labels = names[0] if not rows.labels_conflict(pair) else f'<b class="differ">{names[0]} / {names[1]}</b>'
     splits = [
         f"train {row}" if row < rows.num_train else f"test {row - rows.num_train}" for row in (pair.first, pair.second)
     ]
     likeness = "" if pair.exact else f"<br>{pair.correlation:.2f}{' ↔' * pair.mirrored}"
-    width = 2 * picture.shape[1] if picture.shape[1] < 2 * TILE else picture.shape[1]
+    width = 2 * image.shape[1] if image.shape[1] < 2 * TILE else image.shape[1]
     return (
-        f'<figure><img src="{_png(picture)}" width="{width}" alt="{names[0]} and {names[1]}">'
+        f'<figure><img src="{_png(image)}" width="{width}" alt="{names[0]} and {names[1]}">'
         f"<figcaption>{labels}<br>{', '.join(splits)}{likeness}</figcaption></figure>"
     )
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from cifar100.evaluation.corruption_results import Robustness
 
-FEW = 40
-"""Classes of a matrix whose numbers can be read without enlarging it."""
+MAX_UNZOOMED = 40
+"""Classes up to which the numbers of a matrix can be read without zooming."""
 
-MOST_LABELS, MOST_NUMBERS = 300, 8000
-"""Classes that are named, and cells that are numbered, at most: for more the picture would take megabytes."""
+MAX_LABELS, MAX_CELL_NUMBERS = 300, 8000
+"""Maximum numbers of class names and of cell numbers; with more the plot would take megabytes."""
 
 
 def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequence[int] = ()) -> Figure:
@@ -44,13 +44,13 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
     `groups` [C], ascending, draws a line at the end of each group.
     """
     count = len(names)
-    many = count > FEW
+    many = count > MAX_UNZOOMED
     cell = 0.17 if many else 0.34
     side = max(3.2, count * cell + 1.6)
     figure = new_figure(side, side)
     axes = figure.subplots()
     _draw_cells(axes, confusion, groups, cell)
-    labels = [escape_mathtext(display_name(name)) for name in names] if count <= MOST_LABELS else []
+    labels = [escape_mathtext(display_name(name)) for name in names] if count <= MAX_LABELS else []
     size = 5.5 if many else 8
     for axis, turned in ((axes.xaxis, 90), (axes.yaxis, 0)):
         axis.set_ticks(range(len(labels)), labels, rotation=turned, fontsize=size)
@@ -85,13 +85,13 @@ def by_superclass(confusion: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, 
 
 
 def _draw_cells(axes: Axes, confusion: np.ndarray, groups: Sequence[int], cell: float) -> None:
-    """The cells, each `cell` inches wide, their counts, and a line where a group ends."""
+    """The cells, each `cell` inches wide, their counts, and a line at the end of each group."""
     axes.imshow(_cells(confusion), interpolation="none", aspect="equal")
     for edge in np.flatnonzero(np.diff(np.asarray(groups))) + 0.5 if len(groups) else ():
         axes.axhline(edge, color=FAINT, linewidth=0.6)
         axes.axvline(edge, color=FAINT, linewidth=0.6)
     filled = np.argwhere(confusion > 0)
-    if len(filled) <= MOST_NUMBERS:
+    if len(filled) <= MAX_CELL_NUMBERS:
         digits = len(str(confusion.max()))
         small = min(7.5, 72 * cell * 1.15 / max(2, digits))
         for row, column in filled.tolist():
@@ -101,7 +101,7 @@ def _draw_cells(axes: Axes, confusion: np.ndarray, groups: Sequence[int], cell: 
 
 
 def _cells(confusion: np.ndarray) -> np.ndarray:
-    """Colours float [C, C, 4] by the share of a row: blue on the diagonal, orange off it, more of it the more images;
+    """Colors float [C, C, 4] by the share of a row: blue on the diagonal, orange off it, more of it the more images;
     see-through, so that it stands on light and on dark, and never so thick that the count on it could not be read."""
     from matplotlib.colors import to_rgb
 
@@ -116,7 +116,7 @@ def _cells(confusion: np.ndarray) -> np.ndarray:
 
 
 def accuracy_figure(accuracies: Mapping[str, float], *, columns: int = 1) -> Figure:
-    """A bar for each name, in the order given, in so many columns."""
+    """A bar for each name, in the given order, in `columns` columns."""
     names, values = list(accuracies), np.array(list(accuracies.values()))
     rows = -(-len(names) // columns)
     figure = new_figure(4.6 * columns, 0.6 + 0.19 * rows)
@@ -160,18 +160,18 @@ def reliability_figure(table: Reliability, *, title: str) -> Figure:
 
 
 def coverage_figure(before: RiskCoverage, after: RiskCoverage | None = None) -> Figure:
-    """Accuracy of the images that are answered, over the share of them, the surest first."""
+    """Selective accuracy over coverage, the most confident images first."""
     from matplotlib.ticker import PercentFormatter
 
     figure = new_figure(4.4, 3.4)
     axes = figure.subplots()
-    for curve, colour, line, label in (
+    for curve, color, line, label in (
         (before, BLUE, "-", "uncalibrated"),
         (after, ORANGE, "--", "temperature-scaled"),
     ):
         if curve is not None:
             at = np.unique(np.linspace(0, len(curve.coverage) - 1, 400).astype(int))
-            axes.plot(curve.coverage[at], curve.accuracy[at], color=colour, linestyle=line, linewidth=1.6, label=label)
+            axes.plot(curve.coverage[at], curve.accuracy[at], color=color, linestyle=line, linewidth=1.6, label=label)
     shown = before.accuracy[before.coverage >= 0.02]  # the first few images alone jump about
     axes.set_xlim(0, 1)
     axes.set_ylim(max(0.0, float(shown.min()) - 0.05), 1.01)
@@ -206,8 +206,8 @@ def corruption_figure(known: Robustness) -> Figure:
     return figure
 
 
-def pictures(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[], bytes]]:
-    """What makes the pictures of an evaluation on the test set, as PNG: the confusion matrix, and some images."""
+def evaluation_images(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[], bytes]]:
+    """Functions that draw the confusion matrix and sample predictions of a test evaluation, as PNG files."""
 
     def confusion() -> bytes:
         matrix = metrics.confusion_matrix(evaluation.logits, evaluation.labels)
@@ -217,7 +217,7 @@ def pictures(evaluation: Evaluation, dataset: Dataset) -> dict[str, Callable[[],
 
 
 def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray, count: int = 24) -> bytes:
-    """Some images, uint8 [N, S, S, 3], spread evenly over the split, with what each was called."""
+    """Some images of [N, S, S, 3], evenly spread over the split, with their predictions."""
     chosen = spread_rows(len(images), count)
     rows = -(-len(chosen) // 6)
     figure = new_figure(10, 2.1 * rows)
@@ -227,8 +227,8 @@ def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray,
     for axes, row, likely in zip(grid.flat, chosen, metrics.softmax(evaluation.logits[chosen]), strict=False):
         best, label = int(likely.argmax()), int(evaluation.labels[row])
         axes.imshow(images[row])
-        said = f"{escape_mathtext(display_name(classes[best]))} {likely[best]:.0%}"
+        predicted = f"{escape_mathtext(display_name(classes[best]))} {likely[best]:.0%}"
         is_right = best == label
-        text = said if is_right else f"{said}\nis {escape_mathtext(display_name(classes[label]))}"
+        text = predicted if is_right else f"{predicted}\ntrue: {escape_mathtext(display_name(classes[label]))}"
         axes.set_title(text, fontsize=8, color=BLUE if is_right else ORANGE)
     return to_png(figure, dpi=100)

@@ -17,7 +17,7 @@ from cifar100.dataset import Dataset
 from cifar100.evaluation.calibration import Calibration, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.report.curves import History, column
-from cifar100.report.selection import interval
+from cifar100.report.selection import wilson_interval
 from cifar100.support.machine import processor_name
 from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration
@@ -99,7 +99,7 @@ def headline_metrics(
 ) -> list[dict[str, str]]:
     """The headline figures."""
     evaluation = subject.evaluation
-    low, high = interval(evaluation.top1, evaluation.images)
+    low, high = wilson_interval(evaluation.top1, evaluation.images)
     between = f"{100 * low:.1f}–{percent(high, 1)}"
     about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {between}"
     found = [{"name": "top-1 accuracy", "value": percent(evaluation.top1), "about": about}]
@@ -225,7 +225,7 @@ def class_about(subject: ReportInput) -> str:
     seen = counts[counts > 0]
     each = f"{seen[0]:,}" if seen.min() == seen.max() else f"{seen.min():,} to {seen.max():,}"
     images = "image" if seen.max() == 1 else "images"
-    low, high = interval(0.75, int(np.median(seen)))
+    low, high = wilson_interval(0.75, int(np.median(seen)))
     text = f"With {each} {images} per class, 75 % has a 95 % interval of {100 * low:.0f} to {percent(high, 0)}."
     missing = int((counts == 0).sum())
     return text if not missing else f"{text} {missing} classes without images are left out."
@@ -259,7 +259,7 @@ def robustness_about(known: Robustness) -> str:
     )
     published = known.identity["source"] == "published"
     source = "from CIFAR-100-C" if published else f"corrupted by cifar100 with seed {known.identity['seed']}"
-    low, high = interval(0.5, images)
+    low, high = wilson_interval(0.5, images)
     return (
         f"{mean}; on the same clean images the error is {percent(1 - known.clean['top1'])}. {images:,} test images, "
         f"{source}, in {known.identity['precision']}: 15 corruptions at 5 severities (Hendrycks & Dietterich 2019), "

@@ -1,4 +1,4 @@
-"""What is worth showing of an evaluation: plain numpy, no pictures.
+"""The images and class pairs that a report shows: plain numpy.
 
 N images, C classes; probabilities float64 [N, C], labels int [N].
 """
@@ -12,30 +12,29 @@ import numpy as np
 
 
 def superclass_order(superclass_of: Sequence[int], classes: int) -> np.ndarray:
-    """The class ids int64 [C] with each superclass's classes side by side; as they are where there are none."""
+    """The class ids int64 [C] grouped by superclass; in order if there are no superclasses."""
     return np.argsort(superclass_of, kind="stable") if superclass_of else np.arange(classes)
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Two classes that are taken for one another."""
+    """Two classes that are confused."""
 
     one: int
     other: int
-    """Class ids; more images of `one` are called `other` than the other way round."""
+    """Class ids; more images of `one` are predicted as `other` than vice versa."""
     there: int
-    """How many of `one` were called `other`."""
+    """Images of `one` predicted as `other`."""
     back: int
-    """How many of `other` were called `one`."""
+    """Images of `other` predicted as `one`."""
     rows: tuple[int, ...]
-    """Some of these images: the surest mistakes, both ways where there are both."""
+    """Some of these images: the most confident errors, in both directions if there are both."""
 
 
 def confused_pairs(
     confusion: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, *, pairs: int, examples: int
 ) -> list[ConfusedPair]:
-    """The pairs of classes with the most mistakes between them, both ways together, the most first; `confusion` is
-    int [C, C], and the images that count are those of the rows given."""
+    """The pairs of classes with the most errors, in both directions together; `confusion` is int [C, C]."""
     wrong = confusion - np.diag(np.diag(confusion))
     both = np.triu(wrong + wrong.T)
     ranked = np.argsort(-both, axis=None, kind="stable")[:pairs]
@@ -44,37 +43,37 @@ def confused_pairs(
         one, other = divmod(place, len(confusion))
         if wrong[other, one] > wrong[one, other]:
             one, other = other, one
-        there = _surest(probabilities, labels, one, other)
-        back = _surest(probabilities, labels, other, one)
+        there = _most_confident(probabilities, labels, one, other)
+        back = _most_confident(probabilities, labels, other, one)
         few = min(len(back), examples // 2)
         rows = (*there[: examples - few], *back[:few])
         found.append(ConfusedPair(one, other, int(wrong[one, other]), int(wrong[other, one]), rows))
     return found
 
 
-def _surest(probabilities: np.ndarray, labels: np.ndarray, label: int, called: int) -> list[int]:
-    """The rows of this label that were called that, the surest first."""
-    rows = np.flatnonzero((labels == label) & (probabilities.argmax(axis=1) == called))
-    return rows[np.argsort(-probabilities[rows, called], kind="stable")].tolist()
+def _most_confident(probabilities: np.ndarray, labels: np.ndarray, label: int, predicted: int) -> list[int]:
+    """The rows of this label with this prediction, the most confident first."""
+    rows = np.flatnonzero((labels == label) & (probabilities.argmax(axis=1) == predicted))
+    return rows[np.argsort(-probabilities[rows, predicted], kind="stable")].tolist()
 
 
 def most_confident_errors(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
-    """The rows whose answer is wrong, the surest first."""
+    """The rows whose prediction is wrong, the most confident first."""
     confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
     rows = np.flatnonzero(wrong)
     return rows[np.argsort(-confidence[rows], kind="stable")][:count].tolist()
 
 
 def least_confident_correct(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
-    """The rows whose answer is right, the least sure first."""
+    """The rows whose prediction is correct, the least confident first."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     rows = np.flatnonzero(right)
     return rows[np.argsort(confidence[rows], kind="stable")][:count].tolist()
 
 
-def interval(share: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share of so many images (Wilson 1927)."""
+def wilson_interval(fraction: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction of this number of images (Wilson 1927)."""
     z = 1.959964
-    middle = (share + z * z / (2 * images)) / (1 + z * z / images)
-    half = z / (1 + z * z / images) * float(np.sqrt(share * (1 - share) / images + z * z / (4 * images * images)))
+    middle = (fraction + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * float(np.sqrt(fraction * (1 - fraction) / images + z * z / (4 * images * images)))
     return max(0.0, middle - half), min(1.0, middle + half)

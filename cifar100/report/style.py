@@ -1,6 +1,6 @@
-"""How figures look, and how one becomes a picture: SVG that follows the reader's light or dark, and PNG, light.
+"""The style of plots, as SVG that follows the reader's color scheme, and as PNG.
 
-Colours are of the Okabe-Ito palette, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/).
+Colors are of the Okabe-Ito palette, which color-blind readers can distinguish (https://jfly.uni-koeln.de/color/).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ INK, FAINT, PAPER = "#1b1f24", "#c8ccd2", "#fffffe"
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
-"""Colours and lines of things side by side; both change, so that print in grey tells them apart too."""
+"""Colors and line styles of series; both change, so that they also differ in grayscale."""
 
 _DARK = {INK: "#e4e7eb", FAINT: "#3b414a", PAPER: "#15181d", BLUE: "#4aa8e0", ORANGE: "#f08a3c", GREEN: "#35c79d"}
-_FONT = "DejaVu Sans,Verdana,sans-serif"  # of one width, so that texts keep to the places they were given
+_FONT = "DejaVu Sans,Verdana,sans-serif"  # of similar widths, so that texts keep their places
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, drawn without a display and without touching the user's matplotlib."""
+    """An empty figure of this size in inches, without a display and without affecting the user's matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def style_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
-    """The house's look for one pair of axes: ink, thin lines, no box."""
+    """Titles, colors, thin lines, no box."""
     axes.set_facecolor("none")
     axes.set_title(title, fontsize=10, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=9, color=INK)
@@ -56,17 +56,17 @@ def style_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "", grid: b
 
 
 def display_name(name: object) -> str:
-    """A name from data as people write it; control characters in it are shown, not followed."""
+    """A name from data, with spaces instead of underscores and control characters escaped."""
     return escape_control_chars(name).replace("_", " ")
 
 
 def escape_mathtext(name: object) -> str:
-    """A name from data as text for a figure: no formula begins at its dollar, and nothing in it breaks an XML file."""
+    """A name from data as text in a plot: a dollar does not start a formula, and control characters are escaped."""
     return escape_control_chars(name).replace("$", r"\$")
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as SVG whose ink and paper follow the reader's colour scheme, its texts as text."""
+    """The figure as SVG whose colors follow the reader's color scheme, with texts as text."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()
@@ -77,9 +77,9 @@ def to_svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], count=1, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
     light, dark = "", ""
-    for number, (colour, at_night) in enumerate(_DARK.items()):
-        svg = svg.replace(colour, f"var(--c{number})")
-        light, dark = f"{light}--c{number}:{colour};", f"{dark}--c{number}:{at_night};"
+    for number, (color, at_night) in enumerate(_DARK.items()):
+        svg = svg.replace(color, f"var(--c{number})")
+        light, dark = f"{light}--c{number}:{color};", f"{dark}--c{number}:{at_night};"
     style = (
         f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}text{{font-family:{_FONT}}}"
     )
@@ -88,7 +88,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def to_png(figure: Figure, dpi: int = 140) -> bytes:
-    """The figure as PNG on white, for places that take no SVG."""
+    """The figure as PNG on white."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that our font lacks
@@ -97,13 +97,13 @@ def to_png(figure: Figure, dpi: int = 140) -> bytes:
 
 
 def data_uri(content: bytes | str, kind: str) -> str:
-    """A picture as an address that holds it: `kind` is "svg+xml", "png" or "jpeg"."""
+    """An image as a data URI: `kind` is "svg+xml", "png" or "jpeg"."""
     raw = content.encode() if isinstance(content, str) else content
     return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"
 
 
 def thumbnail(pixels: Any, largest: int = 128) -> str:
-    """Pixels uint8 [H, W, 3] as a data address: exact for small images, at most `largest` on a side otherwise."""
+    """Pixels uint8 [H, W, 3] as a data URI: exact for small images, otherwise at most `largest` pixels wide."""
     from PIL import Image
 
     image, buffer = Image.fromarray(pixels), io.BytesIO()

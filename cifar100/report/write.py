@@ -179,11 +179,13 @@ def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Figures) -> di
     draw.png("classes", figures.accuracy_figure(ranking, columns=columns))
     matrix, text = figures.confusion_figure(ordered, names, groups), "confusion matrix of the classes"
     draw.png("confusion", matrix)
-    named_beside = figures.FEW < len(names) <= figures.MOST_LABELS  # by the page, so that names stay while one scrolls
+    named_beside = (
+        figures.MAX_UNZOOMED < len(names) <= figures.MAX_LABELS
+    )  # by the page, so that names stay while one scrolls
     found: dict[str, Any] = {
         "confusion": draw.svg(figures.cells_figure(ordered, groups) if named_beside else matrix, text),
         "confusion_names": names if named_beside else [],
-        "zoomable": len(names) > figures.FEW,
+        "zoomable": len(names) > figures.MAX_UNZOOMED,
     }
     if data.superclass_of:
         folded = figures.confusion_figure(metrics.fold(confusion, data.superclass_of), data.superclasses)

@@ -86,7 +86,7 @@ def finalize(run: Run) -> None:
     recipe = recipe_title(run.recipe, run.modified)
     title = f"{run.config.model.model} on {run.dataset.published.name}, recipe {recipe}"
     info(curves.draw_curves(run.history, run_dir.curves, title=title))
-    run.logger.log_images(figures.pictures(evaluation, run.dataset), run.state.epoch)
+    run.logger.log_images(figures.evaluation_images(evaluation, run.dataset), run.state.epoch)
     if run.config.run.report:
         from cifar100.report import build  # imports Pillow
 

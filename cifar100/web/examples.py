@@ -1,4 +1,4 @@
-"""Pictures to try the page with: drawn here, by code, so that none is of the dataset and none is anybody's."""
+"""Example images for the web app, drawn by code, so that none is from the dataset or under copyright."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 SIDE = 256
 
 Draw = ImageDraw.ImageDraw
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def example_files() -> dict[str, bytes]:
@@ -30,22 +30,22 @@ def _file(draw: Callable[[Draw], None]) -> bytes:
     return content.getvalue()
 
 
-def _shade(pen: Draw, top: Colour, bottom: Colour, rows: tuple[int, int] = (0, 512)) -> None:
+def _shade(pen: Draw, top: Color, bottom: Color, rows: tuple[int, int] = (0, 512)) -> None:
     first, last = rows
     for y in range(first, last):
         part = (y - first) / (last - first)
         pen.line(((0, y), (512, y)), fill=tuple(round(a + part * (b - a)) for a, b in zip(top, bottom, strict=True)))
 
 
-def _ball(pen: Draw, centre: tuple[int, int], radius: int, dark: Colour, light: Colour) -> None:
+def _ball(pen: Draw, center: tuple[int, int], radius: int, dark: Color, light: Color) -> None:
     """A sphere, lit from the upper left."""
-    x, y = centre
+    x, y = center
     for step in range(40):
         part = step / 40
         r = radius * (1 - part)
         cx, cy = x - 0.35 * radius * part, y - 0.4 * radius * part
-        colour = tuple(round(a + part**1.3 * (b - a)) for a, b in zip(dark, light, strict=True))
-        pen.ellipse((cx - r, cy - r, cx + r, cy + r), fill=colour)
+        color = tuple(round(a + part**1.3 * (b - a)) for a, b in zip(dark, light, strict=True))
+        pen.ellipse((cx - r, cy - r, cx + r, cy + r), fill=color)
 
 
 def _orange(pen: Draw) -> None:
@@ -67,12 +67,12 @@ def _sea(pen: Draw) -> None:
 def _sunflower(pen: Draw) -> None:
     _shade(pen, (50, 110, 40), (25, 70, 25))
     pen.rectangle((246, 300, 268, 512), fill=(60, 120, 40))
-    for ring, (length, colour) in enumerate(((215, (225, 150, 5)), (190, (250, 195, 20)))):
+    for ring, (length, color) in enumerate(((215, (225, 150, 5)), (190, (250, 195, 20)))):
         for number in range(22):
             angle = 2 * math.pi * (number + ring / 2) / 22
             tip = (256 + length * math.cos(angle), 240 + length * math.sin(angle))
             sides = [(256 + 130 * math.cos(angle + s), 240 + 130 * math.sin(angle + s)) for s in (-0.19, 0.19)]
-            pen.polygon([(256, 240), sides[0], tip, sides[1]], fill=colour)
+            pen.polygon([(256, 240), sides[0], tip, sides[1]], fill=color)
     _ball(pen, (256, 240), 98, (50, 28, 10), (110, 65, 25))
 
 
@@ -89,8 +89,8 @@ def _road(pen: Draw) -> None:
 
 def _skyscraper(pen: Draw) -> None:
     _shade(pen, (80, 140, 220), (200, 220, 240))
-    for left, top, width, colour in ((30, 260, 110, 90), (380, 220, 110, 105), (180, 40, 150, 70)):
-        pen.rectangle((left, top, left + width, 512), fill=(colour, colour + 8, colour + 20))
+    for left, top, width, color in ((30, 260, 110, 90), (380, 220, 110, 105), (180, 40, 150, 70)):
+        pen.rectangle((left, top, left + width, 512), fill=(color, color + 8, color + 20))
         for x in range(left + 10, left + width - 12, 24):
             for y in range(top + 14, 505, 26):
                 pen.rectangle((x, y, x + 12, y + 14), fill=(150, 180, 205))

@@ -199,5 +199,5 @@ def test_what_cannot_be_measured_is_refused(measure: Callable[[np.ndarray, np.nd
     with pytest.raises(ValueError, match="N at least 1"):
         measure(np.zeros((2, 3)), np.zeros(3, np.int64))
     for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="no finite numbers"):
+        with pytest.raises(ValueError, match="finite"):
             measure(np.array([[0.0, bad]]), np.array([0]))

@@ -22,7 +22,7 @@ from cifar100.evaluation.duplicates import (
     near_duplicates,
     rows_in_train,
 )
-from cifar100.report.data import inspect, summary, write_page
+from cifar100.report.data import analyze_dataset, summary, write_page
 from cifar100.support.errors import UserError
 
 
@@ -116,7 +116,7 @@ def test_leaving_them_out(dataset: Dataset) -> None:
 
 
 def test_the_page_and_the_text(dataset: Dataset, tmp_path: Path) -> None:
-    found = inspect(dataset, say=lambda _text: None)
+    found = analyze_dataset(dataset, say=lambda _text: None)
     train = dataset.train.images.reshape(-1, 3) / 255
     assert found.mean == pytest.approx(train.mean(axis=0))
     assert found.std == pytest.approx(train.std(axis=0))

@@ -35,10 +35,10 @@ from cifar100.report.build import history_of, report, stored_temperature
 from cifar100.report.sections import ReportInput
 from cifar100.report.selection import (
     confused_pairs,
-    interval,
     least_confident_correct,
     most_confident_errors,
     superclass_order,
+    wilson_interval,
 )
 from cifar100.report.style import display_name, thumbnail
 from cifar100.report.write import write_report
@@ -368,7 +368,7 @@ def test_the_interval_is_wilsons(share: float, images: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(round(share * images), images).proportion_ci(method="wilson")
-    assert interval(share, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert wilson_interval(share, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.fixture(scope="module")
