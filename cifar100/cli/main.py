@@ -176,7 +176,7 @@ def _run(words: list[str]) -> int:
         name, rest = f"data {rest[0]}", rest[1:]
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        close = get_close_matches(name, COMMANDS, n=1)
+        close = get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
         hint = f"did you mean {close[0]!r}?" if close else "cifar100 --help lists the commands."
         raise UserError("cli.command", f"There is no command {name!r}; {hint}")
     rest = Train.current_flags(rest) if name == "train" else rest

@@ -189,3 +189,22 @@ def _ignored(directory: Directory, used: Collection[str], parts: Iterable[Direct
     straight = sum(len(each.image_files) for each in outside)
     descriptions += [f"{images(straight)} in no class folder"] if straight else []
     return (*descriptions, *(name for name in sorted(directory.listing.files) if name.lower().endswith(".csv")))
+
+
+def hint_for(directory: Directory) -> str:
+    """A sentence that says how to fix a directory without class folders; "" if it has nothing to do with images."""
+    suffixes = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+    archives = [name for name in directory.listing.files if name.lower().endswith(suffixes)]
+    if directory.holds_images:
+        location = listed(directory.with_images) or f"{directory.name} itself"
+        count = images(directory.count_images())
+        return (
+            f" It contains {count}, in {location}, but no class folders: move the images of each class into a folder "
+            "named like the class, or list them in a labels.csv with the columns file and label."
+        )
+    if archives:
+        return f" It contains {listed(archives)}: name that, or unpack it."
+    files = [path for path, _ in directory.walk()]
+    if files and directory.directories:
+        return f" It contains {len(files):,} files, but none with an image suffix such as .jpg, .png or .webp."
+    return ""

@@ -22,10 +22,10 @@ import numpy as np
 from cifar100.config import Config, DataConfig
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, canonical_split
 from cifar100.dataset.class_archive import open_archive
-from cifar100.dataset.class_folders import find_layout
+from cifar100.dataset.class_folders import find_layout, hint_for
 from cifar100.dataset.decode import Decoded, decode
 from cifar100.dataset.labels_csv import find_labeled
-from cifar100.dataset.layout import Layout, class_name, images, listed
+from cifar100.dataset.layout import MAX_LISTED, Layout, class_name, images, listed
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
 from cifar100.dataset.tree import Directory, File, on_disk
 from cifar100.images.names import is_image
@@ -33,8 +33,6 @@ from cifar100.support.errors import UserError
 from cifar100.support.text import escape_control_chars, format_bytes
 
 Say = Callable[[str], None]
-
-MAX_LISTED = 5
 
 UNFIT_FOR_TRAINING = (
     *("dataset.no_train", "dataset.classes", "dataset.one_class", "dataset.empty_class", "dataset.single_image"),
@@ -66,23 +64,7 @@ def _directory(place: Path) -> Directory | None:
 def hint(place: Path) -> str:
     """A sentence that says how to fix a directory without class folders; "" if it has nothing to do with images."""
     directory = _directory(place)
-    if directory is None:
-        return ""
-    suffixes = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-    archives = [name for name in directory.listing.files if name.lower().endswith(suffixes)]
-    if directory.holds_images:
-        location = listed(directory.with_images) or f"{directory.name} itself"
-        count = images(directory.count_images())
-        return (
-            f" It contains {count}, in {location}, but no class folders: move the images of each class into a folder "
-            "named like the class, or list them in a labels.csv with the columns file and label."
-        )
-    if archives:
-        return f" It contains {listed(archives)}: name that, or unpack it."
-    files = [path for path, _ in directory.walk()]
-    if files and directory.directories:
-        return f" It contains {len(files):,} files, but none with an image suffix such as .jpg, .png or .webp."
-    return ""
+    return "" if directory is None else hint_for(directory)
 
 
 @dataclass(frozen=True)
@@ -272,7 +254,7 @@ def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> Datase
     for published in (CIFAR100, CIFAR10):
         if is_split and set(names) == set(published.classes) and (sizes == SIZE).all():
             return published
-    return DatasetSpec("own images", tuple(names))
+    return DatasetSpec("custom images", tuple(names))
 
 
 def _listed(unreadable: Sequence[str]) -> list[str]:

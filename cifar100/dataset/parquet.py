@@ -103,7 +103,7 @@ def _decode(encoded: object) -> np.ndarray:
     if not isinstance(encoded, bytes):
         raise UserError("dataset.damaged", "a row has no image.")
     try:
-        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
             if image.size != (SIZE, SIZE):
                 raise UserError("dataset.shape", f"an image is {image.width}x{image.height}; it must be {SIZE}x{SIZE}.")
             return np.asarray(image.convert("RGB"))

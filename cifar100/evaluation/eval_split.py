@@ -79,7 +79,7 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
     if data is not None:
         return data
     spec = DatasetSpec(
-        "own images", tuple(checkpoint.classes), tuple(checkpoint.superclasses), tuple(checkpoint.superclass_of)
+        "custom images", tuple(checkpoint.classes), tuple(checkpoint.superclasses), tuple(checkpoint.superclass_of)
     )
     return read_labeled(layout, spec, config, everything=split == "all")
 

@@ -52,7 +52,7 @@ class DatasetInfo(Record):
     """The identity of a dataset, without its images or the folder that it was read from."""
 
     name: str = ""
-    """"CIFAR-100" or "own images", for example; "" if unknown."""
+    """"CIFAR-100" or "custom images", for example; "" if unknown."""
     verified: bool | None = None
     """Whether both splits are exactly the published images of that name; None if there are no published ones."""
     synthetic: bool = False

@@ -384,7 +384,7 @@ def test_own_images_are_neither_synthetic_nor_a_published_set(tmp_path: Path) ->
     dataset = read(photos(tmp_path, {"cat": 3, "dog": 3}), settings(), say=SILENT)
     assert not dataset.is_synthetic
     assert not dataset.is_verified
-    assert str(dataset) == f"own images (2 classes, 24x24): 4 train and 2 test images from {tmp_path}"
+    assert str(dataset) == f"custom images (2 classes, 24x24): 4 train and 2 test images from {tmp_path}"
     assert np.bincount(dataset.train.labels).tolist() == [2, 2]
 
 
@@ -392,12 +392,12 @@ def test_photos_of_the_classes_of_a_published_set_are_still_your_own(tmp_path: P
     classes = dict.fromkeys(CIFAR10.classes, 2)
     photos(photos(tmp_path / "train", classes).parent / "test", classes, seed=50)
     dataset = read(tmp_path, settings(), say=SILENT)
-    assert "own images (10 classes, 24x24)" in str(dataset)
+    assert "custom images (10 classes, 24x24)" in str(dataset)
     for path in tmp_path.glob("*/*/*"):
         path.write_bytes(encoded(path.stat().st_ino, size=(32, 32)))
     assert "CIFAR-10 layout, but NOT the published images" in str(read(tmp_path, say=SILENT))
     dataset = read(tmp_path / "train", say=SILENT)
-    assert "own images (10 classes, 32x32)" in str(dataset), "the published split is not there"
+    assert "custom images (10 classes, 32x32)" in str(dataset), "the published split is not there"
 
 
 def test_images_in_no_class_folder_are_counted(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def dataset() -> Dataset:
         test[row] = changed(train[10 * row], kind)
     test[5], test_labels[5] = train[7], (train_labels[7] + 1) % 4
     train[299] = train[3]
-    published = DatasetSpec("own images", ("ant", "<b>bee</b>", "cat", "dog"))
+    published = DatasetSpec("custom images", ("ant", "<b>bee</b>", "cat", "dog"))
     return Dataset(published, Split(train, train_labels, ""), Split(test, test_labels, ""), "memory")
 
 
