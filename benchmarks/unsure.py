@@ -1,11 +1,12 @@
-"""How well an 'unsure' answer is told from others: which score, which threshold, what it finds, what it costs.
+"""The rejection of unsure predictions: which score, which threshold, what it detects, what it costs.
 
-    python benchmarks/unsure.py WEIGHTS --cifar100 DIR --cifar10 DIR [--logits DIR]
+    python benchmarks/unsure.py WEIGHTS --cifar100 DIR [--cifar10 DIR] [--logits DIR]
 
-Known are CIFAR-100's test images, of which one half chooses the threshold and the other is judged by it; unknown are
-CIFAR-10's test images, pixel noise, blurred noise and pictures of one colour. Some classes of CIFAR-10 are near ones of
-CIFAR-100 (truck and pickup_truck), so nothing can tell all of them. `--logits` names a folder with cifar100_test.npz
-and cifar10_test.npz, "logits" in canonical order, to save the forward passes. Writes benchmarks/results/unsure.json.
+Logits are divided by the temperature of the weights, as in every output. In-distribution are CIFAR-100's test images:
+one half chooses the threshold, the other half evaluates it. Out-of-distribution are noise, blurred noise and
+single-color images, and with `--cifar10` CIFAR-10's test images, some of whose classes are close to CIFAR-100's (truck
+and pickup_truck). `--logits` names a directory with cifar100_test.npz and cifar10_test.npz, "logits" in canonical
+order, to save the forward passes. Writes benchmarks/results/unsure.json.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from cifar100.prediction.rejection import (
 )
 
 FALSE_ALARMS = 0.1
-"""The share of known images that the score may call unknown."""
+"""The fraction of in-distribution images that the score may flag."""
 
 SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "maximum probability": lambda logits: softmax(logits).max(axis=1),
@@ -41,13 +42,13 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def made_up(count: int) -> dict[str, np.ndarray]:
-    """Pictures that show nothing, uint8 [N, 32, 32, 3] each."""
+def synthetic(count: int) -> dict[str, np.ndarray]:
+    """Images without an object, uint8 [N, 32, 32, 3] each."""
     draws = np.random.default_rng(0)
     blurred = [Image.fromarray(draws.integers(0, 256, (5, 5, 3), np.uint8)) for _ in range(count)]
     return {
         "noise": draws.integers(0, 256, (count, 32, 32, 3), np.uint8),
-        "one colour": np.repeat(draws.integers(0, 256, (count, 1, 3), np.uint8), 1024, 1).reshape(-1, 32, 32, 3),
+        "single color": np.repeat(draws.integers(0, 256, (count, 1, 3), np.uint8), 1024, 1).reshape(-1, 32, 32, 3),
         "blurred noise": np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)) for image in blurred]),
     }
 
@@ -65,14 +66,14 @@ def without_structure(images: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("weights")
-    for name in ("cifar100", "cifar10"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--cifar100", type=Path, required=True)
+    parser.add_argument("--cifar10", type=Path)
     parser.add_argument("--logits", type=Path)
     asked = parser.parse_args()
     predictor = load_predictor(asked.weights, precision="fp32")
 
-    images, logits, labels = made_up(1000), {}, np.array([])
-    for name in ("cifar100", "cifar10"):
+    images, logits, labels = synthetic(1000), {}, np.array([])
+    for name in ("cifar100", "cifar10") if asked.cifar10 else ("cifar100",):
         dataset = read(getattr(asked, name))
         assert dataset.is_verified, dataset
         test = dataset.test
@@ -82,6 +83,7 @@ def main() -> None:
         if asked.logits is not None:
             logits[name] = np.load(asked.logits / f"{name}_test.npz")["logits"].astype(np.float64)
     logits |= {name: logits_of(predictor, of) for name, of in images.items() if name not in logits}
+    logits = {name: values / predictor.temperature for name, values in logits.items()}
 
     half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0  # chooses; the rest is judged
     known = logits["cifar100"]
@@ -97,9 +99,8 @@ def main() -> None:
         }
         for score, of in SCORES.items()
     }
-    chosen = max(SCORES, key=lambda score: auroc[score]["cifar10"])
-    threshold = float(np.quantile(SCORES[chosen](known[half]), FALSE_ALARMS))
     used = SCORES["maximum probability"]
+    threshold = float(np.quantile(used(known[half]), FALSE_ALARMS))
     low = {name: used(of) < MIN_PROBABILITY for name, of in logits.items()}
     bare = {name: without_structure(of) for name, of in images.items()}
     right = known.argmax(axis=1) == labels
@@ -109,7 +110,7 @@ def main() -> None:
         "AUROC against half of CIFAR-100's test images": {
             s: {n: round(v, 4) for n, v in of.items()} for s, of in auroc.items()
         },
-        "chosen by AUROC against CIFAR-10": chosen,
+        "temperature": predictor.temperature,
         f"threshold of {FALSE_ALARMS:.0%} false alarms on that half": round(threshold, 4),
         "used": {
             "maximum probability": MIN_PROBABILITY,

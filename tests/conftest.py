@@ -109,8 +109,8 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
 class FakeBackend:
     """A `Backend` of a function uint8 [B, S, S, 3] -> logits [B, C]; its activation maps are 1 everywhere."""
 
-    def __init__(self, logits: Callable[[np.ndarray], np.ndarray], classes: Sequence[str], size: int = 32) -> None:
-        self.logits = logits
+    def __init__(self, forward: Callable[[np.ndarray], np.ndarray], classes: Sequence[str], size: int = 32) -> None:
+        self.forward = forward
         self.info = ModelInfo(
             name="fake.pth",
             source="",
@@ -123,11 +123,14 @@ class FakeBackend:
             evaluation={},
         )
 
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        return self.forward(pixels)
+
     def logits_and_cams(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.logits(pixels), np.ones((len(pixels), len(self.info.classes), 4, 4), np.float32)
+        return self.forward(pixels), np.ones((len(pixels), len(self.info.classes), 4, 4), np.float32)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        return self.logits(pixels)
+        return self.forward(pixels)
 
 
 def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cifar100.images.sources import ImageSource, LoadedImage
     from cifar100.inference import Predictor, Result
+    from cifar100.prediction.contact_sheet import Entry
     from cifar100.prediction.output import Writer
 
 MAX_PROBLEMS = 20
@@ -154,34 +155,40 @@ class Predict:
 
 
 class _Sheets:
-    """The images that were loaded for display, with their results."""
+    """The contact sheets: of the images that were loaded for display, and of their class activation maps."""
 
     def __init__(self) -> None:
-        self.shown: list[tuple[LoadedImage, Result]] = []
+        self.entries: list[Entry] = []
+        self.overlays: list[np.ndarray] = []
 
     def add(self, image: LoadedImage, result: Result) -> None:
-        if image.picture is not None:
-            self.shown.append((image, result))
+        from cifar100.prediction.cam import overlay
+        from cifar100.prediction.contact_sheet import Entry
+
+        if image.picture is None:
+            return
+        top1 = result.predictions[0]
+        label = f"unsure: {top1.class_name}" if result.unsure else top1.class_name
+        self.entries.append(Entry((image.picture,), image.name, label, top1.probability))
+        if result.heatmap is not None:
+            self.overlays.append(overlay(result.pixels, result.heatmap))
 
     def write(self, montage: Path | None, explain: Path | None, num_images: int) -> None:
         """Write the sheets that were requested, of these out of `num_images` images."""
-        from cifar100.prediction.cam import overlay
-        from cifar100.prediction.contact_sheet import Entry, contact_sheet
+        from cifar100.prediction.contact_sheet import contact_sheet
         from cifar100.support.files import atomic_write
 
         paths = [path for path in (montage, explain) if path is not None]
-        if paths and not self.shown:
+        if paths and not self.entries:
             emit_error("no image could be read, so no sheet was written")
             return
+        if montage is not None:
+            atomic_write(montage, contact_sheet(self.entries))
+        if explain is not None:
+            pairs = zip(self.entries, self.overlays, strict=True)
+            atomic_write(
+                explain, contact_sheet([entry._replace(images=(*entry.images, map_)) for entry, map_ in pairs])
+            )
         for path in paths:
-            entries = []
-            for image, result in self.shown:
-                tiles = [image.picture]
-                if path is explain:
-                    tiles.append(overlay(result.pixels, result.heatmap))
-                top1 = result.predictions[0]
-                label = f"unsure: {top1.class_name}" if result.unsure else top1.class_name
-                entries.append(Entry(tuple(tiles), image.name, label, top1.probability))
-            atomic_write(path, contact_sheet(entries))
-            of_all = f" of {num_images:,}" if num_images > len(entries) else ""
-            emit_error(f"wrote {len(entries):,}{of_all} images to {path}")
+            of_all = f" of {num_images:,}" if num_images > len(self.entries) else ""
+            emit_error(f"wrote {len(self.entries):,}{of_all} images to {path}")

@@ -72,9 +72,6 @@ class CorruptionRng:
         return torch.from_numpy(np.stack([draw(generator) for generator in self.generators])).to(self.device)
 
 
-# Noise
-
-
 def gaussian_noise(x: Tensor, rng: CorruptionRng, scale: float) -> Tensor:
     """Gaussian noise of standard deviation `scale`."""
     return x + scale * rng.normal(*x.shape[1:])
@@ -89,9 +86,6 @@ def impulse_noise(x: Tensor, rng: CorruptionRng, amount: float) -> Tensor:
     """Salt and pepper: a fraction `amount` of the values is 0 or 1, equally often."""
     drawn = rng.uniform(0, 1, *x.shape[1:])
     return torch.where(drawn < amount, (drawn < amount / 2).float(), x)
-
-
-# Blur
 
 
 def defocus_blur(x: Tensor, _rng: CorruptionRng, radius: float, softness: float) -> Tensor:
@@ -134,9 +128,6 @@ def zoom_blur(x: Tensor, _rng: CorruptionRng, max_factor: float) -> Tensor:
         zoom = zoom_matrix(x.shape[2], factor).to(x.device)
         total += zoom @ x @ zoom.T
     return total / (len(factors) + 1)
-
-
-# Weather
 
 
 def snow(  # noqa: PLR0917
@@ -183,9 +174,6 @@ def brightness(x: Tensor, _rng: CorruptionRng, amount: float) -> Tensor:
     return torch.where(value > 0, x * (raised / value.clamp(min=1e-6)), raised)
 
 
-# Digital
-
-
 def contrast(x: Tensor, _rng: CorruptionRng, factor: float) -> Tensor:
     """The difference of each pixel from the mean of its channel, times `factor`."""
     mean = x.mean(dim=(2, 3), keepdim=True)
@@ -214,11 +202,9 @@ def elastic_transform(x: Tensor, rng: CorruptionRng, amount: float, sigma: float
 def pixelate(x: Tensor, _rng: CorruptionRng, factor: float) -> Tensor:
     """Downscaled and upscaled by box filters."""
     size = x.shape[2]
-    down, up = (
-        box_resize_matrix(size, int(size * factor)).to(x.device),
-        box_resize_matrix(int(size * factor), size).to(x.device),
-    )
-    for rows in (down, up):  # to whole levels after each direction, as Pillow does
+    small = int(size * factor)
+    for matrix in (box_resize_matrix(size, small), box_resize_matrix(small, size)):
+        rows = matrix.to(x.device)  # values are rounded to 8 bits after each direction, as in Pillow
         x = torch.floor(x @ rows.T * 255 + 0.5) / 255
         x = torch.floor(rows @ x * 255 + 0.5) / 255
     return x

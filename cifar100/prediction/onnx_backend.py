@@ -56,7 +56,8 @@ class OnnxBackend:
         )
 
     def _run(self, outputs: list[str], pixels: np.ndarray) -> list[np.ndarray]:
-        return self.session.run(outputs, {"images": model_input(pixels, self.metadata["takes"])})
+        inputs = {"images": model_input(pixels, self.metadata["takes"])}
+        return [np.asarray(output) for output in self.session.run(outputs, inputs)]
 
 
 def model_input(pixels: np.ndarray, input_format: str) -> np.ndarray:

@@ -10,11 +10,13 @@ import pytest
 import torch
 from conftest import narrow_network, random_checkpoint
 from matplotlib import colormaps
-from torch import Tensor
+from PIL import Image
 
 import cifar100.checkpoints.checkpoint
 from cifar100.augmentation.batched import normalize
+from cifar100.checkpoints import weights
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.cli.main import main
 from cifar100.compute.device import select_device
 from cifar100.inference import load_predictor
 from cifar100.prediction.cam import apply_colormap, normalize_cams, overlay, top1_heatmaps
@@ -41,7 +43,7 @@ def backend(checkpoint: Checkpoint) -> TorchBackend:
 def grad_cam(checkpoint: Checkpoint, class_ids: list[int]) -> np.ndarray:
     """Equations 1 and 2 of Selvaraju et al. 2017 by autograd, of the unfolded network: float32 [B, h, w]."""
     model = checkpoint.build().eval()
-    features: list[Tensor] = []
+    features: list[Any] = []
     model.layer4.register_forward_hook(lambda _module, _inputs, output: features.append(output))
     logits = model(normalize(torch.from_numpy(PIXELS), tuple(checkpoint.mean), tuple(checkpoint.std)))
     (gradients,) = torch.autograd.grad(logits[range(len(PIXELS)), class_ids].sum(), features[0])
@@ -75,6 +77,28 @@ def test_both_backends_agree(exports: Path) -> None:
     for torch_result, onnx_result in zip(*results, strict=True):
         assert [p.class_id for p in torch_result.predictions] == [p.class_id for p in onnx_result.predictions]
         np.testing.assert_allclose(torch_result.heatmap, onnx_result.heatmap, atol=1e-3)
+
+
+def test_predict_explain_loads_the_model_once_and_works_in_batches(
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    batches: list[int] = []
+    load, forward = weights.load_weights, TorchBackend.logits_and_cams
+
+    def logits_and_cams(backend: TorchBackend, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        batches.append(len(pixels))
+        return forward(backend, pixels)
+
+    monkeypatch.setattr(weights, "load_weights", lambda *args, **options: opened.append(args) or load(*args, **options))
+    monkeypatch.setattr(TorchBackend, "logits_and_cams", logits_and_cams)
+    monkeypatch.setattr(TorchBackend, "logits", None)  # one forward pass gives both
+    for number in range(5):
+        Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
+    options = ["--checkpoint", exports / "best.pth", "--explain", tmp_path / "sheet.png", "--batch-size", "2"]
+    assert main([str(word) for word in ("predict", tmp_path, "--device", "cpu", *options)]) == 0
+    assert len(opened) == 1
+    assert batches == [2, 2, 1]
 
 
 def test_heatmaps_are_of_the_top1_class_in_0_to_1() -> None:
