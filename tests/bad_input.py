@@ -473,9 +473,9 @@ FOLDERS = [
     *(
         Row(f"results: {words}", words, nothing, error, exit_code=code)
         for words, error, code in [
-            ("data samples photo.png --data-dir data --count 1", "", 2),
-            ("data preview --data-dir data --out missing/x.png", "", 1),
-            ("data preview --data-dir data --out home", "", 1),
+            ("data samples photo.png --data-dir data --count 1", "data.write", 2),
+            ("data preview --data-dir data --out missing/x.png", "output.write", 1),
+            ("data preview --data-dir data --out home", "output.write", 1),
             ("evaluate good.pth --data-dir data --json missing/x", "output.directory", 2),
             ("evaluate good.pth --data-dir data --json home", "output.is_directory", 2),
         ]
@@ -483,7 +483,7 @@ FOLDERS = [
 ]
 
 FULL_DISK = [
-    Row(f"full disk: {words}", words, nothing, "", path, 1)
+    Row(f"full disk: {words}", words, nothing, "output.write", path, 1)
     for words, path in [
         ("evaluate good.pth --data-dir data --json x.json", "x.json"),
         ("data preview --data-dir data --out x.png", "x.png"),
@@ -501,7 +501,7 @@ SETTINGS = [
         ("train --data-dir data --val-fraction 0.01", "config.val_fraction"),
         ("train --crop-padding -1", "config.crop_padding"),
         ("train --cutout-size -1", "config.cutout_size"),
-        ("train --data-dir data --cutout-size 40", ""),
+        ("train --data-dir data --cutout-size 40", "config.cutout_size"),
         ("train --flip-probability 1.5", "config.flip_probability"),
         ("train --cutout-probability nan", "config.cutout_probability"),
         ("train --std 0.2 0 0.2", "config.std"),
@@ -540,8 +540,8 @@ SETTINGS = [
         ("train --stop-after -1", "config.stop_after"),
         ("train --device cpu --precision fp16", "device.precision"),
         ("data preview --batch-size 0", "config.batch_size"),
-        ("data samples --data-dir data --count 0", ""),
-        ("data samples --data-dir data --count 2", ""),
+        ("data samples --data-dir data --count 0", "data.count"),
+        ("data samples --data-dir data --count 2", "data.count"),
         ("model --num-classes 0", "config.value"),
         ("model --image-size 0", "config.value"),
         ("predict photo.png --checkpoint good.pth --batch-size 0", "predict.batch_size"),
@@ -643,10 +643,10 @@ RESUME = rows(
     ("no run", lambda: shutil.rmtree(LOGS), "resume.no_checkpoint"),
     ("no checkpoint is whole", no_more_run, "resume.no_checkpoint"),
     ("weights only", lambda: shutil.copy("good.pth", LAST), "resume.weights_only"),
-    ("weights of others", only("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), ""),
-    ("weights not finite", only("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)}), ""),
-    ("rows that are numbers", only("history", lambda _: [1, 2]), ""),
-    ("a huge tensor", only("weights", lambda w: w | {"a": torch.zeros(1).expand(10**11)}), ""),
+    ("weights of others", only("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), "resume.no_checkpoint"),
+    ("weights not finite", only("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)}), "resume.no_checkpoint"),
+    ("rows that are numbers", only("history", lambda _: [1, 2]), "resume.no_checkpoint"),
+    ("a huge tensor", only("weights", lambda w: w | {"a": torch.zeros(1).expand(10**11)}), "resume.no_checkpoint"),
     ("settings of others", last("config", lambda _: {"colour": "red"}), "config.unknown"),
     *(
         (f"a checkpoint of {name}", spoil, "resume.state")
@@ -683,12 +683,12 @@ RESUME = rows(
     names=LOGS,
 )
 RESUME += [
-    Row("resume: other settings", "train --resume --data-dir data", setting("lr", 0.5), "", "--lr"),
+    Row("resume: other settings", "train --resume --data-dir data", setting("lr", 0.5), "resume.settings", "--lr"),
     Row(
         "resume: other images",
         "train --resume --data-dir data",
         last("dataset", lambda info: replace(info, fingerprint="another")),
-        "",
+        "resume.dataset",
         "--resume",
     ),
 ]
@@ -698,7 +698,7 @@ RESUME += rows(
     (
         "an unwritable log",
         lambda: Path(f"{LOGS}/training_log_9.txt").mkdir(),
-        "",
+        "log.write",
     ),
     names=LOGS,
     exit_code=1,
@@ -895,7 +895,7 @@ CHECKPOINTS = [
         ("weights a list", with_fields(weights=[1, 2]), "checkpoint.field"),
         ("weights no tensors", with_fields(weights={"fc.weight": 1}), "checkpoint.field"),
         ("weights by number", with_fields(weights={1: torch.zeros(1)}), "checkpoint.field"),
-        ("an unknown network", with_fields(model=f"resnet50{ESCAPE}"), ""),
+        ("an unknown network", with_fields(model=f"resnet50{ESCAPE}"), "model.unknown"),
         ("too many classes of ours", with_fields(classes=["a"] * 100_001), "checkpoint.field"),
         ("a long name", with_fields(classes=["a" * 10_001]), "checkpoint.field"),
         ("lists of lists", with_fields(config={"val_fraction": laughs()}), "checkpoint.field"),

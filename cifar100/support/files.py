@@ -42,7 +42,7 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     except OSError as error:
         kind = FileInUse if _is_in_use(error) else RunFailed
         raise kind(
-            f"{path} could not be written ({error.strerror or error}). The previous content is intact."
+            "output.write", f"{path} could not be written ({error.strerror or error}). The previous content is intact."
         ) from error
     finally:
         with suppress(OSError):
