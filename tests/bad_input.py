@@ -37,7 +37,7 @@ from cifar100.model import ResNet, build_model
 LARGEST = 1 << 22  # bytes that an archive may unpack to, here
 ESCAPE = "\x1b[31m\n\u202e"  # red, a line break, right to left
 
-Spoil = Callable[[], object]
+Corrupt = Callable[[], object]
 
 
 class Row(NamedTuple):
@@ -46,7 +46,7 @@ class Row(NamedTuple):
     name: str
     words: str
     """A command line, as a shell takes it: `NAME=value` before the subcommand is for the environment."""
-    spoil: Spoil
+    corrupt: Corrupt
     error: str
     """The code of the error; "" if it has none, as that of one of several images."""
     names: str = ""
@@ -54,47 +54,47 @@ class Row(NamedTuple):
     exit_code: int = 2
 
 
-def rows(what: str, words: str, *cases: tuple[str, Spoil, str], names: str = "", exit_code: int = 2) -> list[Row]:
+def rows(what: str, words: str, *cases: tuple[str, Corrupt, str], names: str = "", exit_code: int = 2) -> list[Row]:
     """Rows of one kind, which have the same command."""
-    return [Row(f"{what}: {name}", words, spoil, error, names, exit_code) for name, spoil, error in cases]
+    return [Row(f"{what}: {name}", words, corrupt, error, names, exit_code) for name, corrupt, error in cases]
 
 
-# What spoils
+# What corrupts
 
 
 def nothing() -> None:
     """The command itself is the mistake."""
 
 
-def holds(path: str, content: bytes | str) -> Spoil:
+def holds(path: str, content: bytes | str) -> Corrupt:
     """A file with this content, in place of what was there."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
 
-    return spoil
+    return corrupt
 
 
-def changed(path: str, change: Callable[[bytes], bytes]) -> Spoil:
+def changed(path: str, change: Callable[[bytes], bytes]) -> Corrupt:
     return lambda: Path(path).write_bytes(change(Path(path).read_bytes()))
 
 
-def lost(path: str, then: Callable[[Path], object] = lambda _: None) -> Spoil:
+def lost(path: str, then: Callable[[Path], object] = lambda _: None) -> Corrupt:
     """A file that is gone, and what is there instead."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         Path(path).unlink()
         then(Path(path))
 
-    return spoil
+    return corrupt
 
 
 def unreadable(path: Path) -> None:
     path.symlink_to("/proc/self/mem")  # opens, and then fails to be read, for root too
 
 
-def too_large(path: str) -> Spoil:
+def too_large(path: str) -> Corrupt:
     return lambda: os.truncate(path, 1 << 31)  # takes no space on the disk
 
 
@@ -125,12 +125,12 @@ class Calls:
         return self.call
 
 
-def pickled(value: object) -> Callable[[str], Spoil]:
+def pickled(value: object) -> Callable[[str], Corrupt]:
     content = pickle.dumps(value, protocol=2)
     return lambda path: holds(path, content)
 
 
-def split_file(data: Any = None, labels: Any = (9, 4)) -> Spoil:
+def split_file(data: Any = None, labels: Any = (9, 4)) -> Corrupt:
     """data/train holds these pixels and labels."""
     data = np.zeros((2, 3072), np.uint8) if data is None else data
     return pickled({b"data": data, b"fine_labels": list(labels)})("data/train")
@@ -187,23 +187,23 @@ PICKLES = [
 ]
 
 
-def other(write: Callable[..., None], classes: int, change: Spoil) -> Spoil:
+def other(write: Callable[..., None], classes: int, change: Corrupt) -> Corrupt:
     """other/ holds six train and two test images in another format, and then the change is made."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         Path("other").mkdir()
         write(Path("other"), some(0, 6, classes), some(1, 2, classes))
         change()
 
-    return spoil
+    return corrupt
 
 
-def binary(*cases: tuple[str, Spoil, str]) -> list[Row]:
+def binary(*cases: tuple[str, Corrupt, str]) -> list[Row]:
     made = [(name, other(cifar100_binary, 100, change), error) for name, change, error in cases]
     return rows("binary", "data check other", *made, names="other")
 
 
-def binary_cifar10(*cases: tuple[str, Spoil, str]) -> list[Row]:
+def binary_cifar10(*cases: tuple[str, Corrupt, str]) -> list[Row]:
     made = [(name, other(cifar10_binary, 10, change), error) for name, change, error in cases]
     return rows("binary CIFAR-10", "data check other", *made, names="other")
 
@@ -237,11 +237,11 @@ BINARY = [
 TEST = "other/test-00000-of-00002.parquet"
 
 
-def columns(path: str = TEST, /, **table: Any) -> Spoil:
+def columns(path: str = TEST, /, **table: Any) -> Corrupt:
     return lambda: parquet.write_table(pyarrow.table(table), path)
 
 
-def parquets(*cases: tuple[str, Spoil, str]) -> list[Row]:
+def parquets(*cases: tuple[str, Corrupt, str]) -> list[Row]:
     made = [(name, other(cifar100_parquet, 100, change), error) for name, change, error in cases]
     return rows("parquet", "data check other", *made, names="other")
 
@@ -297,11 +297,11 @@ PIXELS = bytes(3074)
 INSIDE = "cifar-100-binary/train.bin"
 
 
-def member(name: str, content: bytes = b"", **said: Any) -> bytes:
+def member(name: str, content: bytes = b"", **expected: Any) -> bytes:
     """A member of a tar archive, whose header says what is given here."""
     header = tarfile.TarInfo(name)
     header.size = len(content)
-    for field, value in said.items():
+    for field, value in expected.items():
         setattr(header, field, value)
     return header.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
 
@@ -317,14 +317,14 @@ def zipped(content: bytes) -> bytes:
     return gzip.compress(content, 1, mtime=0)
 
 
-def instead(content: bytes = b"", **said: Any) -> bytes:
+def instead(content: bytes = b"", **expected: Any) -> bytes:
     """An archive with something else for one of its files."""
-    return zipped(tarred(member(INSIDE, content, **said), without="train.bin"))
+    return zipped(tarred(member(INSIDE, content, **expected), without="train.bin"))
 
 
-def beside(content: bytes = b"", **said: Any) -> bytes:
+def beside(content: bytes = b"", **expected: Any) -> bytes:
     """An archive with one more member than the dataset's."""
-    return zipped(tarred(member("more", content, **said)))
+    return zipped(tarred(member("more", content, **expected)))
 
 
 def archives(what: str, *cases: tuple[str, bytes, str]) -> list[Row]:
@@ -407,7 +407,7 @@ ARCHIVES = [
 # Downloads, folders, disks
 
 
-def at_home(content: bytes) -> Spoil:
+def at_home(content: bytes) -> Corrupt:
     """The home page has this as its archive."""
     return holds("home/cifar-100-python.tar.gz", content)
 
@@ -460,8 +460,8 @@ FOLDERS = [
         ]
     ),
     *(
-        Row(f"run folder: {folder[:9]}", f"train --data-dir data --run-dir {folder}", spoil, error)
-        for folder, spoil, error in [
+        Row(f"run folder: {folder[:9]}", f"train --data-dir data --run-dir {folder}", corrupt, error)
+        for folder, corrupt, error in [
             ("photo.png", nothing, "run_dir.write"),
             ("photo.png/run", nothing, "run_dir.write"),
             ("/proc/run", nothing, "run_dir.write"),
@@ -577,7 +577,7 @@ SETTINGS.append(Row("setting: fly", "fly", nothing, "cli.command", "fly"))
 CONFIG, LAST, LOGS = "logs/cifar100/config.json", "logs/cifar100/last.pth", "logs/cifar100"
 
 
-def setting(name: str, value: object) -> Spoil:
+def setting(name: str, value: object) -> Corrupt:
     """The run's config.json has this setting."""
 
     def change(content: bytes) -> bytes:
@@ -587,25 +587,25 @@ def setting(name: str, value: object) -> Spoil:
     return changed(CONFIG, change)
 
 
-def last(field: str, change: Callable[[Any], Any]) -> Spoil:
+def last(field: str, change: Callable[[Any], Any]) -> Corrupt:
     """The run's last.pth says something else in this field."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         checkpoint = load_checkpoint(LAST)
         setattr(checkpoint, field, change(getattr(checkpoint, field)))
         checkpoint.save(Path(LAST))
 
-    return spoil
+    return corrupt
 
 
-def only(field: str, change: Callable[[Any], Any]) -> Spoil:
+def only(field: str, change: Callable[[Any], Any]) -> Corrupt:
     """The same, and there is no other checkpoint."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         last(field, change)()
         Path(LOGS, "best_model.pth").unlink()
 
-    return spoil
+    return corrupt
 
 
 def momentum(value: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -621,8 +621,8 @@ RESUME = rows(
     "resume",
     "train --resume --data-dir data",
     *(
-        (f"config.json {name}", spoil, error)
-        for name, spoil, error in [
+        (f"config.json {name}", corrupt, error)
+        for name, corrupt, error in [
             ("cut short", changed(CONFIG, cut(0.5)), "resume.config"),
             ("empty", holds(CONFIG, b""), "resume.config"),
             ("no text", holds(CONFIG, b"\xff\xfe\0"), "resume.config"),
@@ -644,13 +644,17 @@ RESUME = rows(
     ("no checkpoint is whole", no_more_run, "resume.no_checkpoint"),
     ("weights only", lambda: shutil.copy("good.pth", LAST), "resume.weights_only"),
     ("weights of others", only("weights", lambda w: w | {"fc.bias": torch.zeros(3)}), "resume.no_checkpoint"),
-    ("weights not finite", only("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)}), "resume.no_checkpoint"),
+    (
+        "weights not finite",
+        only("weights", lambda w: w | {"fc.bias": torch.full((100,), torch.nan)}),
+        "resume.no_checkpoint",
+    ),
     ("rows that are numbers", only("history", lambda _: [1, 2]), "resume.no_checkpoint"),
     ("a huge tensor", only("weights", lambda w: w | {"a": torch.zeros(1).expand(10**11)}), "resume.no_checkpoint"),
     ("settings of others", last("config", lambda _: {"colour": "red"}), "config.unknown"),
     *(
-        (f"a checkpoint of {name}", spoil, "resume.state")
-        for name, spoil in [
+        (f"a checkpoint of {name}", corrupt, "resume.state")
+        for name, corrupt in [
             ("another place", last("loop", lambda loop: loop | {"colour": 1})),
             ("a place that is text", last("loop", lambda loop: loop | {"epoch": "one"})),
             ("a place before the start", last("loop", lambda loop: loop | {"epoch": -3})),
@@ -715,38 +719,38 @@ def small_network(name: str = "resnet18", classes: int = 100) -> nn.Module:
     return ResNet((1, 1, 1, 1), classes, 8) if name == "resnet18" else build_model(name, classes)
 
 
-def with_torch(content: Any, **options: Any) -> Spoil:
+def with_torch(content: Any, **options: Any) -> Corrupt:
     return lambda: torch.save(content, "bad.pth", **options)
 
 
-def good_but(change: Callable[[bytes], bytes]) -> Spoil:
+def good_but(change: Callable[[bytes], bytes]) -> Corrupt:
     """The good checkpoint, damaged."""
     return lambda: Path("bad.pth").write_bytes(change(Path("good.pth").read_bytes()))
 
 
-def with_weights(**changes: torch.Tensor | None) -> Spoil:
+def with_weights(**changes: torch.Tensor | None) -> Corrupt:
     """A checkpoint with some tensors replaced, `None`: left out; a name's dots are underlines here."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         given = {name.replace("__", "."): tensor for name, tensor in changes.items()}
         weights = {name: it for name, it in (small_network().state_dict() | given).items() if it is not None}
         untrained(weights=weights).save(Path("bad.pth"))
 
-    return spoil
+    return corrupt
 
 
 def plain_and_more() -> None:
     torch.save(small_network().state_dict() | {"layer1.0.se.weight": torch.zeros(1)}, "bad.pth")
 
 
-def with_fields(**changes: Any) -> Spoil:
+def with_fields(**changes: Any) -> Corrupt:
     """A checkpoint that says something else."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         honest = load_checkpoint("good.pth")
         torch.save(OURS | honest.to_dict() | changes, "bad.pth")
 
-    return spoil
+    return corrupt
 
 
 CAT_AND_DOG: dict[str, Any] = {"classes": ["cat", "dog"], "superclasses": [], "superclass_of": []}
@@ -770,8 +774,8 @@ def rewritten(change: Callable[[str, bytes], bytes]) -> None:
 def tuples_of_tuples() -> None:
     """A key that takes 2^40 steps to hash."""
     pairs = b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40))
-    forged = b"\x80\x02}(K\x01\x85q\x00" + pairs + b"K\x01u."
-    rewritten(lambda name, content: forged if name.endswith("data.pkl") else content)
+    crafted = b"\x80\x02}(K\x01\x85q\x00" + pairs + b"K\x01u."
+    rewritten(lambda name, content: crafted if name.endswith("data.pkl") else content)
 
 
 def as_torchscript() -> None:

@@ -71,7 +71,7 @@ def encoded(names: tuple[str, ...]) -> list[bytes]:
 
 def untrained(**fields: Any) -> Checkpoint:
     """A resnet18 for CIFAR-100 as it starts, as a checkpoint; `fields` change what it says."""
-    said: dict[str, Any] = {
+    expected: dict[str, Any] = {
         "model": "resnet18",
         "weights": resnet18().state_dict(),
         "classes": list(CLASSES),
@@ -80,7 +80,7 @@ def untrained(**fields: Any) -> Checkpoint:
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.25, 0.3],
     }
-    return Checkpoint(**(said | fields))
+    return Checkpoint(**(expected | fields))
 
 
 def narrow_network(name: str, num_classes: int) -> ResNet:
@@ -89,7 +89,7 @@ def narrow_network(name: str, num_classes: int) -> ResNet:
 
 
 def random_checkpoint(**fields: Any) -> Checkpoint:
-    """A narrow network whose batch norms do something and whose logits are far apart, "trained" on made-up images."""
+    """A narrow network whose batch norms do something and whose logits are far apart, "trained" on synthetic images."""
     torch.manual_seed(0)
     model = narrow_network("resnet18", 100)
     for module in model.modules():
@@ -99,11 +99,11 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
             module.running_mean = torch.randn(module.num_features) * 0.2
             module.running_var = torch.rand(module.num_features) + 0.5
     torch.nn.init.normal_(model.fc.weight, std=0.5)
-    said: dict[str, Any] = {
+    expected: dict[str, Any] = {
         "config": {"dataset": "synthetic"},
         "dataset": SYNTHETIC_INFO,
     }
-    return untrained(**({"weights": model.state_dict()} | said | fields))
+    return untrained(**({"weights": model.state_dict()} | expected | fields))
 
 
 class FakeBackend:

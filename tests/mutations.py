@@ -21,60 +21,60 @@ MAGIC += [struct.pack(order + "I", 1 << n) for order in "<>" for n in (16, 24, 3
 
 def damaged_bytes(content: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     """`content` with one to four changes: bits, numbers, lengths, parts repeated, cut off or taken from other files."""
-    forged = bytearray(content)
+    crafted = bytearray(content)
     for _ in range(rng.randint(1, 4)):
-        if not forged:
+        if not crafted:
             break
-        at = rng.randrange(min(len(forged), 512)) if rng.random() < 0.5 else rng.randrange(len(forged))
+        at = rng.randrange(min(len(crafted), 512)) if rng.random() < 0.5 else rng.randrange(len(crafted))
         length = rng.choice([1, 2, 4, 16, 256, 4096])
         match rng.randrange(9):
             case 0:
-                forged[at] ^= 1 << rng.randrange(8)
+                crafted[at] ^= 1 << rng.randrange(8)
             case 1:
-                forged[at] = rng.randrange(256)
+                crafted[at] = rng.randrange(256)
             case 2:
                 number = rng.choice(MAGIC)
-                forged[at : at + len(number)] = number
+                crafted[at : at + len(number)] = number
             case 3:
-                del forged[at : at + length]
+                del crafted[at : at + length]
             case 4:
-                forged[at:at] = rng.randbytes(length)
+                crafted[at:at] = rng.randbytes(length)
             case 5:
-                forged[at:at] = forged[at : at + length] * rng.choice([1, 2, 10, 1000])
+                crafted[at:at] = crafted[at : at + length] * rng.choice([1, 2, 10, 1000])
             case 6:
-                del forged[at:]
+                del crafted[at:]
             case 7:
                 other = rng.choice(others)
                 start = rng.randrange(len(other))
-                forged[at : at + length] = other[start : start + length]
+                crafted[at : at + length] = other[start : start + length]
             case _:
-                forged[at : at + length] = bytes(length)
-    return bytes(forged)
+                crafted[at : at + length] = bytes(length)
+    return bytes(crafted)
 
 
 def with_png_checksums(content: bytes) -> bytes:
     """A PNG file whose chunks have the right checksums again, as far as it still has chunks."""
-    forged, at = bytearray(content), 8
-    while at + 12 <= len(forged):
-        length = int.from_bytes(forged[at : at + 4], "big")
+    crafted, at = bytearray(content), 8
+    while at + 12 <= len(crafted):
+        length = int.from_bytes(crafted[at : at + 4], "big")
         end = at + 8 + length
-        if end + 4 > len(forged):
+        if end + 4 > len(crafted):
             break
-        forged[end : end + 4] = zlib.crc32(forged[at + 4 : end]).to_bytes(4, "big")
+        crafted[end : end + 4] = zlib.crc32(crafted[at + 4 : end]).to_bytes(4, "big")
         at = end + 4
-    return bytes(forged)
+    return bytes(crafted)
 
 
 def with_other_part(content: bytes, rng: random.Random, damage: Callable[[bytes], bytes]) -> bytes:
     """A zip archive with one of its parts damaged, and the right checksums."""
     target = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(target, "w") as forged:
+    with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(target, "w") as crafted:
         parts = whole.infolist()
         pickles = [part.filename for part in parts if part.filename.endswith("data.pkl")]
         chosen = rng.choice(pickles) if pickles and rng.random() < 0.8 else rng.choice(parts).filename
         for part in parts:
             inside = whole.read(part)
-            forged.writestr(part.filename, damage(inside) if part.filename == chosen else inside)
+            crafted.writestr(part.filename, damage(inside) if part.filename == chosen else inside)
     return target.getvalue()
 
 

@@ -33,8 +33,8 @@ from bad_input import (
     TABLE,
     WHOLE,
     WORDING,
+    Corrupt,
     Row,
-    Spoil,
     beside,
     holds,
     last,
@@ -68,25 +68,25 @@ def use_small_networks(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all is well."""
-    house = tmp_path_factory.mktemp("house")
-    write_folder(house / "data")
-    (house / "home").mkdir()
-    Image.new("RGB", (50, 40), "teal").save(house / "photo.png")
+    intact = tmp_path_factory.mktemp("intact")
+    write_folder(intact / "data")
+    (intact / "home").mkdir()
+    Image.new("RGB", (50, 40), "teal").save(intact / "photo.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(house)
+        patch.chdir(intact)
         use_small_networks(patch)
         untrained(weights=small_network().state_dict()).save(Path("good.pth"))
         settings = {"epochs": 2, "batch_size": 2, "warmup_epochs": 1, "stop_after": 1, "device": "cpu"}
         train(Config().replace(**settings, data_dir=Path("data"), run_dir=Path(LOGS)))
-    return house
+    return intact
 
 
 @pytest.fixture
-def workplace(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(intact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it as the working folder, on a machine without a network."""
-    shutil.copytree(house, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(intact, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     use_small_networks(monkeypatch)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
@@ -119,7 +119,7 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words", "code"),
+    ("corrupt", "words", "code"),
     [
         (nothing, "data check data", 1),  # it is not the published set
         (nothing, "predict photo.png --checkpoint good.pth", 0),
@@ -132,9 +132,11 @@ def full_disk() -> Iterator[None]:
         (holds("x.tar.gz", beside(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
     ],
 )
-def test_where_nothing_is_bad_all_goes_well(workplace: Path, capfd: Any, spoil: Spoil, words: str, code: int) -> None:
-    """So that a row of the table fails by what it spoils, and by nothing else."""
-    spoil()
+def test_where_nothing_is_bad_all_goes_well(
+    workplace: Path, capfd: Any, corrupt: Corrupt, words: str, code: int
+) -> None:
+    """So that a row of the table fails by what it corrupts, and by nothing else."""
+    corrupt()
     assert main(words.split()) == code
     assert capfd.readouterr().err == ""
 
@@ -147,7 +149,7 @@ def test_bad_input_is_one_message(
     capsys: pytest.CaptureFixture[str],
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    row.spoil()
+    row.corrupt()
     errors: list[object] = []
     monkeypatch.setattr(cli, "emit_error", lambda error: (errors.append(error), emit_error(error)))
     words = shlex.split(row.words)
@@ -192,7 +194,7 @@ GREEDY = [*(row for row in PICKLES if "of gigabytes" in row.name), *BOMBS]
 
 @pytest.mark.parametrize("row", GREEDY, ids=lambda row: row.name)
 def test_a_small_file_cannot_ask_for_much_memory(workplace: Path, row: Row) -> None:
-    row.spoil()
+    row.corrupt()
     tracemalloc.start()
     try:
         assert main(row.words.split()) == 2
@@ -207,18 +209,18 @@ def test_a_small_file_cannot_ask_for_much_memory(workplace: Path, row: Row) -> N
 
 def mutated(valid: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes:
     """`valid` with one to three bytes at these places changed, removed or inserted, or with its end cut off."""
-    forged = bytearray(valid)
+    crafted = bytearray(valid)
     for place in sorted(rng.choice(places, rng.integers(1, 4), replace=False), reverse=True):
         match rng.integers(0, 8):
             case 0:
-                del forged[place]
+                del crafted[place]
             case 1:
-                forged.insert(place, int(rng.integers(0, 256)))
+                crafted.insert(place, int(rng.integers(0, 256)))
             case 2:
-                del forged[place:]
+                del crafted[place:]
             case _:
-                forged[place] = int(rng.integers(0, 256))
-    return bytes(forged)
+                crafted[place] = int(rng.integers(0, 256))
+    return bytes(crafted)
 
 
 PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that can be told from the rest of a file

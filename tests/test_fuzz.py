@@ -84,8 +84,8 @@ def checkpoints(folder: Path) -> Fuzzer:
 
     def make(rng: random.Random) -> None:
         if rng.random() < 0.5:
-            forged = changed_tree(rng.choice([content, content, bare]), rng, strange_object)
-            torch.save(forged, path, _use_new_zipfile_serialization=rng.random() < 0.8)
+            crafted = changed_tree(rng.choice([content, content, bare]), rng, strange_object)
+            torch.save(crafted, path, _use_new_zipfile_serialization=rng.random() < 0.8)
             return
         chosen = rng.choice(files)
         if chosen[:2] == b"PK" and rng.random() < 0.7:
@@ -103,7 +103,7 @@ def safetensors(folder: Path) -> Fuzzer:
     path = folder / "model.safetensors"
     save_weights(random_checkpoint(), path)
     tensors, beside = path.read_bytes(), path.with_suffix(".json")
-    said = json.loads(beside.read_text())
+    expected = json.loads(beside.read_text())
 
     def make(rng: random.Random) -> None:
         damaged = rng.random() < 0.5
@@ -113,11 +113,11 @@ def safetensors(folder: Path) -> Fuzzer:
             case 0 if damaged:
                 return
             case 1:
-                beside.write_bytes(damaged_bytes(json.dumps(said).encode(), rng, [tensors]))
+                beside.write_bytes(damaged_bytes(json.dumps(expected).encode(), rng, [tensors]))
             case 2 if damaged:
-                beside.write_text(json.dumps(said))
+                beside.write_text(json.dumps(expected))
             case _:
-                beside.write_text(json.dumps(changed_tree(said, rng, strange_value)))
+                beside.write_text(json.dumps(changed_tree(expected, rng, strange_value)))
 
     return Fuzzer(make, lambda: predict_with(path), path)
 
@@ -195,8 +195,8 @@ def images(folder: Path) -> Fuzzer:
     path = folder / "image"
 
     def make(rng: random.Random) -> None:
-        forged = damaged_bytes(rng.choice(files), rng, files)
-        path.write_bytes(with_png_checksums(forged) if forged[:4] == b"\x89PNG" else forged)
+        crafted = damaged_bytes(rng.choice(files), rng, files)
+        path.write_bytes(with_png_checksums(crafted) if crafted[:4] == b"\x89PNG" else crafted)
 
     return Fuzzer(make, lambda: to_model_input(path), path)
 
@@ -260,6 +260,6 @@ def test_any_file_is_read_or_refused(
     assert counts["refused"] > 0, counts
     assert not list(work.iterdir()), "a file was written"
     with capsys.disabled():
-        told = f"{counts['read']} read, {counts['refused']} refused, slowest {slowest:.1f} s, most {most >> 20} MiB"
+        shown = f"{counts['read']} read, {counts['refused']} refused, slowest {slowest:.1f} s, most {most >> 20} MiB"
         if SECONDS > 20:
-            print(f"\nfuzz {kind}: {number} files, {told}")
+            print(f"\nfuzz {kind}: {number} files, {shown}")

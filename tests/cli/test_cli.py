@@ -128,7 +128,7 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "stdout"),
     [
         (["--help"], 0, "train from scratch"),
         (["--version"], 0, "cifar100 0."),
@@ -138,9 +138,9 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
         (["model", "resnet34"], 0, "Total parameters: 21,328,292"),
     ],
 )
-def test_answers(words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers(words: list[str], code: int, stdout: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == code
-    assert told in capsys.readouterr().out
+    assert stdout in capsys.readouterr().out
 
 
 def test_evaluate_prints_a_table_and_writes_json(
@@ -258,9 +258,9 @@ def test_predict_takes_the_model_of_the_last_run_before_the_one_that_comes_along
 
 def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(tiny_data)]) == 1
-    told = capsys.readouterr().out
-    assert "NOT the published images" in told
-    assert re.search(r"train +200 images  2 per class  fingerprint [0-9a-f]{64}", told)
+    stdout = capsys.readouterr().out
+    assert "NOT the published images" in stdout
+    assert re.search(r"train +200 images  2 per class  fingerprint [0-9a-f]{64}", stdout)
 
 
 def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,10 +89,10 @@ def test_a_folder_that_may_not_be_entered(
     monkeypatch.setattr("io.open", refusing(open))
     monkeypatch.setattr("builtins.open", refusing(open))
     code = main(words)
-    told = capsys.readouterr().err
+    shown = capsys.readouterr().err
     assert code in (1, 2)
-    assert "Traceback" not in told
-    assert told.startswith("cifar100: ")
+    assert "Traceback" not in shown
+    assert shown.startswith("cifar100: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -1,4 +1,4 @@
-"""Archives of class folders: read as the folders would be, with nothing of theirs on the disk; hostile ones refused."""
+"""Archives of class folders: read like the folders, without writing to the disk; malicious ones are refused."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_data_check_of_an_archive(tmp_path: Path, folder: Path, capsys: pytest.C
     (folder / "train" / "cat" / "notes.txt").unlink()
     archive = shutil.make_archive(str(tmp_path / "archive"), "zip", folder)
     assert main(["data", "check", archive]) == 0
-    told = capsys.readouterr().out
-    assert "train images in train/, test images in val/" in told
-    assert "cat 4 + 2, dog 4 + 2" in told
+    shown = capsys.readouterr().out
+    assert "train images in train/, test images in val/" in shown
+    assert "cat 4 + 2, dog 4 + 2" in shown
 
 
 def test_the_systems_files_and_links_and_names_that_lead_out_are_left_out(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
     content[start + 200 : start + 220] = bytes(20)
     path.write_bytes(content)
     dataset = read(path, settings(), say=SILENT)
-    (said,) = dataset.unreadable
-    assert_one_sentence(said, f"{path}/cat/1.bmp is damaged in its archive")
+    (expected,) = dataset.unreadable
+    assert_one_sentence(expected, f"{path}/cat/1.bmp is damaged in its archive")
 
 
 # What is refused
@@ -193,18 +193,18 @@ def test_damaged_archives_are_read_or_refused_and_never_anything_else(tmp_path: 
         valid = file.getvalue()
     rng, outcomes = np.random.default_rng(0), {"read": 0, "refused": 0}
     for number in range(150):
-        forged = bytearray(valid)
+        crafted = bytearray(valid)
         for _ in range(rng.integers(1, 6)):
-            place = int(rng.integers(0, len(forged)))
+            place = int(rng.integers(0, len(crafted)))
             match rng.integers(0, 4):
                 case 0:
-                    del forged[place : place + int(rng.integers(1, 600))]
+                    del crafted[place : place + int(rng.integers(1, 600))]
                 case 1:
-                    forged[place:place] = rng.bytes(int(rng.integers(1, 600)))
+                    crafted[place:place] = rng.bytes(int(rng.integers(1, 600)))
                 case _:
-                    forged[place] = int(rng.integers(0, 256))
+                    crafted[place] = int(rng.integers(0, 256))
         path = tmp_path / f"{number}.{kind}"
-        path.write_bytes(gzip.compress(forged, 1) if kind == "tar.gz" else forged)
+        path.write_bytes(gzip.compress(crafted, 1) if kind == "tar.gz" else crafted)
         try:
             read(path, settings(), say=SILENT)
         except UserError as error:

@@ -1,4 +1,4 @@
-"""cifar100/dataset: finding, reading, proving and splitting, and what hostile files must not do."""
+"""cifar100/dataset: finding, reading, proving and splitting, and what malicious files must not do."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_the_fingerprint_counts_repeats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "said"),
+    ("images", "labels", "expected"),
     [
         (np.zeros((2, 4, 4, 3), np.float32), [0, 1], "float32"),
         (np.zeros((2, 4, 4), np.uint8), [0, 1], "[2, 4, 4]"),
@@ -229,10 +229,10 @@ def test_the_fingerprint_counts_repeats() -> None:
         (np.zeros((2, 4, 4, 3), np.uint8), [-1, 0], "A label is -1"),
     ],
 )
-def test_what_is_no_split_is_refused(images: np.ndarray, labels: list[int], said: str) -> None:
+def test_what_is_no_split_is_refused(images: np.ndarray, labels: list[int], expected: str) -> None:
     with pytest.raises(UserError) as caught:
         canonical_split(images, np.array(labels, np.int64), 5)
-    assert_one_sentence(str(caught.value), said)
+    assert_one_sentence(str(caught.value), expected)
 
 
 # Holding out

@@ -180,11 +180,11 @@ def test_a_broken_off_download_goes_on_the_next_time(server: Server, tmp_path: P
 @pytest.mark.parametrize("fault", ["404", "wrong bytes", "huge"])
 def test_the_second_home_where_the_first_fails(server: Server, tmp_path: Path, fault: str) -> None:
     server.faults = [fault]
-    told: list[str] = []
-    download_cifar100(tmp_path / "data", told.append)
+    shown: list[str] = []
+    download_cifar100(tmp_path / "data", shown.append)
     assert_placed(tmp_path / "data", "cifar-100-python")
-    assert any("/two/" in line for line in told)
-    assert any({"404": "answered 404", "wrong bytes": "MD5", "huge": "announces"}[fault] in line for line in told)
+    assert any("/two/" in line for line in shown)
+    assert any({"404": "answered 404", "wrong bytes": "MD5", "huge": "announces"}[fault] in line for line in shown)
 
 
 def test_wrong_bytes_everywhere_place_nothing(server: Server, tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_a_hub_that_gives_something_else_is_not_believed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
-    told: list[str] = []
-    download_cifar100(tmp_path / "data", told.append)
-    assert any("not CIFAR-100, and were deleted" in line for line in told)
+    shown: list[str] = []
+    download_cifar100(tmp_path / "data", shown.append)
+    assert any("not CIFAR-100, and were deleted" in line for line in shown)
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
@@ -225,9 +225,9 @@ def test_a_hub_without_the_dataset(server: Server, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     for path in [path for path in server.files if "/resolve/" in path]:
         del server.files[path]
-    told: list[str] = []
-    download_cifar100(tmp_path / "data", told.append)
-    assert any("answered 404" in line or "cannot be reached" in line for line in told)
+    shown: list[str] = []
+    download_cifar100(tmp_path / "data", shown.append)
+    assert any("answered 404" in line or "cannot be reached" in line for line in shown)
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
@@ -243,10 +243,10 @@ def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
 
 def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     download_cifar100(tmp_path / "data", lambda _: None)
-    asked, told = len(server.asked), list[str]()
-    assert download_cifar100(tmp_path / "data", told.append).is_verified
+    asked, shown = len(server.asked), list[str]()
+    assert download_cifar100(tmp_path / "data", shown.append).is_verified
     assert len(server.asked) == asked
-    assert told[0].startswith("Already downloaded: CIFAR-100 (verified)")
+    assert shown[0].startswith("Already downloaded: CIFAR-100 (verified)")
 
 
 def test_an_archive_that_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:

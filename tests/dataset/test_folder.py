@@ -134,8 +134,8 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
     assert as_set(dataset.train, dataset.test) == {
         (path.parent.name == "dog", to_model_input(path, 24).tobytes()) for path in good
     }
-    said = dataset.unreadable
-    assert len(said) == 9
+    messages = dataset.unreadable
+    assert len(messages) == 9
     for name, why in [
         ("cat/empty.jpg", "is empty"),
         ("cat/text.png", "is not an image that can be read"),
@@ -147,8 +147,8 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
         ("dog/self", "is not a file"),
         ("dog/pipe.jpg", "is not a file"),
     ]:
-        assert any(f"{with_bad_files}/{name}" in text and why in text for text in said), name
-    listed = [f"  {escape_control_chars(text)}" for text in said[:5]]
+        assert any(f"{with_bad_files}/{name}" in text and why in text for text in messages), name
+    listed = [f"  {escape_control_chars(text)}" for text in messages[:5]]
     assert dataset.notes[-7:] == ("9 files skipped:", *listed, "  and 4 more")
 
 
@@ -187,21 +187,21 @@ def test_a_file_that_may_not_be_read_is_left_out(tmp_path: Path, monkeypatch: py
 
 def mutated(valid: bytes, rng: np.random.Generator) -> bytes:
     """`valid` with some bytes changed, removed or inserted, a part of it doubled, or its end cut off."""
-    forged = bytearray(valid)
+    crafted = bytearray(valid)
     for _ in range(rng.integers(1, 5)):
-        place = int(rng.integers(0, len(forged)))
+        place = int(rng.integers(0, len(crafted)))
         match rng.integers(0, 8):
             case 0:
-                del forged[place : place + int(rng.integers(1, 9))]
+                del crafted[place : place + int(rng.integers(1, 9))]
             case 1:
-                forged[place:place] = rng.bytes(int(rng.integers(1, 9)))
+                crafted[place:place] = rng.bytes(int(rng.integers(1, 9)))
             case 2:
-                forged[place:place] = forged[place : place + 64]
+                crafted[place:place] = crafted[place : place + 64]
             case 3:
-                del forged[max(place, 20) :]
+                del crafted[max(place, 20) :]
             case _:
-                forged[min(place, int(rng.integers(1, 200)))] = int(rng.integers(0, 256))
-    return bytes(forged)
+                crafted[min(place, int(rng.integers(1, 200)))] = int(rng.integers(0, 256))
+    return bytes(crafted)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF"])
@@ -322,9 +322,9 @@ def test_a_damaged_cache_is_not_believed(tmp_path: Path, kept: Path, opened: lis
 def test_a_cache_that_cannot_be_written_is_only_mentioned(tmp_path: Path, kept: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 5, "dog": 5})
     kept.parent.write_text("in the way")
-    said: list[str] = []
-    assert len(read(place, settings(), say=said.append).test) == 2
-    assert "could not be cached (Not a directory)" in said[-1]
+    messages: list[str] = []
+    assert len(read(place, settings(), say=messages.append).test) == 2
+    assert "could not be cached (Not a directory)" in messages[-1]
 
 
 def test_without_a_home_there_is_no_cache(
@@ -350,9 +350,9 @@ def test_too_many_images_for_the_memory_are_refused(tmp_path: Path, monkeypatch:
 def test_memory_stays_below_twice_the_images(tmp_path: Path, kept: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 10, "dog": 10})
     config, needed = Config().replace(image_size=512), 20 * 3 * 512 * 512
-    said: list[str] = []
-    read(place, config, say=said.append)
-    assert said == [f"Reading 20 files in {place} as 512x512 images: 15.0 MiB of memory"]
+    messages: list[str] = []
+    read(place, config, say=messages.append)
+    assert messages == [f"Reading 20 files in {place} as 512x512 images: 15.0 MiB of memory"]
     tracemalloc.start()
     try:
         read(place, config, say=SILENT)  # from the cache, so that no decoder is measured
@@ -369,11 +369,11 @@ def test_this_machine_has_memory() -> None:
 
 def test_progress_off_a_terminal_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar100.support.progress.LINE_SECONDS", 0)
-    said: list[str] = []
-    with progress("decoding", 2000, said.append) as tell:
+    messages: list[str] = []
+    with progress("decoding", 2000, messages.append) as tell:
         tell(1500)
         tell(500)
-    assert said == ["  decoding: 1,500 of 2,000", "  decoding: 2,000 of 2,000"]
+    assert messages == ["  decoding: 1,500 of 2,000", "  decoding: 2,000 of 2,000"]
 
 
 def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys
     (place / "10" / "bad.jpg").touch()
     split = ["--image-size", "24", "--test-fraction", "0.5", "--split-seed", "3"]
     assert main(["train", "--data-dir", str(place), *split, *SHORT]) == 0
-    told = capsys.readouterr().out
+    shown = capsys.readouterr().out
     for line in (
         f"Data      custom images (3 classes, 24x24): 18 train and 18 test images from {place}",
         "          the test images are 50 % of each class, chosen by content (split seed 3)",
@@ -427,10 +427,10 @@ def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys
         "no superclasses",
         f"cifar100 evaluate {BEST} --data-dir '{place}'",
     ):
-        assert line in told
-    assert "SYNTHETIC" not in told
-    assert "NOT the published" not in told
-    assert "\x1b" not in told
+        assert line in shown
+    assert "SYNTHETIC" not in shown
+    assert "NOT the published" not in shown
+    assert "\x1b" not in shown
     run = tmp_path / "logs" / "cifar100"
     assert "1 file skipped" in next(run.glob("training_log_*.txt")).read_text()
     rows = list(csv.DictReader((run / "metrics.csv").open()))
@@ -443,18 +443,18 @@ def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys
     assert (best.image_size, best.classes) == (24, ["10", "[red]cat", "dog\x1b[31m"])
 
     assert main(["evaluate", BEST, "--data-dir", str(place), "--samples", "3"]) == 0
-    told = capsys.readouterr().out
-    assert "split         test, 18 images" in told
-    assert "no superclasses" in told
-    assert "top-5         100.00%  (of 3 classes: always)" in told
-    assert "1 file skipped" in told
-    assert r"dog\x1b[31m" in told
-    assert "it may know some of these" not in told
+    shown = capsys.readouterr().out
+    assert "split         test, 18 images" in shown
+    assert "no superclasses" in shown
+    assert "top-5         100.00%  (of 3 classes: always)" in shown
+    assert "1 file skipped" in shown
+    assert r"dog\x1b[31m" in shown
+    assert "it may know some of these" not in shown
 
     assert main(["predict", "--checkpoint", BEST, str(place / "10" / "0.png")]) == 0
-    told = capsys.readouterr().out
-    assert len(re.findall(r"^ +\d+\.\d\d%", told, re.MULTILINE)) == 3
-    assert "\x1b" not in told
+    shown = capsys.readouterr().out
+    assert len(re.findall(r"^ +\d+\.\d\d%", shown, re.MULTILINE)) == 3
+    assert "\x1b" not in shown
 
 
 @pytest.mark.usefixtures("small_network")
@@ -563,14 +563,14 @@ def test_resume_refuses_another_size_or_split_and_lets_strict_differ(tmp_path: P
 def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (with_bad_files / "cat" / "3.jpe").unlink()
     assert main(["data", "check", str(with_bad_files), "--image-size", "16"]) == 1
-    told = capsys.readouterr().out
-    assert "custom images (2 classes, 16x16): 5 train and 2 test images" in told
-    assert re.search(r"train +5 images  2 to 3 per class  fingerprint [0-9a-f]{64}", told)
-    assert "9 files skipped" in told
+    shown = capsys.readouterr().out
+    assert "custom images (2 classes, 16x16): 5 train and 2 test images" in shown
+    assert re.search(r"train +5 images  2 to 3 per class  fingerprint [0-9a-f]{64}", shown)
+    assert "9 files skipped" in shown
     sizes = [Image.open(path).size for path in with_bad_files.glob("*/[0-9].*")]
     wide, high = zip(*sizes, strict=True)
-    assert f"{min(wide)} to {max(wide)} wide, {min(high)} to {max(high)} high" in told
-    assert re.search(r"cache: .*cifar100, \d+\.\d MiB; it may be deleted", told)
+    assert f"{min(wide)} to {max(wide)} wide, {min(high)} to {max(high)} high" in shown
+    assert re.search(r"cache: .*cifar100, \d+\.\d MiB; it may be deleted", shown)
 
 
 def test_data_check_of_images_that_are_all_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -586,9 +586,9 @@ def test_preview_and_samples_of_a_few_images_with_odd_names(
     names = ["船", "[red]\x1b[31m\n$x$", os.fsdecode(b"\xff\xfe"), "x" * 200]
     place = photos(tmp_path / "p", dict.fromkeys(names, 2))
     assert main(["data", "preview", "--data-dir", str(place), "--image-size", "24"]) == 0
-    told = capsys.readouterr().out
-    assert "4 classes, with their ids" in told
-    assert r"[red]\x1b[31m\n$x$" in told
+    shown = capsys.readouterr().out
+    assert "4 classes, with their ids" in shown
+    assert r"[red]\x1b[31m\n$x$" in shown
     assert Image.open("augmentations.png").height > 100
     assert main(["data", "samples", "s", "--data-dir", str(place), "--image-size", "24", "--count", "4"]) == 0
     printed = capsys.readouterr()

@@ -66,9 +66,9 @@ def test_the_columns_are_found(flat: Path, table: str) -> None:
 
 def test_what_is_read_is_told(flat: Path) -> None:
     (flat / "labels.csv").write_text("id,breed\n0,cat\n1,dog\n9,dog\n")
-    told = "\n".join(layout_of(flat).describe())
+    shown = "\n".join(layout_of(flat).describe())
     for part in ("'id'", "'breed'", "1 rows name no existing", "4 images without a label", "cat 1, dog 1"):
-        assert part in told
+        assert part in shown
 
 
 def test_a_column_of_splits(flat: Path) -> None:
@@ -133,7 +133,7 @@ def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, tab
 
 
 @pytest.mark.parametrize(
-    ("table", "code", "said"),
+    ("table", "code", "expected"),
     [
         (b"id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n", "dataset.csv_columns", ["'healthy', 'rust', 'scab'", "'label'"]),
         (b"id\n0\n1\n", "dataset.csv_columns", ["no class column"]),
@@ -143,12 +143,12 @@ def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, tab
         (b"id,label\n0,c\0t\n" + b'1,"' + bytes(200_000), "dataset.csv", ["labels.csv"]),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_refused(flat: Path, table: bytes, code: str, said: list[str]) -> None:
+def test_a_file_that_cannot_be_understood_is_refused(flat: Path, table: bytes, code: str, expected: list[str]) -> None:
     (flat / "labels.csv").write_bytes(table)
     with pytest.raises(UserError) as caught:
         find(flat)
     assert caught.value.code == code
-    assert_one_sentence(str(caught.value), flat / "labels.csv", *said)
+    assert_one_sentence(str(caught.value), flat / "labels.csv", *expected)
 
 
 def test_two_files_that_label_the_same_images_are_refused(flat: Path) -> None:

@@ -190,13 +190,13 @@ def test_names_are_compared_composed_and_without_outer_spaces(tmp_path: Path) ->
 
 def test_a_layout_is_described_with_names_and_counts(tmp_path: Path) -> None:
     make(tmp_path, train={"cat": 3, "dog": 2}, test={"cat": 1, "dog": 1}, more=2)
-    told = "\n".join(layout_of(tmp_path).describe())
+    shown = "\n".join(layout_of(tmp_path).describe())
     for part in ("train images in train/", "test images in test/", "cat 3 + 1", "dog 2 + 1", "more/ (2 images"):
-        assert part in told
+        assert part in shown
     many = make(tmp_path / "many", **{f"class{number}": 1 for number in range(14)})
-    told = "\n".join(layout_of(many).describe())
-    assert "class0 1, class1 1" in told
-    assert "and 4 more" in told
+    shown = "\n".join(layout_of(many).describe())
+    assert "class0 1, class1 1" in shown
+    assert "and 4 more" in shown
     assert all(line.isprintable() for line in layout_of(make(tmp_path / "odd", **{"a\nb": 1, "c\x1b": 1})).describe())
 
 
@@ -292,7 +292,7 @@ def an_archive_of_them(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code", "said"),
+    ("corrupt", "code", "said"),
     [
         (nothing, "dataset.format", ["a directory of images for each class"]),
         (no_class_folders, "dataset.format", ["2 images", "a folder named like the class", "labels.csv"]),
@@ -316,9 +316,9 @@ def an_archive_of_them(place: Path) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_folder_that_cannot_be_trained_on_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Any, code: str, said: list[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], corrupt: Any, code: str, said: list[str]
 ) -> None:
-    spoil(tmp_path)
+    corrupt(tmp_path)
     with pytest.raises(UserError) as caught:
         read(tmp_path, settings(), say=SILENT)
     assert caught.value.code == code

@@ -453,8 +453,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("image", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_image_is_refused(image: Any, said: str) -> None:
+@pytest.mark.parametrize(("image", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_image_is_refused(image: Any, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         to_model_input(image)
-    assert_one_sentence(str(caught.value), said)
+    assert_one_sentence(str(caught.value), reason)

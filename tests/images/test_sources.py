@@ -39,7 +39,7 @@ def names(*words: str | Path) -> list[str]:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """photos/10.png, 2.png, deep/er/a.JPG, and what is no image of the user's."""
+    """photos/10.png, 2.png, deep/er/a.JPG, and what is not an image of the user's."""
     monkeypatch.chdir(tmp_path)
     for name in ("10.png", "2.png", "deep/er/a.jpg", ".hidden.png", ".git/b.png", "__MACOSX/c.png"):
         draw(Path("photos", name))
@@ -57,13 +57,13 @@ def test_a_folder_is_all_images_in_it_numbers_by_value(photos: Path) -> None:
 def test_skipped_files_of_a_folder_are_counted(photos: Path) -> None:
     for name in ("a.txt", "raw", ".hidden.txt"):
         (photos / "deep" / name).write_text("no image")
-    said: list[str] = []
-    expand_inputs([photos / "deep", "photos/*.png"], said.append)
-    assert len(said) == 1
+    reason: list[str] = []
+    expand_inputs([photos / "deep", "photos/*.png"], reason.append)
+    assert len(reason) == 1
     for figure in ("2 files", "1 .txt", "1 without suffix"):
-        assert figure in said[0]
-    expand_inputs([photos / "2.png"], said.append)
-    assert len(said) == 1
+        assert figure in reason[0]
+    expand_inputs([photos / "2.png"], reason.append)
+    assert len(reason) == 1
 
 
 def test_a_folder_of_files_without_suffix_says_how_images_end(tmp_path: Path) -> None:
@@ -109,16 +109,16 @@ def test_a_file_with_brackets_in_its_name_is_no_pattern(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "reason"),
     [
         ("none*.png", "No image matches none*.png."),
         ("empty", "empty is a directory without images."),
         ("\x1b[31m*", "No image matches \x1b[31m*."),
     ],
 )
-def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str, said: str) -> None:
+def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str, reason: str) -> None:
     Path("empty").mkdir()
-    assert [source.problem for source in expand_inputs([word])] == [said]
+    assert [source.problem for source in expand_inputs([word])] == [reason]
 
 
 def test_a_folder_that_cannot_be_entered_is_told_and_the_rest_read(
@@ -296,7 +296,7 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "reason"),
     [
         ("hop/4", "redirected more than 3 times"),
         ("circle", "redirected more than 3 times, in a loop, or to another scheme"),
@@ -308,10 +308,10 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
         ("nonsense", "the response is not valid HTTP"),
     ],
 )
-def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: str, said: str) -> None:
+def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: str, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         download_image(at(path))
-    assert_one_sentence(str(caught.value), at(path), said)
+    assert_one_sentence(str(caught.value), at(path), reason)
 
 
 def test_what_pours_is_left_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
@@ -334,7 +334,7 @@ def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) ->
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "reason"),
     [
         ("ftp://127.0.0.1/a.png", "must be http or https, not ftp"),
         ("file:///etc/passwd", "not file"),
@@ -344,10 +344,10 @@ def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) ->
         ("http://127.0.0.1:1/", "cannot be downloaded (Connection refused)"),
     ],
 )
-def test_addresses_that_are_none(address: str, said: str) -> None:
+def test_addresses_that_are_none(address: str, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         download_image(address)
-    assert_one_sentence(str(caught.value), said)
+    assert_one_sentence(str(caught.value), reason)
 
 
 def test_an_image_given_as_bytes() -> None:
