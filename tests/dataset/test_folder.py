@@ -471,7 +471,9 @@ def test_evaluation_takes_size_and_split_from_the_checkpoint(tmp_path: Path) -> 
     assert again.labels.tolist() == data.test.labels.tolist()
     assert not any("may be among them" in note for note in again.notes)
     (place / "cat" / "new.png").write_bytes(encoded(500))
-    assert any("may be among them" in note for note in evaluate(folder / "last.pth", data_dir=place, device="cpu").notes)
+    assert any(
+        "may be among them" in note for note in evaluate(folder / "last.pth", data_dir=place, device="cpu").notes
+    )
     photos(place, {"owl": 3}, seed=900)
     with pytest.raises(UserError) as caught:
         evaluate(folder / "last.pth", data_dir=place)
