@@ -140,7 +140,7 @@ class Predict:
 
         def pixels() -> Iterator[np.ndarray]:
             num_shown = MAX_ENTRIES if self.montage or self.explain else 0
-            for image in load_images(sources, predictor.image_size, pictures=num_shown, picture_size=TILE_SIZE):
+            for image in load_images(sources, predictor.image_size, num_previews=num_shown, preview_size=TILE_SIZE):
                 waiting.append(image)
                 if image.pixels is not None:
                     yield image.pixels
@@ -165,11 +165,11 @@ class _Sheets:
         from cifar100.prediction.cam import overlay
         from cifar100.prediction.contact_sheet import Entry
 
-        if image.picture is None:
+        if image.preview is None:
             return
         top1 = result.predictions[0]
         label = f"unsure: {top1.class_name}" if result.unsure else top1.class_name
-        self.entries.append(Entry((image.picture,), image.name, label, top1.probability))
+        self.entries.append(Entry((image.preview,), image.name, label, top1.probability))
         if result.heatmap is not None:
             self.overlays.append(overlay(result.pixels, result.heatmap))
 

@@ -79,13 +79,13 @@ class Similar:
         from cifar100.support.files import atomic_write
 
         shown = load_images(
-            [ImageSource(self.image), *sources], TILE_SIZE, pictures=1 + len(sources), picture_size=TILE_SIZE
+            [ImageSource(self.image), *sources], TILE_SIZE, num_previews=1 + len(sources), preview_size=TILE_SIZE
         )
         labels, values = ["query", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
         entries = [
-            Entry((image.picture,), image.name, label, max(0.0, value))
+            Entry((image.preview,), image.name, label, max(0.0, value))
             for image, label, value in zip(shown, labels, values, strict=True)
-            if image.picture is not None
+            if image.preview is not None
         ]
         atomic_write(path, contact_sheet(entries))
 

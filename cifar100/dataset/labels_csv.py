@@ -228,12 +228,12 @@ def _split_column(header: list[str], cells: list[list[str]]) -> int:
 def _label_column(header: list[str], cells: list[list[str]], others: set[int], *, named: bool) -> int:
     """The index of the class column: by its name, or unless `named`, the only one left. Raises UserError if unclear."""
     left = [column for column, name in enumerate(header) if name and column not in others]
-    called = sorted(
+    candidates = sorted(
         (c for c in left if _key(header[c]) in LABEL_COLUMNS), key=lambda c: LABEL_COLUMNS.index(_key(header[c]))
     )
-    texts = [column for column in called if not all(row[column].strip().isdigit() for row in cells)]
-    if called:
-        return (texts or called)[0]
+    texts = [column for column in candidates if not all(row[column].strip().isdigit() for row in cells)]
+    if candidates:
+        return (texts or candidates)[0]
     if len(left) == 1 and not named:
         return left[0]
     raise UserError(

@@ -63,16 +63,16 @@ class Layout:
         """The layout in human-readable lines, with class names and numbers of files."""
         known = self.splits.values()
         if "all" in self.splits:
-            where = f"images in {self.splits['all'].place}, not divided into train/ and test/"
+            location = f"images in {self.splits['all'].place}, not divided into train/ and test/"
         else:
-            where = ", ".join(f"{name} images in {split.place}" for name, split in self.splits.items())
+            location = ", ".join(f"{name} images in {split.place}" for name, split in self.splits.items())
         counts = [
             f"{escape_control_chars(name)} {' + '.join(f'{len(split.files.get(name, ())):,}' for split in known)}"
             for name in self.classes
         ]
         more = len(counts) - MAX_CLASSES_LISTED
         listed = ", ".join(counts[:MAX_CLASSES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-        lines = [f"layout: {where}", f"classes and files: {listed}", *self.remarks]
+        lines = [f"layout: {location}", f"classes and files: {listed}", *self.remarks]
         lines += [f"not used: {', '.join(self.ignored)}"] if self.ignored else []
         return [escape_control_chars(line) for line in lines]
 

@@ -57,7 +57,7 @@ class LoadedImage(NamedTuple):
     pixels: np.ndarray | None
     """uint8 [S, S, 3]: model input; None if there is a problem."""
     problem: str = ""
-    picture: np.ndarray | None = None
+    preview: np.ndarray | None = None
     """uint8 [L, L, 3]: the same crop at a higher resolution, for display; None if not requested."""
 
 
@@ -135,9 +135,9 @@ def _matches(pattern: str, skipped: Counter[str]) -> list[ImageSource]:
 
 
 def load_images(
-    sources: Sequence[ImageSource], size: int, *, pictures: int = 0, picture_size: int = 0
+    sources: Sequence[ImageSource], size: int, *, num_previews: int = 0, preview_size: int = 0
 ) -> Iterator[LoadedImage]:
-    """The images, `size` x `size` pixels each, in order; the first `pictures` also at `picture_size`, for display."""
+    """The images, `size` x `size` pixels each, in order; the first `num_previews` also at `preview_size`."""
     addresses = any(is_url(source.name) for source in sources)
     workers = min(MAX_WORKERS, max(usable_cores(), MIN_WORKERS_FOR_URLS if addresses else 1))
     pool = ThreadPoolExecutor(workers)
@@ -147,8 +147,8 @@ def load_images(
             for number, source in enumerate(sources):
                 # in this thread, which can be interrupted while it waits for input
                 content = _standard_input() if source == ImageSource(STANDARD_INPUT) else b""
-                larger = picture_size if number < pictures else 0
-                work = partial(_load, source, content, size, larger)
+                display_size = preview_size if number < num_previews else 0
+                work = partial(_load, source, content, size, display_size)
                 under_way.append(work if _is_small(source.name) else pool.submit(work).result)
                 if len(under_way) == PREFETCH:
                     yield under_way.popleft()()
@@ -166,7 +166,7 @@ def _is_small(name: str) -> bool:
         return False
 
 
-def _load(source: ImageSource, content: bytes, size: int, larger: int) -> LoadedImage:
+def _load(source: ImageSource, content: bytes, size: int, preview_size: int) -> LoadedImage:
     name = source.name
     if source.problem:
         return LoadedImage(name, None, source.problem)
@@ -178,7 +178,9 @@ def _load(source: ImageSource, content: bytes, size: int, larger: int) -> Loaded
         else:
             rgb = to_rgb(name)
         pixels = np.array(resize_center_crop(rgb, size, name=name))  # a writable copy: PyTorch warns otherwise
-        return LoadedImage(name, pixels, picture=resize_center_crop(rgb, larger, name=name) if larger else None)
+        return LoadedImage(
+            name, pixels, preview=resize_center_crop(rgb, preview_size, name=name) if preview_size else None
+        )
     except UserError as error:
         return LoadedImage(name, None, str(error))
 

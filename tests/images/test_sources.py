@@ -160,8 +160,8 @@ def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> No
 
 def test_larger_pictures_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(4)]
-    loaded = list(load_images(expand_inputs(paths), 32, pictures=2, picture_size=64))
-    assert [None if image.picture is None else image.picture.shape for image in loaded] == [(64, 64, 3)] * 2 + [
+    loaded = list(load_images(expand_inputs(paths), 32, num_previews=2, preview_size=64))
+    assert [None if image.preview is None else image.preview.shape for image in loaded] == [(64, 64, 3)] * 2 + [
         None
     ] * 2
 
@@ -304,7 +304,7 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
         ("ftp", "must be http or https, not ftp"),
         ("gone", "the server answered 404 (Not Found)"),
         ("page", "is a web page (text/html), not an image"),
-        ("claims", "is larger than 20 MB"),
+        ("claims", "is preview_size than 20 MB"),
         ("nonsense", "the response is not valid HTTP"),
     ],
 )
@@ -315,7 +315,7 @@ def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: st
 
 
 def test_what_pours_is_left_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
-    with pytest.raises(UserError, match="is larger than 20 MB"):
+    with pytest.raises(UserError, match="is preview_size than 20 MB"):
         download_image(at("pours"))
     assert server.poured < 40  # type: ignore[attr-defined]
 
