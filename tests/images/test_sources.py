@@ -304,7 +304,7 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
         ("ftp", "must be http or https, not ftp"),
         ("gone", "the server answered 404 (Not Found)"),
         ("page", "is a web page (text/html), not an image"),
-        ("claims", "is preview_size than 20 MB"),
+        ("claims", "is larger than 20 MB"),
         ("nonsense", "the response is not valid HTTP"),
     ],
 )
@@ -315,7 +315,7 @@ def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: st
 
 
 def test_what_pours_is_left_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
-    with pytest.raises(UserError, match="is preview_size than 20 MB"):
+    with pytest.raises(UserError, match="is larger than 20 MB"):
         download_image(at("pours"))
     assert server.poured < 40  # type: ignore[attr-defined]
 
