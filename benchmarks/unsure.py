@@ -114,18 +114,18 @@ def main() -> None:
         f"threshold of {FALSE_ALARMS:.0%} false alarms on that half": round(threshold, 4),
         "used": {
             "maximum probability": MIN_PROBABILITY,
-            "contrast": MIN_PIXEL_STD,
-            "correlation": MIN_AUTOCORRELATION,
+            "pixel std": MIN_PIXEL_STD,
+            "autocorrelation": MIN_AUTOCORRELATION,
         },
         "on the other half of CIFAR-100": {
-            "called unsure (false alarms)": round(float(unsure.mean()), 4),
-            "of these for want of structure": round(float(bare["cifar100"][judged].mean()), 4),
+            "flagged as unsure": round(float(unsure.mean()), 4),
+            "of these as uniform or noise": round(float(bare["cifar100"][judged].mean()), 4),
             "accuracy of all": round(float(right[judged].mean()), 4),
-            "accuracy where unsure": round(float(right[judged][unsure].mean()), 4),
-            "accuracy where not": round(float(right[judged][~unsure].mean()), 4),
+            "accuracy if flagged": round(float(right[judged][unsure].mean()), 4),
+            "accuracy if not": round(float(right[judged][~unsure].mean()), 4),
         },
-        "found, of": {name: round(float((low[name] | bare[name]).mean()), 4) for name in unknown},
-        "found by the score alone, of": {name: round(float(low[name].mean()), 4) for name in unknown},
+        "flagged, of": {name: round(float((low[name] | bare[name]).mean()), 4) for name in unknown},
+        "flagged by the score alone, of": {name: round(float(low[name].mean()), 4) for name in unknown},
         "circumstances": circumstances(),
     }
     (RESULTS / "unsure.json").write_text(json.dumps(result, indent=2) + "\n")

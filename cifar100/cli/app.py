@@ -38,9 +38,9 @@ class App:
         except ModuleNotFoundError as error:
             raise UserError("app.library", f"The web app needs {error.name}: pip install 'cifar100[app]'.") from None
         from cifar100.inference import load_predictor
-        from cifar100.prediction.output import model_line
+        from cifar100.prediction.output import model_lines
 
         predictor = load_predictor(self.checkpoint or default_model(), device=self.device)
-        emit_error(f"model: {model_line(predictor)}")
+        emit_error(f"model: {', '.join(model_lines(predictor))}")
         serve(predictor, host=self.host, port=self.port, open_browser=self.open)
         return 0

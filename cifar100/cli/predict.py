@@ -122,11 +122,11 @@ class Predict:
         return problems
 
     def _writer(self, predictor: Predictor, sources: list[ImageSource]) -> Writer:
-        from cifar100.prediction.output import Csv, JsonLines, Table, model_line
+        from cifar100.prediction.output import Csv, JsonLines, Table, model_lines
 
         if not self.json and not self.csv:
             return Table(predictor, (source.name for source in sources))
-        emit_error(f"model: {model_line(predictor)}")
+        emit_error(f"model: {', '.join(model_lines(predictor))}")
         return JsonLines(predictor) if self.json else Csv(predictor)
 
     def _classify(

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from shutil import get_terminal_size
 from typing import Any, Protocol
 
 from cifar100.prediction.predictor import Predictor, Result
@@ -17,7 +18,8 @@ from cifar100.prediction.rejection import REASON_TEXT
 from cifar100.support.text import csv_cell, escape_control_chars
 
 MAX_NAME_WIDTH = 40
-BAR_WIDTH = 30
+MAX_BAR_WIDTH = 30
+OTHER_COLUMNS_WIDTH = 42
 
 
 class Writer(Protocol):
@@ -30,8 +32,8 @@ class Writer(Protocol):
     def failure(self, name: str, problem: str) -> str: ...
 
 
-def model_line(predictor: Predictor) -> str:
-    """Which weights the answers are from, how accurate they are, and whether probabilities are calibrated."""
+def model_lines(predictor: Predictor) -> tuple[str, str]:
+    """Which weights the answers are from; how accurate they are, and whether probabilities are calibrated."""
     info, parts = predictor.info, []
     figures = info.evaluation
     if "top1" in figures:
@@ -39,7 +41,7 @@ def model_line(predictor: Predictor) -> str:
     calibrated = (
         f"calibrated (temperature {predictor.temperature:.3g})" if predictor.temperature != 1 else "uncalibrated"
     )
-    return ", ".join([f"{info.source} (sha256 {info.digest})", *parts, calibrated])
+    return f"{info.source} (sha256 {info.digest})", ", ".join([*parts, calibrated])
 
 
 def to_json(result: Result, predictor: Predictor) -> dict[str, Any]:
@@ -61,10 +63,12 @@ class Table:
     def __init__(self, predictor: Predictor, names: Iterable[str]) -> None:
         self.predictor = predictor
         self.width = min(MAX_NAME_WIDTH, max([len("image"), *(len(escape_control_chars(name)) for name in names)]))
+        self.bar_width = max(0, min(MAX_BAR_WIDTH, get_terminal_size().columns - self.width - OTHER_COLUMNS_WIDTH))
 
     def header(self) -> str:
         columns = f"{'image':<{self.width}}  probability  {'class':<20}   id"
-        return f"model: {escape_control_chars(model_line(self.predictor))}\n{columns}\n"
+        name, description = map(escape_control_chars, model_lines(self.predictor))
+        return f"model: {name}\n       {description}\n{columns}\n"
 
     def result(self, name: str, result: Result) -> str:
         first, lines = escape_control_chars(name), []
@@ -75,7 +79,7 @@ class Table:
             lines.append(f"{first:<{self.width}}       UNSURE  {REASON_TEXT[result.reason]}")
             first = ""
         for class_name, class_id, probability in result.predictions:
-            bar = "#" * round(BAR_WIDTH * probability)
+            bar = "#" * round(self.bar_width * probability)
             row = f"{first:<{self.width}}  {probability:>11.2%}  {class_name:<20}  {class_id:>3}  {bar}"
             lines.append(row.rstrip())
             first = ""
