@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Normalised images [B, 3, H, W] -> logits [B, num_classes].
+    """Normalized images [B, 3, H, W] -> logits [B, num_classes].
 
     `depths` counts the blocks of the four stages, which are 1, 2, 4 and 8 times `width` channels wide.
     """
@@ -70,12 +70,12 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def freeze_stem(self) -> None:
-        """Train the first convolution and its batch norm no further; its statistics stay as they are too."""
+        """Freeze the first convolution and its batch norm, with its running statistics."""
         for module in (self.conv1, self.bn1):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ResNet:
-        """As of every module; a frozen stem stays in evaluation mode."""
+        """As in nn.Module, but a frozen stem stays in evaluation mode."""
         super().train(mode)
         if not self.conv1.weight.requires_grad:
             self.bn1.eval()
@@ -101,12 +101,12 @@ def _stage(depth: int, in_channels: int, out_channels: int, stride: int) -> nn.S
 
 
 def resnet18(num_classes: int = 100) -> ResNet:
-    """ResNet-18: 11,220,132 parameters for 100 classes, 0.56 GFLOP (multiply-adds) a 32x32 image."""
+    """ResNet-18: 11,220,132 parameters for 100 classes, 0.56 GFLOP (multiply-adds) per 32x32 image."""
     return ResNet((2, 2, 2, 2), num_classes)
 
 
 def resnet34(num_classes: int = 100) -> ResNet:
-    """ResNet-34: 21,328,292 parameters for 100 classes, 1.16 GFLOP (multiply-adds) a 32x32 image."""
+    """ResNet-34: 21,328,292 parameters for 100 classes, 1.16 GFLOP (multiply-adds) per 32x32 image."""
     return ResNet((3, 4, 6, 3), num_classes)
 
 
@@ -119,8 +119,7 @@ def build_model(name: str, num_classes: int) -> ResNet:
 
 
 def fold_batch_norms(model: ResNet) -> ResNet:
-    """The same function of images as `model` in evaluation mode, to predict with: each batch norm, which is then only a
-    scale and a shift, multiplied into the convolution before it. `model` is left as it is."""
+    """A copy of `model` for inference, in which each batch norm is folded into the convolution before it."""
     folded = deepcopy(model).eval()
     for module in folded.modules():
         for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):  # the last of a downsample
@@ -131,7 +130,7 @@ def fold_batch_norms(model: ResNet) -> ResNet:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many trainable numbers the model has."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 

@@ -1,4 +1,4 @@
-"""A doorway to the data: loaders, class names, and a look at what augmentation does.
+"""Data loaders, class names, and a preview of the augmentation.
 
 train_loader, test_loader = get_data_loaders()
 for images, labels in train_loader: ...
@@ -42,11 +42,11 @@ __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
 
 def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoader]:
-    """The train loader (augmented, in a new order each epoch) and the test loader (normalised, in order).
+    """The train loader (augmented, in a new order each epoch) and the test loader (normalized, in order).
 
     Each yields images float32 [B, 3, S, S] and labels int64 [B], on the device that training would use. A script that
     asks for worker processes needs `if __name__ == "__main__":`, for Python imports it again in each of them.
-    Raises UserError where the dataset is not found, or damaged, or where albumentations is asked for and missing.
+    Raises UserError if the dataset is missing or damaged, or albumentations is requested and missing.
     """
     config = config or Config()
     dataset = load_dataset(config)
@@ -70,7 +70,7 @@ def train_loader(dataset: Dataset, config: Config, device: torch.device) -> Trai
 
 
 def preview(config: Config, picture: Path) -> str:
-    """Describe and time both training pipelines, and write a picture of them; the report as text."""
+    """Describe and time both training pipelines, and write an image of augmented samples; returns the text."""
     dataset = load_dataset(config)
     device = select_device(config.run.device, config.run.precision).device
     loader = train_loader(dataset, config.replace(pipeline="batched"), device)
@@ -83,7 +83,7 @@ def preview(config: Config, picture: Path) -> str:
         str(dataset),
         *(f"  {note}" for note in dataset.notes),
         "",
-        "Augmentation of training images, in order; test images are only normalised",
+        "Augmentation of training images, in order; test images are only normalized",
         *(f"  {name:<24}{what}" for name, what in batched.describe(config.augment)),
         *([missing] if missing else ["The same with --pipeline albumentations"]),
         *(f"  {name:<24}{what}" for name, what in steps if not missing),
@@ -92,7 +92,7 @@ def preview(config: Config, picture: Path) -> str:
         f"labels {labels.dtype} {list(labels.shape)}, on {device}",
         f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
         *([] if missing else [_speed_of_albumentations(dataset, config, device)]),
-        f"Originals, each beside augmented versions: {picture}",
+        f"Originals and augmented versions: {picture}",
         "",
         *class_list(dataset),
     ]
@@ -119,7 +119,7 @@ def _speed_of_albumentations(dataset: Dataset, config: Config, device: torch.dev
 
 
 def images_per_second(loader: TrainLoader, seconds: float = 1.0) -> float:
-    """Augmented images a second that a loader gives on its own, measured over about so many seconds."""
+    """Throughput of a loader alone, measured for about this time."""
     for _ in range(2):  # worker processes start with the first epoch, and all are there when the second begins
         next(loader.epoch(0))
     served, watch = 0, Stopwatch()
@@ -133,7 +133,7 @@ def images_per_second(loader: TrainLoader, seconds: float = 1.0) -> float:
 
 
 def class_list(dataset: Dataset) -> list[str]:
-    """The classes as lines: by superclass, each with its id, where there are superclasses."""
+    """The classes with their ids as lines, by superclass if there are superclasses."""
     if not dataset.superclasses:
         return [f"{len(dataset.classes)} classes, with their ids"] + [
             f"  {i:>3} {escape_control_chars(name)}" for i, name in enumerate(dataset.classes)
@@ -146,7 +146,7 @@ def class_list(dataset: Dataset) -> list[str]:
 
 
 def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParams, place: int) -> torch.Tensor:
-    """[1, 3, S, S]: the image that an epoch serves at a place, with the next one in it where they are mixed."""
+    """[1, 3, S, S]: the image at a position of an epoch, mixed with the next one by Mixup or CutMix."""
     pair = draws.with_first_appended()[place : place + 2]
     rows = pair.order.numpy()
     images = batched.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
@@ -207,10 +207,10 @@ def draw_samples(
 
 
 def write_samples(dataset: Dataset, folder: Path, count: int) -> list[Path]:
-    """Write test images, spread evenly over the split, as PNG files named by class; their paths.
+    """Write test images, evenly spaced in the split, as PNG files named by class; returns their paths.
 
-    Raises UserError where the count is not in 1..size of the split, or there can be no such folder; RunFailed where
-    the disk refuses a file.
+    Raises UserError if the count is not in 1..size of the split or the directory cannot be created, RunFailed if a file
+    cannot be written.
     """
     split = dataset.test
     if not 1 <= count <= len(split):

@@ -43,8 +43,9 @@ def test_convolutions_start_as_he_et_al_2015_fan_out() -> None:
 
 
 def test_an_unknown_model_is_named() -> None:
-    with pytest.raises(UserError, match="There is no model 'resnet50'"):
+    with pytest.raises(UserError, match="resnet50") as raised:
         build_model("resnet50", 10)
+    assert raised.value.code == "model.unknown"
 
 
 def test_folded_batch_norms_are_the_same_function() -> None:

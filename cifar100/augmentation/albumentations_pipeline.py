@@ -1,10 +1,10 @@
-"""The transforms of `augment.py` in albumentations: image by image, on the CPU, in worker processes if wished.
+"""The transforms of `batched.py` in albumentations: image by image, on the CPU, in worker processes if requested.
 
-An optional extra, chosen by `--pipeline albumentations`. Each image is reseeded from (seed, epoch, row of the split),
-so what becomes of it depends neither on the process that serves it nor on what was served before: any number of
-workers gives the same batches, and a resumed run goes on exactly.
+An optional extra (`--pipeline albumentations`). Each image is reseeded from (seed, epoch, row of the split), so the
+result depends neither on the worker nor on earlier images: any number of workers gives the same batches, and resuming
+is exact.
 
-Shapes: B images a batch, S the side of an image in pixels.
+Shapes: B images per batch, S the size of an image in pixels.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from cifar100.config import AugmentConfig
 from cifar100.support.errors import RunFailed, UserError
 
 VERSION = "2.0.8"
-"""The release that this is written for, the last under the MIT licence: others understand other parameters."""
+"""The supported release, the last one under the MIT license; the parameters of others differ."""
 
 INSTALL = "pip install 'cifar100[albumentations]'"
 
-STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if os.name == "posix" else set()
-"""What stops a run; Windows has no such signals to block."""
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if os.name == "posix" else set()
+"""The signals that stop a run; Windows cannot block them."""
 
 Task = tuple[int, list[int], np.ndarray]
 """An epoch, some rows of the split, and their images uint8 [B, S, S, 3]."""
 
 
 def load_albumentations() -> ModuleType:
-    """The library, quiet and single-threaded. Raises UserError where it is missing or of another version."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or importing it asks the network for a newer release
+    """The library, silent and single-threaded. Raises UserError if it is missing or of another version."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or importing it looks for a newer release online
     try:
         import albumentations
         import cv2
@@ -54,14 +54,14 @@ def load_albumentations() -> ModuleType:
         found = str(albumentations.__version__)
         message = f"--pipeline albumentations: found version {found}, not {VERSION}; install it with {INSTALL}."
         raise UserError("albumentations.version", message)
-    cv2.setNumThreads(0)  # an image is too small to share out, and each worker would start threads of its own
+    cv2.setNumThreads(0)  # images are too small, and each worker would start threads
     return albumentations
 
 
 def describe(config: AugmentConfig, size: int) -> list[tuple[str, dict[str, Any]]]:
-    """(transform of albumentations, its parameters), in the order of application, for images of side `size`.
+    """(transform of albumentations, its parameters), in the order of application, for images of this size.
 
-    Normalisation comes before the hole, which is then filled with 0, the mean colour.
+    Cutout comes after normalization and fills with 0, the mean color.
     """
     padding, hole = config.crop_padding, (config.cutout_size, config.cutout_size)
     crop = [("Pad", {"padding": padding, "fill": 0}), ("RandomCrop", {"height": size, "width": size})]
@@ -76,9 +76,9 @@ def describe(config: AugmentConfig, size: int) -> list[tuple[str, dict[str, Any]
 
 @dataclass(frozen=True)
 class Pipeline(Dataset[Tensor]):
-    """The transforms with their seeds, and no images: a `Dataset` of tasks, small to hand to another process.
+    """The transforms and the seed, without images: a `Dataset` of tasks that is cheap to pickle.
 
-    Raises UserError, with the first image, where albumentations cannot be used.
+    Raises UserError with the first image if albumentations cannot be used.
     """
 
     config: AugmentConfig
@@ -93,26 +93,26 @@ class Pipeline(Dataset[Tensor]):
         return library.Compose(steps, is_check_shapes=False)  # there are no masks whose shapes could differ
 
     def __getitem__(self, task: Task) -> Tensor:
-        """What the network is trained on, float32 [B, 3, S, S], channels_last in memory."""
+        """The augmented images, float32 [B, 3, S, S], channels_last."""
         epoch, rows, images = task
         results = [self.augment(image, epoch, row) for row, image in zip(rows, images, strict=True)]
         return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2)
 
     def augment(self, image: np.ndarray, epoch: int, row: int) -> np.ndarray:
-        """uint8 [S, S, 3], which is this row of the split, as the epoch shows it: normalised float32 [S, S, 3]."""
+        """An image uint8 [S, S, 3], with its row of the split, -> augmented and normalized, float32 [S, S, 3]."""
         rng = np.random.default_rng((self.seed, epoch, row, zlib.crc32(b"albumentations")))
-        # One pair of generators for all transforms. `Compose.set_random_seed` gives each of them an equal pair of its
-        # own, and those that draw alike then agree: it would cut a hole into the flipped images, and into no others.
+        # One pair of generators for all transforms. `Compose.set_random_seed` gives each transform an equal pair, which
+        # correlates them: Cutout would apply to exactly the flipped images.
         self.transforms.set_random_state(rng, random.Random(rng.bytes(16)))  # noqa: S311
         return self.transforms(image=image)["image"]
 
 
 class Workers:
-    """Batches of a pipeline, made ahead in `num_workers` processes, or with 0 here, each when it is asked for.
+    """Batches of a pipeline, prefetched in `num_workers` processes; 0: computed in this process on demand.
 
-    The processes begin with the first batch, stay for the epochs after it, and end with `close`. They hold no images:
-    each task brings its own. They are spawned: a forked one would share locks, among them the run folder's, and what
-    CUDA, NCCL and other threads were about to do.
+    The processes start with the first batch and stop with `close`. They hold no images: each task contains its own.
+    They are spawned: forked ones would share locks, among them that of the run directory, and the state of CUDA, NCCL
+    and other threads.
     """
 
     def __init__(self, pipeline: Pipeline, *, num_workers: int, pinned: bool = False) -> None:
@@ -131,7 +131,7 @@ class Workers:
         self._begun = num_workers == 0
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[Tensor]:
-        """What becomes of each task, in their order; tasks are taken a few batches ahead."""
+        """The results of the tasks, in order; tasks are consumed a few batches ahead."""
         self._tasks.now = tasks
         batches = iter(self._loader) if self._begun else self._begin_processes()
         yield from batches
@@ -139,12 +139,12 @@ class Workers:
     def _begin_processes(self) -> Iterator[Tensor]:
         """The first batches. Processes inherit what is blocked: what stops a run is not for them, not even at first."""
         self._begun = True
-        if not STOPS:
+        if not STOP_SIGNALS:
             return iter(self._loader)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             resource_tracker.ensure_running()  # Python's helper of spawned processes; some of its versions unblock
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
             return iter(self._loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -169,11 +169,11 @@ class _Tasks:
 def _begin(_number: int) -> None:
     """The first thing that a worker does: leave the signals of the terminal and of the run's group to the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if STOPS:
+    if STOP_SIGNALS:
         os.setpgid(0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # forgets the group's, if one came while it was blocked
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the run's own
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # As forked processes end. Python's own end aborts, now and then, on the thread that may still be sending a batch.
     atexit.register(os._exit, 0)
 

@@ -1,11 +1,11 @@
-"""TrivialAugment and RandAugment on whole batches, on the device: each image with an operation and a level of its own.
+"""TrivialAugment and RandAugment for whole batches on the device, with a different operation and level for each image.
 
-An operation takes three passes over the batch, each of which leaves alone the images that it does not concern: `warp`
-moves pixels, `blend` mixes each image with a paler form of itself, `map_values` looks each value up in a table. What an
-operation means at a level is looked up too, in a `Space` that was worked out on the CPU; no pass waits for the device,
-and all but the blend count in whole numbers. So every device gives the same pixels, those that Pillow gives.
+An operation is three passes over the batch, which leave images of other operations unchanged: `warp` moves
+pixels, `blend` blends each image with its degenerate image (Pillow's term), and `apply_lut` maps values. Their
+parameters come from `OpTables`, which are computed on the CPU; no pass synchronizes, and all but the blend use integer
+arithmetic. So every device yields the same pixels, which are Pillow's.
 
-Shapes: B images a batch, N an epoch, K operations an image, S the side of an image in pixels.
+Shapes: B images per batch, N images per epoch, K operations per image, S the size of an image in pixels.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 
 from cifar100.config import AugmentConfig, PolicyName
 
-LEVELS = 30
-"""The highest level; the lowest, 0, is the mildest."""
+NUM_MAGNITUDES = 30
+"""The highest level; the lowest is 0."""
 
 
 class Op(IntEnum):
-    """The operations of both policies, each as likely as the others."""
+    """The operations of both policies, which are equally likely."""
 
     IDENTITY = 0
     SHEAR_X = 1
@@ -45,109 +45,111 @@ class Op(IntEnum):
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What the operations do at the highest level; at level n it is n/30 of that, with either sign.
+class MagnitudeRange:
+    """The magnitudes at the highest level; at level n they are n/30 of that, with a random sign.
 
-    Two have no sign: posterize, and solarize, which inverts the values from 256 - 256 n/30 on. Identity, autocontrast
-    and equalize have no levels. Pixels that come from outside the image are black.
+    Posterize has no sign, nor has solarize, which inverts values of at least 256 - 256 n/30. Identity, autocontrast and
+    equalize have no levels. Pixels from outside the image are black.
     """
 
-    shear: float  # columns a row, or rows a column; the topmost row, or the leftmost column, stays
+    shear: float  # columns a row, or rows a column; the top row, or the left column, stays
     translate: float  # pixels, rounded towards 0
-    rotate: float  # degrees about the centre
-    enhance: float  # of brightness, colour, contrast, sharpness: added to the factor, which is 1 at level 0
+    rotate: float  # degrees about the center
+    enhance: float  # of brightness, color, contrast and sharpness: the factor is 1 plus or minus this
     posterize: int  # bits of the eight that are cleared, after rounding
 
 
-def reach(policy: PolicyName, size: int) -> Reach:
-    """The reach of a policy for images of side `size`.
+def magnitude_range(policy: PolicyName, size: int) -> MagnitudeRange:
+    """The magnitudes of a policy for images of this size.
 
-    "trivial" is TrivialAugment's wide space (Müller & Hutter 2021, https://arxiv.org/abs/2103.10158). It moves images
-    of any size by up to 32 pixels, so at the highest level nothing is left of a 32x32 image. "rand" is RandAugment's
-    (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719), which moves by a share of the side, up to 14 of 32 pixels.
-    Both are torchvision's, which TrivialAugment's authors recommend, except that theirs inverts from 255 - 255 n/30 on
-    when it solarizes.
+    "trivial" is the wide space of TrivialAugment (Müller & Hutter 2021, https://arxiv.org/abs/2103.10158). It
+    translates images of any size by up to 32 pixels, so at the highest level nothing is left of a 32x32 image. "rand"
+    is that of RandAugment (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719), which translates by a fraction of the
+    size, up to 14 of 32 pixels. Both equal torchvision's, which the authors of TrivialAugment recommend, except that
+    theirs solarizes values of at least 255 - 255 n/30.
     """
     if policy == "trivial":
-        return Reach(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
-    return Reach(shear=0.3, translate=150 / 331 * size, rotate=30, enhance=0.9, posterize=4)
+        return MagnitudeRange(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
+    return MagnitudeRange(shear=0.3, translate=150 / 331 * size, rotate=30, enhance=0.9, posterize=4)
 
 
-def draw(config: AugmentConfig, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
-    """The operations int64 [N, K], as in `Op`, and their levels int64 [N, K] in -30..30.
+def sample_ops(config: AugmentConfig, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+    """Random operations, int64 [N, K], as in `Op`, and levels, int64 [N, K], in -30..30.
 
-    K is 0 without a policy; 1 with TrivialAugment, which draws each level; `rand_ops` with RandAugment, whose levels
-    all are `rand_magnitude`. Both draw signs.
+    K is 0 without a policy; 1 with TrivialAugment, which samples levels; `rand_ops` with RandAugment, whose levels are
+    `rand_magnitude`. Signs are random.
     """
     shape = count, {"none": 0, "trivial": 1, "rand": config.rand_ops}[config.policy]
     ops, signs = rng.integers(0, len(Op), shape), rng.choice((-1, 1), shape)
-    levels = rng.integers(0, LEVELS, shape, endpoint=True) if config.policy == "trivial" else config.rand_magnitude
+    levels = (
+        rng.integers(0, NUM_MAGNITUDES, shape, endpoint=True) if config.policy == "trivial" else config.rand_magnitude
+    )
     return torch.from_numpy(ops), torch.from_numpy(signs * levels)
 
 
-def apply(images: Tensor, ops: Tensor, levels: Tensor, policy: PolicyName) -> Tensor:
-    """uint8 [B, S, S, 3] -> the same shape, each image after its own operations, in order; int64 [B, K] each.
+def apply_policy(images: Tensor, ops: Tensor, levels: Tensor, policy: PolicyName) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: the operations and levels of each image, int64 [B, K], applied in order.
 
-    Equals Pillow's operations, but that autocontrast may be 1 of 255 brighter where Pillow's arithmetic in floating
-    point falls just short of a whole number.
+    Equal to Pillow's, except that autocontrast may be brighter by 1 of 255 if Pillow's floating-point result is just
+    below an integer.
     """
-    space = _space(policy, images.shape[1], images.device)
+    op_tables = _tables(policy, images.shape[1], images.device)
     for op, level in zip(ops.unbind(1), levels.unbind(1), strict=True):
-        entry = op, level + LEVELS
-        images = warp(images, space.maps[entry])
-        images = blend(images, op, space.factors[entry])
-        images = map_values(images, op, space.curves[entry])
+        entry = op, level + NUM_MAGNITUDES
+        images = warp(images, op_tables.affine[entry])
+        images = blend(images, op, op_tables.blend_factor[entry])
+        images = apply_lut(images, op, op_tables.lut[entry])
     return images
 
 
 @dataclass(frozen=True)
-class Space:
-    """What each operation does at each level, -30..30, as the parameters of the three passes."""
+class OpTables:
+    """The parameters of the three passes for each operation and level (-30..30)."""
 
-    maps: Tensor  # int32 [14, 61, 6]: a pixel's source, in 65,536ths of a pixel
-    factors: Tensor  # float32 [14, 61]: the image's share in the blend
-    curves: Tensor  # uint8 [14, 61, 256]: the new value of each
+    affine: Tensor  # int32 [14, 61, 6]: the source of a pixel, in units of 1/65536 pixel
+    blend_factor: Tensor  # float32 [14, 61]: the weight of the image
+    lut: Tensor  # uint8 [14, 61, 256]: the new value of each
 
 
-@lru_cache(maxsize=8)  # made once a device: a copy to a GPU in every step would make the CPU wait for it
-def _space(policy: PolicyName, size: int, device: torch.device) -> Space:
-    most, values = reach(policy, size), np.arange(256)
-    maps = np.zeros((len(Op), 2 * LEVELS + 1, 6))
-    maps[..., 0] = maps[..., 4] = 1
-    factors = np.ones(maps.shape[:2])
-    curves = np.tile(values, (*maps.shape[:2], 1))
-    for level in range(-LEVELS, LEVELS + 1):
-        entry, strength = level + LEVELS, level / LEVELS
-        maps[Op.SHEAR_X, entry, 1] = maps[Op.SHEAR_Y, entry, 3] = most.shear * strength
-        maps[Op.TRANSLATE_X, entry, 2] = maps[Op.TRANSLATE_Y, entry, 5] = int(most.translate * strength)
-        maps[Op.ROTATE, entry] = _rotation(most.rotate * strength, size)
-        factors[Op.BRIGHTNESS : Op.SHARPNESS + 1, entry] = 1 + most.enhance * strength
-        cleared, threshold = round(most.posterize * abs(strength)), 256 - 256 * abs(level) // LEVELS
-        curves[Op.POSTERIZE, entry] = values >> cleared << cleared
-        curves[Op.SOLARIZE, entry] = np.where(values < threshold, values, 255 - values)
-    maps[..., 2] += (maps[..., 0] + maps[..., 1]) / 2  # a pixel's place is its centre's
-    maps[..., 5] += (maps[..., 3] + maps[..., 4]) / 2
-    return Space(
-        torch.from_numpy(np.floor(maps * 65536 + 0.5).astype(np.int32)).to(device),
-        torch.from_numpy(factors.astype(np.float32)).to(device),
-        torch.from_numpy(curves.astype(np.uint8)).to(device),
+@lru_cache(maxsize=8)  # copying them to a GPU in every step would synchronize
+def _tables(policy: PolicyName, size: int, device: torch.device) -> OpTables:
+    most, values = magnitude_range(policy, size), np.arange(256)
+    affine = np.zeros((len(Op), 2 * NUM_MAGNITUDES + 1, 6))
+    affine[..., 0] = affine[..., 4] = 1
+    blend_factor = np.ones(affine.shape[:2])
+    lut = np.tile(values, (*affine.shape[:2], 1))
+    for level in range(-NUM_MAGNITUDES, NUM_MAGNITUDES + 1):
+        entry, strength = level + NUM_MAGNITUDES, level / NUM_MAGNITUDES
+        affine[Op.SHEAR_X, entry, 1] = affine[Op.SHEAR_Y, entry, 3] = most.shear * strength
+        affine[Op.TRANSLATE_X, entry, 2] = affine[Op.TRANSLATE_Y, entry, 5] = int(most.translate * strength)
+        affine[Op.ROTATE, entry] = _rotation(most.rotate * strength, size)
+        blend_factor[Op.BRIGHTNESS : Op.SHARPNESS + 1, entry] = 1 + most.enhance * strength
+        cleared, threshold = round(most.posterize * abs(strength)), 256 - 256 * abs(level) // NUM_MAGNITUDES
+        lut[Op.POSTERIZE, entry] = values >> cleared << cleared
+        lut[Op.SOLARIZE, entry] = np.where(values < threshold, values, 255 - values)
+    affine[..., 2] += (affine[..., 0] + affine[..., 1]) / 2  # coordinates are those of pixel centers
+    affine[..., 5] += (affine[..., 3] + affine[..., 4]) / 2
+    return OpTables(
+        torch.from_numpy(np.floor(affine * 65536 + 0.5).astype(np.int32)).to(device),
+        torch.from_numpy(blend_factor.astype(np.float32)).to(device),
+        torch.from_numpy(lut.astype(np.uint8)).to(device),
     )
 
 
 def _rotation(degrees: float, size: int) -> tuple[float, ...]:
-    """Where the pixels of an image come from that is turned about its centre, counter-clockwise, as Pillow has it."""
+    """The affine map of a counter-clockwise rotation about the center, as in Pillow."""
     cosine, sine = round(math.cos(math.radians(degrees)), 15), round(math.sin(math.radians(degrees)), 15)
     middle = size / 2
     return cosine, -sine, middle - (cosine - sine) * middle, sine, cosine, middle - (sine + cosine) * middle
 
 
-def warp(images: Tensor, maps: Tensor) -> Tensor:
-    """uint8 [B, S, S, 3] -> the same shape: the pixel (x, y) comes from (a x + b y + c, d x + e y + f), or is black.
+def warp(images: Tensor, affine: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: pixel (x, y) is the nearest to (a x + b y + c, d x + e y + f), or black.
 
-    The maps are int32 [B, 6], a to f, in 65,536ths of a pixel; the nearest pixel is taken.
+    `affine`, int32 [B, 6], are a to f in units of 1/65536 pixel.
     """
     size = images.shape[1]
-    a, b, c, d, e, f = maps[:, :, None, None].unbind(1)
+    a, b, c, d, e, f = affine[:, :, None, None].unbind(1)
     x = torch.arange(size, dtype=torch.int32, device=images.device)
     y = x[:, None]
     columns, rows = (a * x + b * y + c) >> 16, (d * x + e * y + f) >> 16  # [B, S, S]
@@ -157,24 +159,24 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 
 
 def blend(images: Tensor, op: Tensor, factor: Tensor) -> Tensor:
-    """uint8 [B, S, S, 3] -> the same shape: `factor` of the image and 1 - `factor` of a paler one, rounded down.
+    """uint8 [B, S, S, 3] -> the same shape: factor * image + (1 - factor) * degenerate image, rounded down.
 
-    Float32 [B]; above 1 it leads away from the paler image. That is black for brightness, the image's mean grey for
-    contrast, its grey version for colour, a smoothed one for sharpness, and for all other operations the factor is 1.
+    `factor` is float32 [B]. The degenerate image is black for brightness, the mean gray for contrast, the gray image
+    for color, and a smoothed one for sharpness. For other operations the factor is 1.
     """
     pixels, kind = images.float(), op[:, None, None, None]
     red, green, blue = pixels.split(1, dim=3)
-    grey = ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()  # whole numbers below 2^24: exact
-    count = grey[0].numel()
-    mean = (2 * grey.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64) + count) // (2 * count)
-    paler = torch.where(kind == Op.CONTRAST, mean, torch.where(kind == Op.COLOR, grey, 0))
-    paler = torch.where(kind == Op.SHARPNESS, smooth(pixels), paler)
-    return (paler + factor[:, None, None, None] * (pixels - paler)).clamp(0, 255).to(torch.uint8)
+    gray = ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()  # integers below 2^24: exact
+    count = gray[0].numel()
+    mean = (2 * gray.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64) + count) // (2 * count)
+    degenerate = torch.where(kind == Op.CONTRAST, mean, torch.where(kind == Op.COLOR, gray, 0))
+    degenerate = torch.where(kind == Op.SHARPNESS, smooth_filter(pixels), degenerate)
+    return (degenerate + factor[:, None, None, None] * (pixels - degenerate)).clamp(0, 255).to(torch.uint8)
 
 
-def smooth(pixels: Tensor) -> Tensor:
-    """Float32 [B, S, S, 3] of whole numbers -> the same: the mean of a pixel, counted five times, and its neighbours,
-    rounded; at the border the image as it is. Pillow's SMOOTH."""
+def smooth_filter(pixels: Tensor) -> Tensor:
+    """Float32 [B, S, S, 3] of integers -> the same: the rounded mean of a pixel, with weight 5, and its neighbors; the
+    border is unchanged. Pillow's SMOOTH."""
     rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
     square = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
     smoothed = pixels.clone()
@@ -182,34 +184,34 @@ def smooth(pixels: Tensor) -> Tensor:
     return smoothed
 
 
-def map_values(images: Tensor, op: Tensor, curves: Tensor) -> Tensor:
-    """uint8 [B, S, S, 3] -> the same shape: each value looked up in its image's curve, uint8 [B, 256].
+def apply_lut(images: Tensor, op: Tensor, lut: Tensor) -> Tensor:
+    """uint8 [B, S, S, 3] -> the same shape: values mapped by the look-up table of each image, uint8 [B, 256].
 
-    For autocontrast and equalize the curves are each channel's own instead, and come from the image.
+    Autocontrast and equalize compute their tables from the image, one per channel.
     """
     channels = 256 * torch.arange(3, device=images.device)
-    places = (images.long() + channels).flatten(1)  # of each value in the image's three tables, [B, S*S*3]
+    places = (images.long() + channels).flatten(1)  # index of each value in the three tables, [B, S*S*3]
     one = torch.ones((), dtype=torch.int64, device=images.device)
     counts = one.new_zeros(len(images), 3 * 256).scatter_add_(1, places, one.expand_as(places)).unflatten(1, (3, 256))
     least, most = images.amin(dim=(1, 2)).long()[..., None], images.amax(dim=(1, 2)).long()[..., None]  # [B, 3, 1]
     kind = op[:, None, None]
-    tables = torch.where(kind == Op.EQUALIZE, equalizing(counts, most), curves[:, None])
-    tables = torch.where(kind == Op.AUTOCONTRAST, stretching(least, most), tables)
+    tables = torch.where(kind == Op.EQUALIZE, equalize_lut(counts, most), lut[:, None])
+    tables = torch.where(kind == Op.AUTOCONTRAST, autocontrast_lut(least, most), tables)
     return tables.flatten(1).to(torch.uint8).gather(1, places).view_as(images)
 
 
-def stretching(least: Tensor, most: Tensor) -> Tensor:
-    """The tables int64 [B, 3, 256] that spread the values of a channel, int64 [B, 3, 1] each, over 0..255, rounded
-    down; a channel of one value stays. Autocontrast."""
+def autocontrast_lut(least: Tensor, most: Tensor) -> Tensor:
+    """Tables int64 [B, 3, 256] that stretch the range of each channel, with minimum and maximum int64 [B, 3, 1], to
+    0..255, rounded down; a constant channel is unchanged."""
     values = torch.arange(256, device=least.device)
     spread = (255 * (values - least) // (most - least).clamp(min=1)).clamp(0, 255)
     return torch.where(most > least, spread, values)
 
 
-def equalizing(counts: Tensor, most: Tensor) -> Tensor:
-    """The tables int64 [B, 3, 256] that make all values of a channel about as frequent, from how often each occurs.
+def equalize_lut(counts: Tensor, most: Tensor) -> Tensor:
+    """Tables int64 [B, 3, 256] that equalize the histogram of each channel, `counts`.
 
-    `most` is the greatest that occurs, int64 [B, 3, 1]. Where fewer than 255 pixels lie below it, the channel stays.
+    `most` is the maximum, int64 [B, 3, 1]. A channel with fewer than 255 pixels below it is unchanged.
     """
     values = torch.arange(256, device=counts.device)
     step = (counts.sum(dim=2, keepdim=True) - counts.gather(2, most)) // 255

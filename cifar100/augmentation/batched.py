@@ -1,9 +1,9 @@
-"""Augmentation of whole batches on the device, with draws of its own for each image: one small function a transform.
+"""Augmentation of whole batches on the device, with random parameters for each image: one function per transform.
 
-All of an epoch's draws are made before it starts, on the CPU, from (seed, epoch, transform) alone. So they are the
-same on every device, and a run that is resumed needs no generator state to go on exactly.
+All random parameters of an epoch are sampled on the CPU before it starts, as a pure function of (seed, epoch,
+transform). So they are equal on every device, and exact resuming needs no generator state.
 
-Shapes: B images a batch, N an epoch, S the side of an image in pixels.
+Shapes: B images per batch, N images per epoch, S the size of an image in pixels.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from cifar100.support.train_sizes import resolutions
 
 @dataclass(frozen=True)
 class AugmentParams:
-    """One epoch's random choices, or a batch's slice of them; position i belongs to the i-th image served."""
+    """The random parameters of an epoch, or of a batch; entry i is for the i-th image of the epoch."""
 
-    order: Tensor  # int64 [N]: which row of the split is served
+    order: Tensor  # int64 [N]: row of the split
     crop_top: Tensor  # int64 [N], in 0..2*padding
     crop_left: Tensor  # int64 [N], in 0..2*padding
     flipped: Tensor  # bool [N]
-    cut: Tensor  # bool [N]
-    cut_top: Tensor  # int64 [N], in 0..S-cutout_size: the hole lies wholly inside
-    cut_left: Tensor  # int64 [N], likewise
-    ops: Tensor  # int64 [N, K]: the policy's operations, as in `auto_augment.Op`; K is 0 without one
-    levels: Tensor  # int64 [N, K], in -30..30: how strong each is, and which way it goes
-    share: Tensor  # float32 [N], in 0..1: what Mixup leaves of the image; 1 where it does nothing
-    box: Tensor  # int64 [N, 4]: top, left, bottom, right of CutMix's box, in 0..S; all 0 where there is none
+    cutout_mask: Tensor  # bool [N]
+    cutout_top: Tensor  # int64 [N], in 0..S-cutout_size: the square lies inside the image
+    cutout_left: Tensor  # int64 [N], likewise
+    ops: Tensor  # int64 [N, K]: operations of the policy (`auto_augment.Op`); K is 0 without one
+    levels: Tensor  # int64 [N, K], in -30..30: their signed magnitudes
+    mixup_lambda: Tensor  # float32 [N], in 0..1: weight of the image itself; 1 without Mixup
+    cutmix_box: Tensor  # int64 [N, 4]: top, left, bottom, right, in 0..S; all 0 without CutMix
 
     def __getitem__(self, positions: slice | Tensor) -> AugmentParams:
         """The parameters of the images at these positions of the epoch."""
@@ -48,20 +48,20 @@ class AugmentParams:
         return AugmentParams(*(torch.from_numpy(np.concatenate([array, array[:1]])) for array in arrays))
 
     def pinned(self) -> AugmentParams:
-        """The same draws in page-locked memory, from which `to` copies to a GPU without blocking."""
+        """A copy in page-locked memory, from which `to` copies to a GPU asynchronously."""
         return AugmentParams(*(getattr(self, item.name).pin_memory() for item in fields(self)))
 
     def to(self, device: torch.device) -> AugmentParams:
-        """The same draws on a device."""
+        """A copy on a device."""
         return AugmentParams(*(getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)))
 
 
 def sample_epoch_params(
     config: AugmentConfig, *, seed: int, epoch: int, count: int, size: int, order: np.ndarray | None = None
 ) -> AugmentParams:
-    """All draws for one pass over `count` images of side `size`: a pure function of its arguments.
+    """The random parameters of one pass over `count` images of this size: a pure function of its arguments.
 
-    Each transform has a generator of its own, so one that `config` does not use is not drawn for.
+    Each transform has its own generator, and those that `config` does not use are not sampled.
     """
 
     def rng(transform: str) -> np.random.Generator:
@@ -75,7 +75,7 @@ def sample_epoch_params(
         flipped = rng("flip").random(count) < config.flip_probability
     else:
         flipped = np.zeros(count, bool)
-    ops, levels = auto_augment.draw(config, rng("policy"), count)
+    ops, levels = auto_augment.sample_ops(config, rng("policy"), count)
     return AugmentParams(
         order=torch.from_numpy(order),
         flipped=torch.from_numpy(flipped),
@@ -100,30 +100,34 @@ def _draw_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, si
     """`cut`, `cut_top` and `cut_left`."""
     if config.cutout_size == 0 or config.cutout_probability == 0:
         nowhere = torch.from_numpy(np.zeros(count, np.int64))
-        return {"cut": torch.from_numpy(np.zeros(count, bool)), "cut_top": nowhere, "cut_left": nowhere}
+        return {"cutout_mask": torch.from_numpy(np.zeros(count, bool)), "cutout_top": nowhere, "cutout_left": nowhere}
     cut, last = rng.random(count) < config.cutout_probability, size - config.cutout_size
     top, left = (rng.integers(0, last, count, endpoint=True) for _ in range(2))
-    return {"cut": torch.from_numpy(cut), "cut_top": torch.from_numpy(top), "cut_left": torch.from_numpy(left)}
+    return {
+        "cutout_mask": torch.from_numpy(cut),
+        "cutout_top": torch.from_numpy(top),
+        "cutout_left": torch.from_numpy(left),
+    }
 
 
 def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
-    """`share` and `box`: for each image Mixup, or CutMix, or neither."""
+    """`mixup_lambda` and `cutmix_box`: Mixup, CutMix or neither for each image."""
     if not config.mixes:
         box = torch.from_numpy(np.zeros((count, 4), np.int64))
-        return {"share": torch.from_numpy(np.ones(count, np.float32)), "box": box}
+        return {"mixup_lambda": torch.from_numpy(np.ones(count, np.float32)), "cutmix_box": box}
     luck = rng.random(count)
     by_mixup = luck < config.mixup_probability
     by_cutmix = ~by_mixup & (luck < config.mixup_probability + config.cutmix_probability)
     share = np.where(by_mixup, rng.beta(config.mixup_alpha, config.mixup_alpha, count), 1.0)
     side = (size * np.sqrt(1 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count))).astype(np.int64)
-    middle = rng.integers(0, size, (count, 2))  # the box goes over the edges, and is cut off there, as the paper has it
+    middle = rng.integers(0, size, (count, 2))  # as in the paper, the box may cross the edges and is clipped
     corners = np.concatenate([middle - side[:, None] // 2, middle + (side[:, None] + 1) // 2], axis=1).clip(0, size)
     box = np.where(by_cutmix[:, None], corners, 0)
-    return {"share": torch.from_numpy(share.astype(np.float32)), "box": torch.from_numpy(box)}
+    return {"mixup_lambda": torch.from_numpy(share.astype(np.float32)), "cutmix_box": torch.from_numpy(box)}
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """uint8 [B, S, S, 3] -> the same shape: a window at (top, left) of each image padded with black."""
+    """uint8 [B, S, S, 3] -> the same shape: the crop at (top, left) of each image after padding with 0."""
     if padding == 0:
         return images
     size = images.shape[1]
@@ -136,7 +140,7 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
 
 
 def flip(images: Tensor, flipped: Tensor) -> Tensor:
-    """uint8 [B, S, S, 3] -> the same shape: mirrored left to right where `flipped`."""
+    """uint8 [B, S, S, 3] -> the same shape: flipped horizontally if `flipped`."""
     return torch.where(flipped[:, None, None, None], images.flip(2), images)
 
 
@@ -146,7 +150,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return (images * scale + shift).permute(0, 3, 1, 2).contiguous(memory_format=memory_format(images.device))
 
 
-@lru_cache(maxsize=8)  # made once a device: a copy to a GPU in every step would make the CPU wait for it
+@lru_cache(maxsize=8)  # copying them to a GPU in every step would synchronize
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     scale = torch.tensor([1 / (255 * s) for s in std], device=device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
@@ -154,7 +158,7 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
 
 
 def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Normalised [B, 3, S, S] -> the same: where `cut`, the square at (top, left) is 0, which is the mean colour.
+    """Normalized [B, 3, S, S] -> the same: if `cut`, the square at (top, left) is set to 0, the mean color.
 
     DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552.
     """
@@ -163,12 +167,12 @@ def cutout(images: Tensor, cut: Tensor, top: Tensor, left: Tensor, size: int) ->
     reach = torch.arange(images.shape[2], device=images.device)
     in_rows = (reach >= top[:, None]) & (reach < top[:, None] + size) & cut[:, None]  # [B, S]
     in_columns = (reach >= left[:, None]) & (reach < left[:, None] + size)  # [B, S]
-    hole = in_rows[:, None, :, None] & in_columns[:, None, None, :]
-    return torch.where(hole, 0, images)  # masked_fill would give up channels_last
+    square = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    return torch.where(square, 0, images)  # masked_fill would not keep channels_last
 
 
-def inside(boxes: Tensor, size: int) -> Tensor:
-    """int64 [B, 4] of top, left, bottom, right -> bool [B, 1, size, size]: which pixels lie in the image's box."""
+def box_mask(boxes: Tensor, size: int) -> Tensor:
+    """int64 [B, 4] of top, left, bottom, right -> bool [B, 1, size, size]: the pixels in each box."""
     reach = torch.arange(size, device=boxes.device)
     top, left, bottom, right = boxes[:, :, None].unbind(1)  # [B, 1] each
     in_rows, in_columns = (reach >= top) & (reach < bottom), (reach >= left) & (reach < right)  # [B, size]
@@ -190,39 +194,39 @@ def resolution_at_epoch(config: AugmentConfig, epoch: int, num_epochs: int, size
 
 
 def augment(images: Tensor, draws: AugmentParams, config: AugmentConfig) -> Tensor:
-    """uint8 [B, S, S, 3] and their draws -> float32 [B, 3, S, S]: all that happens to an image by itself."""
-    # As TrivialAugment's authors have it: after the crop, autocontrast and equalize would look at its black border.
-    images = auto_augment.apply(images, draws.ops, draws.levels, config.policy)
+    """uint8 [B, S, S, 3] and their parameters -> float32 [B, 3, S, S]: all transforms of single images."""
+    # The policy comes first, as in the paper: autocontrast and equalize would depend on the padding of the crop.
+    images = auto_augment.apply_policy(images, draws.ops, draws.levels, config.policy)
     images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
     images = flip(images, draws.flipped)
     normalized = normalize(images, config.mean, config.std)
-    return cutout(normalized, draws.cut, draws.cut_top, draws.cut_left, config.cutout_size)
+    return cutout(normalized, draws.cutout_mask, draws.cutout_top, draws.cutout_left, config.cutout_size)
 
 
 def describe(config: AugmentConfig) -> list[tuple[str, str]]:
-    """(transform, what it does with which parameters), in the order of application."""
-    padding, hole = config.crop_padding, config.cutout_size
-    several = f"{config.rand_ops} of them an image, each of magnitude {config.rand_magnitude} of 30"
+    """(transform, its parameters as text), in the order of application."""
+    padding, side = config.crop_padding, config.cutout_size
+    several = f"{config.rand_ops} per image, of magnitude {config.rand_magnitude} of 30"
     policies = {
         "none": [],
-        "trivial": [("TrivialAugment", "one of 14 operations on shape and colours, of a random magnitude")],
-        "rand": [("RandAugment", f"14 operations on shape and colours: {several}")],
+        "trivial": [("TrivialAugment", "one of 14 geometric and color operations, of random magnitude")],
+        "rand": [("RandAugment", f"14 geometric and color operations, {several}")],
     }
     mixing = [
-        ("Mixup", f"beta({config.mixup_alpha}) of the next image; p = {config.mixup_probability}"),
+        ("Mixup", f"with the next image, lambda ~ Beta({config.mixup_alpha}); p = {config.mixup_probability}"),
         (
             "CutMix",
-            f"a box of the next image, its area by beta({config.cutmix_alpha}); p = {config.cutmix_probability}",
+            f"a box of the next image, area ~ Beta({config.cutmix_alpha}); p = {config.cutmix_probability}",
         ),
     ]
     return [
         *policies[config.policy],
-        ("Random crop", f"pad {padding} px of black on each side, cut a window of the image's size at random"),
+        ("Random crop", f"{padding} px of zero padding on each side"),
         (
             "Random horizontal flip",
-            "every other epoch" if config.alternating_flip else f"p = {config.flip_probability}",
+            "in alternate epochs" if config.alternating_flip else f"p = {config.flip_probability}",
         ),
-        ("Normalise", f"mean {config.mean}, std {config.std} of each channel in 0..1"),
-        ("Cutout", f"a {hole}x{hole} square, wholly inside, filled with the mean; p = {config.cutout_probability}"),
+        ("Normalize", f"mean {config.mean}, std {config.std} per channel in 0..1"),
+        ("Cutout", f"a {side}x{side} square, filled with the mean; p = {config.cutout_probability}"),
         *(mixing if config.mixes else []),
     ]

@@ -1,4 +1,4 @@
-"""For classes of unequal size: an order of an epoch and weights of the loss that give each class the same share.
+"""For classes of unequal size: an order of the epoch, or loss weights, that give all classes equal weight.
 
 Shapes: labels int64 [N] in 0..C-1.
 """
@@ -11,9 +11,9 @@ import numpy as np
 
 
 def balanced_order(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """The rows int64 [N] of one epoch, each class as often as any other, up to one: a pure function of the arguments.
+    """The rows of one epoch, int64 [N], with the same number of images from each class, up to one: a pure function.
 
-    Images of a small class are repeated, equally often up to one; of a large class a random part is served.
+    Images of a small class are repeated, equally often up to one; a large class is subsampled at random.
     """
     rng = np.random.default_rng((seed, epoch, zlib.crc32(b"balanced order")))
     ids = rng.permutation(np.unique(labels))
@@ -21,7 +21,7 @@ def balanced_order(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     served = []
     for place, id_ in enumerate(ids):
         rows, wanted = rng.permutation(np.flatnonzero(labels == id_)), quota + (place < rest)
-        served.append(np.resize(rows, wanted))  # repeats the rows, in turn, as often as it takes
+        served.append(np.resize(rows, wanted))  # repeats the rows cyclically
     return rng.permutation(np.concatenate(served))
 
 

@@ -1,12 +1,11 @@
-"""Checkpoints: whole, atomic to write, safe to read.
+"""Checkpoints: complete, written atomically, safe to read.
 
-A checkpoint holds everything that going on, evaluating or predicting needs. It is written to a temporary file,
-flushed to the disk and renamed, so a file under its own name is never half of one. It is read with
-`weights_only=True`, which runs no code from the file.
+A checkpoint holds everything that resuming, evaluation and prediction need. It is written to a temporary file, flushed
+and renamed, so it is never incomplete, and read with `weights_only=True`, which runs no code from the file.
 """
 
 # pyright: reportPrivateImportUsage=false
-# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+# torch._foreach_*, on which torch.optim is built, take one kernel launch on a GPU for all weights
 
 from __future__ import annotations
 
@@ -39,37 +38,37 @@ from cifar100.version import __version__
 FORMAT, VERSION = "cifar100-checkpoint", 2
 
 MAX_STATE_DICTS = 50
-"""Dictionaries of a foreign file in which a network is looked for."""
+"""Dictionaries of a foreign file that are searched for a network."""
 
 MAX_LEFT_ASIDE = 100
 
 PLACEHOLDER = "class {}"
-"""The name of a class that the file of others does not name."""
+"""The name of a class in foreign files, which contain no names."""
 
 
 def versions() -> dict[str, str]:
-    """What the figures of a run depend on, beside its settings."""
+    """The versions that the results of a run depend on."""
     return {"cifar100": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """A model and all that belongs to it; the training fields are empty in one that only predicts."""
+    """A model and its metadata; the training fields are empty if it is only for prediction."""
 
     model: str
-    """The network, as `--model` names it."""
+    """The name of the network, as in `--model`."""
     weights: dict[str, Tensor]
-    """Its state dict, fp32, without the prefixes that wrappers add to names."""
+    """Its state dict, fp32, without prefixes of wrappers."""
     classes: list[str]
     superclasses: list[str] = field(default_factory=list)
     superclass_of: list[int] = field(default_factory=list)
     image_size: int = 32
-    """Side in pixels of the images that the model was trained on."""
+    """Resolution of the training images in pixels."""
     mean: list[float]
     std: list[float]
-    """What normalises the channels of an image in 0..1."""
+    """For the normalization of the channels, in 0..1."""
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
-    """What it was trained on."""
+    """The training data."""
     selection: Selection | None = None
     """Why these weights of the run were saved; None if unknown."""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -80,28 +79,28 @@ class Checkpoint:
     modified: bool = False
     """Whether settings differ from the recipe's."""
     compute: str = ""
-    """Device, threads and precision of the run, in words."""
+    """Device, threads and precision of the run, as text."""
     training_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Where `weights` are an average, those that it is of, which training goes on with; else empty."""
+    """The weights that training continues with if `weights` are the EMA; else empty."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     loop: dict[str, Any] = field(default_factory=dict)
-    """Where the run stands, `cifar100.training.run.LoopState`; empty where there is nothing to go on from."""
+    """The state of the loop, `cifar100.training.run.LoopState`; empty if training cannot be resumed."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """A row of metrics for each epoch so far."""
     evaluation: dict[str, Any] = field(default_factory=dict)
-    """Of weights to share: their figures on the test set, as `Evaluation.to_json` gives them."""
+    """For shared weights: the results on the test set, as from `Evaluation.to_json`."""
     calibration: TemperatureFit | None = None
     """The temperature for calibrated probabilities; None if none was fitted."""
     versions: dict[str, str] = field(default_factory=versions)
     assumed: list[str] = field(default_factory=list)
-    """The fields above that the file of others did not give: "classes", "image_size", "mean", "std"."""
+    """The fields above that a foreign file does not contain: "classes", "image_size", "mean", "std"."""
     left_aside: list[str] = field(default_factory=list)
-    """Tensors of the file of others that are not of the network; a hundred at most."""
+    """Names of tensors of a foreign file that do not belong to the network; at most 100."""
 
     @property
     def notes(self) -> list[str]:
-        """What the file of others did not say, and how it is used, in lines for people."""
+        """What was assumed about a foreign file, as lines of text."""
         lines = []
         missing = [f"--{name}" for name in ("mean", "std") if name in self.assumed]
         if missing:
@@ -113,11 +112,11 @@ class Checkpoint:
         if self.left_aside:
             more = f" and {len(self.left_aside) - 3} more" if len(self.left_aside) > 3 else ""
             names = ", ".join(name[:60] for name in self.left_aside[:3])
-            lines.append(f"left aside, not part of the network: {names}{more}")
+            lines.append(f"ignored tensors, not part of the network: {names}{more}")
         return lines
 
     def knows(self, classes: Sequence[str]) -> bool:
-        """Whether these are its classes, in this order; if the file named none, whether there are as many."""
+        """Whether these are its classes, in this order; if the file has no names, whether the number is equal."""
         return list(classes) == self.classes or ("classes" in self.assumed and len(classes) == len(self.classes))
 
     @classmethod
@@ -140,14 +139,14 @@ class Checkpoint:
         return {name: value.to_dict() if isinstance(value, Record) else value for name, value in values.items()}
 
     def save(self, path: Path) -> None:
-        """Write to `path`, atomically. Raises RunFailed where the disk refuses; what was at `path` is then intact."""
+        """Write to `path`, atomically. Raises RunFailed if that fails; an existing file is then intact."""
         content: dict[str, Any] = {"format": FORMAT, "version": VERSION} | self.to_dict()
         buffer = io.BytesIO()  # torch.save to a full disk says nothing that a user understands
         torch.save(content, buffer)
         atomic_write(path, buffer.getbuffer())
 
     def build(self) -> ResNet:
-        """The network with a copy of these weights, in fp32. Raises UserError where they do not fit it."""
+        """The network with a copy of these weights, in fp32. Raises UserError if they do not fit."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
         model = matching_model(self.model, len(self.classes), shapes)
         kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
@@ -156,7 +155,7 @@ class Checkpoint:
         return model
 
     def is_finite(self) -> bool:
-        """Whether every weight is a finite number. Waits for the device once."""
+        """Whether every weight is finite. Synchronizes once."""
         tensors = [*self.weights.values(), *self.training_weights.values()]
         numbers = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
         if not numbers:
@@ -166,8 +165,8 @@ class Checkpoint:
 
 
 def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
-    """The network that `name` names, on the meta device (no memory is taken), if its weights have these names and
-    shapes. Raises UserError where they have not."""
+    """The network of this name on the meta device (without memory). Raises UserError unless its weights have these
+    names and shapes."""
     with torch.device("meta"):
         model = build_model(name, num_classes)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -175,17 +174,17 @@ def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...
         names = expected.keys() | shapes.keys()
         wrong = min(name for name in names if expected.get(name) != shapes.get(name))
         raise UserError(
+            "checkpoint.weights",
             f"These are not the weights of a {name} of {num_classes} classes: "
-            f"{wrong} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}."
+            f"{wrong} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}.",
         )
     return model
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file: one of ours, or a state dict of the same networks by others (see `key_mapping`).
+    """The checkpoint in a file: one of ours, or a foreign state dict of the same networks (see `key_mapping`).
 
-    Its weights fit its network, and are finite. Raises UserError if there is no such file, or it is damaged, foreign or
-    hostile.
+    Its weights fit its network and are finite. Raises UserError if the file is missing, damaged, unknown or malicious.
     """
     path = Path(path)
     content = read_torch_file(path)
@@ -219,7 +218,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
 
 
 def checked_content(content: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The content of a file of ours in the form of the newest version, and what is wrong with it, "" if nothing is."""
+    """The content of a file of ours in the newest format, and what is wrong with it, "" if nothing."""
     why = size_problem(content)
     if not why and content.get("version") == 1:
         content = upgrade(content)

@@ -1,8 +1,7 @@
-"""Models on the Hugging Face hub: fetched by an address like hf://user/model, and put there.
+"""Download and upload of models on the Hugging Face Hub, with addresses like hf://user/model.
 
-Only safetensors with their JSON, or ONNX in one file, are fetched, whatever else a repository holds: neither carries
-code. Their sizes are looked at first, and what is in them when they are opened. What was fetched stays in the library's
-cache and serves when there is no network.
+Only safetensors with their JSON, or ONNX in one file, are downloaded, which contain no code. Sizes are checked before,
+contents when a file is opened. Downloaded files stay in the library's cache, which is used without a network.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from cifar100.support.errors import RunFailed, UserError
 
 HUB = "https://huggingface.co"
 WEIGHTS, GRAPH = "model.safetensors", "model.onnx"
-"""What a repository's files are called; of both, the weights are taken where the address names none."""
+"""The files of a repository; the weights are preferred if the address names no file."""
 
-LARGEST = {".safetensors": 1 << 29, ".onnx": 1 << 29, ".json": 10_000_000}
-"""Bytes of a file of each kind, at most."""
+MAX_BYTES = {".safetensors": 1 << 29, ".onnx": 1 << 29, ".json": 10_000_000}
+"""Maximum size of a file of each kind."""
 
 ADDRESS = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/([\w.-]+\.(?:safetensors|onnx)))?")
 """hf://user/model, hf://user/model@revision, hf://user/model/FILE; a Path makes one slash of two."""
 
 
 class _Missing(Exception):
-    """There is no such file in the repository."""
+    """The repository has no such file."""
 
 
 def is_hub_address(path: str | Path) -> bool:
@@ -34,16 +33,17 @@ def is_hub_address(path: str | Path) -> bool:
 
 
 def pull(address: str | Path) -> Path:
-    """The local path of a model on the hub, fetched unless it is in the cache already and the hub has no newer one.
+    """The local path of a model on the Hub, downloaded unless the cache has the newest version.
 
-    Raises UserError where the address is none, there is no such model or nothing in it that can be opened safely,
-    it is too large, or the hub cannot be reached and nothing was fetched before.
+    Raises UserError if the address is invalid, there is no such model, nothing in it can be opened safely, it is too
+    large, or the Hub cannot be reached and the cache does not have it.
     """
     match = ADDRESS.fullmatch(str(address))
     if match is None:
         raise UserError(
-            f"{address} is no model on the hub: an address is hf://user/model, with @revision or "
-            "/FILE.safetensors or /FILE.onnx after it where wanted."
+            "hub.address",
+            f"{address} is not an address of a model on the Hub: give hf://user/model, optionally with @revision, "
+            "/FILE.safetensors or /FILE.onnx.",
         )
     repository, revision, file = match.groups()
     missing = ""
@@ -57,11 +57,11 @@ def pull(address: str | Path) -> Path:
             continue
         return path
     wanted = missing if file else f"{WEIGHTS} with its JSON, nor {GRAPH}"
-    raise UserError(f"{repository} on the hub holds no {wanted}: nothing else is opened.")
+    raise UserError("hub.no_weights", f"{repository} on the Hub has no {wanted}; other files are not opened.")
 
 
 def _fetch(repository: str, revision: str | None, name: str) -> Path:
-    """One file, its size looked at before. Raises _Missing where the repository has none of that name."""
+    """Download one file after a check of its size. Raises _Missing if the repository does not have it."""
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import (
@@ -79,39 +79,38 @@ def _fetch(repository: str, revision: str | None, name: str) -> Path:
         try:
             url = hf_hub_url(repository, name, revision=revision, endpoint=endpoint)
             size = get_hf_file_metadata(url, endpoint=endpoint).size
-            if size is None or size > LARGEST[Path(name).suffix]:
-                raise UserError(f"{name} of {repository} is not fetched: {size or 'unknown':,} bytes are too many.")
+            if size is None or size > MAX_BYTES[Path(name).suffix]:
+                message = f"{name} of {repository} was not downloaded: {size or 'unknown':,} bytes are too many."
+                raise UserError("hub.size", message)
         except (UserError, HFValidationError, HfHubHTTPError, EntryNotFoundError):
             raise
-        except Exception:  # whatever the HTTP client raises where nobody answers; the cache may still have it
+        except Exception:  # any error of the HTTP client: the cache may have the file
             offline = True
         return Path(hf_hub_download(repository, name, revision=revision, endpoint=endpoint, local_files_only=offline))
     except LocalEntryNotFoundError:
-        raise UserError(
-            f"The hub cannot be reached, and {name} of {repository} was not fetched before: load a local file."
-        ) from None
+        message = f"The Hub cannot be reached, and {name} of {repository} is not in the cache: load a local file."
+        raise UserError("hub.offline", message) from None
     except EntryNotFoundError:
         raise _Missing(name) from None
     except RevisionNotFoundError:
-        raise UserError(f"{repository} on the hub has no revision {revision}.") from None
+        raise UserError("hub.revision", f"{repository} on the Hub has no revision {revision}.") from None
     except RepositoryNotFoundError:
-        raise UserError(
-            f"There is no model {repository} on the hub, or it is private: log in with `hf auth login`."
-        ) from None
+        message = f"There is no model {repository} on the Hub, or it is private: log in with `hf auth login`."
+        raise UserError("hub.not_found", message) from None
     except HFValidationError:
-        raise UserError(f"{repository} is no name of a model on the hub.") from None
+        raise UserError("hub.name", f"{repository} is not a valid name of a model on the Hub.") from None
     except HfHubHTTPError as error:
-        raise UserError(f"The hub answered {error.response.status_code} for {name} of {repository}.") from None
+        message = f"The Hub responded with {error.response.status_code} for {name} of {repository}."
+        raise UserError("hub.response", message) from None
     except OSError as error:
-        raise UserError(
-            f"{name} of {repository} could not be fetched ({error.strerror or type(error).__name__})."
-        ) from None
+        reason = error.strerror or type(error).__name__
+        raise UserError("hub.download", f"{name} of {repository} could not be downloaded ({reason}).") from None
 
 
 def upload(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Put the files of a folder on the hub, as one commit to user/model, which is made if need be; its address there.
+    """Upload the files of a directory in one commit to user/model, which is created if necessary; returns the URL.
 
-    Raises UserError where nobody is logged in or may not write there, RunFailed where the hub fails.
+    Raises UserError without a login or permission to write, RunFailed if the Hub fails.
     """
     try:
         from huggingface_hub import HfApi, get_token
@@ -119,22 +118,25 @@ def upload(folder: Path, repository: str, *, private: bool = False) -> str:
     except ImportError:
         raise _library_missing() from None
     if get_token() is None:
-        raise UserError("Nobody is logged in to the hub: run `hf auth login`, or set $HF_TOKEN.")
+        raise UserError("hub.login", "Not logged in to the Hub: run `hf auth login`, or set $HF_TOKEN.")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", HUB))
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Weights of cifar100")
     except HFValidationError:
-        raise UserError(f"{repository} is no name of a model on the hub: it must be user/model.") from None
+        message = f"{repository} is not a valid name of a model on the Hub: it must be user/model."
+        raise UserError("hub.name", message) from None
     except HfHubHTTPError as error:
         code = error.response.status_code
         if code in (401, 403):
-            raise UserError(f"The hub does not let this login write to {repository} ({code}).") from None
-        raise RunFailed(f"The hub answered {code}; {repository} may be incomplete: push it again.") from None
-    except Exception as error:  # whatever the HTTP client raises where nobody answers
-        raise RunFailed(f"The hub cannot be reached ({type(error).__name__}); nothing was pushed.") from None
+            raise UserError("hub.permission", f"This login may not write to {repository} ({code}).") from None
+        message = f"The Hub responded with {code}; {repository} may be incomplete: push again."
+        raise RunFailed("hub.response", message) from None
+    except Exception as error:  # any error of the HTTP client
+        message = f"The Hub cannot be reached ({type(error).__name__}); nothing was uploaded."
+        raise RunFailed("hub.offline", message) from None
     return str(url)
 
 
 def _library_missing() -> UserError:
-    return UserError("Models on the hub need huggingface_hub: pip install 'cifar100[hub]'.")
+    return UserError("hub.not_installed", "Models on the Hub need huggingface_hub: pip install 'cifar100[hub]'.")

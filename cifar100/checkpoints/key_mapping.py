@@ -1,4 +1,4 @@
-"""Find the network in a file of others, and map the names of its layers to ours.
+"""Find the network in a foreign file, and map the names of its layers to ours.
 
 torchvision's names are ours. timm's BasicBlock adds only layers without weights, so its are too.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
-"""Keys that checkpoints of others use for their state dict; like timm, we prefer averaged weights."""
+"""Keys of the state dict in foreign checkpoints; like timm, EMA weights are preferred."""
 
 MAX_DEPTH = 3
 """Dictionaries around a state dict."""
@@ -21,7 +21,7 @@ MAX_TENSORS = 20_000
 MAX_NETWORKS = 8
 
 MODULES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc")
-"""What our networks consist of."""
+"""The modules of our networks."""
 
 HEADS = ("fc.weight", "linear.weight")
 
@@ -41,7 +41,7 @@ KEY_PATTERNS = [
 
 
 def state_dicts(content: Mapping[Any, Any], depth: int = MAX_DEPTH) -> Iterator[dict[str, Tensor]]:
-    """The tensors of each dictionary in what a file of others holds, the most likely state dict first."""
+    """The tensors of each dictionary in a foreign file, the most likely state dict first."""
     if depth:
         for value in [content[name] for name in WRAPPERS if name in content] + list(content.values()):
             if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: what it is, how good, on what, trained how and where; all out of the checkpoint."""
+"""The model card of a checkpoint: results, training data, recipe and hardware, from the fields of the checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HUB_DATASETS = {"CIFAR-100": "uoft-cs/cifar100", "CIFAR-10": "uoft-cs/cifar10"}
 
 
 def model_card(checkpoint: Checkpoint, repository: str, *, transformers_js: bool = False) -> str:
-    """Markdown with a front matter as the Hugging Face hub reads it; `transformers_js` if that package can load it."""
+    """Markdown with front matter for the Hugging Face Hub; `transformers_js` if that package can load the model."""
     lines = [
         "---",
         *_front_matter(checkpoint, repository),
@@ -24,10 +24,10 @@ def model_card(checkpoint: Checkpoint, repository: str, *, transformers_js: bool
         "",
     ]
     if checkpoint.dataset.synthetic:
-        lines += ["**Trained on made-up images, to try the toolkit: its answers and figures mean nothing.**", ""]
+        lines += ["**Trained on synthetic images for a smoke test: predictions and figures are meaningless.**", ""]
     size, count = checkpoint.image_size, len(checkpoint.classes)
     lines += [
-        f"A {_text(checkpoint.model)} for {size}x{size} RGB images of {count:,} classes, made with cifar100.",
+        f"A {_text(checkpoint.model)} for {size}x{size} RGB images of {count:,} classes, trained with cifar100.",
         "",
         "```python",
         "from cifar100 import load_predictor",
@@ -42,8 +42,8 @@ def model_card(checkpoint: Checkpoint, repository: str, *, transformers_js: bool
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in [*_figures(checkpoint), *_origin(checkpoint)]),
         "",
-        f"It names one of its {count:,} classes whatever it is shown; how often that is wrong, the figures say. Not "
-        "for decisions about people, or anything that matters if wrong.",
+        f"It predicts one of its {count:,} classes for any image. Not for decisions about people, or any use in which "
+        "errors matter.",
         "",
         "## Classes",
         "",
@@ -67,7 +67,7 @@ def _javascript(repository: str) -> list[str]:
 
 
 def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """Accuracy, with what it was measured on."""
+    """Accuracy, and the images that it was measured on."""
     measured, evaluated = checkpoint.evaluation or checkpoint.metrics, bool(checkpoint.evaluation)
     if "top1" not in measured:
         return [("accuracy", "not measured")]
@@ -80,11 +80,11 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     others = {"top5": "top-5", "superclass_top1": "superclass"}
     figures += [(name, f"{measured[key]:.2%}") for key, name in others.items() if measured.get(key) is not None]
     computed = measured.get("compute") if evaluated else checkpoint.compute
-    return [*figures, ("figures computed by", _text(computed))] if computed else figures
+    return [*figures, ("evaluated on", _text(computed))] if computed else figures
 
 
 def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """What it was trained on, how, with what."""
+    """Training data, recipe, hardware, preprocessing, versions."""
     said = [("trained on", _text(checkpoint.dataset.train_split))]
     if checkpoint.recipe:
         names = ("epochs", "batch_size", "optimizer", "lr")
@@ -93,7 +93,7 @@ def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     if checkpoint.compute:
         said.append(("hardware", _text(checkpoint.compute)))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
-    said.append(("pixels", f"in 0..1, less {mean}, over {std}"))
+    said.append(("normalization", f"pixels in 0..1, mean {mean}, std {std}"))
     if checkpoint.calibration:
         said.append(("temperature", f"{checkpoint.calibration.temperature:.3f}, {checkpoint.calibration.origin}"))
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
@@ -101,7 +101,7 @@ def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 
 def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
-    """YAML, of which JSON is a part."""
+    """YAML, written as JSON."""
     known = checkpoint.dataset.name if checkpoint.dataset.verified else ""
     said: dict[str, object] = {
         "library_name": "cifar100",
@@ -129,5 +129,5 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
 
 
 def _text(name: object) -> str:
-    """Names from data as text of Markdown, whatever is in them."""
+    """Escape names from data for Markdown."""
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(escape_control_chars(name), quote=False))

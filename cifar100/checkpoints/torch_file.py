@@ -92,7 +92,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         raise UserError(
             "checkpoint.objects",
             f"{name} is refused: it holds {unknown[0][:100]}{more}, and only tensors and plain values are "
-            "loaded. Save the weights alone where it was written: torch.save(model.state_dict(), PATH).",
+            "loaded. Save only the weights in the program that wrote it: torch.save(model.state_dict(), PATH).",
         )
     try:
         with (

@@ -1,11 +1,10 @@
-"""Weights to share, as safetensors, with a JSON beside them that says what they are; and the ones that come with
-the package.
+"""Weights for sharing: safetensors with a JSON file of metadata; and the bundled ones.
 
-    resnet18.safetensors     the tensors of the network, nothing else
-    resnet18.json            classes, preprocessing, dataset, settings, learning curves, figures: a `Checkpoint` as text
+    resnet18.safetensors     the tensors of the network
+    resnet18.json            classes, preprocessing, dataset, settings, learning curves and results of a `Checkpoint`
 
-Neither can carry code, and every name, shape and type is checked before memory is taken for it, so files of strangers
-may be opened. A checkpoint (.pth) is for going on with a training; this is for all that comes after it.
+Neither contains code, and every name, shape and type is checked before memory is allocated, so untrusted files may be
+opened. A checkpoint (.pth) is for resuming; this is for evaluation and prediction.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write, not_a_file
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
-"""What the name "pretrained" stands for; its card is the README.md beside it."""
+"""The bundled weights, "pretrained"; their model card is the README.md next to them."""
 
 FORMAT, VERSION = "cifar100-weights", 2
-MOST_JSON_BYTES = 10_000_000
+MAX_JSON_BYTES = 10_000_000
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TRAINING_ONLY_FIELDS = {"weights", "training_weights", "optimizer", "scaler", "loop"}
-"""The fields of a checkpoint that its JSON leaves out."""
+"""The fields of a checkpoint that its JSON does not contain."""
 
 
 def load_weights(
@@ -55,12 +54,11 @@ def load_weights(
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Checkpoint:
-    """The checkpoint in a file of weights: .safetensors, with its .json beside it if it is ours, or what
-    `load_checkpoint` reads. `mean`, `std` (of each channel, in 0..1) and `classes` (their names, by id) are for files
-    of others, which do not say them.
+    """The checkpoint in a file of weights: .safetensors, with a .json if it is ours, or a file for `load_checkpoint`.
+    `mean`, `std` (per channel, in 0..1) and `classes` (names by id) are for foreign files, which do not contain them.
 
-    "pretrained" stands for the weights that come with the package, "hf://user/model" for some on the Hugging Face hub.
-    Raises UserError, in one sentence, where there is no such file, or it is damaged, foreign or hostile.
+    "pretrained" are the bundled weights, "hf://user/model" is a model on the Hugging Face Hub. Raises UserError if the
+    file is missing, damaged, unknown or malicious.
     """
     if str(path) == "pretrained":
         path = PRETRAINED
@@ -92,10 +90,10 @@ def load_weights(
 
 
 def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") -> None:
-    """Write `path`, a .safetensors, and its .json: what using these weights needs, nothing that going on would.
+    """Write `path`, a .safetensors file, and its .json, without the state for resuming.
 
-    `precision` is "fp32", or "fp16" or "bf16" for files half as large. Raises UserError for a weight that fp16 cannot
-    hold, RunFailed where the disk refuses.
+    `precision` is "fp32", or "fp16" or "bf16" for half the size. Raises UserError if a weight exceeds the range of
+    fp16, RunFailed if a file cannot be written.
     """
     dtype = DTYPES[precision]
     tensors = {
@@ -104,7 +102,7 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     }
     unfit = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
     if unfit is not None:
-        raise UserError(f"{unfit} holds numbers that {precision} cannot; choose fp32 or bf16.")
+        raise UserError("weights.precision", f"{unfit} exceeds the range of {precision}; choose fp32 or bf16.")
     content = save(tensors)
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
     said |= {name: value for name, value in checkpoint.to_dict().items() if name not in TRAINING_ONLY_FIELDS}
@@ -124,10 +122,10 @@ def state_dict_sha256(weights: Mapping[str, Tensor]) -> str:
 
 
 def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str:
-    """Take over all weights in a file that fit `model`, which is to know `classes`; what was taken, in words.
+    """Load all weights of a file that fit `model`, which has these classes, and describe them as text.
 
-    The last layer, "fc", is taken over only where the classes are the same. Raises UserError where the file cannot be
-    used, or nothing fits.
+    The classifier, "fc", is loaded only if the classes are equal. Raises UserError if the file cannot be used or
+    nothing fits.
     """
     checkpoint, own = load_weights(path), model.state_dict()
     same_head = checkpoint.knows(classes)
@@ -137,10 +135,10 @@ def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str
         if name in own and tensor.shape == own[name].shape and (same_head or not name.startswith("fc."))
     }
     if not any(name.startswith("layer") and tensor.ndim > 0 for name, tensor in fitting.items()):
-        raise UserError(f"--init-from {path}: none of its layers fits this network.")
+        raise UserError("weights.init_from", f"--init-from {path}: none of its layers fits this network.")
     model.load_state_dict(fitting, strict=False)
-    left = "" if same_head else "; a fresh last layer, for other classes"
-    return f"{path}: {len(fitting)} of {len(own)} tensors taken over{left}"
+    left = "" if same_head else "; the classifier is re-initialized for other classes"
+    return f"{path}: {len(fitting)} of {len(own)} tensors loaded{left}"
 
 
 def _read(path: Path) -> Checkpoint:
@@ -156,7 +154,7 @@ def _read(path: Path) -> Checkpoint:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
             if digest != said.get("sha256"):
                 raise UserError(
-                    "weights.digest", f"it is not the file that {path.with_suffix('.json').name} speaks of."
+                    "weights.digest", f"it is not the file that {path.with_suffix('.json').name} describes."
                 )
             weights = {name: file.get_tensor(name) for name in slices}
         why = tensor_problem(weights)
@@ -172,22 +170,22 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """What the JSON beside the weights in `path` says about them; None if there is none, as beside those of others."""
+    """The metadata in the JSON file of the weights in `path`; None if there is none, as for foreign weights."""
     beside = path.with_suffix(".json")
     if not os.path.isfile(path):
         raise UserError("weights.missing", f"There are no weights {path}.{not_a_file(path)}")
     if not os.path.exists(beside):
         return None
     try:
-        if beside.stat().st_size > MOST_JSON_BYTES:
+        if beside.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("it is larger than any of ours")
         said = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{beside} cannot be read ({error}).") from None
+        raise UserError("weights.json", f"{beside} cannot be read ({error}).") from None
     if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise UserError(f"{beside} does not describe weights of cifar100.")
+        raise UserError("weights.json", f"{beside} does not describe weights of cifar100.")
     refuse_version(beside, said.get("version"), VERSION)
     said, why = checked_content(said)
     if why:
-        raise UserError(f"{beside} is damaged: {why}.")
+        raise UserError("weights.json", f"{beside} is damaged: {why}.")
     return said

@@ -1,5 +1,4 @@
-"""Which device a run uses and in which precision, and why: the one place that decides it. (Several processes, each
-with a device of its own, are in `cifar100.compute.distributed`.)"""
+"""Selection of device and precision. (Several ranks, each with its own device: `cifar100.compute.distributed`.)"""
 
 from __future__ import annotations
 
@@ -22,24 +21,24 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, the precision of the network's arithmetic on it, and the reason in words."""
+    """A device, the precision of the network's arithmetic, and the reason as text."""
 
     device: torch.device
     precision: str
-    why: str
+    reason: str
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights that are only read; those that are trained stay fp32."""
+        """The dtype of weights for inference; trained weights stay fp32."""
         return _DTYPES[self.precision]
 
     def place(self, model: Model) -> Model:
-        """The model, moved here, its weights in the memory format of the device."""
+        """Move the model to the device, with its memory format."""
         return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of a forward pass in this precision; weights stay fp32. A backward pass needs `full_precision`,
-        autocast must not surround it."""
+        """The context of a forward pass in this precision; weights stay fp32. A backward pass belongs into
+        `full_precision` and outside of autocast."""
         if self.precision == "fp32" and self.device.type == "cuda":
             return self.full_precision()
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
@@ -53,7 +52,7 @@ class Compute:
         return cudnn.flags(enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was given: before a clock is read."""
+        """Wait until the device is idle, before reading a timer."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
@@ -64,7 +63,7 @@ class Compute:
             name = torch.cuda.get_device_name(self.device)
         else:
             name = f"threads: {torch.get_num_threads()}" if self.device.type == "cpu" else "Apple GPU"
-        return f"{self.device.type} ({name}), {self.precision}: {self.why}"
+        return f"{self.device.type} ({name}), {self.precision}: {self.reason}"
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -85,17 +84,16 @@ def select_device(
     use_mps: bool = USE_MPS,
     local_rank: int | None = None,
 ) -> Compute:
-    """The device and precision for these wishes ("auto" or a name of each).
+    """The device and precision of these names, or the best for "auto".
 
-    `local_rank` is the number of this process on its machine if several train together: it gets the GPU of that number.
-    Raises UserError if the device or precision is unknown or this machine lacks it, or if the network is to be compiled
-    on a device that gains nothing from it.
+    `local_rank` selects the GPU in distributed training. Raises UserError if the device or precision is unknown or not
+    available, or if `compile` is requested on a device that does not benefit.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if local_rank is not None and device == "mps":
         raise UserError(
             "device.processes",
-            "--device mps is for one process: PyTorch connects none over Apple's GPUs. Try --device cpu.",
+            "--device mps is for one process: PyTorch has no distributed backend for Apple GPUs. Try --device cpu.",
         )
     if device == "auto":
         use_mps = use_mps and local_rank is None
@@ -105,25 +103,25 @@ def select_device(
     elif not available[device]:
         there = ", ".join(name for name in available if available[name])
         raise UserError(
-            "device.absent", f"--device {device}: this machine has none that PyTorch can use; it has {there}."
+            "device.absent", f"--device {device} is not available to PyTorch on this machine; choose from {there}."
         )
     place = torch.device(device)
     if local_rank is not None and device == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise UserError(
                 "device.processes",
-                f"Process {local_rank + 1} of this machine finds {torch.cuda.device_count()} GPUs; start at most one "
-                "process a GPU, or all with --device cpu.",
+                f"Process {local_rank + 1} of this machine found {torch.cuda.device_count()} GPUs; start at most one "
+                "process per GPU, or use --device cpu.",
             )
         place = torch.device(device, local_rank)
     # PyTorch 2.13 trains four times slower compiled: github.com/pytorch/pytorch/issues/192551
     if compile and device == "mps":
-        raise UserError("device.compile", "--compile is not for Apple GPUs, where training is then slower; omit it.")
-    best, why = _best_precision(device)
+        raise UserError("device.compile", "--compile makes training slower on Apple GPUs; omit it.")
+    best, reason = _best_precision(device)
     if precision == "auto":
-        return Compute(place, best, why)
+        return Compute(place, best, reason)
     _refuse_precision(precision, device)
-    return Compute(place, precision, "as asked" if precision != best else f"as asked; {why}")
+    return Compute(place, precision, "as requested" if precision != best else f"as requested; {reason}")
 
 
 def _refuse_precision(precision: str, device: str) -> None:
@@ -144,27 +142,27 @@ def _refuse_precision(precision: str, device: str) -> None:
 def _best_precision(device: str) -> tuple[str, str]:
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", "this GPU computes bf16 natively"
-        return "fp16", "this GPU has no native bf16; the loss is scaled"
+            return "bf16", "this GPU supports bf16"
+        return "fp16", "this GPU does not support bf16; the loss is scaled"
     if device == "mps":
-        return "fp32", "lower precision has not been measured on Apple GPUs yet"
+        return "fp32", "lower precision was not measured on Apple GPUs yet"
     if torch.cpu._is_amx_tile_supported():
-        return "bf16", "this CPU multiplies bf16 in AMX tiles"
+        return "bf16", "this CPU has AMX-BF16"
     if torch.cpu._is_avx512_bf16_supported():
         return "bf16", "this CPU has AVX512-BF16"
     return "fp32", "this CPU has no fast bf16"
 
 
 def cpu_has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware (AMX or AVX512-BF16); any other emulates it."""
+    """Whether this CPU multiplies bf16 in hardware (AMX or AVX512-BF16) rather than by emulation."""
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def disable_malloc_trim() -> bool:
-    """Let the C library keep what is freed for the next allocation, rather than give it back; whether it will.
+    """Make glibc keep freed memory instead of returning it to the system; returns whether that worked.
 
-    Each step frees and takes gigabytes; glibc would return most of it to the system, which fills every page with zeros
-    before it is had again: a fifth of a step's time. The process stays as large as it once was.
+    Each step frees and allocates gigabytes. The system zeroes every page that was returned, which takes a fifth of a
+    step. The process then keeps its peak size.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -174,7 +172,7 @@ def disable_malloc_trim() -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that the device's or the machine's memory is used up."""
+    """Whether an error is for exhausted memory of the device or the machine."""
     words = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)

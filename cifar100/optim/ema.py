@@ -1,7 +1,7 @@
-"""An average of the weights along the run, and batch-norm statistics that suit it."""
+"""EMA of the weights, and batch-norm statistics for it."""
 
 # pyright: reportPrivateImportUsage=false
-# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+# torch._foreach_*, on which torch.optim is built, take one kernel launch on a GPU for all weights
 
 from __future__ import annotations
 
@@ -14,50 +14,48 @@ from torch import Tensor, nn
 from cifar100.compute.device import Compute
 
 BN_CALIBRATION_IMAGES = 5000
-"""Training images that the statistics of the averaged weights are taken over."""
+"""Training images for the statistics of the EMA weights."""
 
 
 class ModelEma:
-    """The exponential moving average of a model's weights: itself a model, `model`, that no gradient reaches.
+    """The exponential moving average of a model's weights, as a model (`model`) without gradients.
 
-    Polyak & Juditsky 1992; the decay of the first steps is lower, (1 + step) / (10 + step), so that where the run began
-    is soon forgotten. Running statistics are averaged along; `update_bn` makes them exact.
+    Polyak & Juditsky 1992, with the usual decay warmup, (1 + step) / (10 + step). Running statistics are averaged too;
+    `update_bn` recomputes them.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
-        """`decay` in (0, 1) is what the average keeps of itself in a step: 0.999 is a mean over about 1,000 steps."""
+        """`decay` is in (0, 1): 0.999 averages over about 1,000 steps."""
         self.decay = decay
         self.model = copy.deepcopy(source).requires_grad_(False)
-        self.numbers = _numbers(self.model), _numbers(source)  # looked up once: all that is loaded later is copied in
+        self.numbers = _numbers(self.model), _numbers(source)  # once: state dicts are loaded in place
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the source's weights in, after the run's step of this number, from 0."""
+        """Update the average after a step of the run, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(*self.numbers, 1 - decay)
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:
-    """Weights and running statistics; not the counters of batches."""
+    """Weights and running statistics, without the counters of batches."""
     return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
 
 
 @torch.no_grad()
 def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> None:
-    """Set each batch norm's running mean and variance to the means over these batches, float32 [B, 3, S, S] each.
+    """Recompute the running mean and variance of each batch norm as the mean over batches, float32 [B, 3, S, S].
 
-    Statistics of weights that were averaged are not the average of statistics (Izmailov et al. 2018,
-    https://arxiv.org/abs/1803.05407).
+    The statistics of averaged weights are not the average of the statistics (Izmailov et al. 2018,
+    https://arxiv.org/abs/1803.05407). Frozen batch norms are left as they are.
     """
-    model.train()  # which leaves a frozen one as it is
+    model.train()
     norms = [norm for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
     for number, images in enumerate(batches):
-        for (
-            norm
-        ) in norms:  # the plain mean, as momentum None has it, which reads a counter from the device in each batch
+        for norm in norms:  # a cumulative mean; momentum=None would read a counter from the device
             norm.momentum = 1 / (number + 1)
         with compute.autocast():
             model(images)

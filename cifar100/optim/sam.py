@@ -1,7 +1,7 @@
-"""Sharpness-aware minimisation: the gradient is taken where the loss nearby is highest, and used where we are."""
+"""Sharpness-aware minimization (SAM): the gradient at the perturbed weights updates the original ones."""
 
 # pyright: reportPrivateImportUsage=false
-# torch._foreach_*, of which torch.optim is made, take one launch on a GPU for all weights
+# torch._foreach_*, on which torch.optim is built, take one kernel launch on a GPU for all weights
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import nn
 def sam_perturbation(
     model: nn.Module, optimizer: torch.optim.Optimizer, *, rho: float, friendly: float
 ) -> Iterator[None]:
-    """Inside, the weights are moved by `rho` along their gradients; after it, they and the model's running statistics
-    are as before, and whatever gradients were taken inside stay.
+    """Inside, the weights are perturbed by `rho` along their gradients; afterwards, they and the running statistics are
+    restored, and the gradients that were computed inside remain.
 
-    Foret et al. 2021, https://arxiv.org/abs/2010.01412. With `friendly` above 0, in [0, 1), the direction is the
-    gradient less its running mean, which keeps that share of itself in a step (Li et al. 2024,
-    https://arxiv.org/abs/2403.12350, with their sigma of 1); the mean is part of the optimizer's state.
+    Foret et al. 2021, https://arxiv.org/abs/2010.01412. With `friendly` in (0, 1), the direction is the gradient minus
+    its EMA with this coefficient (Li et al. 2024, https://arxiv.org/abs/2403.12350, with sigma = 1); the EMA is part of
+    the optimizer's state.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
     moved = [*(weight.detach() for weight in weights), *model.buffers()]
     moved = [[tensor for tensor in moved if tensor.is_floating_point() == numbers] for numbers in (True, False)]
-    before = [[tensor.clone() for tensor in alike] for alike in moved]  # put back in one launch a kind on a GPU
+    before = [[tensor.clone() for tensor in alike] for alike in moved]  # restored in one kernel launch per kind
     with torch.no_grad():
         direction = [weight.grad for weight in weights if weight.grad is not None]
         if friendly:

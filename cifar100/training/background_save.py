@@ -1,4 +1,4 @@
-"""Writing a checkpoint while training goes on."""
+"""Writing a checkpoint while training continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 class BackgroundSave:
     """Writes one checkpoint at a time in a thread, from a copy of its tensors.
 
-    Call `wait` before anything is written that relies on the file, and `close` at the end.
+    Call `wait` before writing anything that depends on the file, and `close` at the end.
     """
 
     def __init__(self) -> None:
@@ -20,16 +20,16 @@ class BackgroundSave:
         self._pending: Future[None] | None = None
 
     def start(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Begin to write a checkpoint; training may change its tensors as soon as this returns."""
+        """Start to write a checkpoint; training may change its tensors as soon as this returns."""
         self.wait()
         self._pending = self._executor.submit(copy.deepcopy(checkpoint).save, path)
 
     def wait(self) -> None:
-        """Return when the file is complete. Raises RunFailed if it could not be written."""
+        """Wait until the file is complete. Raises RunFailed if it could not be written."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
-        """End the thread after what it is writing. Raises nothing, as the run may be ending by another error."""
+        """Stop the thread after the current file. Raises nothing, as the run may be ending with another error."""
         self._executor.shutdown()

@@ -96,7 +96,7 @@ def diagnose(
         devices=_devices(),
         device=str(compute.device),
         precision=compute.precision,
-        reason=compute.why,
+        reason=compute.reason,
         gradient_check=check,
         speeds=speeds,
         eval_images_per_second=eval_rate,

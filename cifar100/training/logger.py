@@ -90,7 +90,7 @@ class Display:
         """Show a line."""
 
     def progress(self, progress: Progress) -> None:
-        """Show where the epoch stands."""
+        """Show the state of the epoch."""
 
     def close(self) -> None:
         """End the display."""
@@ -175,7 +175,7 @@ class Logger:
         """Write a line to the text log. Raises RunFailed if it cannot be written."""
 
     def progress(self, progress: Progress) -> None:
-        """Show where the epoch stands; console only."""
+        """Show the state of the epoch; console only."""
 
     def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         """Write the last row of the history to all parts of the log."""

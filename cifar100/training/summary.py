@@ -19,8 +19,8 @@ from cifar100.training.run import Run
 
 
 def log_header(run: Run, archived: Path | None) -> None:
-    """Log the model, data, device and settings, and write config.json. `archived` is where the previous run of the
-    directory was moved."""
+    """Log the model, data, device and settings, and write config.json. `archived` is the new path of the previous run
+    of the directory, if there was one."""
     config, info = run.config, run.logger.info
     parameters = count_parameters(run.model)
     recipe = recipe_title(run.recipe, run.modified)

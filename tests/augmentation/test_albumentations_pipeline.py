@@ -53,14 +53,14 @@ def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, plac
     transforms = dict(zip(names, pipeline.transforms, strict=True))
     top, left, size = int(draws.crop_top[place]), int(draws.crop_left[place]), len(image)
     window = {"crop_coords": (left, top, left + size, top + size), "pad_params": None}
-    hole_top, hole_left, side = int(draws.cut_top[place]), int(draws.cut_left[place]), pipeline.config.cutout_size
+    hole_top, hole_left, side = int(draws.cutout_top[place]), int(draws.cutout_left[place]), pipeline.config.cutout_size
     hole = {"holes": np.array([[hole_left, hole_top, hole_left + side, hole_top + side]]), "seed": 0}
     if "RandomCrop" in transforms:
         transforms["RandomCrop"].get_params_dependent_on_data = lambda params, data: window
     transforms["HorizontalFlip"].should_apply = lambda force_apply=False: bool(draws.flipped[place])
     if "CoarseDropout" in transforms:
         transforms["CoarseDropout"].get_params_dependent_on_data = lambda params, data: hole
-        transforms["CoarseDropout"].should_apply = lambda force_apply=False: bool(draws.cut[place])
+        transforms["CoarseDropout"].should_apply = lambda force_apply=False: bool(draws.cutout_mask[place])
     return pipeline.transforms(image=image)["image"]
 
 
@@ -118,9 +118,9 @@ def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
         "crop_top": red - 1 - row + config.crop_padding,
         "crop_left": green - 1 - np.where(flipped, SIZE - 1 - column, column) + config.crop_padding,
         "flipped": flipped.astype(int),
-        "cut": cut.astype(int),
-        "cut_top": np.where(cut, hole_row, -1),
-        "cut_left": np.where(cut, hole_column, -1),
+        "cutout_mask": cut.astype(int),
+        "cutout_top": np.where(cut, hole_row, -1),
+        "cutout_left": np.where(cut, hole_column, -1),
     }
 
 
@@ -144,26 +144,26 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
 
 
 def test_offsets_and_holes_are_uniform_to_both_ends(drawn: dict[str, np.ndarray]) -> None:
-    for name, values in (("crop_top", 9), ("crop_left", 9), ("cut_top", 17), ("cut_left", 17)):
-        found = drawn[name][drawn["cut"] == 1] if name.startswith("cut") else drawn[name]
+    for name, values in (("crop_top", 9), ("crop_left", 9), ("cutout_top", 17), ("cutout_left", 17)):
+        found = drawn[name][drawn["cutout_mask"] == 1] if name.startswith("cutout_") else drawn[name]
         counts = np.bincount(found, minlength=values)
         assert len(counts) == values, name
         assert chisquare(counts).pvalue > LEAST, name
 
 
 def test_half_are_flipped_and_half_are_cut(drawn: dict[str, np.ndarray]) -> None:
-    for name in ("flipped", "cut"):
+    for name in ("flipped", "cutout_mask"):
         assert chisquare(np.bincount(drawn[name])).pvalue > LEAST, name
 
 
 def test_no_draw_depends_on_another(drawn: dict[str, np.ndarray]) -> None:
-    cut = drawn["cut"] == 1
+    cut = drawn["cutout_mask"] == 1
     names = list(drawn)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
-            if one == "cut" and other.startswith("cut_"):
+            if one == "cutout_mask" and other.startswith("cutout_"):
                 continue
-            rows = cut if other.startswith("cut_") else slice(None)
+            rows = cut if other.startswith("cutout_") else slice(None)
             table = np.zeros((17, 17))
             np.add.at(table, (drawn[one][rows], drawn[other][rows]), 1)
             table = table[table.any(axis=1)][:, table.any(axis=0)]
@@ -287,8 +287,9 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly_with_other_workers(
         at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train(config.replace(num_workers=1)).stopped_by == signal.SIGTERM
     assert not active_children()
-    with pytest.raises(UserError, match="--pipeline was albumentations and is now batched"):
+    with pytest.raises(UserError, match="--pipeline") as raised:
         train(config.replace(pipeline="batched"), resume=True)
+    assert raised.value.code == "resume.settings"
     resumed = train(config, resume=True).folder
     assert_identical(weights(whole), weights(resumed))
     assert not torch.equal(weights(whole)["fc.weight"], weights(other)["fc.weight"]), "it is another pipeline"

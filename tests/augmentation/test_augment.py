@@ -106,10 +106,12 @@ def test_normalize_equals_the_slow_reference_for_every_pixel_value() -> None:
 def test_cutout_equals_the_slow_reference(size: int) -> None:
     draws = some_draws(AugmentConfig(cutout_size=size))
     images = normalize(some_images(), CONFIG.mean, CONFIG.std)
-    result = cutout(images, draws.cut, draws.cut_top, draws.cut_left, size)
+    result = cutout(images, draws.cutout_mask, draws.cutout_top, draws.cutout_left, size)
     expected = [
         slow_cutout(image, bool(cut), int(top), int(left), size)
-        for image, cut, top, left in zip(to_nhwc(images), draws.cut, draws.cut_top, draws.cut_left, strict=True)
+        for image, cut, top, left in zip(
+            to_nhwc(images), draws.cutout_mask, draws.cutout_top, draws.cutout_left, strict=True
+        )
     ]
     np.testing.assert_array_equal(to_nhwc(result), expected)
 
@@ -125,8 +127,8 @@ def test_augment_equals_the_slow_reference(config: AugmentConfig) -> None:
     for i, image in enumerate(images.numpy()):
         expected = slow_crop(image, int(draws.crop_top[i]), int(draws.crop_left[i]), config.crop_padding)
         expected = slow_normalize(slow_flip(expected, bool(draws.flipped[i])))
-        top, left = int(draws.cut_top[i]), int(draws.cut_left[i])
-        expected = slow_cutout(expected, bool(draws.cut[i]), top, left, config.cutout_size)
+        top, left = int(draws.cutout_top[i]), int(draws.cutout_left[i])
+        expected = slow_cutout(expected, bool(draws.cutout_mask[i]), top, left, config.cutout_size)
         np.testing.assert_allclose(to_nhwc(result)[i], expected, rtol=0, atol=1e-6)
 
 
@@ -142,7 +144,13 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
     config = AugmentConfig(flip_probability=0, cutout_probability=1, cutout_size=8)
     white = torch.full((1, SIZE, SIZE, 3), 255, dtype=torch.uint8)
     one, zero = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
-    placed = {"crop_top": zero, "crop_left": zero, "cut": one, "cut_top": zero + 20, "cut_left": zero + 10}
+    placed = {
+        "crop_top": zero,
+        "crop_left": zero,
+        "cutout_mask": one,
+        "cutout_top": zero + 20,
+        "cutout_left": zero + 10,
+    }
     draws = replace(some_draws(config, count=1), flipped=~one, **placed)
     result = to_nhwc(augment(white, draws, config))[0]
     np.testing.assert_allclose(result[:4], np.broadcast_to(-MEAN / STD, (4, SIZE, 3)), atol=1e-6)
@@ -157,13 +165,13 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
         ("crop_padding", 3, {"crop_top", "crop_left"}),
         ("crop_padding", 0, {"crop_top", "crop_left"}),
         ("flip_probability", 0.2, {"flipped"}),
-        ("cutout_size", 8, {"cut_top", "cut_left"}),
-        ("cutout_size", 32, {"cut_top", "cut_left"}),
-        ("cutout_probability", 0.9, {"cut"}),
+        ("cutout_size", 8, {"cutout_top", "cutout_left"}),
+        ("cutout_size", 32, {"cutout_top", "cutout_left"}),
+        ("cutout_probability", 0.9, {"cutout_mask"}),
         ("policy", "trivial", {"ops", "levels"}),
         ("policy", "rand", {"ops", "levels"}),
-        ("mixup_probability", 0.5, {"share"}),
-        ("cutmix_probability", 0.5, {"box"}),
+        ("mixup_probability", 0.5, {"mixup_lambda"}),
+        ("cutmix_probability", 0.5, {"cutmix_box"}),
         ("mean", (0.0, 0.0, 0.0), set()),
     ],
 )
@@ -225,7 +233,7 @@ def test_the_order_serves_every_row_once() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("crop_top", range(9)), ("crop_left", range(9)), ("cut_top", range(17)), ("cut_left", range(17))],
+    [("crop_top", range(9)), ("crop_left", range(9)), ("cutout_top", range(17)), ("cutout_left", range(17))],
 )
 def test_positions_reach_both_ends_and_no_further(name: str, expected: range) -> None:
     values = getattr(some_draws(count=5000), name)
@@ -235,18 +243,18 @@ def test_positions_reach_both_ends_and_no_further(name: str, expected: range) ->
 def test_rows_and_columns_are_drawn_apart() -> None:
     draws = some_draws(count=1000)
     assert not torch.equal(draws.crop_top, draws.crop_left)
-    assert not torch.equal(draws.cut_top, draws.cut_left)
+    assert not torch.equal(draws.cutout_top, draws.cutout_left)
 
 
 @pytest.mark.parametrize("size", [1, 16, 32])
 def test_the_hole_lies_wholly_inside(size: int) -> None:
     draws = some_draws(AugmentConfig(cutout_size=size, cutout_probability=1), count=500)
-    holes = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cut, draws.cut_top, draws.cut_left, size)
+    holes = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cutout_mask, draws.cutout_top, draws.cutout_left, size)
     assert ((holes == 0).sum(dim=(1, 2, 3)) == size * size).all()
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
-@pytest.mark.parametrize(("setting", "name"), [("flip_probability", "flipped"), ("cutout_probability", "cut")])
+@pytest.mark.parametrize(("setting", "name"), [("flip_probability", "flipped"), ("cutout_probability", "cutout_mask")])
 def test_about_the_asked_share_is_flipped_or_cut(setting: str, name: str, probability: float) -> None:
     count = 20_000
     share = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
@@ -285,7 +293,7 @@ def test_scaling_is_pillows_antialiased_triangle() -> None:
 
 
 def test_cutout_of_size_zero_cuts_nothing() -> None:
-    assert not some_draws(AugmentConfig(cutout_size=0, cutout_probability=1)).cut.any()
+    assert not some_draws(AugmentConfig(cutout_size=0, cutout_probability=1)).cutout_mask.any()
 
 
 def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
@@ -297,7 +305,7 @@ def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
 def test_describe_names_the_settings() -> None:
     config = AugmentConfig(crop_padding=3, flip_probability=0.125, cutout_size=7, cutout_probability=0.375)
     text = str(describe(config))
-    assert all(part in text for part in ("pad 3 px", "0.125", "7x7", "0.375", str(config.mean)))
+    assert all(part in text for part in ("3 px", "0.125", "7x7", "0.375", str(config.mean)))
 
 
 def numbered_split(count: int = 23, size: int = 8) -> Split:
@@ -459,8 +467,9 @@ def test_train_batches_are_what_the_network_takes() -> None:
 
 
 def test_a_hole_larger_than_the_images_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"^--cutout-size is 9, .* 8x8\.$"):
+    with pytest.raises(UserError, match="--cutout-size") as raised:
         train_loader(AugmentConfig(cutout_size=9))
+    assert raised.value.code == "config.cutout_size"
 
 
 def test_eval_loader_serves_in_order_and_only_normalises() -> None:

@@ -59,14 +59,14 @@ def test_labels_are_the_shares_of_the_pixels(config: AugmentConfig) -> None:
 
 def test_how_often_and_how_much() -> None:
     draws = some_draws(BOTH, count=20_000)
-    by_mixup, by_cutmix = draws.share < 1, draws.box.sum(1) > 0
+    by_mixup, by_cutmix = draws.mixup_lambda < 1, draws.cutmix_box.sum(1) > 0
     assert by_mixup.float().mean() == pytest.approx(0.3, abs=0.01)
     # a box may be empty: an eighth of a pixel at 32, of a side below one
     assert by_cutmix.float().mean() == pytest.approx(0.4, abs=0.012)
     assert not (by_mixup & by_cutmix).any()
-    quarters = torch.histc(draws.share[by_mixup], bins=4, min=0, max=1) / by_mixup.sum()
+    quarters = torch.histc(draws.mixup_lambda[by_mixup], bins=4, min=0, max=1) / by_mixup.sum()
     assert quarters.tolist() == pytest.approx([0.25] * 4, abs=0.02), "Beta(1, 1) is uniform"
-    boxes = draws.box[by_cutmix]
+    boxes = draws.cutmix_box[by_cutmix]
     assert boxes.min() == 0
     assert boxes.max() == SIZE
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -75,14 +75,14 @@ def test_how_often_and_how_much() -> None:
 
 
 def test_a_low_alpha_leaves_most_of_one_image() -> None:
-    share = some_draws(AugmentConfig(mixup_probability=1, mixup_alpha=0.1), count=5000).share
+    share = some_draws(AugmentConfig(mixup_probability=1, mixup_alpha=0.1), count=5000).mixup_lambda
     assert ((share < 0.1) | (share > 0.9)).float().mean() > 0.7
 
 
 def test_without_mixing_nothing_is_drawn_into_the_images() -> None:
     draws = some_draws()
-    assert (draws.share == 1).all()
-    assert (draws.box == 0).all()
+    assert (draws.mixup_lambda == 1).all()
+    assert (draws.cutmix_box == 0).all()
 
 
 def split(count: int = 23) -> Split:
@@ -116,7 +116,7 @@ def test_the_last_one_is_mixed_with_the_first() -> None:
     places = torch.tensor([22, 0])
     pair = draws[places]
     images = augment(torch.from_numpy(split().images)[pair.order], pair, CUTMIX)
-    expected = cutmix(images[:1], images[1:], pair.box[:1])
+    expected = cutmix(images[:1], images[1:], pair.cutmix_box[:1])
     assert torch.equal(served(loader(CUTMIX))[0][22:], expected)
 
 

@@ -139,7 +139,8 @@ def test_the_cache_serves_without_the_hub(server: Server, pushed: Path, monkeypa
     assert len(load_predictor("hf://someone/model").classes) == 100
     with pytest.raises(UserError) as caught:
         load_predictor("hf://someone/else")
-    assert_one_sentence(str(caught.value), "cannot be reached", "someone/else")
+    assert caught.value.code == "hub.offline"
+    assert_one_sentence(str(caught.value), "someone/else")
 
 
 def test_the_weights_are_fetched_once(server: Server, pushed: Path) -> None:
@@ -157,30 +158,32 @@ def test_onnx_where_there_are_no_weights(server: Server, exports: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "code", "name"),
     [
-        ("hf://someone", "is no model on the hub"),
-        ("hf://someone/model/best_model.pth", "is no model on the hub"),
-        ("hf://someone/../model/x.onnx", "is no model on the hub"),
-        ("hf://some--one/m..odel", "no name of a model"),
-        ("hf://nobody/model", "There is no model nobody/model"),
-        ("hf://someone/model/other.onnx", "holds no other.onnx"),
-        ("hf://someone/model", "holds no model.safetensors with its JSON, nor model.onnx"),
+        ("hf://someone", "hub.address", "hf://someone"),
+        ("hf://someone/model/best_model.pth", "hub.address", "best_model.pth"),
+        ("hf://someone/../model/x.onnx", "hub.address", "someone/../model"),
+        ("hf://some--one/m..odel", "hub.name", "some--one/m..odel"),
+        ("hf://nobody/model", "hub.not_found", "nobody/model"),
+        ("hf://someone/model/other.onnx", "hub.no_weights", "other.onnx"),
+        ("hf://someone/model", "hub.no_weights", "someone/model"),
     ],
 )
-def test_what_is_not_there(server: Server, address: str, said: str) -> None:
+def test_what_is_not_there(server: Server, address: str, code: str, name: str) -> None:
     server.files["/someone/model/resolve/main/best_model.pth"] = b"code"
     with pytest.raises(UserError) as caught:
         load_predictor(address)
-    assert_one_sentence(str(caught.value), said)
+    assert caught.value.code == code
+    assert_one_sentence(str(caught.value), name)
     assert not [path for method, path, _ in server.asked if method == "GET"], "nothing was fetched"
 
 
 def test_what_is_too_large_is_not_fetched(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(hub.LARGEST, ".safetensors", 1000)
+    monkeypatch.setitem(hub.MAX_BYTES, ".safetensors", 1000)
     with pytest.raises(UserError) as caught:
         load_predictor("hf://someone/model")
-    assert_one_sentence(str(caught.value), "model.safetensors of someone/model is not fetched", "bytes are too many")
+    assert caught.value.code == "hub.size"
+    assert_one_sentence(str(caught.value), "model.safetensors", "someone/model")
     assert not [path for method, path, _ in server.asked if method == "GET"]
 
 
@@ -188,14 +191,15 @@ def test_weights_of_another_network_are_refused(server: Server, tmp_path: Path) 
     save_weights(random_checkpoint(weights={"evil": torch.zeros(3)}), tmp_path / "model.safetensors")
     for name in ("model.safetensors", "model.json"):
         server.files[f"/someone/model/resolve/main/{name}"] = (tmp_path / name).read_bytes()
-    with pytest.raises(UserError, match="These are not the weights of a resnet18"):
+    with pytest.raises(UserError, match="resnet18") as caught:
         load_predictor("hf://someone/model")
+    assert caught.value.code == "checkpoint.weights"
 
 
 def test_who_may_not_push(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_bad")
     assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 2
-    assert "does not let this login write to someone/model (403)" in capsys.readouterr().err
+    assert "someone/model (403)" in capsys.readouterr().err
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 2
@@ -221,7 +225,7 @@ def test_a_folder_to_look_at(server: Server, tmp_path: Path) -> None:
 def test_the_card_says_what_the_checkpoint_knows(server: Server, pushed: Path) -> None:
     card = server.files["/someone/model/resolve/main/README.md"].decode()
     assert "**75.12%** on the 600 test images, single view; n = one run" in card
-    assert "made-up images" in card
+    assert "synthetic images" in card
     assert "| hardware | cpu (threads: 2), bf16 |" in card
     assert 'load_predictor("hf://someone/model")' in card
     assert "nowhere" not in card, "where the data lay"

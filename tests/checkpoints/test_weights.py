@@ -151,7 +151,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         "its calibration has a wrong fitted_on",
     ),
     "no checksum": (lambda p: _edit(p, lambda said: said.pop("sha256")), "not the file that some.json"),
-    "a flipped bit": (_flip_a_bit, "not the file that some.json speaks of"),
+    "a flipped bit": (_flip_a_bit, "not the file that some.json describes"),
     "half a file": (_cut, "cannot be read as safetensors"),
     "an empty file": (lambda p: p.write_bytes(b""), "cannot be read as safetensors"),
     "a header of 4 EiB": (_claim_a_huge_header, "cannot be read as safetensors"),

@@ -50,7 +50,7 @@ def test_products_equal_the_convolution(
     rows_at_once: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(amx_convolution, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(amx_convolution, "GEMM_ROWS_PER_THREAD", rows_at_once)
     torch.manual_seed(0)
     layer = Conv3x3(in_channels, out_channels, stride=stride)
     images = torch.randn(8, in_channels, height, width).bfloat16().float()
@@ -91,7 +91,7 @@ def test_products_only_where_they_pay(
     with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
         output = Conv3x3(channels, channels)(torch.randn(1, channels, width, width))
     assert output.grad_fn is not None
-    assert ("SmallMaps" in output.grad_fn.name()) is expected
+    assert ("GemmConvolution" in output.grad_fn.name()) is expected
 
 
 def test_frozen_weights_and_images_get_no_gradient(amx: None) -> None:

@@ -105,5 +105,6 @@ def test_fp16_gradients_have_no_one_scale() -> None:
     model, compute = network(), select_device("cpu", "fp32")
     object.__setattr__(compute, "precision", "fp16")
     config = OptimConfig(sam_rho=0.1, sam_friendly=0.9)
-    with pytest.raises(UserError, match="--sam-friendly"):
+    with pytest.raises(UserError, match="--sam-friendly") as raised:
         TrainStep(model, build_optimizer(model, config), compute, config)
+    assert raised.value.code == "train.precision"

@@ -40,7 +40,7 @@ def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint,
     assert torch.equal(model.fc.weight, fresh)
     assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], given.weights["layer4.1.conv2.weight"])
     assert "120 of 122 tensors" in told
-    assert "a fresh last layer" in told
+    assert "re-initialized" in told
 
 
 def test_of_another_network_what_fits_is_taken(tmp_path: Path, given: Checkpoint) -> None:
