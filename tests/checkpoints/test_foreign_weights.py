@@ -165,5 +165,5 @@ def test_a_hundred_classes_are_taken_to_be_cifar100(tmp_path: Path) -> None:
     torch.save(network(100), tmp_path / "weights.pth")
     predictor = load_predictor(tmp_path / "weights.pth")
     assert predictor.classes == CLASSES
-    assert predictor.assumed == tuple(EVERYTHING)
-    assert any("in alphabetical order" in note for note in predictor.notes)
+    assert predictor.info.assumed == tuple(EVERYTHING)
+    assert any("in alphabetical order" in note for note in predictor.info.notes)

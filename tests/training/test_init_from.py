@@ -65,7 +65,7 @@ def test_a_run_starts_from_them_keeps_its_stem_and_goes_on_without_them(tiny_dat
     config = config.replace(init_from=source, freeze_stem=True, seed=3)
 
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
-    assert f"Start     from {source}: 74 of 74 tensors" in next(whole.glob("training_log_*")).read_text()
+    assert f"initialized from {source}: 74 of 74 tensors" in next(whole.glob("training_log_*")).read_text()
     before, after = (load_checkpoint(folder / "last.pth").weights for folder in (tmp_path / "first", whole))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if not name.startswith(("conv1", "bn1"))}
