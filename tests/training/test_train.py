@@ -463,7 +463,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
     train(config.replace(stop_after=1))
     (config.run.run_dir / "curves.png").mkdir()
     assert train(config, resume=True).stopped_by is None
-    assert "Curves    not drawn" in capsys.readouterr().out
+    assert "Curves    not written" in capsys.readouterr().out
 
 
 def test_val_fraction_chooses_on_what_it_holds_out(config: Config) -> None:
@@ -529,7 +529,7 @@ def test_training_ends_with_a_report(config: Config) -> None:
     assert f"Report    {folder / 'report' / 'index.html'}" in log.read_text()
     (folder / "report" / "index.html").write_text("not ours")
     assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by is None
-    assert "Report    not made: " in log.read_text(), "which does not end a run"
+    assert "Report    not written: " in log.read_text(), "which does not end a run"
     train(config)
     assert not (folder / "report").exists(), "it has moved with its run"
     assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()
