@@ -573,6 +573,8 @@ SETTINGS.append(
     )
 )
 SETTINGS.append(Row("setting: fly", "fly", nothing, "cli.command", "fly"))
+SETTINGS.append(Row("setting: data gett", "data gett", nothing, "cli.command", "data get"))
+SETTINGS.append(Row("setting: predct", "predct", nothing, "cli.command", "'predict'"))
 
 CONFIG, LAST, LOGS = "logs/cifar100/config.json", "logs/cifar100/last.pth", "logs/cifar100"
 

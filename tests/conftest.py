@@ -155,7 +155,7 @@ class DeviceReads(TorchDispatchMode):
 def assert_one_sentence(message: str, *names: object) -> None:
     """A message for users: one line, nothing that a terminal would act on, and these names in it."""
     message = escape_control_chars(message)  # as it is shown
-    assert message.endswith(".")
+    assert message.endswith((".", "?"))
     assert len(message) < 600
     for name in names:
         assert str(name) in message

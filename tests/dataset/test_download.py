@@ -277,9 +277,10 @@ def test_a_named_folder_is_never_filled(server: Server, tmp_path: Path, monkeypa
     assert not list((tmp_path / "empty").iterdir())
 
 
-def test_data_get_fills_the_folder_that_it_is_given(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["download", "get"])
+def test_data_download_fills_the_directory_that_it_is_given(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    assert main(["data", "get", "--to", str(tmp_path / "elsewhere")]) == 0
+    assert main(["data", name, "--to", str(tmp_path / "elsewhere")]) == 0
     assert "CIFAR-100 (verified): 300 train and 50 test images" in capsys.readouterr().out
     assert_placed(tmp_path / "elsewhere", "cifar-100-python")
