@@ -50,7 +50,8 @@ def main() -> None:
     parser.add_argument("precision", choices=("fp32", "bf16"))
     is_bf16 = parser.parse_args().precision == "bf16"
     memory_format = torch.channels_last if is_bf16 else torch.contiguous_format
-    model: torch.nn.Module = resnet18().to(memory_format=memory_format)
+    model = resnet18()
+    model.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue] - only in the overloads of Tensor
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     loader = DataLoader(
         Images((WARMUP_STEPS + STEPS) * BATCH_SIZE), batch_size=BATCH_SIZE, shuffle=True, num_workers=2, drop_last=True

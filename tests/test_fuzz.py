@@ -241,7 +241,7 @@ def test_any_file_is_read_or_refused(
         fuzzer.make(random.Random(f"{SEED} {kind} {number}"))
         message = ""
         before, start = peak_memory(), time.process_time()
-        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
         try:
             fuzzer.read()
             counts["read"] += 1

@@ -16,7 +16,7 @@ from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.checkpoints.weights import load_weights
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.evaluation.duplicates import Rows, exact_duplicates, rows_in_train
+from cifar100.evaluation.duplicates import CombinedSplits, exact_duplicates, rows_in_train
 from cifar100.inference import load_predictor
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
@@ -66,8 +66,8 @@ def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> N
 
 
 def test_ten_test_images_occur_in_train() -> None:
-    rows = Rows(load_dataset())
+    rows = CombinedSplits(load_dataset())
     pairs = exact_duplicates(rows.images)
-    across = [pair for pair in pairs if rows.place(pair) == "across"]
+    across = [pair for pair in pairs if rows.location(pair) == "across"]
     assert len(across) == len(rows_in_train(pairs, rows)) == 10
-    assert sum(rows.conflicts(pair) for pair in across) == 6
+    assert sum(rows.labels_conflict(pair) for pair in across) == 6

@@ -188,7 +188,7 @@ def test_the_recorder_sees_what_it_looks_for() -> None:
         wide = norm.weight.double()
         assert wide.device == MPS
         with pytest.raises(RuntimeError, match="same device"):
-            norm.weight + torch.ones(3)
+            torch.add(norm.weight, torch.ones(3))
     assert recording.synchronizations == ["Tensor.__float__", "_local_scalar_dense", "copy to the device"]
     by_name = {operation.name: operation for operation in recording.operations}
     assert by_name["native_batch_norm_backward"].inputs[1].is_channels_last

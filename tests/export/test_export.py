@@ -87,7 +87,7 @@ def test_a_graph_may_take_floats(exports: Path) -> None:
     )
     backend = OnnxBackend(exports / "float.onnx")
     floats = np.ascontiguousarray(PIXELS.transpose(0, 3, 1, 2)) / np.float32(255)
-    logits = backend.session.run(["logits"], {"images": floats})[0]
+    logits = np.asarray(backend.session.run(["logits"], {"images": floats})[0])
     np.testing.assert_allclose(logits, reference(exports, PIXELS), atol=1e-4)
 
 

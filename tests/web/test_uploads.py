@@ -13,7 +13,8 @@ def upload(folder: Path, name: str, *, age: float = 0, size: int = 10) -> Path:
     path = folder / name / "image.png"
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(size))
-    os.utime(path, (time.time() - age,) * 2)
+    modified = time.time() - age
+    os.utime(path, (modified, modified))
     return path
 
 
