@@ -96,22 +96,23 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
     with gr.Blocks(title="CIFAR-100 image classifier", analytics_enabled=False) as blocks:
         gr.HTML(_HEAD.format(count=len(predictor.classes)), elem_classes=["cifar", "page-head"])
         with gr.Tabs():
-            with gr.Tab("Image"), gr.Row():
-                with gr.Column(min_width=300):
-                    upload = _file_paths(
-                        gr.Image(
-                            sources=["upload", "clipboard", "webcam"],
-                            type="filepath",
-                            label="Your image",
-                            height=320,
-                            buttons=[],
-                            elem_id="image",
-                            alt_text="Your image",
+            with gr.Tab("Image"):
+                with gr.Row():
+                    with gr.Column(min_width=300):
+                        upload = _file_paths(
+                            gr.Image(
+                                sources=["upload", "clipboard", "webcam"],
+                                type="filepath",
+                                label="Your image",
+                                height=320,
+                                buttons=[],
+                                elem_id="image",
+                                alt_text="Your image",
+                            )
                         )
-                    )
-                    gr.Examples(examples, upload, label="Examples (drawings)", elem_id="examples")
-                with gr.Column(min_width=300):
-                    shown = _live_region("answer")
+                    with gr.Column(min_width=300):
+                        shown = _live_region("answer")
+                gr.Examples(examples, upload, label="Examples (drawings)", elem_id="examples")
             with gr.Tab("Several"), gr.Column():
                 files = _file_paths(
                     gr.File(
