@@ -8,11 +8,14 @@ from collections.abc import Sequence
 class _CodedError(Exception):
     """`code` identifies the kind of error ("checkpoint.version") and stays the same if the message is reworded."""
 
-    def __init__(self, code: str, message: str | None = None, *, steps: Sequence[str] = ()) -> None:
+    def __init__(self, code: str, message: str, *, steps: Sequence[str] = ()) -> None:
         """`steps` are what to do, each a line to print below the message."""
-        self.code = code if message is not None else "unspecified"
+        self.code = code
         self.steps = tuple(steps)
-        super().__init__(code if message is None else message)
+        super().__init__(code, message)  # both, so that it can be pickled
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
 class UserError(_CodedError):

@@ -121,7 +121,7 @@ def test_what_a_killed_export_left_is_removed_by_a_later_one(folder: Path, monke
         left.mkdir()
         (left / "part.onnx").write_bytes(b"x")
         os.utime(left, (left.stat().st_atime, left.stat().st_mtime - age))
-    monkeypatch.setattr("cifar100.export.write", lambda *_, **__: (_ for _ in ()).throw(RunFailed("enough")))
+    monkeypatch.setattr("cifar100.export.write", lambda *_, **__: (_ for _ in ()).throw(RunFailed("test.stop", "")))
     assert main(["export", "best.pth", "--format", "onnx", "--out", "new.onnx"]) == 1
     assert [path.name for path in folder.iterdir() if path.name.startswith(TEMPORARY_PREFIX)] == [
         f"{TEMPORARY_PREFIX}new"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cifar100.support import files
-from cifar100.support.errors import RunFailed
+from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import FileInUse, atomic_write
 
 Hold = Callable[[int, int], list[Path]]
@@ -85,3 +86,8 @@ def test_macos_flushes_the_cache_of_the_drive(supported: bool, tmp_path: Path, m
     monkeypatch.setattr(os, "fsync", lambda _descriptor: flushed.append("fsync"))
     atomic_write(tmp_path / "last.pth", "content")
     assert flushed == ["F_FULLFSYNC" if supported else "fsync"]
+
+
+def test_an_error_keeps_its_code_and_steps_across_processes() -> None:
+    error = pickle.loads(pickle.dumps(UserError("area.kind", "What is wrong.", steps=("what to do",))))
+    assert (error.code, str(error), error.steps) == ("area.kind", "What is wrong.", ("what to do",))

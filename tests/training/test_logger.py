@@ -110,7 +110,7 @@ def test_a_metrics_file_that_stays_open_elsewhere_is_reported_once(
 
     def replace(path: Path, content: str) -> None:
         if is_open and path == folder.metrics_csv:
-            raise FileInUse("Permission denied")
+            raise FileInUse("output.write", "Permission denied")
         atomic_write(path, content)
 
     monkeypatch.setattr("cifar100.training.logger.atomic_write", replace)
