@@ -36,6 +36,7 @@ def train(config: Config) -> float:
         batch_size=config.optim.batch_size,
         seed=config.optim.seed,
         device=compute.device,
+        num_epochs=config.optim.epochs,
     )
     torch.manual_seed(config.optim.seed)
     model = compute.place(resnet18(len(dataset.classes)))
