@@ -132,7 +132,7 @@ def evaluate_model(
     per_superclass, superclass_top1 = {}, None
     if dataset.superclasses:
         superclass_top1 = metrics.superclass_accuracy(logits, labels, dataset.superclass_of)
-        folded = metrics.per_class_accuracy(metrics.fold(confusion, dataset.superclass_of))
+        folded = metrics.per_class_accuracy(metrics.aggregate_confusion(confusion, dataset.superclass_of))
         per_superclass = _named(dataset.superclasses, folded)
     return Evaluation(
         split=name,

@@ -1,8 +1,7 @@
-"""Measures of a classifier from its logits: plain numpy, float64.
+"""Metrics of a classifier from its logits: plain numpy, float64.
 
-Shapes: logits float [N, C], labels int [N] in 0..C-1. N is at least 1 everywhere; each function raises ValueError
-where it is not. Equal logits are ranked by class id, the lower first, so that a model that says the same of every
-class scores no better than chance.
+Shapes: logits float [N, C], labels int [N] in 0..C-1, N at least 1; other shapes raise ValueError. Equal logits are
+ranked by class id, the lower first, so that a model with constant logits scores no better than chance.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def per_class_accuracy(confusion: np.ndarray) -> np.ndarray:
     return np.divide(np.diag(confusion), counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
-def fold(confusion: np.ndarray, superclass_of: Sequence[int]) -> np.ndarray:
+def aggregate_confusion(confusion: np.ndarray, superclass_of: Sequence[int]) -> np.ndarray:
     """The confusion matrix [C, C] summed into the superclasses' [G, G]."""
     member = np.eye(max(superclass_of) + 1, dtype=np.int64)[np.asarray(superclass_of)]  # [C, G]
     return member.T @ confusion @ member
@@ -97,7 +96,7 @@ class ClassScores(NamedTuple):
     class_ids: np.ndarray
     """int64 [K]: the classes that have images, ascending."""
     images: np.ndarray
-    """int64 [K]: how many each has."""
+    """int64 [K]: number of images of each."""
     precision: np.ndarray
     """float64 [K], in 0..1: the share of right answers among those that name the class; 0 if none names it."""
     recall: np.ndarray

@@ -26,7 +26,7 @@ from cifar100.config import Config, DataConfig
 from cifar100.dataset import Split, load_dataset, resolve_data_dir, train_val_split
 from cifar100.evaluation.eval_split import take_names
 from cifar100.export.check import Forward, ParityReport, Reference, compare
-from cifar100.export.graph import Graph, save_onnx, save_pt2
+from cifar100.export.graph import ExportModule, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
 from cifar100.prediction.backend import open_backend
 from cifar100.prediction.onnx_backend import model_input
@@ -107,7 +107,7 @@ def write(
     if format == "safetensors":
         save_weights(checkpoint, path)
         return
-    graph, facts = Graph(checkpoint, takes), metadata(checkpoint, takes)
+    graph, facts = ExportModule(checkpoint, takes), metadata(checkpoint, takes)
     if format == "pt2":
         save_pt2(graph, path, facts)
         return

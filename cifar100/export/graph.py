@@ -22,17 +22,16 @@ from cifar100.prediction.onnx_format import KEY
 from cifar100.prediction.onnx_validation import onnx_content
 
 EXAMPLE_BATCH = 2
-"""Images that the graph is traced with: one would freeze the batch dimension."""
+"""Batch size for tracing: 1 would freeze the batch dimension."""
 
 
-class Graph(nn.Module):
+class ExportModule(nn.Module):
     """Images -> (logits [B, C], class activation maps [B, C, h, w]); fp32, for inference only.
 
-    `takes` is "uint8", images [B, S, S, 3] as files hold them, or "float", [B, 3, S, S] in 0..1 as PyTorch's tools lay
-    them out. The map of a class says how much each place speaks for it (Zhou et al. 2016,
-    https://arxiv.org/abs/1512.04150): its mean, plus the bias, is the class's logit. For a network that ends in global
-    pooling and one linear layer this is Grad-CAM before its ReLU, times the number of places (Selvaraju et al. 2017,
-    https://arxiv.org/abs/1610.02391).
+    `takes` is "uint8", images [B, S, S, 3] as decoded from files, or "float", [B, 3, S, S] in 0..1. The mean of a map
+    (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) plus the bias is the logit of its class. For a network that
+    ends in global pooling and one linear layer this is Grad-CAM before its ReLU, times the number of cells (Selvaraju
+    et al. 2017, https://arxiv.org/abs/1610.02391).
     """
 
     mean: Tensor
@@ -62,21 +61,21 @@ class Graph(nn.Module):
         return maps.mean(dim=(2, 3)) + self.bias, maps
 
     def example(self) -> Tensor:
-        """Black images, as many as it is traced with."""
+        """The input for tracing: black images."""
         size = self.image_size
         if self.takes == "uint8":
             return torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
         return torch.zeros(EXAMPLE_BATCH, 3, size, size)
 
 
-def save_onnx(graph: Graph, path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the graph as one ONNX file, its weights inside; input "images", outputs "logits" and "maps"."""
+def save_onnx(graph: ExportModule, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the graph as one ONNX file with its weights; input "images", outputs "logits" and "maps"."""
     arrays = {name: tensor.numpy() for name, tensor in graph.state_dict().items()}
     path.write_bytes(onnx_content({**facts, "precision": "fp32", "width": graph.stem.out_channels}, arrays))
 
 
-def save_pt2(graph: Graph, path: Path, facts: Mapping[str, Any]) -> None:
-    """Write the graph for `torch.export.load(path).module()`; the facts are an extra file in it."""
+def save_pt2(graph: ExportModule, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the graph for `torch.export.load(path).module()`; the metadata are an extra file in it."""
     with quiet():
         program = torch.export.export(graph, (graph.example(),), dynamic_shapes=_dynamic_batch())
         content = io.BytesIO()  # to a full disk torch.export.save itself aborts the process
@@ -90,7 +89,7 @@ def _dynamic_batch() -> dict[str, dict[int, torch.export.Dim]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters say on the side: about torchvision, which is not needed, and the like."""
+    """Suppress the exporters' warnings, such as about torchvision, which is not needed."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

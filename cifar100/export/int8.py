@@ -1,8 +1,8 @@
-"""fp32 ONNX -> int8: static quantisation, one scale a channel of the weights, ranges of the activations from images.
+"""fp32 ONNX -> int8: static quantization, per-channel weights, activation ranges from calibration images.
 
-Jacob et al. 2018, https://arxiv.org/abs/1712.05877. Activations are unsigned and weights signed, which the dot products
-of x86 (VNNI, AMX) take; the ranges are the least and the largest value seen. The head, a 1x1 convolution to the class
-activation maps, stays in fp32: it is a thousandth of the work and decides the ranking.
+Jacob et al. 2018, https://arxiv.org/abs/1712.05877. Activations are unsigned and weights signed, as the dot products of
+x86 (VNNI, AMX) require; ranges are min-max. The head, a 1x1 convolution to the class activation maps, stays in fp32: it
+is a thousandth of the work and determines the ranking.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH_SIZE = 64
 
 
 class _Batches:
-    """The images of calibration, a batch at a time, as onnxruntime asks for them."""
+    """Batches of the calibration images, as a CalibrationDataReader of onnxruntime."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.batches = iter(np.array_split(images, -(-len(images) // BATCH_SIZE)))
@@ -33,7 +33,7 @@ class _Batches:
 def quantize(source: Path, target: Path, images: np.ndarray, facts: Mapping[str, Any]) -> None:
     """Write the graph in `source` to `target` with int8 weights and activations, as pairs of (De)QuantizeLinear.
 
-    `images` are those of calibration, as the graph takes them.
+    `images` are the calibration images, in the input format of the graph.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static

@@ -1,4 +1,4 @@
-"""A model as transformers.js loads it from a repository on the hub: config.json, preprocessor_config.json, onnx/.
+"""The files that transformers.js loads from a Hub repository: config.json, preprocessor_config.json, onnx/.
 
 import { pipeline } from "@huggingface/transformers";
 const classify = await pipeline("image-classification", "user/model");
@@ -23,11 +23,11 @@ BICUBIC = 3  # PIL.Image.Resampling
 
 
 def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None, say: Callable[[str], None] = emit) -> None:
-    """Write the files into `folder`, which must be there.
+    """Write the files to the existing directory `folder`.
 
-    The graphs take float32 [B, 3, S, S] in 0..1 and normalize it themselves; the softmax of their logits is calibrated.
-    onnx/model_quantized.onnx (int8) is written if `train`, images to calibrate it on, is given. Raises UserError if a
-    library for ONNX is missing.
+    The graphs take float32 [B, 3, S, S] in 0..1 and normalize it; the softmax of their logits is calibrated.
+    onnx/model_quantized.onnx (int8) is written if calibration images, `train`, are given. Raises UserError if a library
+    for ONNX is missing.
     """
     from cifar100.export import require_onnx, write
 
@@ -60,7 +60,7 @@ def config(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def preprocessor(checkpoint: Checkpoint) -> dict[str, object]:
-    """The content of preprocessor_config.json: what `images.convert.to_model_input` does, as far as it can say so."""
+    """The content of preprocessor_config.json: `images.convert.to_model_input`, as far as the format can express it."""
     size = checkpoint.image_size
     return {
         "image_processor_type": "CLIPImageProcessor",
@@ -77,14 +77,14 @@ def preprocessor(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _calibrated(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its logits divided by its temperature, for software that knows of none."""
+    """The checkpoint with its logits divided by its temperature, for software without temperature scaling."""
     temperature = checkpoint.calibration.temperature if checkpoint.calibration else 1.0
     head = {name: tensor / temperature for name, tensor in checkpoint.weights.items() if name.startswith("fc.")}
     return replace(checkpoint, weights=checkpoint.weights | head, calibration=None)
 
 
 def _rename(path: Path) -> None:
-    """Give the input the name that is asked for, and leave the logits as the only output."""
+    """Rename the input, and keep the logits as the only output."""
     import onnx
 
     model = onnx.load(path)
@@ -96,6 +96,6 @@ def _rename(path: Path) -> None:
     kept = [output for output in graph.output if output.name == OUTPUT]
     del graph.output[:]
     graph.output.extend(kept)
-    del model.metadata_props[:]  # what they say of the input is no longer so
+    del model.metadata_props[:]  # their description of the input no longer applies
     onnx.checker.check_model(model)
     onnx.save_model(model, path)

@@ -1,4 +1,4 @@
-"""A folder on http://127.0.0.1, for `cifar100 export --format web --serve`."""
+"""Serve a directory on http://127.0.0.1, for `cifar100 export --format web --serve`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: requests are of no interest."""
+        """Do not log requests."""
 
 
 def make_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
-    """A server of this folder on this machine alone; on any free port if `port` is taken."""
+    """A server of this directory on the loopback address; on any free port if `port` is taken."""
     handler = partial(_Handler, directory=str(folder))
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -36,10 +36,10 @@ def make_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
 
 
 def serve(folder: Path) -> None:
-    """Serve the folder, and open it in a browser, until interrupted."""
+    """Serve the directory until interrupted, and open it in a browser."""
     with make_server(folder) as server:
         address = f"http://127.0.0.1:{server.server_address[1]}/"
-        emit(f"The site is at {address} (Ctrl-C ends it).", flush=True)
+        emit(f"The site is at {address} (Ctrl-C stops it).", flush=True)
         webbrowser.open(address)
         with suppress(KeyboardInterrupt):
             server.serve_forever()

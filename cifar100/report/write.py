@@ -188,7 +188,7 @@ def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Figures) -> di
         "zoomable": len(names) > figures.MAX_UNZOOMED,
     }
     if data.superclass_of:
-        folded = figures.confusion_figure(metrics.fold(confusion, data.superclass_of), data.superclasses)
+        folded = figures.confusion_figure(metrics.aggregate_confusion(confusion, data.superclass_of), data.superclasses)
         found["superclass_confusion"] = draw.both("superclass_confusion", folded, "confusion of the superclasses")
     return found
 

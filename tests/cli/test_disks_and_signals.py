@@ -15,7 +15,7 @@ from PIL import Image
 
 from cifar100.cli.main import main
 from cifar100.export import ABANDONED_SECONDS, TEMPORARY_PREFIX
-from cifar100.export.graph import Graph, save_pt2
+from cifar100.export.graph import ExportModule, save_pt2
 from cifar100.support.errors import RunFailed
 from cifar100.support.files import atomic_write
 
@@ -142,4 +142,4 @@ def test_a_read_only_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.Monke
 def test_pt2_on_a_full_disk_is_an_error_of_the_system(folder: Path) -> None:
     """`torch.export.save` to a path on a full disk ends the process by SIGABRT."""
     with pytest.raises(OSError, match="No space left"):
-        save_pt2(Graph(random_checkpoint(), "uint8"), Path("/dev/full"), {})
+        save_pt2(ExportModule(random_checkpoint(), "uint8"), Path("/dev/full"), {})

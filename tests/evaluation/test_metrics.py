@@ -123,7 +123,7 @@ def test_everything_agrees_with_torchmetrics(case: Case) -> None:
     np.testing.assert_allclose(ours[there], recall.numpy()[there], atol=1e-6)
     coarse = torch.from_numpy(COARSE)
     folded = torch_metrics.multiclass_confusion_matrix(coarse[given[0].argmax(1)], coarse[given[1]], num_classes=20)
-    np.testing.assert_array_equal(metrics.fold(confusion, SUPERCLASS_OF), folded.numpy())
+    np.testing.assert_array_equal(metrics.aggregate_confusion(confusion, SUPERCLASS_OF), folded.numpy())
 
 
 def test_a_class_without_images_has_no_accuracy() -> None:
@@ -140,13 +140,13 @@ def test_fold_equals_the_slow_reference(case: Case) -> None:
     for true in range(CLASSES):
         for called in range(CLASSES):
             expected[SUPERCLASS_OF[true], SUPERCLASS_OF[called]] += confusion[true, called]
-    np.testing.assert_array_equal(metrics.fold(confusion, SUPERCLASS_OF), expected)
+    np.testing.assert_array_equal(metrics.aggregate_confusion(confusion, SUPERCLASS_OF), expected)
 
 
 @each_case
 def test_the_folded_diagonal_is_the_superclass_accuracy(case: Case) -> None:
     logits, labels = case()
-    folded = metrics.fold(metrics.confusion_matrix(logits, labels), SUPERCLASS_OF)
+    folded = metrics.aggregate_confusion(metrics.confusion_matrix(logits, labels), SUPERCLASS_OF)
     share = np.trace(folded) / len(labels)
     assert metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF) == pytest.approx(share, abs=1e-12)
 

@@ -18,7 +18,7 @@ from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.dataset import synthetic
 from cifar100.export import export, metadata
 from cifar100.export.check import Reference, compare
-from cifar100.export.graph import Graph
+from cifar100.export.graph import ExportModule
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_backend import OnnxBackend
 from cifar100.prediction.onnx_format import KEY
@@ -237,7 +237,7 @@ def test_other_sizes_and_classes() -> None:
     checkpoint = random_checkpoint(
         image_size=48, classes=list("abc"), weights=narrow_network("x", 3).state_dict(), model="resnet34"
     )
-    graph = Graph(checkpoint, "float")
+    graph = ExportModule(checkpoint, "float")
     logits, maps = graph(torch.rand(2, 3, 48, 48))
     assert (logits.shape, maps.shape) == ((2, 3), (2, 3, 6, 6))
     assert metadata(checkpoint, "float")["preprocessing"].startswith("float32 [B, 3, 48, 48]")
