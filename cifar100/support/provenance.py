@@ -1,4 +1,4 @@
-"""Where weights come from, as fields that files carry. The text that people read is made from them here only."""
+"""Origin of weights as structured fields of files; only this module formats them as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_COUNT = 2**63
 
 
 class Record:
-    """A frozen dataclass of plain values, as files hold it: {field: value}."""
+    """A frozen dataclass of plain values, stored in files as {field: value}."""
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
@@ -56,7 +56,7 @@ class DatasetInfo(Record):
     verified: bool | None = None
     """Whether both splits are exactly the published images of that name; None if there are no published ones."""
     synthetic: bool = False
-    """Whether the images show nothing, so that figures from them mean nothing."""
+    """Whether the images are generated, so that accuracies on them are meaningless."""
     num_train: int = 0
     """Images of the train split, before any are held out; 0 if unknown."""
     num_test: int = 0
