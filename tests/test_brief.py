@@ -22,7 +22,7 @@ BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 """The interpreter that the environment was made from: editable installs, of ours say, do not reach it."""
 
 
-class House:
+class Clone:
     """A copy of the tree with the brief's four commands run in it, in the brief's order."""
 
     def __init__(self, root: Path) -> None:
@@ -61,38 +61,38 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    return House(tmp_path_factory.mktemp("brief"))
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return Clone(tmp_path_factory.mktemp("brief"))
 
 
-def test_the_commands_run_the_copied_tree_alone(house: House) -> None:
+def test_the_commands_run_the_copied_tree_alone(clone: Clone) -> None:
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('cifar100') is not None)"
     env = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
-    subprocess.run([BARE_PYTHON, "-c", code], cwd=house.root, env=env, check=True)
-    assert re.search(r"Epoch +2/2 ", house.train)
+    subprocess.run([BARE_PYTHON, "-c", code], cwd=clone.root, env=env, check=True)
+    assert re.search(r"Epoch +2/2 ", clone.train)
 
 
-def test_model_shows_the_architecture_and_11m_parameters(house: House) -> None:
-    assert "11,220,132" in house.model
-    assert re.search(r"conv1 +Conv2d 3x3/1 +64 x 32 x 32", house.model)
-    assert re.search(r"layer4\.1\.conv2 +Conv2d 3x3/1 +512 x 4 x 4", house.model)
-    assert re.search(r"fc +Linear +100 +51,300", house.model)
+def test_model_shows_the_architecture_and_11m_parameters(clone: Clone) -> None:
+    assert "11,220,132" in clone.model
+    assert re.search(r"conv1 +Conv2d 3x3/1 +64 x 32 x 32", clone.model)
+    assert re.search(r"layer4\.1\.conv2 +Conv2d 3x3/1 +512 x 4 x 4", clone.model)
+    assert re.search(r"fc +Linear +100 +51,300", clone.model)
 
 
-def test_utils_shows_the_augmentation_and_the_classes(house: House) -> None:
-    for told in ("pad 4 px", "p = 0.5", "16x16", "(0.5071, 0.4867, 0.4408)", "(0.2675, 0.2565, 0.2761)"):
-        assert told in house.utils
-    assert re.search(r"gives [\d,]+ augmented images/s", house.utils)
-    assert re.search(r"albumentations gives [\d,]+ in this process, [\d,]+ with --num-workers 1", house.utils)
-    assert "100 classes in 20 superclasses" in house.utils
-    assert "aquatic_mammals" in house.utils
-    assert "lawn_mower" in house.utils
-    with Image.open(house.inside / "augmentations.png") as picture:
+def test_utils_shows_the_augmentation_and_the_classes(clone: Clone) -> None:
+    for told in ("4 px of zero padding", "p = 0.5", "16x16", "(0.5071, 0.4867, 0.4408)", "(0.2675, 0.2565, 0.2761)"):
+        assert told in clone.utils
+    assert re.search(r"gives [\d,]+ augmented images/s", clone.utils)
+    assert re.search(r"albumentations gives [\d,]+ in this process, [\d,]+ with --num-workers 1", clone.utils)
+    assert "100 classes in 20 superclasses" in clone.utils
+    assert "aquatic_mammals" in clone.utils
+    assert "lawn_mower" in clone.utils
+    with Image.open(clone.inside / "augmentations.png") as picture:
         assert min(picture.size) > 400
 
 
-def test_train_writes_the_files_that_the_brief_names(house: House) -> None:
-    logs = house.inside / "logs" / "cifar100"
+def test_train_writes_the_files_that_the_brief_names(clone: Clone) -> None:
+    logs = clone.inside / "logs" / "cifar100"
     assert [path.name for path in logs.glob("training_log_*.txt") if re.fullmatch(r"\D+\d{8}_\d{6}\.txt", path.name)]
     for name in ("best_model.pth", "checkpoint_epoch_1.pth", "checkpoint_epoch_2.pth", "last.pth"):
         assert (logs / name).is_file()
@@ -103,18 +103,18 @@ def test_train_writes_the_files_that_the_brief_names(house: House) -> None:
     assert "Final     test top-1" in log
 
 
-def test_inference_shows_accuracy_throughput_and_samples(house: House) -> None:
-    assert re.search(r"top-1 +\d+\.\d\d%", house.inference)
-    assert re.search(r"throughput +[\d,]+ images/s", house.inference)
-    assert len(re.findall(r"(?:right|WRONG)  \w+ +-> \w+ \d", house.inference)) == 5
+def test_inference_shows_accuracy_throughput_and_samples(clone: Clone) -> None:
+    assert re.search(r"top-1 +\d+\.\d\d%", clone.inference)
+    assert re.search(r"throughput +[\d,]+ images/s", clone.inference)
+    assert len(re.findall(r"(?:right|WRONG)  \w+ +-> \w+ \d", clone.inference)) == 5
 
 
-def run_snippet(house: House, snippet: str) -> str:
+def run_snippet(clone: Clone, snippet: str) -> str:
     """Run the brief's Python from another folder, the clone on the path."""
     result = subprocess.run(
         [sys.executable, "-c", snippet],
-        cwd=house.root,
-        env={**os.environ, "PYTHONPATH": str(house.inside.parent)},
+        cwd=clone.root,
+        env={**os.environ, "PYTHONPATH": str(clone.inside.parent)},
         capture_output=True,
         text=True,
         timeout=600,
@@ -155,19 +155,19 @@ for i, results in enumerate(batch_results):
 """
 
 
-def test_the_two_snippets(house: House) -> None:
-    if not (house.root / "logs").exists():
-        (house.root / "logs").symlink_to(house.inside / "logs")
+def test_the_two_snippets(clone: Clone) -> None:
+    if not (clone.root / "logs").exists():
+        (clone.root / "logs").symlink_to(clone.inside / "logs")
     for number in range(10):
-        Image.new("RGB", (200 + number, 150), (20 * number, 100, 200)).save(house.root / f"image_{number}.jpg")
-    (house.root / "image_0.jpg").rename(house.root / "test_image.jpg")
-    shutil.copy(house.root / "test_image.jpg", house.root / "image_0.jpg")
+        Image.new("RGB", (200 + number, 150), (20 * number, 100, 200)).save(clone.root / f"image_{number}.jpg")
+    (clone.root / "image_0.jpg").rename(clone.root / "test_image.jpg")
+    shutil.copy(clone.root / "test_image.jpg", clone.root / "image_0.jpg")
 
-    lines = run_snippet(house, SINGLE).splitlines()
+    lines = run_snippet(clone, SINGLE).splitlines()
     assert len(lines) == 5
     percentages = [float(re.fullmatch(r"\w+: (\d+\.\d\d)%", line).group(1)) for line in lines]  # type: ignore[union-attr]
     assert percentages == sorted(percentages, reverse=True)
-    printed = run_snippet(house, BATCH)
+    printed = run_snippet(clone, BATCH)
     assert printed.count("Image ") == 10
     assert len(re.findall(r"^  \w+: \d+\.\d\d%$", printed, re.MULTILINE)) == 50
 
