@@ -392,7 +392,7 @@ def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> N
     names = re.findall(r"<li>([^<>]+)</li>", page.html.partition('class="heads"')[2])
     assert names[:100] == names[100:200], "the names of the columns, and of the rows"
     assert [names.index(name) for name in ("beaver", "whale", "aquarium fish", "tractor")] == [0, 4, 5, 99]
-    curves = [svg for svg in page.svgs() if "pale: train" in svg]
+    curves = [svg for svg in page.svgs() if "lighter: train" in svg]
     assert len(curves) == 2
     assert all(">short</text>" in svg and ">long</text>" in svg for svg in curves)
     assert re.search(r"short 2 18\.00 % 18\.00 % \(epoch 2\) test 2:00:00", page.words)
@@ -405,9 +405,9 @@ def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> N
 
 
 @pytest.mark.slow
-def test_made_up_images_say_so(tmp_path: Path) -> None:
+def test_a_report_on_synthetic_images_warns(tmp_path: Path) -> None:
     untrained().save(tmp_path / "model.pth")
-    assert "These images are made up" in read(report([tmp_path / "model.pth"], dataset="synthetic", device="cpu")).text
+    assert "Synthetic images" in read(report([tmp_path / "model.pth"], dataset="synthetic", device="cpu")).text
 
 
 NAMES_OF_A_CELL = """([row, column]) => {
