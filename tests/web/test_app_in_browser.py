@@ -244,6 +244,7 @@ def test_from_the_camera(page: Page) -> None:
     """The browser's own made-up camera."""
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#image video')?.readyState >= 2")  # it has a frame
     page.get_by_label("capture photo").click()
     expect(page.locator("#answer ol.bars li")).to_have_count(5)
 
