@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import io
 import json
-import platform
 import random
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from circumstances import circumstances
 from PIL import Image
 
 PORT = 7941
@@ -105,7 +105,7 @@ def main() -> None:
             rounds = [asyncio.run(round_of(options.clients, options.seconds, count)) for count in (0, 10)]
         finally:
             app.terminate()
-    result = {"clients": options.clients, "seconds": options.seconds, "rounds": rounds, "machine": platform.processor()}
+    result = {"clients": options.clients, "seconds": options.seconds, "rounds": rounds, **circumstances()}
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:
