@@ -94,8 +94,8 @@ def settings() -> str:
         page += "\n| flag | type | baseline | |\n| --- | --- | --- | --- |\n"
         for field, row in documented_fields(kind).items():
             changed = {name: flat[field] for name, flat in recipes.items() if flat[field] != baseline[field]}
-            told = "".join(f" *{name}*: {code(str(value))}." for name, value in changed.items())
-            columns = (code(flag(field)), code(type_text(kind, field)), code(row.default), cell(row.text) + told)
+            changes = "".join(f" *{name}*: {code(str(value))}." for name, value in changed.items())
+            columns = (code(flag(field)), code(type_text(kind, field)), code(row.default), cell(row.text) + changes)
             page += f"| {' | '.join(columns)} |\n"
     return page
 

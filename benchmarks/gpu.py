@@ -4,7 +4,7 @@
 
 In order: throughput of steps, loader included, eager and compiled, by batch size and side; the baseline recipe; the
 fast recipe over five seeds, with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in
-full. A piece whose file is in OUT is not run again, a long training that was stopped goes on; none is begun after
+full. A piece whose file is in OUT is not run again, a long training that was stopped is resumed; none is begun after
 `--minutes`; one that fails does not hold up the others. The tables come last. `--eager` does without torch.compile.
 Means over seeds, and what each ingredient is worth, are study.py's: studies/records.json, studies/best_without.json.
 `--device cpu --dry` tries the whole on tiny settings. Where cifar100 is not installed, PYTHONPATH=. helps. What is

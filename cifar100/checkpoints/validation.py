@@ -40,8 +40,10 @@ def is_number(value: Any) -> bool:
 
 
 def size_problem(content: Mapping[str, Any]) -> str:
-    """What in the fields of a checkpoint is not plain data, or more than a checkpoint holds. Tensors may be where they
-    belong. Comes before anything else is done with the content."""
+    """The first field that is not plain data or that a checkpoint does not have, described; "" if there is none.
+
+    Tensors are allowed only in the fields that hold weights or states. Call it before anything else uses the content.
+    """
     for name, value in content.items():
         why = _excess(value, tensors=name in TENSOR_FIELDS)
         if why:

@@ -36,7 +36,7 @@ ARCHIVE_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
 MAX_ARCHIVE_BYTES = 1 << 28  # the archive has 161 MiB
 
 ATTEMPTS = 3
-"""Per address; each resumes where the one before ended."""
+"""Per address; each attempt resumes at the byte at which the previous one ended."""
 TIMEOUT = 20.0
 """Seconds without a byte, after which a connection counts as stalled."""
 

@@ -73,7 +73,7 @@ def estimates(speeds: list[Speed], eval_images_per_second: float) -> list[Estima
 
 
 def measure_training(name: str, image_size: int, compute: Compute, seconds: float, update_seconds: float) -> Speed:
-    """Time a recipe's training step for about so many seconds, on random images.
+    """Time a recipe's training step for about `seconds`, on random images.
 
     On a slow machine a full batch would take too long: the times of two smaller ones then give the time of an image and
     the part that does not depend on the batch size. `update_seconds` is that of Muon's update (`measure_muon`).
@@ -111,7 +111,7 @@ def measure_muon(name: str, compute: Compute) -> float:
 
 
 def measure_evaluation(compute: Compute, seconds: float) -> float:
-    """Images per second of an evaluation at 32 px, timed for about so many seconds."""
+    """Images per second of an evaluation at 32 px, timed for about `seconds`."""
     model = compute.place(build_model("resnet18", NUM_CLASSES)).eval()
     num_images, rate, deadline = SMALLEST_BATCH, 0.0, time.perf_counter() + seconds
     while time.perf_counter() < deadline:

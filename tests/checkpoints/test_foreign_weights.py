@@ -136,9 +136,9 @@ def test_a_head_of_ten_is_evaluated_on_cifar10(tmp_path: Path, capsys: pytest.Ca
     assert (assumed["assumed"], assumed["mean"]) == (EVERYTHING, list(AugmentConfig().mean))
     assert (given["assumed"], given["mean"]) == (["classes", "image_size", "std"], [0.1, 0.2, 0.3])
     assert assumed["loss"] != given["loss"]
-    told = capsys.readouterr().out
-    assert "the file does not say how (--mean, --std)" in told
-    assert "the file does not name them (--classes)" in told
+    output = capsys.readouterr().out
+    assert "the file does not say how (--mean, --std)" in output
+    assert "the file does not name them (--classes)" in output
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,11 @@ def test_classes_on_the_command_line(
     Image.new("RGB", (32, 32), "teal").save("photo.png")
     words = ["predict", "photo.png", "--checkpoint", "weights.pth", "--json", "--top-k", "10"]
     assert main([*words, "--classes", *classes]) == 0
-    told = capsys.readouterr()
-    said = json.loads(told.out)
-    assert first in {item["class_name"] for item in said["predictions"]}
-    assert said["assumed"] == ["image_size", "mean", "std"]
-    assert "--classes" not in told.err
+    output = capsys.readouterr()
+    answer = json.loads(output.out)
+    assert first in {item["class_name"] for item in answer["predictions"]}
+    assert answer["assumed"] == ["image_size", "mean", "std"]
+    assert "--classes" not in output.err
 
 
 def test_a_hundred_classes_are_taken_to_be_cifar100(tmp_path: Path) -> None:
