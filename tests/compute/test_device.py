@@ -166,7 +166,7 @@ def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool)
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_memory_is_kept() -> None:
     """Freed memory is allocated again without new pages from the system."""
-    # Eight tensors, as in a step: glibc before 2.38 cannot reuse the chunk of a single aligned allocation (its bug 14581).
+    # Eight tensors, as in a step: glibc before 2.38 cannot reuse the chunk of a single aligned allocation (bug 14581).
     code = """
 import resource, torch
 from cifar100.compute.device import disable_malloc_trim
