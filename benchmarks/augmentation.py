@@ -28,9 +28,9 @@ from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.model import resnet18
 from cifar100.optim.build import build_optimizer
+from cifar100.report.augmentation import images_per_second
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.training.step import TrainStep
-from cifar100.utils import images_per_second, train_loader
 
 STEPS = 10
 
@@ -88,7 +88,7 @@ def main() -> None:
     with ExitStack() as stack:
         loaders = {}
         for name, settings in (POLICIES if args.policies else VARIANTS).items():
-            loaders[name] = train_loader(dataset, Config().replace(**settings), compute.device)
+            loaders[name] = TrainLoader.from_config(Config().replace(**settings), dataset.train, compute.device)
             stack.enter_context(closing(loaders[name]))
         step = None if args.policies else training_step(compute)
         alone, training = [], []

@@ -30,14 +30,7 @@ def train(config: Config) -> float:
     """Train as `config` says; top-1 on the test images after the last epoch, in 0..1."""
     compute = select_device(config.run.device, config.run.precision)
     dataset = load_dataset(config)
-    loader = TrainLoader(
-        dataset.train,
-        config.augment,
-        batch_size=config.optim.batch_size,
-        seed=config.optim.seed,
-        device=compute.device,
-        num_epochs=config.optim.epochs,
-    )
+    loader = TrainLoader.from_config(config, dataset.train, compute.device)
     torch.manual_seed(config.optim.seed)
     model = compute.place(resnet18(len(dataset.classes)))
     step = TrainStep(model, build_optimizer(model, config.optim), compute, config.optim)

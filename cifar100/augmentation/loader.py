@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from cifar100.augmentation.class_balance import balanced_order
 from cifar100.augmentation.mixing import mix
 from cifar100.compute.device import memory_format
 from cifar100.compute.distributed import DistContext
-from cifar100.config import AugmentConfig
+from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Split
 from cifar100.support.errors import UserError
 from cifar100.support.train_sizes import MIN_SIZE, resolutions
@@ -85,6 +86,20 @@ class TrainLoader:
         self._host_labels = split.labels
         self._executor = ThreadPoolExecutor(max_workers=1)  # its thread ends with `close`, or with the loader
         self._sampled: dict[int, Future[AugmentParams]] = {}
+
+    @classmethod
+    def from_config(cls, config: Config, split: Split, device: torch.device, **options: Any) -> TrainLoader:
+        """The train loader of these settings; `options` are further parameters of `TrainLoader`."""
+        return cls(
+            split,
+            config.augment,
+            batch_size=config.optim.batch_size,
+            seed=config.optim.seed,
+            device=device,
+            num_epochs=config.optim.epochs,
+            num_workers=config.run.num_workers,
+            **options,
+        )
 
     def _checked_min_batch(self, batch_size: int, num_images: int, config: AugmentConfig) -> int:
         """The minimum number of images of a global batch."""

@@ -115,7 +115,7 @@ class DataPreview:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def run(self) -> int:
-        from cifar100.utils import preview
+        from cifar100.report.augmentation import preview
 
         config = replace(Config(), augment=self.augment).replace(
             dataset=self.dataset,
@@ -155,7 +155,7 @@ class DataSamples:
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
-        from cifar100.utils import write_samples
+        from cifar100.dataset.samples import write_samples
 
         config = Config().replace(
             dataset=self.dataset,

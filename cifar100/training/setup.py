@@ -74,18 +74,8 @@ def build_loader(
 ) -> TrainLoader:
     """The batches of the train split, `num_steps` per epoch at most."""
     with dist.collective_errors():
-        return TrainLoader(
-            split,
-            config.augment,
-            batch_size=config.optim.batch_size,
-            seed=config.optim.seed,
-            device=compute.device,
-            num_epochs=config.optim.epochs,
-            num_workers=config.run.num_workers,
-            num_classes=num_classes,
-            dist=dist,
-            num_steps=num_steps,
-        )
+        options = {"num_classes": num_classes, "dist": dist, "num_steps": num_steps}
+        return TrainLoader.from_config(config, split, compute.device, **options)
 
 
 def init_model(

@@ -23,7 +23,6 @@ from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor
 
-from cifar100 import utils
 from cifar100.augmentation.albumentations_pipeline import Pipeline, load_albumentations
 from cifar100.augmentation.batched import AugmentParams, augment, sample_epoch_params
 from cifar100.augmentation.loader import TrainLoader
@@ -31,6 +30,7 @@ from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Split
 from cifar100.model import ResNet
+from cifar100.report.augmentation import preview
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
 from cifar100.training.step import TrainStep
@@ -441,14 +441,14 @@ def test_a_missing_or_other_release_is_one_sentence_and_touches_nothing(
 def test_the_preview_shows_both_pipelines_or_how_to_get_the_second(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(utils, "images_per_second", lambda _loader: 1234)
+    monkeypatch.setattr("cifar100.report.augmentation.images_per_second", lambda _loader: 1234)
     config = Config().replace(data_dir=tiny_data, crop_padding=3)
-    both = utils.preview(config, tmp_path / "both.png")
+    both = preview(config, tmp_path / "both.png")
     assert "Pad                     padding=3" in both
     assert "CoarseDropout" in both
     assert "albumentations gives 1,234 in this process" in both
     monkeypatch.setitem(sys.modules, "albumentations", None)
-    one = utils.preview(config, tmp_path / "one.png")
+    one = preview(config, tmp_path / "one.png")
     assert "pip install 'cifar100[albumentations]'" in one
     assert "CoarseDropout" not in one
     assert Image.open(tmp_path / "both.png").width > 1.5 * Image.open(tmp_path / "one.png").width

@@ -584,7 +584,7 @@ def test_preview_and_samples_of_a_few_images_with_odd_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cifar100.utils.images_per_second", lambda _loader: 1.0)
+    monkeypatch.setattr("cifar100.report.augmentation.images_per_second", lambda _loader: 1.0)
     names = ["船", "[red]\x1b[31m\n$x$", os.fsdecode(b"\xff\xfe"), "x" * 200]
     place = photos(tmp_path / "p", dict.fromkeys(names, 2))
     assert main(["data", "preview", "--data-dir", str(place), "--image-size", "24"]) == 0

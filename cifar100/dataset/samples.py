@@ -1,0 +1,29 @@
+"""Sample test images as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from cifar100.dataset.base import Dataset
+from cifar100.support.errors import UserError
+
+
+def write_samples(dataset: Dataset, directory: Path, count: int) -> list[Path]:
+    """Write test images, evenly spaced in the split, as PNG files named by class; returns their paths.
+
+    Raises UserError if the count is not in 1..size of the split or a file cannot be written.
+    """
+    split = dataset.test
+    if not 1 <= count <= len(split):
+        raise UserError("data.count", f"--count is {count}; it must be from 1 to {len(split):,}, the test images.")
+    paths = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for row in split.spread(count).tolist():
+            paths.append(directory / f"{dataset.classes[split.labels[row]]}_{row}.png")
+            Image.fromarray(split.images[row]).save(paths[-1])
+    except OSError as error:
+        raise UserError("data.write", f"{directory} cannot be written ({error.strerror or error}).") from None
+    return paths

@@ -1,0 +1,166 @@
+"""A preview of the augmentation: each transform with its parameters, its speed, and an image of augmented samples."""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from cifar100.augmentation import albumentations_pipeline, batched
+from cifar100.augmentation.loader import TrainLoader
+from cifar100.augmentation.mixing import mix
+from cifar100.compute.device import select_device
+from cifar100.config import Config
+from cifar100.dataset import Dataset, load_dataset
+from cifar100.support.errors import UserError
+from cifar100.support.files import atomic_write
+from cifar100.support.stopwatch import Stopwatch
+from cifar100.support.text import escape_control_chars
+
+
+def preview(config: Config, out: Path) -> str:
+    """Describe and time both training pipelines, and write an image of augmented samples; returns the text."""
+    dataset = load_dataset(config)
+    device = select_device(config.run.device, config.run.precision).device
+    loader = TrainLoader.from_config(config.replace(pipeline="batched"), dataset.train, device)
+    images, labels = next(iter(loader))
+    missing = _why_missing(config)
+    atomic_write(out, _png(draw_samples(dataset, config, albumentations=not missing)))
+    transforms = albumentations_pipeline.describe(config.augment, dataset.image_size)
+    steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in transforms]
+    lines = [
+        str(dataset),
+        *(f"  {note}" for note in dataset.notes),
+        "",
+        "Augmentation of training images, in order; test images are only normalized",
+        *(f"  {name:<24}{what}" for name, what in batched.describe(config.augment)),
+        *([missing] if missing else ["The same with --pipeline albumentations"]),
+        *(f"  {name:<24}{what}" for name, what in steps if not missing),
+        "",
+        f"A batch: images {images.dtype} {list(images.shape)} in {images.min():.2f}..{images.max():.2f}, "
+        f"labels {labels.dtype} {list(labels.shape)}, on {device}",
+        f"The pipeline gives {images_per_second(loader):,.0f} augmented images/s",
+        *([] if missing else [_speed_of_albumentations(dataset, config, device)]),
+        f"Originals and augmented versions: {out}",
+        "",
+        *class_list(dataset),
+    ]
+    return "\n".join(lines)
+
+
+def _why_missing(config: Config) -> str:
+    """Why albumentations cannot be used, with the remedy; "" if it can."""
+    try:
+        albumentations_pipeline.load_albumentations()
+        config.replace(pipeline="albumentations")  # not every setting is one of both
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _speed_of_albumentations(dataset: Dataset, config: Config, device: torch.device) -> str:
+    rates = []
+    for num_workers in (0, 1, 2):
+        changed = config.replace(pipeline="albumentations", num_workers=num_workers)
+        loader = TrainLoader.from_config(changed, dataset.train, device)
+        with closing(loader):
+            rates.append(f"{images_per_second(loader):,.0f}")
+    return "albumentations gives {} in this process, {} with --num-workers 1, {} with 2".format(*rates)
+
+
+def images_per_second(loader: TrainLoader, seconds: float = 1.0) -> float:
+    """Throughput of a loader alone, measured for about this time."""
+    for _ in range(2):  # worker processes start with the first epoch, and all are there when the second begins
+        next(loader.epoch(0))
+    served, watch = 0, Stopwatch()
+    while watch.seconds < seconds:
+        for images, _ in loader:
+            served += len(images)
+            images[0, 0, 0, 0].item()  # waits for the device
+            if watch.seconds >= seconds:
+                break
+    return served / watch.seconds
+
+
+def class_list(dataset: Dataset) -> list[str]:
+    """The classes with their ids as lines, by superclass if there are superclasses."""
+    if not dataset.superclasses:
+        return [f"{len(dataset.classes)} classes, with their ids"] + [
+            f"  {i:>3} {escape_control_chars(name)}" for i, name in enumerate(dataset.classes)
+        ]
+    lines = [f"{len(dataset.classes)} classes in {len(dataset.superclasses)} superclasses, with their ids"]
+    for group, title in enumerate(dataset.superclasses):
+        members = [i for i, of in enumerate(dataset.superclass_of) if of == group]
+        lines.append(f"  {title:<32}" + ", ".join(f"{escape_control_chars(dataset.classes[i])} {i}" for i in members))
+    return lines
+
+
+def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParams, place: int) -> torch.Tensor:
+    """[1, 3, S, S]: the image at a position of an epoch, mixed with the next one by Mixup or CutMix."""
+    pair = draws.with_first_appended()[place : place + 2]
+    rows = pair.order.numpy()
+    images = batched.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
+    labels = torch.from_numpy(dataset.train.labels[rows])
+    return mix(images, labels, pair, len(dataset.classes))[0] if config.augment.mixes else images[:1]
+
+
+def draw_samples(
+    dataset: Dataset, config: Config, *, albumentations: bool = False, images: int = 8, epochs: int = 5
+) -> Image.Image:
+    """A picture: a row an image, the original first and then what training sees of it in the first epochs.
+
+    `albumentations` adds what it would see of it through that pipeline.
+    """
+    rng = np.random.default_rng(config.optim.seed)
+    images = min(images, len(dataset.train))
+    rows = rng.choice(len(dataset.train), images, replace=False)
+    originals = dataset.train.images[rows]
+    columns = [("", "original", originals)]
+    mean, std = np.array(config.augment.mean), np.array(config.augment.std)
+    count, size, seed = len(dataset.train), dataset.image_size, config.optim.seed
+
+    def visible(results: torch.Tensor) -> np.ndarray:
+        return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
+
+    for epoch in range(epochs):
+        draws = batched.sample_epoch_params(config.augment, seed=seed, epoch=epoch, count=count, size=size)
+        places = draws.order.argsort()[rows].tolist()
+        results = torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])
+        columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
+    if albumentations:
+        pipeline = albumentations_pipeline.Pipeline(config.augment, seed, size)
+        for epoch in range(epochs):
+            results = pipeline[epoch, rows.tolist(), originals]
+            columns.append(("albumentations", f"epoch {epoch + 1}", visible(results)))
+
+    zoom, gap, margin, name_width = max(1, 96 // size), 8, 24, 130
+    cell, top = size * zoom + gap, margin + 16
+    width = name_width + cell * len(columns) + gap * 2 + 2 * margin
+    sheet = Image.new("RGB", (width, cell * images + top + margin), "white")
+    pen = ImageDraw.Draw(sheet)
+    left, before = margin + name_width, ""
+    for group, title, pixels in columns:
+        if group != before:
+            left += gap
+            pen.text((left, 6), group, fill="black")
+            before = group
+        pen.text((left, 22), title, fill="black")
+        for row, image in enumerate(pixels):
+            tile = Image.fromarray(image).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
+            sheet.paste(tile, (left, top + row * cell))
+        left += cell
+    for row, label in enumerate(dataset.train.labels[rows]):
+        pen.text(
+            (margin, top + row * cell + cell // 2 - 8), escape_control_chars(dataset.classes[label])[:20], fill="black"
+        )
+    return sheet
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
