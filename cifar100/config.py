@@ -6,25 +6,19 @@ Each class below is one section; each field is a flag of `cifar100 train` by the
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cifar100.support.old_settings import upgrade_settings
+from cifar100.support.old_settings import restore_settings
 from cifar100.support.settings import ConfigSection, check, flag, plain
-from cifar100.support.train_sizes import are_valid_sizes
+from cifar100.support.train_sizes import check_sizes
 
 DatasetName = Literal["cifar100", "synthetic"]
 ModelName = Literal["resnet18", "resnet34"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-OptimizerName = Literal["sgd", "muon"]
-ScheduleName = Literal["cosine", "linear"]
-PipelineName = Literal["batched", "albumentations"]
 PolicyName = Literal["none", "trivial", "rand"]
-TrackerName = Literal["none", "trackio", "wandb"]
-SamplerName = Literal["shuffle", "balanced"]
-ClassWeightsName = Literal["none", "balanced"]
 
 USE_MPS = True
 """Use the Apple-silicon GPU, if there is one, when `device` is "auto"."""
@@ -51,20 +45,12 @@ class DataConfig(ConfigSection):
     """Stratified fraction of the training set held out to select the best checkpoint. 0: it is selected on the test
     set, and labeled so."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.between(16, 1024, "image_size")
-        self.positive("test_fraction")
-        self.below_one("test_fraction")
-        self.between(0, 2**32 - 1, "split_seed")
-        self.below_one("val_fraction")
-
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(ConfigSection):
     """Augmentation of training images. Test images are only normalized."""
 
-    sampler: SamplerName = "shuffle"
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
     """Images of an epoch: each once, or "balanced": the same number from each class, for classes of unequal size."""
 
     crop_padding: int = 4
@@ -116,28 +102,19 @@ class AugmentConfig(ConfigSection):
     std: tuple[float, float, float] = (0.2675, 0.2565, 0.2761)
     """Per-channel standard deviation used for normalization, in 0..1."""
 
-    pipeline: PipelineName = "batched"
+    pipeline: Literal["batched", "albumentations"] = "batched"
     """Augmentation backend: "batched" runs on the device; "albumentations" runs per image on the CPU, in --num-workers
     processes (pip install 'cifar100[albumentations]')."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(0, "crop_padding", "cutout_size")
-        self.at_least(1, "rand_ops")
-        self.between(0, 30, "rand_magnitude")
-        self.between(0, 1, "flip_probability", "cutout_probability", "mixup_probability", "cutmix_probability")
-        self.positive("mixup_alpha", "cutmix_alpha")
         mixed = self.mixup_probability + self.cutmix_probability
         message = f"--mixup-probability and --cutmix-probability add up to {mixed:g}; at most 1 is allowed."
         check(mixed <= 1, "cutmix_probability", message)
-        valid = are_valid_sizes(self.train_sizes)
-        given = " ".join(map(str, self.train_sizes))
-        message = f"--train-sizes is {given}; give sizes of 8 or more, each as SIZE:WEIGHT or one per epoch."
-        check(valid, "train_sizes", message)
+        check_sizes(self.train_sizes)
         # albumentations would augment an image that the balanced sampler repeats in an epoch in the same way
-        used = {"alternating_flip": self.alternating_flip, "policy": self.policy != "none"}
-        for name, is_used in (used | {"sampler": self.sampler != "shuffle"}).items():
-            fits = self.pipeline == "batched" or not is_used
+        for name in ("alternating_flip", "policy", "sampler"):
+            fits = self.pipeline == "batched" or getattr(self, name) == getattr(AugmentConfig, name)  # the default
             check(fits, name, f"{flag(name)} requires --pipeline batched; leave one of the two out.")
         check(min(self.std) > 0, "std", f"--std is {self.std}; each channel's must be above 0.")
 
@@ -169,7 +146,7 @@ class ModelConfig(ConfigSection):
 class OptimConfig(ConfigSection):
     """Optimizer, learning-rate schedule and loss."""
 
-    optimizer: OptimizerName = "sgd"
+    optimizer: Literal["sgd", "muon"] = "sgd"
     """SGD with momentum, or "muon", which orthogonalizes the updates of the convolutions."""
 
     epochs: int = 100
@@ -184,7 +161,7 @@ class OptimConfig(ConfigSection):
     muon_lr: float = 0.1
     """Peak learning rate of the Muon parameter groups (relative size of an update)."""
 
-    schedule: ScheduleName = "cosine"
+    schedule: Literal["cosine", "linear"] = "cosine"
     """Decay of the learning rate to 0 after warmup."""
 
     momentum: float = 0.9
@@ -205,7 +182,7 @@ class OptimConfig(ConfigSection):
     label_smoothing: float = 0.1
     """Label-smoothing epsilon (Szegedy et al. 2016)."""
 
-    class_weights: ClassWeightsName = "none"
+    class_weights: Literal["none", "balanced"] = "none"
     """Weight of each class in the loss: 1, or "balanced": inverse to its number of train images. An alternative to
     --sampler balanced."""
 
@@ -225,11 +202,6 @@ class OptimConfig(ConfigSection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(1, "epochs", "batch_size")
-        self.positive("lr", "muon_lr")
-        self.at_least(0, "weight_decay", "warmup_epochs", "sam_rho")
-        self.below_one("momentum", "label_smoothing", "ema_decay", "sam_friendly")
-        self.between(0, 2**32 - 1, "seed")
         fits = self.momentum > 0 or not self.nesterov
         check(fits, "nesterov", "--nesterov needs --momentum above 0; add --no-nesterov.")
 
@@ -252,8 +224,7 @@ class RunConfig(ConfigSection):
     """"auto": CUDA, else MPS (see `USE_MPS`), else the CPU."""
 
     precision: PrecisionName = "auto"
-    """Compute precision; weights stay fp32. "auto": bf16 if the hardware is fast at it, fp16 on older GPUs, else
-    fp32."""
+    """Compute precision; weights stay fp32. "auto": bf16 if the hardware is fast at it, fp16 on old GPUs, else fp32."""
 
     compile: bool = False
     """Use torch.compile: minutes at the start, faster steps on an NVIDIA GPU."""
@@ -282,26 +253,18 @@ class RunConfig(ConfigSection):
     tensorboard: bool = False
     """Log to TensorBoard, in tensorboard/ of the run directory (pip install 'cifar100[tensorboard]')."""
 
-    track: TrackerName = "none"
-    """Experiment tracker to log to: "trackio", on this machine (pip install 'cifar100[trackio]'; `trackio show`), or
-    "wandb", Weights & Biases."""
+    track: Literal["none", "trackio", "wandb"] = "none"
+    """Experiment tracker: "trackio", on this machine (pip install 'cifar100[trackio]'; `trackio show`), or "wandb"."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         message = "--run-dir is the working directory; a run needs a directory of its own."
         check(str(self.run_dir) != ".", "run_dir", message)
-        self.at_least(0, "num_workers", "checkpoint_every", "stop_after", "save_seconds")
-        self.at_least(1, "eval_every")
-        self.positive("dist_timeout")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of one run, by section; `Config()` is the baseline recipe.
-
-    Field names are unique across the sections, so a setting can be named without its section:
-    `Config().replace(epochs=10, lr=0.2)`.
-    """
+    """The settings of one run, by section. Field names are unique: `Config().replace(epochs=10, lr=0.2)`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -311,15 +274,13 @@ class Config:
 
     def replace(self, **settings: Any) -> Config:
         """A copy with these settings changed. Raises UserError if a name is unknown or a value is out of range."""
-        sections = {section.name: getattr(self, section.name) for section in fields(self)}
-        section_of = {setting.name: name for name, section in sections.items() for setting in fields(section)}
-        unknown = sorted(set(settings) - set(section_of))
-        names = ", ".join(unknown)
-        check(not unknown, "unknown", f"Unknown setting {names}; cifar100 train --help lists the settings.")
-        changes: dict[str, dict[str, Any]] = {}
-        for name, value in settings.items():
-            changes.setdefault(section_of[name], {})[name] = value
-        return replace(self, **{name: replace(sections[name], **change) for name, change in changes.items()})
+        unknown = ", ".join(sorted(settings.keys() - self.flat().keys()))
+        check(not unknown, "unknown", f"Unknown setting {unknown}; cifar100 train --help lists the settings.")
+        sections = {
+            name: replace(section, **{key: value for key, value in settings.items() if key in vars(section)})
+            for name, section in vars(self).items()
+        }
+        return replace(self, **sections)
 
     def flat(self) -> dict[str, Any]:
         """{setting: value} over all sections, of JSON types only."""
@@ -327,16 +288,10 @@ class Config:
 
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> Config:
-        """The inverse of `flat`, also for the settings of earlier versions (`upgrade_settings`).
+        """The inverse of `flat`, also for the settings of earlier versions.
 
         Raises UserError if a name is unknown or a value is out of range."""
-        restored = upgrade_settings(values)
-        for name, value in restored.items():
-            if name in ("data_dir", "run_dir", "init_from") and isinstance(value, str):
-                restored[name] = Path(value)
-            elif isinstance(value, list):
-                restored[name] = tuple(value)
-        return cls().replace(**restored)
+        return cls().replace(**restore_settings(values))
 
     def differences(self, other: Config) -> dict[str, tuple[Any, Any]]:
         """{setting: (value here, value in `other`)} of the settings that differ."""

@@ -11,6 +11,7 @@ from cifar100.config import Config
 from cifar100.recipes import RECIPES, is_modified, recipe
 from cifar100.support.errors import UserError
 from cifar100.support.old_settings import REMOVED
+from cifar100.support.settings import BELOW_ONE, POSITIVE, RANGES
 from cifar100.support.train_sizes import resolutions
 
 
@@ -74,3 +75,7 @@ def test_other_train_sizes_are_refused(sizes: tuple[int | str, ...]) -> None:
     with pytest.raises(UserError, match="--train-sizes") as raised:
         Config().replace(train_sizes=sizes)
     assert raised.value.code == "config.train_sizes"
+
+
+def test_ranges_are_of_settings() -> None:
+    assert Config().flat().keys() >= RANGES.keys() | POSITIVE | BELOW_ONE

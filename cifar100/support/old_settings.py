@@ -1,7 +1,8 @@
-"""Settings of earlier versions, as checkpoints and config.json hold them."""
+"""Settings as checkpoints and config.json hold them, also those of earlier versions."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cifar100.support.errors import UserError
@@ -24,8 +25,8 @@ LAST_VERSION = "0.2.0"
 """The last version that had the settings in `REMOVED`."""
 
 
-def upgrade_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings under today's names, without those that were removed.
+def restore_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings from values of JSON types, under today's names, without those that were removed.
 
     Raises UserError if a removed setting has another value than its default.
     """
@@ -36,4 +37,11 @@ def upgrade_settings(values: dict[str, Any]) -> dict[str, Any]:
                 f"The setting {name} is {values[name]!r} and was removed from cifar100; {LAST_VERSION} is the last "
                 "version that has it.",
             )
-    return {RENAMED.get(name, name): value for name, value in values.items() if name not in REMOVED}
+    kept = {RENAMED.get(name, name): value for name, value in values.items() if name not in REMOVED}
+    return {name: _from_json(name, value) for name, value in kept.items()}
+
+
+def _from_json(name: str, value: Any) -> Any:
+    if name in ("data_dir", "run_dir", "init_from") and isinstance(value, str):
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value

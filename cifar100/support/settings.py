@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cifar100.support.errors import UserError
+
+MAX_SEED = 2**32 - 1
+
+RANGES: dict[str, tuple[float, float]] = {
+    "image_size": (16, 1024),
+    "split_seed": (0, MAX_SEED),
+    "crop_padding": (0, math.inf),
+    "flip_probability": (0, 1),
+    "cutout_size": (0, math.inf),
+    "cutout_probability": (0, 1),
+    "rand_ops": (1, math.inf),
+    "rand_magnitude": (0, 30),
+    "mixup_probability": (0, 1),
+    "cutmix_probability": (0, 1),
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "weight_decay": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "sam_rho": (0, math.inf),
+    "seed": (0, MAX_SEED),
+    "num_workers": (0, math.inf),
+    "eval_every": (1, math.inf),
+    "checkpoint_every": (0, math.inf),
+    "save_seconds": (0, math.inf),
+    "stop_after": (0, math.inf),
+}
+"""{setting: (minimum, maximum)}, both allowed."""
+
+POSITIVE = {"test_fraction", "mixup_alpha", "cutmix_alpha", "lr", "muon_lr", "dist_timeout"}
+"""Settings that must be above 0."""
+
+BELOW_ONE = {"test_fraction", "val_fraction", "momentum", "label_smoothing", "ema_decay", "sam_friendly"}
+"""Settings that must be at least 0 and below 1."""
 
 
 def check(holds: bool, setting: str, message: str) -> None:
@@ -21,41 +55,30 @@ def flag(name: str) -> str:
 
 
 class ConfigSection:
-    """A section of the settings; each value has its field's type, and is one of its choices."""
+    """A section of the settings; each value has its field's type and range, and is one of its choices."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            requirement = _requirement(getattr(self, name), kind)
-            if requirement:
-                self._refuse(name, requirement)
-
-    def at_least(self, minimum: int, *names: str) -> None:
-        """Raise UserError unless these settings are at least `minimum`."""
-        self._check_range(names, lambda value: value >= minimum, f"{minimum} or more")
-
-    def positive(self, *names: str) -> None:
-        """Raise UserError unless these settings are above 0."""
-        self._check_range(names, lambda value: value > 0, "above 0")
-
-    def between(self, minimum: int, maximum: int, *names: str) -> None:
-        """Raise UserError unless these settings lie in [minimum, maximum]."""
-        self._check_range(names, lambda value: minimum <= value <= maximum, f"between {minimum} and {maximum}")
-
-    def below_one(self, *names: str) -> None:
-        """Raise UserError unless these settings lie in [0, 1)."""
-        self._check_range(names, lambda value: 0 <= value < 1, "at least 0 and below 1")
-
-    def _check_range(self, names: tuple[str, ...], is_valid: Any, requirement: str) -> None:
-        for name in names:
-            if not is_valid(getattr(self, name)):
-                self._refuse(name, requirement)
-
-    def _refuse(self, name: str, requirement: str) -> None:
-        value = reprlib.repr(getattr(self, name))
-        check(False, name, f"{flag(name)} is {value}; it must be {requirement}.")
+            value = getattr(self, name)
+            requirement = _type_requirement(value, kind) or _range_requirement(value, name)
+            check(not requirement, name, f"{flag(name)} is {reprlib.repr(value)}; it must be {requirement}.")
 
 
-def _requirement(value: Any, kind: Any) -> str:
+def _range_requirement(value: Any, name: str) -> str:
+    """The range that the value of this setting must lie in, "" if it does."""
+    if name in POSITIVE and value <= 0:
+        return "above 0"
+    if name in BELOW_ONE and not 0 <= value < 1:
+        return "at least 0 and below 1"
+    if name not in RANGES:
+        return ""
+    minimum, maximum = RANGES[name]
+    if minimum <= value <= maximum:
+        return ""
+    return f"{minimum} or more" if maximum == math.inf else f"between {minimum} and {maximum}"
+
+
+def _type_requirement(value: Any, kind: Any) -> str:
     """What a value of a field of this type must be, "" if it is."""
     choices = get_args(kind)
     if get_origin(kind) is Literal:

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate
 
+from cifar100.support.settings import check
+
 MIN_SIZE = 8
 
 _WEIGHTED = re.compile(r"(\d{1,4}):(\d{1,6}(?:\.\d{1,6})?)")
 
 
-def are_valid_sizes(train_sizes: Sequence[int | str]) -> bool:
-    """Whether these are resolutions of at least 8 pixels: integers, or "SIZE:WEIGHT" with a weight above 0."""
+def check_sizes(train_sizes: Sequence[int | str]) -> None:
+    """Raise UserError unless these are resolutions of at least 8 pixels: integers, or "SIZE:WEIGHT"."""
+    given = " ".join(map(str, train_sizes))
+    message = f"--train-sizes is {given}; give sizes of {MIN_SIZE} or more, each as SIZE:WEIGHT or one per epoch."
+    check(_are_valid(train_sizes), "train_sizes", message)
+
+
+def _are_valid(train_sizes: Sequence[int | str]) -> bool:
     if all(isinstance(size, int) for size in train_sizes):
         return all(int(size) >= MIN_SIZE for size in train_sizes)
     pairs = [_WEIGHTED.fullmatch(str(size)) for size in train_sizes]
