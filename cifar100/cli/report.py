@@ -31,8 +31,8 @@ class Report:
     """Split; "val" is the validation split used in training, "all" every image of an image folder (default: test; for
     a folder without test/ that the checkpoint was not trained on, all)."""
 
-    dataset: DatasetName = "cifar100"
-    """"synthetic" is the generated dataset of `train --dataset synthetic`."""
+    dataset: DatasetName | None = None
+    """"synthetic" is the generated dataset (default: that of the training, or cifar100 with --data-dir)."""
 
     data_dir: Path | None = None
     """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""

@@ -29,8 +29,8 @@ class Robustness:
     limit: int | None = None
     """Number of images, evenly spread over the test split (default: all)."""
 
-    dataset: DatasetName = "cifar100"
-    """"synthetic" is the generated dataset of `train --dataset synthetic`."""
+    dataset: DatasetName | None = None
+    """"synthetic" is the generated dataset (default: that of the training, or cifar100 with --data-dir)."""
 
     data_dir: Path | None = None
     """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""

@@ -25,11 +25,16 @@ from cifar100.support.errors import UserError
 
 
 def load_eval_split(
-    checkpoint: Checkpoint, *, split: str | None = None, dataset: str = "cifar100", data_dir: Path | None = None
+    checkpoint: Checkpoint, *, split: str | None = None, dataset: str | None = None, data_dir: Path | None = None
 ) -> tuple[Dataset, Split, Config]:
-    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them."""
+    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them.
+
+    `dataset` None is that of the training, unless `data_dir` names another one.
+    """
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
+    if dataset is None:
+        dataset = settings.get("dataset", "cifar100") if data_dir is None else "cifar100"
     settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
     config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
     layout = find_class_folders(config)

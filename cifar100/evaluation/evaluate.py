@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ from cifar100.dataset import Dataset, Split
 from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
 from cifar100.evaluation.eval_split import load_eval_split
+from cifar100.support.progress import progress
+from cifar100.support.terminal import emit_error
 from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 500
@@ -92,12 +95,24 @@ def _or_none(value: float) -> float | None:
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> np.ndarray:
-    """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was."""
+def predict_logits(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    compute: Compute,
+    advance: Callable[[int], object] | None = None,
+) -> np.ndarray:
+    """The logits of every image of a loader, float32 [N, C]. The model's training mode is left as it was.
+
+    `advance` is called with the size of each batch after its forward pass.
+    """
     was_training = model.training
     model.eval()
+    logits = []
     with compute.autocast():
-        logits = [model(images).float() for images, _ in loader]
+        for images, _ in loader:
+            logits.append(model(images).float())
+            if advance is not None:
+                advance(len(images))
     model.train(was_training)
     return torch.cat(logits).cpu().numpy()
 
@@ -112,10 +127,12 @@ def evaluate_model(
     compute: Compute,
     batch_size: int = BATCH_SIZE,
     dist: DistContext | None = None,
+    advance: Callable[[int], object] | None = None,
 ) -> Evaluation:
     """Evaluate a model that is on the device of `compute`, single view, on `split`, which `name` names in reports.
 
     With several ranks, whose models are equal, each evaluates a part of the images; all get the whole result.
+    `advance` is that of `predict_logits`.
     """
     dist = dist or DistContext()
     mine = dist.shard(0, len(split))
@@ -123,7 +140,7 @@ def evaluate_model(
     loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()
-    parts = dist.gather(predict_logits(model, loader, compute) if len(part) else None)
+    parts = dist.gather(predict_logits(model, loader, compute, advance) if len(part) else None)
     logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
 
@@ -159,7 +176,7 @@ def evaluate(
     checkpoint: str | Path | Checkpoint,
     *,
     split: str | None = None,
-    dataset: str = "cifar100",
+    dataset: str | None = None,
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
@@ -181,10 +198,15 @@ def evaluate(
 def evaluate_split(
     checkpoint: Checkpoint, data: Dataset, split: Split, config: AugmentConfig, compute: Compute, *, name: str | None
 ) -> Evaluation:
-    """Evaluate a checkpoint on images of `load_eval_split`. Raises UserError if a logit is not finite."""
+    """Evaluate a checkpoint on images of `load_eval_split`, with a progress bar on stderr if that is a terminal.
+
+    Raises UserError if a logit is not finite.
+    """
     model = compute.place(checkpoint.build())
     name = name if name in ("train", "val") else data.test_name
-    evaluation = evaluate_model(model, split, name=name, dataset=data, config=config, compute=compute)
+    options: dict[str, Any] = {"name": name, "dataset": data, "config": config, "compute": compute}
+    with progress("images", len(split), emit_error, stream=sys.stderr) as advance:
+        evaluation = evaluate_model(model, split, **options, advance=advance)
     metrics.check_finite(evaluation.logits)
     notes = data.notes
     if len(data.train) and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):

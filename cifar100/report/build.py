@@ -28,7 +28,7 @@ def report(
     out: Path | None = None,
     *,
     split: str | None = None,
-    dataset: str = "cifar100",
+    dataset: str | None = None,
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str = "fp32",

@@ -9,11 +9,9 @@ import csv
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from cifar100.support.errors import RunFailed
 from cifar100.support.files import FileInUse, atomic_write
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration, escape_lines
+from cifar100.training.display import Display, EvalProgress, Progress, console_display
 from cifar100.training.run_dir import RunDir
 from cifar100.training.sink import MetricsSink
 
@@ -47,30 +46,13 @@ PROGRESS_SECONDS = 0.5
 """Between two updates of the console: each one synchronizes with the device."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """The state within an epoch, as the console shows it."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    top1: float
-    learning_rate: float
-    images_per_second: float
-    seconds_left: float | None  # of the whole run; None until enough steps were timed
-
-    def __str__(self) -> str:
-        left = "" if self.seconds_left is None else f"  {duration(self.seconds_left)} left"
-        return (
-            f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.steps}  loss {self.loss:.3f}  "
-            f"acc {self.top1:6.2%}  lr {self.learning_rate:.4f}  {self.images_per_second:,.0f} images/s{left}"
-        )
-
-
-def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """A row of metrics as one line of text."""
+def epoch_line(row: dict[str, Any], epochs: int, *, short: bool = False) -> str:
+    """A row of metrics as one line of text; `short` fits 80 columns."""
+    if short:
+        parts = [f"Epoch {row['epoch']:>3}/{epochs}", f"train {row['train_loss']:.4g} {row['train_top1']:6.2%}"]
+        if row["split"]:
+            parts += [f"{row['split']} {row['loss']:.4g} {row['top1']:6.2%}", f"top-5 {row['top5']:6.2%}"]
+        return "  ".join([*parts, duration(row["elapsed_seconds"])])
     parts = [
         f"Epoch {row['epoch']:>3}/{epochs}",
         f"train loss {row['train_loss']:.4f} acc {row['train_top1']:6.2%}",
@@ -81,85 +63,6 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     parts.append(f"{row['images_per_second']:,.0f} images/s")
     parts.append(duration(row["elapsed_seconds"]))
     return " | ".join(parts)
-
-
-class Display:
-    """The console side of the log; this one shows nothing, as if there were no console."""
-
-    def info(self, text: str) -> None:
-        """Show a line."""
-
-    def progress(self, progress: Progress) -> None:
-        """Show the state of the epoch."""
-
-    def close(self) -> None:
-        """End the display."""
-
-
-class PlainDisplay(Display):
-    """Plain lines, for a pipe or a file; progress at most every 30 seconds."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def info(self, text: str) -> None:
-        print(text, flush=True)
-
-    def progress(self, progress: Progress) -> None:
-        if time.monotonic() - self.last >= 30:
-            self.last = time.monotonic()
-            print(progress, flush=True)
-
-
-class RichDisplay(Display):
-    """A live bar for a terminal."""
-
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        self.bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", style="cyan"),
-        )
-        self.task: Any = None
-
-    def info(self, text: str) -> None:
-        self.bar.console.print(text, markup=False, highlight=False)
-
-    def progress(self, progress: Progress) -> None:
-        if self.task is None:
-            self.task = self.bar.add_task("", total=progress.steps, figures="")
-            self.bar.start()
-        left = "" if progress.seconds_left is None else f"  {duration(progress.seconds_left)} left"
-        figures = (
-            f"loss {progress.loss:.3f}  acc {progress.top1:.2%}  lr {progress.learning_rate:.4f}  "
-            f"{progress.images_per_second:,.0f} img/s{left}"
-        )
-        self.bar.update(
-            self.task,
-            description=f"epoch {progress.epoch}/{progress.epochs}",
-            completed=progress.step,
-            total=progress.steps,
-            figures=figures,
-        )
-
-    def close(self) -> None:
-        if self.task is not None:
-            self.bar.update(self.task, visible=False)
-            self.bar.stop()
-
-
-def _display() -> Display:
-    """Live on a terminal if rich is installed; else plain lines."""
-    if sys.stdout is None:
-        return Display()
-    if sys.stdout.isatty():
-        with suppress(ImportError):
-            return RichDisplay()
-    return PlainDisplay()
 
 
 class Logger:
@@ -174,8 +77,8 @@ class Logger:
     def file_only(self, text: str) -> None:
         """Write a line to the text log. Raises RunFailed if it cannot be written."""
 
-    def progress(self, progress: Progress) -> None:
-        """Show the state of the epoch; console only."""
+    def progress(self, progress: Progress | EvalProgress) -> None:
+        """Show the state of the epoch or evaluation; console only."""
 
     def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         """Write the last row of the history to all parts of the log."""
@@ -193,7 +96,7 @@ class RunLogger(Logger):
     def __init__(self, run_dir: RunDir, *, resume: bool, sinks: Sequence[MetricsSink] = ()) -> None:
         self.run_dir = run_dir
         self.sinks = sinks
-        self.display = _display()
+        self.display = console_display()
         self.in_use: set[Path] = set()  # metrics files that were reported
         self._progress_timer = Stopwatch(PROGRESS_SECONDS)
         logs = run_dir.logs()
@@ -231,12 +134,14 @@ class RunLogger(Logger):
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: Progress | EvalProgress) -> None:
         self._console(lambda display: display.progress(progress))
         self._progress_timer.restart()
 
     def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
-        self.info(epoch_line(history[-1], epochs))
+        line, short = epoch_line(history[-1], epochs), epoch_line(history[-1], epochs, short=True)
+        self._console(lambda display: display.info(line if len(line) <= display.width else short))
+        self.file_only(line)
         self._write_metrics(history)
         for sink in self.sinks:
             sink.epoch(history)

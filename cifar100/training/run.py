@@ -23,7 +23,7 @@ from cifar100.support.errors import RunFailed
 from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.training.background_save import BackgroundSave
-from cifar100.training.logger import COLUMNS, Logger
+from cifar100.training.logger import COLUMNS, EvalProgress, Logger
 from cifar100.training.run_dir import RunDir
 from cifar100.training.signals import GracefulStop, StopAfter, StopReason, describe_stop
 from cifar100.training.step import TrainStep
@@ -171,6 +171,13 @@ class Run:
     def evaluate(self, compute: Compute, split: Split, name: str) -> Evaluation:
         """The current model on a split; all ranks take part."""
         self.dist.broadcast_buffers(self.eval_model)
+        done, total = 0, -(-len(split) // self.dist.size)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.logger.progress(EvalProgress(split=name, done=done, total=total))
+
         return evaluate_model(
             self.eval_model,
             split,
@@ -180,6 +187,7 @@ class Run:
             compute=compute,
             batch_size=min(BATCH_SIZE, 2 * self.config.optim.batch_size),  # in no more memory than training takes
             dist=self.dist,
+            advance=advance,
         )
 
     def save_before_evaluation(self) -> None:

@@ -7,15 +7,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cifar100.checkpoints.checkpoint import versions
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.model import count_parameters
 from cifar100.report import curves, figures
+from cifar100.report.selection import wilson_interval
 from cifar100.support.provenance import Selection, recipe_title
 from cifar100.support.text import duration
 from cifar100.training.run import Run
+
+MIN_FROM_SCRATCH = 5000
+"""Train images below which a run from scratch is warned about."""
 
 
 def log_header(run: Run, archived: Path | None) -> None:
@@ -41,6 +47,10 @@ def log_header(run: Run, archived: Path | None) -> None:
     if run.init_source:
         info(f"Weights   initialized from {run.init_source}")
     _log_settings(run)
+    num_images, from_scratch = len(run.loader.labels), config.model.init_from is None
+    if from_scratch and num_images < MIN_FROM_SCRATCH and not run.dataset.is_synthetic:
+        info(f"          few images to train from scratch ({num_images:,}; steps per epoch: {len(run.loader):,}):")
+        info("          --recipe finetune starts from the bundled weights instead")
     if config.optim.warmup_epochs >= config.optim.epochs:
         info("          warmup is as long as the run, so the learning rate never decays; see --warmup-epochs")
     info(f"Run       {run.run_dir.path}, log {run.logger.log_path.name}")
@@ -51,7 +61,7 @@ def log_header(run: Run, archived: Path | None) -> None:
 
 
 def _log_settings(run: Run) -> None:
-    """The settings that differ from the baseline, then the others by section."""
+    """The settings that differ from the baseline; in the text log also the others, by section."""
     config, flat = run.config, run.config.flat()
     different = config.differences(Config())
     changes = ", ".join(f"{name} {value} ({baseline})" for name, (value, baseline) in different.items())
@@ -59,7 +69,7 @@ def _log_settings(run: Run) -> None:
     for section in fields(config):
         names = [item.name for item in fields(getattr(config, section.name))]
         unchanged = ", ".join(f"{name} {flat[name]}" for name in names if name not in different)
-        run.logger.info(f"  {section.name:<8}{unchanged}")
+        run.logger.file_only(f"  {section.name:<8}{unchanged}")
 
 
 def finalize(run: Run) -> None:
@@ -77,6 +87,11 @@ def finalize(run: Run) -> None:
     info(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
     caveat = "selected on the test set, so optimistic" if run.eval_name == "test" else "selected on held-out images"
     info(f"          best epoch {run.state.best_top1:.2%} on {run.eval_name}: {run_dir.best} ({caveat})")
+    chance = np.bincount(evaluation.labels).max() / evaluation.images
+    if wilson_interval(evaluation.top1, evaluation.images)[0] <= chance:
+        finetune = "--recipe finetune, " if run.config.model.init_from is None else ""
+        info(f"          NO BETTER THAN CHANCE, {chance:.2%} for the most frequent class: try {finetune}")
+        info("          a lower --lr, or more --epochs")
     seconds = run.setup_seconds + steps_seconds
     total = f"{seconds:.2f} s" if seconds < 60 else duration(seconds)
     warm_up = f"warm-up ({run.warm_up_seconds:.1f} s), " if run.warm_up_seconds >= 0.1 else ""
@@ -98,7 +113,7 @@ def finalize(run: Run) -> None:
             )
         )
     data_dir = run.config.run.data_dir
-    flag = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
+    flag = "" if data_dir is None or run.dataset.is_synthetic else f" --data-dir {shlex.quote(str(data_dir))}"
     info(f"Next      cifar100 evaluate {run_dir.best}{flag}   |   cifar100 predict IMAGE --checkpoint {run_dir.best}")
 
 
