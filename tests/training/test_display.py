@@ -16,8 +16,16 @@ from cifar100.training.display import EvalProgress, Progress, RichDisplay
 from cifar100.training.logger import epoch_line
 
 ROW = {
-    **{"epoch": 100, "train_loss": 12.3456, "train_top1": 0.9999, "split": "test", "loss": 12.3456, "top1": 0.5},
-    **{"top5": 1.0, "learning_rate": 0.1, "images_per_second": 12345.0, "elapsed_seconds": 36000.0},
+    "epoch": 100,
+    "train_loss": 12.3456,
+    "train_top1": 0.9999,
+    "split": "test",
+    "loss": 12.3456,
+    "top1": 0.5,
+    "top5": 1.0,
+    "learning_rate": 0.1,
+    "images_per_second": 12345.0,
+    "elapsed_seconds": 36000.0,
 }
 STEP = Progress(
     epoch=12,
