@@ -118,7 +118,7 @@ class Predict:
                     emit(writer.result(image.name, result), end="")
                     sheets.add(image, result)
                 done(1)
-        sheets.write(self.montage, self.explain, len(sources) - len(problems))
+        sheets.write(self.montage, self.explain, len(sources) - len(problems), predictor)
         return problems
 
     def _writer(self, predictor: Predictor, sources: list[ImageSource]) -> Writer:
@@ -173,22 +173,24 @@ class _Sheets:
         if result.heatmap is not None:
             self.overlays.append(overlay(result.pixels, result.heatmap))
 
-    def write(self, montage: Path | None, explain: Path | None, num_images: int) -> None:
+    def write(self, montage: Path | None, explain: Path | None, num_images: int, predictor: Predictor) -> None:
         """Write the sheets that were requested, of these out of `num_images` images."""
         from cifar100.prediction.contact_sheet import contact_sheet
+        from cifar100.prediction.output import model_lines
         from cifar100.support.files import atomic_write
 
         paths = [path for path in (montage, explain) if path is not None]
         if paths and not self.entries:
             emit_error("no image could be read, so no sheet was written")
             return
+        weights, about = model_lines(predictor)
+        caption = [f"model: {weights}", about]
         if montage is not None:
-            atomic_write(montage, contact_sheet(self.entries))
+            atomic_write(montage, contact_sheet(self.entries, caption))
         if explain is not None:
             pairs = zip(self.entries, self.overlays, strict=True)
-            atomic_write(
-                explain, contact_sheet([entry._replace(images=(*entry.images, map_)) for entry, map_ in pairs])
-            )
+            entries = [entry._replace(images=(*entry.images, map_)) for entry, map_ in pairs]
+            atomic_write(explain, contact_sheet(entries, caption))
         for path in paths:
             of_all = f" of {num_images:,}" if num_images > len(self.entries) else ""
             emit_error(f"wrote {len(self.entries):,}{of_all} images to {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +53,15 @@ class Similar:
 
         from cifar100.images.sources import ImageSource, expand_inputs
         from cifar100.inference import load_predictor
+        from cifar100.prediction.output import model_lines
         from cifar100.support.files import check_writable
         from cifar100.support.text import escape_control_chars
 
         if self.sheet is not None:
             check_writable("--sheet", self.sheet)
         predictor = load_predictor(self.checkpoint, device=self.device)
+        for note in predictor.info.notes:
+            emit_error(note)
         query, _ = embed([ImageSource(self.image)], predictor)
         if not len(query):
             return 1
@@ -65,29 +69,31 @@ class Similar:
         if not sources:
             raise UserError("similar.no_images", f"--in {self.folder[0]}: no image can be read.")
         similarity = features @ query[0]
+        weights = f"model: {model_lines(predictor)[0]}"
+        emit(escape_control_chars(weights))
         order = np.argsort(-similarity, kind="stable")[: self.count]
         for place in order:
             emit(f"{similarity[place]:7.4f}  {escape_control_chars(sources[place].name)}")
         if self.sheet is not None:
-            self._draw(self.sheet, [sources[place] for place in order], similarity[order])
+            self._draw(self.sheet, [sources[place] for place in order], similarity[order].tolist(), weights)
         return 0
 
-    def _draw(self, path: Path, sources: list[ImageSource], similarity: np.ndarray) -> None:
+    def _draw(self, path: Path, sources: list[ImageSource], similarity: list[float], weights: str) -> None:
         """Write a contact sheet: the query first, then the images found."""
         from cifar100.images.sources import ImageSource, load_images
         from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
         from cifar100.support.files import atomic_write
 
-        shown = load_images(
-            [ImageSource(self.image), *sources], TILE_SIZE, num_previews=1 + len(sources), preview_size=TILE_SIZE
-        )
-        labels, values = ["query", *["similarity"] * len(sources)], [1.0, *similarity.tolist()]
+        images = [ImageSource(self.image), *sources]
+        shown = list(load_images(images, TILE_SIZE, num_previews=len(images), preview_size=TILE_SIZE))
+        texts = [(os.path.basename(shown[0].name), "query")]
+        texts += [(f"similarity {value:.4f}", image.name) for image, value in zip(shown[1:], similarity, strict=True)]
         entries = [
-            Entry((image.preview,), image.name, label, max(0.0, value))
-            for image, label, value in zip(shown, labels, values, strict=True)
+            Entry((image.preview,), name, label, None)
+            for image, (label, name) in zip(shown, texts, strict=True)
             if image.preview is not None
         ]
-        atomic_write(path, contact_sheet(entries))
+        atomic_write(path, contact_sheet(entries, [weights]))
 
 
 def embed(sources: list[ImageSource], predictor: Predictor) -> tuple[np.ndarray, list[ImageSource]]:

@@ -191,8 +191,11 @@ def _refuse_untrainable(layout: Layout) -> None:
     """Raise UserError unless the splits have the same classes, at least two."""
     place = layout.place
     if "train" not in layout.splits and "all" not in layout.splits:
+        test = layout.splits["test"].place
         raise UserError(
-            "dataset.no_train", f"{place} contains only test images; to train, add class folders in train/."
+            "dataset.no_train",
+            f"{place} contains only test images, in {test}. cifar100 evaluate CHECKPOINT --data-dir {place} uses them; "
+            f"to train, put class folders into train/ beside {test}, or rename {test} if these are all images.",
         )
     first, *others = layout.splits.values()
     for other in others:

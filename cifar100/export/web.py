@@ -25,8 +25,9 @@ from cifar100.evaluation.metrics import softmax
 from cifar100.export.check import ParityReport
 from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
 from cifar100.images.convert import to_model_input, to_rgb
-from cifar100.prediction.backend import Backend
+from cifar100.prediction.backend import Backend, open_backend
 from cifar100.prediction.cam import normalize_cams
+from cifar100.prediction.model_info import ModelInfo
 from cifar100.prediction.onnx_backend import OnnxBackend
 from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MIN_PROBABILITY, rejection_reason
 from cifar100.support.errors import RunFailed, UserError
@@ -84,7 +85,7 @@ def export_site(
     try:
         with tempfile.TemporaryDirectory() as temporary:
             graph, check = _graph(path, Path(temporary), data_dir, images, say)
-            files = _files(graph, check, scripts, examples)
+            files = _files(graph, check, scripts, examples, open_backend(path, device="cpu").info)
         _place(files, out)
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
@@ -122,9 +123,9 @@ def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Sa
 
 
 def _files(
-    graph: Path, check: ParityReport | None, scripts: dict[str, bytes], examples: Sequence[Path]
+    graph: Path, check: ParityReport | None, scripts: dict[str, bytes], examples: Sequence[Path], weights: ModelInfo
 ) -> dict[str, bytes]:
-    """{path in the site: content}, the service worker with the list of all files last."""
+    """{path in the site: content}, the service worker with the list of all files last. `weights` were exported."""
     backend, content = OnnxBackend(graph), graph.read_bytes()
     facts = backend.metadata
     script, binary = FILES
@@ -144,6 +145,7 @@ def _files(
         },
         "examples": [{"path": name, "answer": answer(made, backend)} for name, made in pictures.items()],
     }
+    described["about"]["weights"] = {"name": weights.name, "sha256": weights.digest}
     described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
     files["model.json"] = json.dumps(described, separators=(",", ":")).encode()
     files["README.md"] = readme(facts).encode()

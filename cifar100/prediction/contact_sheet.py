@@ -29,38 +29,65 @@ class Entry(NamedTuple):
     name: str
     label: str
     """The class, for example."""
-    probability: float
-    """In 0..1, drawn as a bar."""
+    probability: float | None
+    """In 0..1, drawn as a bar; None for none."""
 
 
-def contact_sheet(entries: Sequence[Entry]) -> bytes:
-    """A PNG file of the first `MAX_ENTRIES` entries, about as wide as high. At least one entry is needed."""
+def contact_sheet(entries: Sequence[Entry], caption: Sequence[str] = ()) -> bytes:
+    """A PNG file of the first `MAX_ENTRIES` entries, about as wide as high, below the lines of the caption.
+
+    At least one entry is needed.
+    """
     entries = entries[:MAX_ENTRIES]
     across = max(len(entry.images) for entry in entries)
     width, height = across * TILE_SIZE + GAP, TILE_SIZE + BAR_HEIGHT + 2 * LINE_HEIGHT + GAP
     columns = min(len(entries), max(1, round(math.sqrt(len(entries) * height / width))))
     rows = math.ceil(len(entries) / columns)
-    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), BACKGROUND)
+    lines = _wrapped(caption, columns * width - GAP)
+    top = GAP + LINE_HEIGHT * len(lines)
+    sheet = Image.new("RGB", (columns * width + GAP, top + rows * height), BACKGROUND)
+    for place, line in enumerate(lines):
+        ImageDraw.Draw(sheet).text((GAP, GAP // 2 + place * LINE_HEIGHT), line, fill=FAINT, font=_font())
     for index, entry in enumerate(entries):
-        _draw_entry(sheet, entry, GAP + index % columns * width, GAP + index // columns * height, width - GAP)
+        _draw_entry(sheet, entry, GAP + index % columns * width, top + index // columns * height, width - GAP)
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
 
 
 def _draw_entry(sheet: Image.Image, entry: Entry, left: int, top: int, width: int) -> None:
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    draw, font = ImageDraw.Draw(sheet), _font()
     for number, image in enumerate(entry.images):
         sheet.paste(_resized(image), (left + number * TILE_SIZE, top))
     bottom = top + TILE_SIZE
-    draw.rectangle((left, bottom, left + width - 1, bottom + BAR_HEIGHT - 1), fill=TRACK)
-    right = left + round((width - 1) * entry.probability)
-    draw.rectangle((left, bottom, right, bottom + BAR_HEIGHT - 1), fill=BAR)
-    percent = f" {entry.probability:.0%}"
+    if entry.probability is not None:
+        draw.rectangle((left, bottom, left + width - 1, bottom + BAR_HEIGHT - 1), fill=TRACK)
+        right = left + round((width - 1) * entry.probability)
+        draw.rectangle((left, bottom, right, bottom + BAR_HEIGHT - 1), fill=BAR)
+    percent = f" {entry.probability:.0%}" if entry.probability is not None else ""
     label = _shortened(escape_control_chars(entry.label), width - font.getlength(percent), font)
     draw.text((left, bottom + BAR_HEIGHT), label + percent, fill=TEXT, font=font)
     name = _shortened(escape_control_chars(entry.name), width, font)
     draw.text((left, bottom + BAR_HEIGHT + LINE_HEIGHT), name, fill=FAINT, font=font)
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=13)
+
+
+def _wrapped(lines: Sequence[str], width: float) -> list[str]:
+    """The lines, broken between words, and within a word that is too wide itself."""
+    font, wrapped = _font(), []
+    for line in lines:
+        current = ""
+        for character in escape_control_chars(line):
+            if current and font.getlength(current + character) > width:
+                head, space, tail = current.rpartition(" ")
+                wrapped.append(head if space else current)
+                current = tail if space else ""
+            current += character
+        wrapped.append(current)
+    return wrapped
 
 
 def _resized(pixels: np.ndarray) -> Image.Image:

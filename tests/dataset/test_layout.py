@@ -304,7 +304,7 @@ def an_archive_of_them(place: Path) -> None:
         (all_heic, "dataset.empty_class", ["'cat', 'dog'", "HEIC", "JPEG"]),
         (a_single_image, "dataset.single_image", ["'dog'", "at least two"]),
         (one_class, "dataset.one_class", ["'cat'", "at least two"]),
-        (only_test, "dataset.no_train", ["train/"]),
+        (only_test, "dataset.no_train", ["train/", "in test/", "evaluate CHECKPOINT --data-dir"]),
         (other_classes_in_test, "dataset.classes", ["test/", r"'[red]\nowl'"]),
         (
             fewer_classes_in_val,

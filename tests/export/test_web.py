@@ -136,6 +136,8 @@ def test_custom_classes_have_no_superclasses_no_temperature_no_drawn_examples(
     assert (facts["classes"], facts["superclasses"], facts["temperature"], facts["examples"]) == (classes, [], 1, [])
     assert written.check is not None
     assert facts["about"]["precision"] == "fp32"
+    digest = load_predictor(tmp_path / "own.pth", device="cpu").info.digest
+    assert facts["about"]["weights"] == {"name": "own.pth", "sha256": digest}
     assert facts["evaluation"] == {}
     assert any("int8" in line for line in said), "why it is not in int8"
 

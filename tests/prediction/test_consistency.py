@@ -83,12 +83,19 @@ def test_terminal_json_csv_and_sheet(
 ) -> None:
     expected = list(predictor.classify(files, top_k=3))
     entries: list[Any] = []
+    captions: list[str] = []
     draw = contact_sheet.contact_sheet
-    monkeypatch.setattr(contact_sheet, "contact_sheet", lambda given: entries.extend(given) or draw(given))
 
+    def recorded(given: Any, caption: Any) -> bytes:
+        entries.extend(given)
+        captions.append("\n".join(caption))
+        return draw(given, caption)
+
+    monkeypatch.setattr(contact_sheet, "contact_sheet", recorded)
     sheet = files[0].parent / "sheet.png"
     table = run(capsys, predictor, files, "--top-k", "3", "--montage", sheet, "--explain", sheet)
-    assert predictor.info.digest in table.splitlines()[0]
+    assert all(predictor.info.digest in text for text in (table.splitlines()[0], *captions))
+    assert len(captions) == 2
     rows = re.findall(r"(\d+\.\d\d)%  \w+ +(\d+)", table)
     assert rows == [(f"{100 * p.probability:.2f}", str(p.class_id)) for result in expected for p in result.predictions]
     assert table.count("UNSURE") == sum(result.unsure for result in expected)

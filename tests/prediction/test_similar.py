@@ -69,7 +69,9 @@ def test_the_same_picture_is_the_most_similar(photos: Path, capsys: pytest.Captu
     words = ["similar", "query.png", "--in", str(photos), "--count", "4", "--sheet", "sheet.png", "--device", "cpu"]
     assert main(words) == 0
     printed = capsys.readouterr()
-    found = [line.split() for line in printed.out.splitlines()]
+    first, *lines = printed.out.splitlines()
+    assert load_predictor("pretrained", device="cpu").info.digest in first
+    found = [line.split() for line in lines]
     similarities = [float(value) for value, _ in found]
     assert found[0] == ["1.0000", "photos/3.png"]
     assert similarities == sorted(similarities, reverse=True)

@@ -28,6 +28,7 @@ export function fillAbout(dialog, facts, verified) {
   const { about: text } = strings;
   const { evaluation, about, files } = facts;
   const rows = [
+    [text.weights, strings.weights(about.weights)],
     [text.network, text.networkValue({ ...about, image_size: facts.image_size })],
     [text.accuracy, evaluation.top1 === undefined ? text.notMeasured : text.accuracyValue(evaluation)],
     [text.top5, evaluation.top5 === undefined ? "" : strings.percent(evaluation.top5)],

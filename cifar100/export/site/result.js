@@ -49,7 +49,8 @@ export class Result {
       this.say("", guess, ` ${strings.percent(best.probability)}`);
     }
     part("#bars").replaceChildren(...answer.predictions.map((prediction, place) => this.bar(prediction, place)));
-    part("#time").textContent = note || strings.time(answer.milliseconds);
+    const time = note || strings.time(answer.milliseconds);
+    part("#time").textContent = `${time} · ${strings.weights(this.facts.about.weights)}`;
     this.redraw();
   }
 

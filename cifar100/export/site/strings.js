@@ -42,6 +42,7 @@ export const strings = {
   seen: (size) => `What the network sees: ${size}×${size} pixels`,
   time: ({ prepare, network }) =>
     `${number.format(Math.round(prepare + network))} ms: ${number.format(Math.round(prepare))} to decode and resize, ${number.format(Math.round(network))} for the network`,
+  weights: ({ name, sha256 }) => `${name}, SHA-256 ${sha256}`,
   precomputed: "Computed when this page was made; recomputed here once the model is loaded.",
   pictureLabel: (name, place) => `Your image; the evidence for ${name} is strongest ${place}.`,
   pictureLabelPlain: "Your image",
@@ -100,6 +101,7 @@ export const strings = {
   aboutTitle: "About the model",
   limits: "It names one of its classes whatever it is shown, and is often wrong about images unlike its training images. Do not rely on it for anything that matters, and never to judge people.",
   about: {
+    weights: "Weights",
     network: "Network",
     networkValue: ({ network, precision, image_size }) => `${strings.network(network)}, ${precision}, for ${image_size}×${image_size} pixels`,
     accuracy: "Accuracy",
@@ -115,7 +117,7 @@ export const strings = {
     unsureValue: (least) => `if the highest probability is below ${percent.format(least)}, or the image is a single color or noise`,
     file: "Model file",
     fileValue: (bytes) => `${megabytes(bytes)} MB`,
-    digest: "SHA-256",
+    digest: "SHA-256 of the file",
     unverified: "not verified: this browser checks digests over https and on localhost only",
     madeWith: "Made with",
     runsOn: "Runs on",
