@@ -58,7 +58,7 @@ def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
 def training_step(compute: Compute) -> TrainStep:
     """The baseline's, at its start."""
     config = Config()
-    model = compute.place(resnet18())
+    model = compute.prepare(resnet18())
     return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim)
 
 

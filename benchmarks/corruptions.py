@@ -45,7 +45,7 @@ def measure(device: str, rounds: int) -> dict[str, object]:
     with torch.inference_mode():
         for precision in ("fp32", "auto"):
             compute = select_device(device, precision)
-            model, batch = compute.place(resnet18()).eval(), images.to(compute.device)
+            model, batch = compute.prepare(resnet18()).eval(), images.to(compute.device)
 
             def forward(model: torch.nn.Module = model, batch: torch.Tensor = batch) -> None:
                 with compute.autocast():  # noqa: B023

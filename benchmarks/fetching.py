@@ -65,7 +65,7 @@ def fetched() -> Dataset:
 def fingerprinted(dataset: Dataset) -> Dataset:
     """Both splits brought into canonical order again, and proven."""
     train, test = (canonical_split(s.images, s.labels, len(dataset.classes)) for s in (dataset.train, dataset.test))
-    return Dataset(dataset.published, train, test, dataset.source)
+    return Dataset(dataset.spec, train, test, dataset.source)
 
 
 def main() -> None:

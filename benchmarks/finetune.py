@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=10_000)
     words = parser.parse_args()
     dataset = load_dataset(Config().replace(data_dir=words.data_dir))
-    assert dataset.published.name == "CIFAR-10", dataset
+    assert dataset.spec.name == "CIFAR-10", dataset
 
     results: dict[str, list[dict[str, float]]] = {name: [] for name in STARTS}
     for seed in range(words.seeds):

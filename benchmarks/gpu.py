@@ -72,7 +72,7 @@ def speed(compute: Compute, *, way: str, batch_size: int, side: int, optimizer: 
     torch.compiler.reset()
     fast = recipe("fast")
     config = fast.replace(train_sizes=(side,), optimizer=optimizer)
-    model = compute.place(resnet18()).train()
+    model = compute.prepare(resnet18()).train()
     built = build_optimizer(model, config.optim, fused=uses_fused_sgd(compute))
     step = TrainStep(model, built, compute, config.optim, compiled=way == "compiled")
     if way == "cuda graphs":

@@ -107,7 +107,7 @@ def count(config: Config) -> dict[str, Any]:
     compute, dataset = select_device("cpu", "bf16"), synthetic.make()
     split = dataset.train.take(torch.arange(BATCH_SIZE * STEPS).numpy())
     loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=compute.device, num_classes=100)
-    model = compute.place(ResNet((2, 2, 2, 2), 100, 16)).train()
+    model = compute.prepare(ResNet((2, 2, 2, 2), 100, 16)).train()
     optimizer = build_optimizer(model, config.optim)
     fused = uses_fused_sgd(Compute(torch.device("cuda"), "bf16", ""))
     if isinstance(optimizer, torch.optim.SGD):
@@ -142,7 +142,7 @@ def count(config: Config) -> dict[str, Any]:
 def statistics_synchronizations() -> float:
     """Synchronizations for each batch of `update_bn`."""
     compute, mode, batches = select_device("cpu", "fp32"), Counting(), 4
-    model = compute.place(ResNet((2, 2, 2, 2), 100, 16))
+    model = compute.prepare(ResNet((2, 2, 2, 2), 100, 16))
     images = torch.randn(batches, BATCH_SIZE, 3, 32, 32)
     with mode, mode.during("statistics"):
         update_bn(model, images, compute)

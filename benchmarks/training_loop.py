@@ -35,7 +35,7 @@ STEPS = 19  # as many as an epoch of the synthetic set has
 def bare_images_per_second(batch_size: int) -> float:
     """Training throughput on one fixed batch."""
     config, compute = Config(), select_device()
-    model = compute.place(resnet18())
+    model = compute.prepare(resnet18())
     optimizer = build_optimizer(model, config.optim)
     images = torch.randn(batch_size, 3, 32, 32, device=compute.device)
     images = images.contiguous(memory_format=memory_format(compute.device))

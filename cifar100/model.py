@@ -157,7 +157,7 @@ def layer_table(model: nn.Module, image_size: int = 32) -> list[tuple[str, str, 
     return rows
 
 
-def describe(name: str, num_classes: int = 100, image_size: int = 32) -> str:
+def summary(name: str, num_classes: int = 100, image_size: int = 32) -> str:
     """The layers of a network as a plain-text table, with its parameter count."""
     model = build_model(name, num_classes)
     lines = [

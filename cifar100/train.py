@@ -79,7 +79,7 @@ def train(
         dataset, train_split, held_out = setup.load_data(dist, config, dataset)
         num_classes = len(dataset.classes)
         loader = setup.build_loader(dist, config, compute, train_split, num_classes=num_classes, num_steps=num_steps)
-        images = (dataset.published.name, dataset.train.fingerprint, dataset.test.fingerprint)
+        images = (dataset.spec.name, dataset.train.fingerprint, dataset.test.fingerprint)
         dist.check_same_on_all_ranks({"device": compute.device.type, "precision": compute.precision, "dataset": images})
         dist.init_groups(compute.device, config.run.dist_timeout)
         model, init_source = setup.init_model(dist, config, compute, dataset, resume=resume, model=model)

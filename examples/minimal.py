@@ -32,7 +32,7 @@ def train(config: Config) -> float:
     dataset = load_dataset(config)
     loader = TrainLoader.from_config(config, dataset.train, compute.device)
     torch.manual_seed(config.optim.seed)
-    model = compute.place(resnet18(len(dataset.classes)))
+    model = compute.prepare(resnet18(len(dataset.classes)))
     step = TrainStep(model, build_optimizer(model, config.optim), compute, config.optim)
 
     top1 = 0.0

@@ -46,7 +46,7 @@ def losses(name: str, precision: str) -> list[float]:
     )
     torch.manual_seed(0)
     model = build_model("resnet18", 100)
-    model = compute.place(model).train()
+    model = compute.prepare(model).train()
     ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
     optimizer = build_optimizer(model, config.optim)
     step = TrainStep(model, optimizer, compute, replace(config.optim), ema=ema)

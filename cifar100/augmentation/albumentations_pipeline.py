@@ -58,7 +58,7 @@ def load_albumentations() -> ModuleType:
     return albumentations
 
 
-def describe(config: AugmentConfig, size: int) -> list[tuple[str, dict[str, Any]]]:
+def transform_parameters(config: AugmentConfig, size: int) -> list[tuple[str, dict[str, Any]]]:
     """(transform of albumentations, its parameters), in the order of application, for images of this size.
 
     Cutout comes after normalization and fills with 0, the mean color.
@@ -89,7 +89,9 @@ class Pipeline(Dataset[Tensor]):
     def transforms(self) -> Any:
         """The `albumentations.Compose`."""
         library = load_albumentations()
-        steps = [getattr(library, name)(**parameters) for name, parameters in describe(self.config, self.size)]
+        steps = [
+            getattr(library, name)(**parameters) for name, parameters in transform_parameters(self.config, self.size)
+        ]
         return library.Compose(steps, is_check_shapes=False)  # there are no masks whose shapes could differ
 
     def __getitem__(self, task: Task) -> Tensor:

@@ -203,7 +203,7 @@ def augment(images: Tensor, draws: AugmentParams, config: AugmentConfig) -> Tens
     return cutout(normalized, draws.cutout_mask, draws.cutout_top, draws.cutout_left, config.cutout_size)
 
 
-def describe(config: AugmentConfig) -> list[tuple[str, str]]:
+def describe_transforms(config: AugmentConfig) -> list[tuple[str, str]]:
     """(transform, its parameters as text), in the order of application."""
     padding, side = config.crop_padding, config.cutout_size
     several = f"{config.rand_ops} per image, of magnitude {config.rand_magnitude} of 30"

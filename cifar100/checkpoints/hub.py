@@ -32,7 +32,7 @@ def is_hub_address(path: str | Path) -> bool:
     return str(path).startswith("hf:/")
 
 
-def pull(address: str | Path) -> Path:
+def download_model(address: str | Path) -> Path:
     """The local path of a model on the Hub, downloaded unless the cache has the newest version.
 
     Raises UserError if the address is invalid, there is no such model, nothing in it can be opened safely, it is too
@@ -107,7 +107,7 @@ def _fetch(repository: str, revision: str | None, name: str) -> Path:
         raise UserError("hub.download", f"{name} of {repository} could not be downloaded ({reason}).") from None
 
 
-def upload(folder: Path, repository: str, *, private: bool = False) -> str:
+def upload_model(folder: Path, repository: str, *, private: bool = False) -> str:
     """Upload the files of a directory in one commit to user/model, which is created if necessary; returns the URL.
 
     Raises UserError without a login or permission to write, RunFailed if the Hub fails.

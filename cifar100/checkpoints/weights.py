@@ -30,7 +30,7 @@ from cifar100.checkpoints.checkpoint import (
     matching_model,
     refuse_version,
 )
-from cifar100.checkpoints.hub import is_hub_address, pull
+from cifar100.checkpoints.hub import download_model, is_hub_address
 from cifar100.checkpoints.validation import field_problem, tensor_problem
 from cifar100.config import RunConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
@@ -63,7 +63,7 @@ def load_weights(
     if str(path) == "pretrained":
         path = PRETRAINED
     if is_hub_address(path):
-        path = pull(path)
+        path = download_model(path)
     path = Path(path)
     checkpoint = _read(path) if path.suffix == ".safetensors" else load_checkpoint(path)
     given = {"mean": mean, "std": std, "classes": classes}

@@ -57,7 +57,7 @@ class DataCheck:
         if dataset.original_sizes:
             emit(f"  sizes of the files: {dataset.original_sizes}")
             emit(f"  cache: {cache_summary()}")
-        return 0 if dataset.is_verified or not (dataset.published.fingerprints or dataset.unreadable) else 1
+        return 0 if dataset.is_verified or not (dataset.spec.fingerprints or dataset.unreadable) else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,7 +108,7 @@ class Evaluate:
         """Print the results of test-time augmentation; the same as JSON types."""
         from cifar100.evaluation import tta
 
-        model = compute.place(checkpoint.build())
+        model = compute.prepare(checkpoint.build())
         results = tta.evaluate_tta(model, split, config.augment, compute, single=evaluation.logits, count=self.tta)
         emit("\n" + tta.format_table(results))
         return tta.to_json(results)

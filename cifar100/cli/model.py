@@ -25,10 +25,10 @@ class Model:
     """Input resolution, in pixels."""
 
     def run(self) -> int:
-        from cifar100.model import describe
+        from cifar100.model import summary
 
         for flag, value in (("--num-classes", self.num_classes), ("--image-size", self.image_size)):
             if value < 1:
                 raise UserError("config.value", f"{flag} is {value}; it must be 1 or more.")
-        emit(describe(self.name, self.num_classes, self.image_size))
+        emit(summary(self.name, self.num_classes, self.image_size))
         return 0

@@ -36,7 +36,7 @@ class Push:
     """Only write the files to this directory; nothing is uploaded."""
 
     def run(self) -> int:
-        from cifar100.checkpoints.hub import WEIGHTS, upload
+        from cifar100.checkpoints.hub import WEIGHTS, upload_model
         from cifar100.checkpoints.model_card import model_card
         from cifar100.checkpoints.weights import load_weights, save_weights
         from cifar100.support.files import atomic_write
@@ -55,7 +55,7 @@ class Push:
             in_javascript = _write_transformers_js(checkpoint, folder)
             atomic_write(folder / "README.md", model_card(checkpoint, self.repo, transformers_js=in_javascript))
             if self.folder is None:
-                emit(upload(folder, self.repo, private=self.private))
+                emit(upload_model(folder, self.repo, private=self.private))
             else:
                 emit(f"Written to {folder}; nothing was pushed.")
         return 0

@@ -32,7 +32,7 @@ class Compute:
         """The dtype of weights for inference; trained weights stay fp32."""
         return _DTYPES[self.precision]
 
-    def place(self, model: Model) -> Model:
+    def prepare(self, model: Model) -> Model:
         """Move the model to the device, with its memory format."""
         return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
 

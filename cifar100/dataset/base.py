@@ -66,7 +66,7 @@ class DatasetSpec:
 class Dataset:
     """A training and a test split, and their origin."""
 
-    published: DatasetSpec
+    spec: DatasetSpec
     train: Split
     test: Split
     source: str
@@ -82,17 +82,17 @@ class Dataset:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; the class id is the position."""
-        return self.published.classes
+        return self.spec.classes
 
     @property
     def superclasses(self) -> tuple[str, ...]:
         """Superclass names by superclass id; empty if there are none."""
-        return self.published.superclasses
+        return self.spec.superclasses
 
     @property
     def superclass_of(self) -> tuple[int, ...]:
         """The superclass id of each class id; empty if there are none."""
-        return self.published.superclass_of
+        return self.spec.superclass_of
 
     @property
     def image_size(self) -> int:
@@ -102,20 +102,20 @@ class Dataset:
     @property
     def is_synthetic(self) -> bool:
         """Whether the images are generated, so that accuracies on them are meaningless."""
-        return self.published.synthetic
+        return self.spec.synthetic
 
     @property
     def is_verified(self) -> bool:
         """Whether both splits contain exactly the published images, whatever the order and format of their files."""
-        proof = self.published.fingerprints
+        proof = self.spec.fingerprints
         return bool(proof) and all(getattr(self, name).fingerprint == proof[name] for name in ("train", "test"))
 
     @property
     def info(self) -> DatasetInfo:
         """Its identity, as stored in checkpoints."""
         return DatasetInfo(
-            name=self.published.name,
-            verified=self.is_verified if self.published.fingerprints else None,
+            name=self.spec.name,
+            verified=self.is_verified if self.spec.fingerprints else None,
             synthetic=self.is_synthetic,
             num_train=len(self.train),
             num_test=len(self.test),

@@ -44,7 +44,7 @@ def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
 
 def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    spec = layout.published
+    spec = layout.spec
     names = content_of(folder / layout.names).decode("utf-8", "replace").split()
     if tuple(names) != spec.classes:
         raise UserError("dataset.names", f"{folder / layout.names}: its names are not the classes of {spec.name}.")

@@ -61,7 +61,7 @@ def download_cifar100(folder: Path, say: Say = emit) -> Dataset:
             placed = existing_dataset(folder)
             if placed is None:
                 return _try_sources(folder, folder / ".fetch", say)
-            if placed.published is not CIFAR100 or not placed.is_verified:
+            if placed.spec is not CIFAR100 or not placed.is_verified:
                 raise UserError("download.other_dataset", f"There is another dataset in {folder} already: {placed}.")
             say(f"Already downloaded: {placed}")
             return placed

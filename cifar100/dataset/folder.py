@@ -140,16 +140,16 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
 
     pixels, sizes = loaded.decoded.pixels, _known_sizes(loaded.decoded)
     del loaded
-    published = _published(names, sizes, is_split="test" in layout.splits)
-    if published.fingerprints:
+    spec = _spec_of(names, sizes, is_split="test" in layout.splits)
+    if spec.fingerprints:
         check_image_size(config.data.image_size)
-    labels = np.array([published.classes.index(name) for name in names])[labels]
+    labels = np.array([spec.classes.index(name) for name in names])[labels]
     test_split = canonical_split(pixels[rows[is_test]], labels[is_test], len(names))
     train_images = pixels[rows[~is_test]]
     del pixels  # peak memory stays below twice the images
     train_split = canonical_split(train_images, labels[~is_test], len(names))
     notes += _listed(unreadable)
-    return Dataset(published, train_split, test_split, layout.place, _format_sizes(sizes), tuple(notes), unreadable)
+    return Dataset(spec, train_split, test_split, layout.place, _format_sizes(sizes), tuple(notes), unreadable)
 
 
 def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, config: Config, say: Say) -> Dataset:
@@ -252,11 +252,11 @@ def _choose_test(
     return is_test
 
 
-def _published(names: list[str], sizes: np.ndarray, *, is_split: bool) -> DatasetSpec:
+def _spec_of(names: list[str], sizes: np.ndarray, *, is_split: bool) -> DatasetSpec:
     """The published dataset that these folders contain, or a dataset of just these classes."""
-    for published in (CIFAR100, CIFAR10):
-        if is_split and set(names) == set(published.classes) and (sizes == SIZE).all():
-            return published
+    for spec in (CIFAR100, CIFAR10):
+        if is_split and set(names) == set(spec.classes) and (sizes == SIZE).all():
+            return spec
     return DatasetSpec("custom images", tuple(names))
 
 

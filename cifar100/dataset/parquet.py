@@ -33,20 +33,20 @@ def find(folder: Path) -> tuple[Path] | None:
 
 def read(folder: Path) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    train, published = _read_split(sorted(folder.glob("train*.parquet")))
-    test, same = _read_split(sorted(folder.glob("test*.parquet")))
-    if published is not same:
-        raise UserError("dataset.mixed", f"{folder}: train is {published.name} and test is {same.name}.")
-    return Dataset(published, train, test, source=str(folder))
+    train, spec = _read_split(sorted(folder.glob("train*.parquet")))
+    test, test_spec = _read_split(sorted(folder.glob("test*.parquet")))
+    if spec is not test_spec:
+        raise UserError("dataset.mixed", f"{folder}: train is {spec.name} and test is {test_spec.name}.")
+    return Dataset(spec, train, test, source=str(folder))
 
 
 def _read_split(paths: list[Path]) -> tuple[Split, DatasetSpec]:
     parts = [_read_rows(path) for path in paths]
-    images, labels, published = zip(*parts, strict=True)
-    if len({whose.name for whose in published}) > 1:
+    images, labels, specs = zip(*parts, strict=True)
+    if len({spec.name for spec in specs}) > 1:
         raise UserError("dataset.mixed", f"{', '.join(map(str, paths))}: both CIFAR-100 and CIFAR-10.")
     try:
-        return canonical_split(join(images), join(labels), len(published[0].classes)), published[0]
+        return canonical_split(join(images), join(labels), len(specs[0].classes)), specs[0]
     except UserError as error:
         raise UserError(error.code, f"{', '.join(map(str, paths))}: {error}") from None
 

@@ -49,7 +49,7 @@ def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
 
 def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    spec = layout.published
+    spec = layout.spec
     meta = _scan(folder / layout.names, content_of)
     names = [name for key in ("fine_label_names", "label_names") for name in meta.get(key, [])]
     if tuple(name for name in names if name in spec.classes) != spec.classes:

@@ -57,7 +57,7 @@ def check_image_size(image_size: int) -> None:
 class PublishedFormat:
     """The files of a published dataset in one format."""
 
-    published: DatasetSpec
+    spec: DatasetSpec
     archive: str
     """Name of the archive."""
     folder: str

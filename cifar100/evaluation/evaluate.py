@@ -202,7 +202,7 @@ def evaluate_split(
 
     Raises UserError if a logit is not finite.
     """
-    model = compute.place(checkpoint.build())
+    model = compute.prepare(checkpoint.build())
     name = name if name in ("train", "val") else data.test_name
     options: dict[str, Any] = {"name": name, "dataset": data, "config": config, "compute": compute}
     with progress("images", len(split), emit_error, stream=sys.stderr) as advance:

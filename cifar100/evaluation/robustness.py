@@ -60,7 +60,7 @@ def evaluate_corruptions(
         "weights": weights.name,
         "sha256": state_dict_sha256(checkpoint.weights),
         "source": "published" if published else "computed",
-        "dataset": dataset.published.name,
+        "dataset": dataset.spec.name,
         "fingerprint": dataset.test.fingerprint,
         "images": len(rows),
         "seed": seed,
@@ -69,7 +69,7 @@ def evaluate_corruptions(
     }
     store = ResultStore(results_path(weights), identity)
     store.results.compute = str(compute)
-    evaluate = partial(_evaluate, compute.place(checkpoint.build()), config=config, compute=compute)
+    evaluate = partial(_evaluate, compute.prepare(checkpoint.build()), config=config, compute=compute)
     if not store.results.clean:
         store.results.clean = evaluate(dataset.test.images[rows], dataset.test.labels[rows])
     missing = _missing_cells(store.results, published, say)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cifar100.checkpoints.hub import is_hub_address, pull
+from cifar100.checkpoints.hub import download_model, is_hub_address
 from cifar100.prediction.model_info import ModelInfo
 from cifar100.support.errors import UserError
 
@@ -47,7 +47,7 @@ def open_backend(
     classes: Sequence[str] | None = None,
 ) -> Backend:
     """Open a model file; the arguments and errors are those of `cifar100.inference.load_predictor`."""
-    local = pull(path) if is_hub_address(path) else path
+    local = download_model(path) if is_hub_address(path) else path
     if Path(local).suffix.lower() == ".onnx":
         from cifar100.prediction.onnx_backend import OnnxBackend
 

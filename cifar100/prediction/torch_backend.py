@@ -33,7 +33,7 @@ class TorchBackend:
             hardware=str(compute),
             notes=tuple(checkpoint.notes),
         )
-        self.network = compute.place(fold_batch_norms(network)).to(compute.dtype)
+        self.network = compute.prepare(fold_batch_norms(network)).to(compute.dtype)
         self.compute = compute
         self.mean, self.std = tuple(checkpoint.mean), tuple(checkpoint.std)
 

@@ -30,14 +30,14 @@ def preview(config: Config, out: Path) -> str:
     images, labels = next(iter(loader))
     missing = _why_missing(config)
     atomic_write(out, _png(draw_samples(dataset, config, albumentations=not missing)))
-    transforms = albumentations_pipeline.describe(config.augment, dataset.image_size)
+    transforms = albumentations_pipeline.transform_parameters(config.augment, dataset.image_size)
     steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in transforms]
     lines = [
         str(dataset),
         *(f"  {note}" for note in dataset.notes),
         "",
         "Augmentation of training images, in order; test images are only normalized",
-        *(f"  {name:<24}{what}" for name, what in batched.describe(config.augment)),
+        *(f"  {name:<24}{what}" for name, what in batched.describe_transforms(config.augment)),
         *([missing] if missing else ["The same with --pipeline albumentations"]),
         *(f"  {name:<24}{what}" for name, what in steps if not missing),
         "",

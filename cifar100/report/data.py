@@ -70,7 +70,7 @@ def summary(found: DatasetReport) -> str:
         each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
         lines.append(f"  {name:<8}{len(split):,} images, {each} of each of {len(dataset.classes):,} classes")
     for name, own, theirs in (("mean", found.mean, published.mean), ("std", found.std, published.std)):
-        beside = "" if dataset.published.name != "CIFAR-100" else f"   published {_numbers(theirs)}"
+        beside = "" if dataset.spec.name != "CIFAR-100" else f"   published {_numbers(theirs)}"
         lines.append(f"  {name:<8}{_numbers(own)}{beside}   (red, green, blue of the train images, in 0..1)")
     for title, pairs in (("exact duplicates", found.exact), ("near duplicates", found.near)):
         lines.append(f"  {title}: {len(pairs):,} pairs")
@@ -104,7 +104,7 @@ def write_page(found: DatasetReport, path: Path) -> None:
         ("Nearly the same in one split, with the same label", others),
     ]
     galleries = "".join(_gallery(title, pairs, found) for title, pairs in sections)
-    title = escape(escape_control_chars(dataset.published.name))
+    title = escape(escape_control_chars(dataset.spec.name))
     notes = "".join(f"<p>{escape(escape_control_chars(note))}</p>" for note in dataset.notes)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -159,7 +159,7 @@ def _numbers(values: Iterable[float]) -> str:
 
 def _tables(found: DatasetReport) -> str:
     """Channel statistics, next to the published ones, and the numbers of duplicate pairs."""
-    published, is_cifar100 = AugmentConfig(), found.dataset.published.name == "CIFAR-100"
+    published, is_cifar100 = AugmentConfig(), found.dataset.spec.name == "CIFAR-100"
     rows = "<tr><th>channels of the train images, in 0..1</th><th>red</th><th>green</th><th>blue</th></tr>"
     for name, own, theirs in (("mean", found.mean, published.mean), ("std", found.std, published.std)):
         for what, values in ((name, own), *(((f"{name}, published", theirs),) if is_cifar100 else ())):

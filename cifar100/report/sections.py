@@ -67,7 +67,7 @@ class ReportInput:
     @property
     def title(self) -> str:
         """The network and the dataset."""
-        return f"{self.checkpoint.model} on {self.dataset.published.name}"
+        return f"{self.checkpoint.model} on {self.dataset.spec.name}"
 
 
 def percent(fraction: float, digits: int = 2) -> str:

@@ -73,7 +73,7 @@ def _gradients(compute: Compute) -> dict[str, Tensor]:
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.constant_(module.bias, 3.0)
         images = torch.randn(NUM_IMAGES, 3, IMAGE_SIZE, IMAGE_SIZE)
-    model = compute.place(model)
+    model = compute.prepare(model)
     images = images.to(compute.device).contiguous(memory_format=memory_format(compute.device))
     labels = torch.arange(NUM_IMAGES, device=compute.device)
     with compute.autocast():

@@ -89,7 +89,7 @@ def init_model(
         init_source = "" if source is None else load_pretrained(source, model, dataset.classes)
     if config.model.freeze_stem:
         model.freeze_stem()
-    return compute.place(model), init_source
+    return compute.prepare(model), init_source
 
 
 def build_train_step(

@@ -99,7 +99,7 @@ def finalize(run: Run) -> None:
     if run.dataset.is_synthetic:
         info("          SYNTHETIC images: these numbers are meaningless for CIFAR-100")
     recipe = recipe_title(run.recipe, run.modified)
-    title = f"{run.config.model.model} on {run.dataset.published.name}, recipe {recipe}"
+    title = f"{run.config.model.model} on {run.dataset.spec.name}, recipe {recipe}"
     info(curves.draw_curves(run.history, run_dir.curves, title=title))
     run.logger.log_images(figures.evaluation_images(evaluation, run.dataset), run.state.epoch)
     if run.config.run.report:

@@ -103,7 +103,7 @@ def measure_muon(name: str, compute: Compute) -> float:
     config = recipe(name)
     if config.optim.optimizer != "muon":
         return 0.0
-    model = compute.place(build_model(config.model.model, NUM_CLASSES))
+    model = compute.prepare(build_model(config.model.model, NUM_CLASSES))
     optimizer = build_optimizer(model, config.optim)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -112,7 +112,7 @@ def measure_muon(name: str, compute: Compute) -> float:
 
 def measure_evaluation(compute: Compute, seconds: float) -> float:
     """Images per second of an evaluation at 32 px, timed for about `seconds`."""
-    model = compute.place(build_model("resnet18", NUM_CLASSES)).eval()
+    model = compute.prepare(build_model("resnet18", NUM_CLASSES)).eval()
     num_images, rate, deadline = SMALLEST_BATCH, 0.0, time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         loader = EvalLoader(_random_split(num_images), Config().augment, batch_size=BATCH_SIZE, device=compute.device)
@@ -135,7 +135,7 @@ def _epochs_by_size(config: Config) -> dict[int, int]:
 
 def _training_step(config: Config, compute: Compute) -> TrainStep:
     torch.manual_seed(0)
-    model = compute.place(build_model(config.model.model, NUM_CLASSES)).train()
+    model = compute.prepare(build_model(config.model.model, NUM_CLASSES)).train()
     ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
     return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim, ema=ema)
 

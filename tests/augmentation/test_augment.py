@@ -17,7 +17,7 @@ from cifar100.augmentation.batched import (
     augment,
     crop,
     cutout,
-    describe,
+    describe_transforms,
     flip,
     normalize,
     resize,
@@ -304,7 +304,7 @@ def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
 
 def test_describe_names_the_settings() -> None:
     config = AugmentConfig(crop_padding=3, flip_probability=0.125, cutout_size=7, cutout_probability=0.375)
-    text = str(describe(config))
+    text = str(describe_transforms(config))
     assert all(part in text for part in ("3 px", "0.125", "7x7", "0.375", str(config.mean)))
 
 

@@ -18,7 +18,7 @@ from cifar100.augmentation.auto_augment import (
     magnitude_range,
     sample_ops,
 )
-from cifar100.augmentation.batched import AugmentParams, augment, describe, sample_epoch_params
+from cifar100.augmentation.batched import AugmentParams, augment, describe_transforms, sample_epoch_params
 from cifar100.config import AugmentConfig, PolicyName
 from cifar100.support.errors import UserError
 
@@ -249,8 +249,8 @@ def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -
     ids=["trivial", "rand"],
 )
 def test_describe_names_what_is_on(config: AugmentConfig, named: list[str]) -> None:
-    assert all(words in str(describe(config)) for words in named)
-    assert not any(words in str(describe(AugmentConfig())) for words in named)
+    assert all(words in str(describe_transforms(config)) for words in named)
+    assert not any(words in str(describe_transforms(AugmentConfig())) for words in named)
 
 
 @pytest.mark.parametrize("setting", [{"policy": "trivial"}, {"policy": "rand"}], ids=["trivial", "rand"])

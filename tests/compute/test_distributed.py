@@ -278,7 +278,7 @@ with init_distributed() as context:
     compute, dataset = select_device("cpu", "fp32"), load_dataset()
     context.init_groups(compute.device, 60)
     torch.manual_seed(context.rank)
-    model = compute.place(ResNet((1, 1, 1, 1), 100, 8))
+    model = compute.prepare(ResNet((1, 1, 1, 1), 100, 8))
     for buffer in model.buffers():
         buffer.add_(context.rank)
     context.wrap_ddp(model)

@@ -62,7 +62,7 @@ def train_steps(settings: dict[str, Any]) -> Recording:
     split = Split(images, np.arange(NUM_IMAGES), "")
     with recorded() as recording:
         loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=MPS, num_classes=100)
-        model = COMPUTE.place(network()).train()
+        model = COMPUTE.prepare(network()).train()
         ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
         optimizer = build_optimizer(model, config.optim)
         step = TrainStep(model, optimizer, COMPUTE, config.optim, ema=ema, loss_weight=loader.loss_weight)

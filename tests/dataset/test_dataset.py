@@ -99,7 +99,7 @@ def test_an_official_folder_comes_back_as_it_was_written(tmp_path: Path, write: 
     np.testing.assert_array_equal(dataset.train.images, to_images(data)[np.argsort(labels)])
     np.testing.assert_array_equal(dataset.test.images, to_images(rows(1, seed=1)))
     assert dataset.test.labels.tolist() == [99]
-    assert (dataset.published.name, dataset.image_size, dataset.classes) == ("CIFAR-100", 32, CLASSES)
+    assert (dataset.spec.name, dataset.image_size, dataset.classes) == ("CIFAR-100", 32, CLASSES)
 
 
 def test_python_2_and_python_3_files_are_the_same_dataset(tmp_path: Path) -> None:

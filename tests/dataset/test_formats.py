@@ -214,7 +214,7 @@ def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: 
         model, compute = ResNet((1, 1, 1, 1), classes, 8), select_device("cpu")
         config = Config()
         optimizer = build_optimizer(model, config.optim)
-        step = TrainStep(compute.place(model), optimizer, compute, config.optim)
+        step = TrainStep(compute.prepare(model), optimizer, compute, config.optim)
         loader = TrainLoader(dataset.train, config.augment, batch_size=16, seed=3, device=compute.device)
         for number, (images, labels) in enumerate(loader):
             step(images, labels, learning_rate=0.01, number=number)

@@ -109,7 +109,7 @@ def test_leaving_them_out(dataset: Dataset) -> None:
     assert near.top1 == metrics.top_k_accuracy(logits[6:], labels[6:])
     assert near.top1_of_excluded == metrics.top_k_accuracy(logits[:6], labels[:6])
     assert f"{near.top1:.2%}" in str(near)
-    only = Dataset(dataset.published, dataset.train, dataset.train, "")
+    only = Dataset(dataset.spec, dataset.train, dataset.train, "")
     with pytest.raises(UserError) as caught:
         accuracy_without_duplicates(np.zeros((300, 4)), dataset.train.labels, only)
     assert caught.value.code == "evaluate.all_duplicates"

@@ -23,7 +23,7 @@ RHO = 0.3
 
 def network() -> ResNet:
     torch.manual_seed(0)
-    return CPU.place(ResNet((1, 1, 1, 1), 5, 8))
+    return CPU.prepare(ResNet((1, 1, 1, 1), 5, 8))
 
 
 def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -40,7 +40,7 @@ def test_a_run_resumes_in_the_memory_format_of_the_device(
 
     def started(name: str) -> TrainStep:
         monkeypatch.setattr("cifar100.compute.device.memory_format", lambda _: FORMATS[name])
-        model = CPU.place(random_checkpoint().build())
+        model = CPU.prepare(random_checkpoint().build())
         return TrainStep(model, build_optimizer(model, config), CPU, config, ema=ModelEma(model, 0.9))
 
     before, after = started(saved), started(used)
