@@ -77,7 +77,7 @@ class Evaluate:
         if self.exclude_duplicates and self.split not in (None, "test"):
             raise UserError("evaluate.split", "--exclude-duplicates is for the test split; leave --split out.")
         compute = select_device(self.device, self.precision)
-        checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
+        checkpoint = load_weights(self.checkpoint, **self.foreign.options())
         data, split, config = load_eval_split(
             checkpoint, split=self.split, dataset=self.dataset, data_dir=self.data_dir
         )

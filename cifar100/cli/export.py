@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.support.errors import UserError
@@ -31,7 +31,8 @@ class Export:
     out: Path | None = None
     """Output file (default: next to the checkpoint); for web, the directory of the site (required)."""
 
-    takes: Literal["uint8", "float"] = "uint8"
+    # help shows an alias first, so the earlier name is given as the name
+    input_format: Annotated[Literal["uint8", "float"], arg(name="takes", aliases=["--input-format"])] = "uint8"
     """Input of the graph: uint8 [B, S, S, 3], as decoded from image files, or float [B, 3, S, S] in 0..1. The graph
     normalizes it."""
 
@@ -59,15 +60,16 @@ class Export:
             raise UserError("export.web_only", "--runtime, --examples and --serve are for --format web.")
         from cifar100.export import export
 
-        options = {"takes": self.takes, "data_dir": self.data_dir, "images": self.images, "facts": self.foreign.facts()}
+        options: dict[str, Any] = {"input_format": self.input_format, "options": self.foreign.options()}
+        options |= {"data_dir": self.data_dir, "images": self.images}
         emit(export(self.checkpoint, self.format, self.out, **options))
         return 0
 
     def _web(self) -> int:
         if self.out is None:
             raise UserError("export.out", "--format web needs --out DIR, the directory of the site.")
-        if self.takes != "uint8":
-            raise UserError("export.takes", "--takes is for the graph formats; a site always takes image files.")
+        if self.input_format != "uint8":
+            raise UserError("export.input_format", "--input-format is for graphs; a site always takes image files.")
         from cifar100.export.web import export_site
         from cifar100.export.web_serve import serve
 

@@ -26,8 +26,8 @@ class ForeignWeights:
     classes: tuple[str, ...] = ()
     """Class names in the order of ids; or "cifar10", "cifar100", or a text file with one name per line."""
 
-    def facts(self) -> dict[str, Any]:
-        """These options as `load_weights` takes them. Raises UserError if a file of names cannot be read."""
+    def options(self) -> dict[str, Any]:
+        """These options as keyword arguments of `load_weights`. Raises UserError if a file of names cannot be read."""
         return {"mean": self.mean, "std": self.std, "classes": self._names() if self.classes else None}
 
     def _names(self) -> list[str]:
@@ -35,9 +35,9 @@ class ForeignWeights:
 
         names = list(self.classes)
         if len(names) == 1:
-            published = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(names[0].lower())
-            if published is not None:
-                return list(published.classes)
+            spec = {"cifar10": CIFAR10, "cifar100": CIFAR100}.get(names[0].lower())
+            if spec is not None:
+                return list(spec.classes)
             if os.path.isfile(names[0]):
                 return _lines(Path(names[0]))
             names = names[0].split(",")

@@ -74,7 +74,7 @@ class Predict:
         from cifar100.inference import load_predictor
 
         path = self.checkpoint or default_model()
-        predictor = load_predictor(path, device=self.device, calibrated=self.calibrated, **self.foreign.facts())
+        predictor = load_predictor(path, device=self.device, calibrated=self.calibrated, **self.foreign.options())
         for note in predictor.info.notes:
             emit_error(note)
         if predictor.info.dataset.synthetic:

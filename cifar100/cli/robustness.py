@@ -51,7 +51,7 @@ class Robustness:
         from cifar100.evaluation.robustness import evaluate_corruptions
 
         compute = select_device(self.device, self.precision)
-        checkpoint = load_weights(self.checkpoint, **self.foreign.facts())
+        checkpoint = load_weights(self.checkpoint, **self.foreign.options())
         for note in checkpoint.notes:
             emit(note)
         dataset, _, config = load_eval_split(checkpoint, dataset=self.dataset, data_dir=self.data_dir)

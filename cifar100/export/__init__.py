@@ -36,6 +36,7 @@ from cifar100.support.files import atomic_write, check_writable
 from cifar100.support.terminal import emit
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
+InputFormat = Literal["uint8", "float"]
 SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onnx-int8": ".onnx", "pt2": ".pt2"}
 
 CALIBRATION_IMAGES = 512
@@ -53,16 +54,16 @@ def export(
     format: Format,
     out: Path | None = None,
     *,
-    takes: Literal["uint8", "float"] = "uint8",
+    input_format: InputFormat = "uint8",
     data_dir: Path | None = None,
     images: int = 1000,
     seconds: float = 1.0,
-    facts: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     say: Say = emit,
 ) -> ParityReport:
     """Export the weights at `path` to `out`, by default next to them, and compare the file on `images` test images.
 
-    `path` is whatever `load_weights` takes, `facts` its options for files from elsewhere. The dataset is found as in
+    `path` is whatever `load_weights` takes, `options` its options for third-party files. The dataset is found as in
     training, but never downloaded; without it, random pixels are used, except for int8, which needs train images.
     Each speed is measured for `seconds`. Raises UserError if something cannot be read, found or written, RunFailed if
     the file does not compute what the weights do; a file that was at `out` is then left as it was.
@@ -70,7 +71,7 @@ def export(
     out = _place(path, format, out)
     if images < 1:
         raise UserError("export.images", f"--images is {images}; it must be 1 or more.")
-    checkpoint = load_weights(path, **facts or {})
+    checkpoint = load_weights(path, **options or {})
     train, test = own_images(checkpoint, data_dir, say)
     for note in checkpoint.notes:
         say(note)
@@ -79,8 +80,8 @@ def export(
     try:
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as folder:
             made = Path(folder) / out.name
-            write(checkpoint, format, made, takes=takes, train=train, say=say)
-            result = compare(open_forward(made, takes), reference, format=format, file=made, seconds=seconds)
+            write(checkpoint, format, made, input_format=input_format, train=train, say=say)
+            result = compare(open_forward(made, input_format), reference, format=format, file=made, seconds=seconds)
             result.raise_on_mismatch()
             for part in sorted(Path(folder).iterdir()):  # safetensors have a JSON file
                 part.replace(out.parent / part.name)
@@ -96,7 +97,7 @@ def write(
     format: Format,
     path: Path,
     *,
-    takes: Literal["uint8", "float"] = "uint8",
+    input_format: InputFormat = "uint8",
     train: Split | None = None,
     say: Say = emit,
 ) -> None:
@@ -107,13 +108,13 @@ def write(
     if format == "safetensors":
         save_weights(checkpoint, path)
         return
-    graph, facts = ExportModule(checkpoint, takes), metadata(checkpoint, takes)
+    graph, metadata = ExportModule(checkpoint, input_format), build_metadata(checkpoint, input_format)
     if format == "pt2":
-        save_pt2(graph, path, facts)
+        save_pt2(graph, path, metadata)
         return
     require_onnx(*(("onnxruntime", "onnx") if format == "onnx-int8" else ("onnxruntime",)))
     if format == "onnx":
-        save_onnx(graph, path, facts)
+        save_onnx(graph, path, metadata)
         return
     if train is None:
         raise UserError(
@@ -125,8 +126,8 @@ def write(
     say(f"Calibrating on {len(rows):,} train images")
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / "fp32.onnx"
-        save_onnx(graph, exact, facts)
-        quantize(exact, path, model_input(train.images[rows], takes), facts)
+        save_onnx(graph, exact, metadata)
+        quantize(exact, path, model_input(train.images[rows], input_format), metadata)
 
 
 def require_onnx(*libraries: str) -> None:
@@ -136,12 +137,10 @@ def require_onnx(*libraries: str) -> None:
             raise UserError("export.library", f"Writing ONNX needs {library}: pip install 'cifar100[onnx]'.")
 
 
-def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
+def build_metadata(checkpoint: Checkpoint, input_format: str) -> dict[str, Any]:
     """The metadata of an exported file: JSON under the key "cifar100"."""
     size = checkpoint.image_size
-    layout = (
-        f"uint8 [B, {size}, {size}, 3], RGB" if takes == "uint8" else f"float32 [B, 3, {size}, {size}], RGB in 0..1"
-    )
+    layouts = {"uint8": f"uint8 [B, {size}, {size}, 3], RGB", "float": f"float32 [B, 3, {size}, {size}], RGB in 0..1"}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -150,11 +149,11 @@ def metadata(checkpoint: Checkpoint, takes: str) -> dict[str, Any]:
         "superclasses": checkpoint.superclasses,
         "superclass_of": checkpoint.superclass_of,
         "image_size": size,
-        "takes": takes,
+        "takes": input_format,
         "mean": list(checkpoint.mean),
         "std": list(checkpoint.std),
-        "preprocessing": f"{layout}; the shorter side resized to {size} (bicubic, antialiased), center-cropped; "
-        "normalization is part of the graph",
+        "preprocessing": f"{layouts[input_format]}; the shorter side resized to {size} (bicubic, antialiased), "
+        "center-cropped; normalization is part of the graph",
         "outputs": "logits [B, C]; maps [B, C, h, w], the class activation maps",
         "dataset": checkpoint.dataset.to_dict(),
         "recipe": checkpoint.recipe,
@@ -176,7 +175,7 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(left)
 
 
-def open_forward(path: Path, takes: str) -> Forward:
+def open_forward(path: Path, input_format: str) -> Forward:
     """The forward pass of an exported file, on the CPU: uint8 [B, S, S, 3] -> logits [B, C]."""
     if path.suffix != ".pt2":
         return open_backend(path, device="cpu", precision="auto" if path.suffix == ".onnx" else "fp32").logits
@@ -186,7 +185,7 @@ def open_forward(path: Path, takes: str) -> Forward:
 
     def forward(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return module(torch.from_numpy(model_input(pixels, takes)))[0].numpy()
+            return module(torch.from_numpy(model_input(pixels, input_format)))[0].numpy()
 
     return forward
 

@@ -28,33 +28,33 @@ EXAMPLE_BATCH = 2
 class ExportModule(nn.Module):
     """Images -> (logits [B, C], class activation maps [B, C, h, w]); fp32, for inference only.
 
-    `takes` is "uint8", images [B, S, S, 3] as decoded from files, or "float", [B, 3, S, S] in 0..1. The mean of a map
-    (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) plus the bias is the logit of its class. For a network that
-    ends in global pooling and one linear layer this is Grad-CAM before its ReLU, times the number of cells (Selvaraju
-    et al. 2017, https://arxiv.org/abs/1610.02391).
+    `input_format` is "uint8", images [B, S, S, 3] as decoded from files, or "float", [B, 3, S, S] in 0..1. The mean of
+    a map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) plus the bias is the logit of its class. For a network
+    that ends in global pooling and one linear layer this is Grad-CAM before its ReLU, times the number of cells
+    (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391).
     """
 
     mean: Tensor
     std: Tensor
     bias: Tensor
 
-    def __init__(self, checkpoint: Checkpoint, takes: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, input_format: str) -> None:
         super().__init__()
-        self.takes = takes
+        self.input_format = input_format
         self.image_size = checkpoint.image_size
         network = fold_batch_norms(checkpoint.build())
         self.stem = network.conv1
         self.stages = nn.Sequential(network.layer1, network.layer2, network.layer3, network.layer4)
         self.to_maps = nn.Conv2d(network.fc.in_features, network.fc.out_features, 1, bias=False)
         self.to_maps.weight = nn.Parameter(network.fc.weight[:, :, None, None])
-        top = 255.0 if takes == "uint8" else 1.0
+        top = 255.0 if input_format == "uint8" else 1.0
         self.register_buffer("mean", torch.tensor(checkpoint.mean)[:, None, None] * top)
         self.register_buffer("std", torch.tensor(checkpoint.std)[:, None, None] * top)
         self.register_buffer("bias", network.fc.bias.detach())
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        if self.takes == "uint8":
+        if self.input_format == "uint8":
             images = images.permute(0, 3, 1, 2).float()
         features = self.stages(F.relu(self.stem((images - self.mean) / self.std)))  # [B, 512, S/8, S/8]
         maps = self.to_maps(features)
@@ -63,23 +63,23 @@ class ExportModule(nn.Module):
     def example(self) -> Tensor:
         """The input for tracing: black images."""
         size = self.image_size
-        if self.takes == "uint8":
+        if self.input_format == "uint8":
             return torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
         return torch.zeros(EXAMPLE_BATCH, 3, size, size)
 
 
-def save_onnx(graph: ExportModule, path: Path, facts: Mapping[str, Any]) -> None:
+def save_onnx(graph: ExportModule, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write the graph as one ONNX file with its weights; input "images", outputs "logits" and "maps"."""
     arrays = {name: tensor.numpy() for name, tensor in graph.state_dict().items()}
-    path.write_bytes(onnx_content({**facts, "precision": "fp32", "width": graph.stem.out_channels}, arrays))
+    path.write_bytes(onnx_content({**metadata, "precision": "fp32", "width": graph.stem.out_channels}, arrays))
 
 
-def save_pt2(graph: ExportModule, path: Path, facts: Mapping[str, Any]) -> None:
+def save_pt2(graph: ExportModule, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write the graph for `torch.export.load(path).module()`; the metadata are an extra file in it."""
     with quiet():
         program = torch.export.export(graph, (graph.example(),), dynamic_shapes=_dynamic_batch())
         content = io.BytesIO()  # to a full disk torch.export.save itself aborts the process
-        torch.export.save(program, content, extra_files={KEY: json.dumps(facts)})
+        torch.export.save(program, content, extra_files={KEY: json.dumps(metadata)})
     path.write_bytes(content.getbuffer())
 
 

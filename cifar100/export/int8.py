@@ -30,7 +30,7 @@ class _Batches:
         return None if batch is None else {"images": batch}
 
 
-def quantize(source: Path, target: Path, images: np.ndarray, facts: Mapping[str, Any]) -> None:
+def quantize(source: Path, target: Path, images: np.ndarray, metadata: Mapping[str, Any]) -> None:
     """Write the graph in `source` to `target` with int8 weights and activations, as pairs of (De)QuantizeLinear.
 
     `images` are the calibration images, in the input format of the graph.
@@ -53,4 +53,4 @@ def quantize(source: Path, target: Path, images: np.ndarray, facts: Mapping[str,
         )
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(target).graph.initializer}
     width = len(arrays["stem.bias_quantized"])
-    target.write_bytes(onnx_content({**facts, "precision": "int8", "width": width}, arrays))
+    target.write_bytes(onnx_content({**metadata, "precision": "int8", "width": width}, arrays))

@@ -37,7 +37,7 @@ def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None, say:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = Path(temporary)
         for name, format in formats.items():
-            write(checkpoint, format, made / name, takes="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
+            write(checkpoint, format, made / name, input_format="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
             _rename(made / name)
         (folder / "onnx").mkdir(exist_ok=True)
         for name in formats:

@@ -127,17 +127,17 @@ def _files(
 ) -> dict[str, bytes]:
     """{path in the site: content}, the service worker with the list of all files last. `weights` were exported."""
     backend, content = OnnxBackend(graph), graph.read_bytes()
-    facts = backend.metadata
+    metadata = backend.metadata
     script, binary = FILES
     files = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
     files["runtime/LICENSE"] = files.pop("LICENSE.runtime")
     files[f"runtime/{Path(script).stem}.js"] = scripts[script]  # not every server knows .mjs as JavaScript
     files[f"runtime/{binary}.gz"] = gzip.compress(scripts[binary], mtime=0)  # not every server compresses
     files[MODEL] = content
-    pictures = {f"examples/{name}.jpg": made for name, made in _examples(facts, examples).items()}
+    pictures = {f"examples/{name}.jpg": made for name, made in _examples(metadata, examples).items()}
     files |= pictures
-    described = describe(facts) | {
-        "evaluation": figures(facts, check),
+    described = model_json(metadata) | {
+        "evaluation": figures(metadata, check),
         "files": {
             "model": _entry(MODEL, files[MODEL]),
             "wasm": _entry(f"runtime/{binary}.gz", files[f"runtime/{binary}.gz"]) | {"content_sha256": FILES[binary]},
@@ -148,57 +148,56 @@ def _files(
     described["about"]["weights"] = {"name": weights.name, "sha256": weights.digest}
     described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
     files["model.json"] = json.dumps(described, separators=(",", ":")).encode()
-    files["README.md"] = readme(facts).encode()
+    files["README.md"] = readme(metadata).encode()
     offline = files.keys() - {"sw.js", "README.md", "runtime/LICENSE"}
     kept = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(offline)}
     files["sw.js"] = f"const FILES = {json.dumps(kept, indent=1)};\n\n".encode() + files["sw.js"]
     return files
 
 
-def describe(facts: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs to know about a model: model.json without its files, figures and examples.
+def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The content of model.json for the metadata of an exported graph, without its files, figures and examples.
 
-    `facts` are those in the metadata of an exported graph. Probabilities are softmax(logits / temperature); `unsure`
-    holds the thresholds of `prediction.rejection`.
+    Probabilities are softmax(logits / temperature); `unsure` holds the thresholds of `prediction.rejection`.
     """
-    fit = facts["calibration"]
+    fit = metadata["calibration"]
     return {
         "format": FORMAT,
         "version": 1,
-        "classes": facts["classes"],
-        "superclasses": facts["superclasses"],
-        "superclass_of": facts["superclass_of"],
-        "image_size": facts["image_size"],
-        "takes": facts["takes"],
+        "classes": metadata["classes"],
+        "superclasses": metadata["superclasses"],
+        "superclass_of": metadata["superclass_of"],
+        "image_size": metadata["image_size"],
+        "takes": metadata["takes"],
         "fit": "crop",
-        "temperature": _temperature(facts),
+        "temperature": _temperature(metadata),
         "unsure": {
             "min_probability": MIN_PROBABILITY,
             "min_pixel_std": MIN_PIXEL_STD,
             "min_autocorrelation": MIN_AUTOCORRELATION,
         },
         "about": {
-            "network": facts["model"],
-            "trained_on": facts["dataset"].train_split,
+            "network": metadata["model"],
+            "trained_on": metadata["dataset"].train_split,
             "calibration": "" if fit is None else fit.origin,
-            "versions": facts["versions"],
+            "versions": metadata["versions"],
         },
         "runtime": {"name": PACKAGE, "version": VERSION, "license": LICENSE},
     }
 
 
-def _temperature(facts: dict[str, Any]) -> float:
-    return 1.0 if facts["calibration"] is None else facts["calibration"].temperature
+def _temperature(metadata: dict[str, Any]) -> float:
+    return 1.0 if metadata["calibration"] is None else metadata["calibration"].temperature
 
 
-def figures(facts: dict[str, Any], check: ParityReport | None) -> dict[str, Any]:
+def figures(metadata: dict[str, Any], check: ParityReport | None) -> dict[str, Any]:
     """The accuracy of the model: its evaluation, else the check of its graph, else the metrics of its epoch."""
-    if facts["evaluation"]:
+    if metadata["evaluation"]:
         names = ("top1", "top5", "superclass_top1", "images", "split")
-        return {name: facts["evaluation"][name] for name in names if name in facts["evaluation"]}
+        return {name: metadata["evaluation"][name] for name in names if name in metadata["evaluation"]}
     if check is not None and check.top1 is not None:
         return {"top1": check.top1, "images": check.images, "split": "test"}
-    return facts.get("metrics", {})
+    return metadata.get("metrics", {})
 
 
 def answer(content: bytes, backend: Backend) -> dict[str, Any]:
@@ -218,11 +217,11 @@ def answer(content: bytes, backend: Backend) -> dict[str, Any]:
     }
 
 
-def _examples(facts: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:
+def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:
     """{name: small JPEG}, without the metadata of the original (places, names of people)."""
     if paths:
         sources: dict[str, bytes | Path] = {path.stem: path for path in paths}
-    elif facts["classes"] == list(CLASSES):
+    elif metadata["classes"] == list(CLASSES):
         sources = {Path(name).stem: content for name, content in example_files().items()}
     else:
         sources = {}
@@ -249,9 +248,9 @@ def _place(files: dict[str, bytes], out: Path) -> None:
         atomic_write(path, content)
 
 
-def readme(facts: dict[str, Any]) -> str:
+def readme(metadata: dict[str, Any]) -> str:
     """A README.md whose front matter makes the directory a static Space on the Hugging Face Hub."""
-    top1 = facts["evaluation"].get("top1")
+    top1 = metadata["evaluation"].get("top1")
     figure = f"{top1:.1%} top-1 on its test images. " if top1 is not None else ""
     return f"""---
 title: What is in this image?
@@ -263,6 +262,6 @@ app_file: index.html
 pinned: false
 ---
 
-A {facts["model"]} that predicts one of {len(facts["classes"]):,} classes, as a static page: it runs in the browser, and
-images never leave the device. {figure}Made with cifar100; any web server can serve this folder.
+A {metadata["model"]} that predicts one of {len(metadata["classes"]):,} classes, as a static page: it runs in the
+browser, and images never leave the device. {figure}Made with cifar100; any web server can serve this folder.
 """

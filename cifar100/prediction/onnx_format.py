@@ -1,9 +1,9 @@
 """The ONNX files that `cifar100 export` writes, byte by byte.
 
-`layout` gives the bytes of a file for what its metadata say, apart from the numbers in its tensors. Exporting fills
-these in; reading compares a file with them, so that nothing else is ever run. A graph takes pixels, normalizes them,
-and gives logits and class activation maps; batch norms are folded into the convolutions. The encoding is protobuf
-(https://protobuf.dev/programming-guides/encoding), with the field numbers of
+`layout` returns the bytes of a file with the given metadata, except the values of its tensors. Exporting inserts
+these; reading compares a file with the layout, so that no other graph is ever run. A graph takes pixels, normalizes
+them, and outputs logits and class activation maps; batch norms are folded into the convolutions. The encoding is
+protobuf (https://protobuf.dev/programming-guides/encoding), with the field numbers of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -17,7 +17,7 @@ KEY, FORMAT, VERSION = "cifar100", "cifar100-onnx", 3
 """The key of the metadata, and the "format" and "version" in its JSON."""
 
 METADATA_START = b"\n\x08cifar100\x12"
-"""What stands before the length and the JSON of the metadata, which end a file."""
+"""The bytes before the length and the JSON of the metadata, which are the end of a file."""
 
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 IR_VERSION, OPSET = 8, 17
@@ -35,7 +35,7 @@ class Node(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A tensor whose numbers are in the file."""
+    """A tensor whose values are in the file."""
 
     name: str
     kind: int
@@ -46,16 +46,15 @@ class Stored(NamedTuple):
         return prod(self.shape) * ITEM_BYTES[self.kind]
 
 
-def layout(facts: Mapping[str, Any], text: str) -> list[bytes | Stored]:
-    """The file whose metadata are `text`, which says `facts`: bytes, and the tensors whose numbers come in their
-    places, little-endian.
+def layout(metadata: Mapping[str, Any], text: str) -> list[bytes | Stored]:
+    """The file with these metadata, `text` as JSON: bytes, and tensors in place of their little-endian values.
 
-    Needs "model", "classes", "image_size", "takes" ("uint8" or "float"), "precision" ("fp32" or "int8") and "width",
-    the channels of the first stage.
+    Required metadata: "model", "classes", "image_size", "takes" (the input format, "uint8" or "float"), "precision"
+    ("fp32" or "int8") and "width", the number of channels of the first stage.
     """
-    count, size, is_uint8 = len(facts["classes"]), facts["image_size"], facts["takes"] == "uint8"
-    nodes, tensors = _float_graph(facts["model"], count, facts["width"], is_uint8=is_uint8)
-    if facts["precision"] == "int8":
+    count, size, is_uint8 = len(metadata["classes"]), metadata["image_size"], metadata["takes"] == "uint8"
+    nodes, tensors = _float_graph(metadata["model"], count, metadata["width"], is_uint8=is_uint8)
+    if metadata["precision"] == "int8":
         nodes, tensors = _int8_graph(nodes, tensors)
     side = -(-size // 8)
     pixels = ["batch", size, size, 3] if is_uint8 else ["batch", 3, size, size]
@@ -69,12 +68,11 @@ def layout(facts: Mapping[str, Any], text: str) -> list[bytes | Stored]:
     pieces: list[bytes | Stored] = [_field(1, IR_VERSION) + _field(2, "cifar100") + _start(7, length) + start]
     for header, tensor in zip(headers, tensors, strict=True):
         pieces += [header, tensor]
-    metadata = _field(1, KEY) + _field(2, text)
-    return [*pieces, end + _field(8, _field(2, OPSET)) + _field(14, metadata)]
+    return [*pieces, end + _field(8, _field(2, OPSET)) + _field(14, _field(1, KEY) + _field(2, text))]
 
 
 def _float_graph(model: str, num_classes: int, width: int, *, is_uint8: bool) -> tuple[list[Node], list[Stored]]:
-    """The fp32 graph of a network, in the order that it is computed in."""
+    """The fp32 graph of a network, in topological order."""
     nodes: list[Node] = []
     tensors = [Stored("mean", FLOAT, (3, 1, 1)), Stored("std", FLOAT, (3, 1, 1))]
 
@@ -111,8 +109,8 @@ def _float_graph(model: str, num_classes: int, width: int, *, is_uint8: bool) ->
 
 
 def _int8_graph(nodes: list[Node], tensors: list[Stored]) -> tuple[list[Node], list[Stored]]:
-    """The same network as onnxruntime quantizes it: pairs of (De)QuantizeLinear around each operator but the
-    normalization and the head. The range of a quantized output ends at 0, which is its ReLU."""
+    """The graph as quantized by onnxruntime: pairs of (De)QuantizeLinear around each operator except the
+    normalization and the head. The range of a quantized output starts at 0, which replaces the ReLU."""
     relu_of = {node.inputs[0]: node.output for node in nodes if node.operator == "Relu"}
     by_name = {tensor.name: tensor for tensor in tensors}
     kept = [by_name[name] for name in ("mean", "std", "to_maps.weight", "bias")]
@@ -161,7 +159,7 @@ def _varint(value: int) -> bytes:
 
 
 def _start(number: int, length: int) -> bytes:
-    """What precedes a field of that many bytes."""
+    """The tag and length of a field with a payload of `length` bytes."""
     return _varint(number << 3 | 2) + _varint(length)
 
 
@@ -184,13 +182,13 @@ def _node(node: Node) -> bytes:
 
 
 def _tensor_header(tensor: Stored) -> bytes:
-    """All of an initializer but its numbers."""
-    header = b"".join(_field(1, side) for side in tensor.shape) + _field(2, tensor.kind) + _field(8, tensor.name)
+    """An initializer without its values."""
+    header = b"".join(_field(1, dim) for dim in tensor.shape) + _field(2, tensor.kind) + _field(8, tensor.name)
     header += _start(9, tensor.num_bytes)
     return _start(5, len(header) + tensor.num_bytes) + header
 
 
 def _value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
-    """A typed input or output; a side that is a name may be any."""
-    sides = b"".join(_field(1, _field(2 if isinstance(side, str) else 1, side)) for side in shape)
-    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, sides)))
+    """A typed input or output; a dimension that is a name is dynamic."""
+    dims = b"".join(_field(1, _field(2 if isinstance(dim, str) else 1, dim)) for dim in shape)
+    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, dims)))

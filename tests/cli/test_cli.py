@@ -76,7 +76,7 @@ SURFACE = {
     "export": [
         "--format",
         "--out",
-        "--takes",
+        "--input-format",
         "--data-dir",
         "--images",
         "--runtime",

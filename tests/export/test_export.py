@@ -16,7 +16,7 @@ import cifar100.checkpoints.checkpoint
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.dataset import synthetic
-from cifar100.export import export, metadata
+from cifar100.export import build_metadata, export
 from cifar100.export.check import Reference, compare
 from cifar100.export.graph import ExportModule
 from cifar100.inference import load_predictor
@@ -81,7 +81,7 @@ def test_pt2_needs_only_pytorch(all_exports: Path) -> None:
 
 @pytest.mark.slow
 def test_a_graph_may_take_floats(exports: Path) -> None:
-    export(exports / "best.pth", "onnx", exports / "float.onnx", takes="float", images=20, seconds=0.01)
+    export(exports / "best.pth", "onnx", exports / "float.onnx", input_format="float", images=20, seconds=0.01)
     np.testing.assert_allclose(
         load_predictor(exports / "float.onnx").backend.logits(PIXELS), reference(exports, PIXELS), atol=1e-4
     )
@@ -240,4 +240,4 @@ def test_other_sizes_and_classes() -> None:
     graph = ExportModule(checkpoint, "float")
     logits, maps = graph(torch.rand(2, 3, 48, 48))
     assert (logits.shape, maps.shape) == ((2, 3), (2, 3, 6, 6))
-    assert metadata(checkpoint, "float")["preprocessing"].startswith("float32 [B, 3, 48, 48]")
+    assert build_metadata(checkpoint, "float")["preprocessing"].startswith("float32 [B, 3, 48, 48]")

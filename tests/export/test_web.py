@@ -19,7 +19,7 @@ from conftest import Command, assert_one_sentence, narrow_network, random_checkp
 from PIL import Image
 
 from cifar100.export import web_runtime
-from cifar100.export.web import SITE, describe, export_site, figures
+from cifar100.export.web import SITE, export_site, figures, model_json
 from cifar100.export.web_serve import POLICY, make_server
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_validation import read_onnx
@@ -195,11 +195,11 @@ def test_the_accuracy_is_the_best_measured(exports: Path) -> None:
 
 
 def test_a_model_without_a_temperature_is_described(exports: Path) -> None:
-    assert describe(read_onnx(exports / "best.onnx")[1] | {"calibration": None})["temperature"] == 1
+    assert model_json(read_onnx(exports / "best.onnx")[1] | {"calibration": None})["temperature"] == 1
 
 
 def test_options_of_the_site_are_refused_elsewhere(cifar100: Command, exports: Path, tmp_path: Path) -> None:
-    for options in (["onnx", "--serve"], ["web"], ["web", "--out", "x", "--takes", "float"]):
+    for options in (["onnx", "--serve"], ["web"], ["web", "--out", "x", "--input-format", "float"]):
         result = cifar100("export", exports / "best.onnx", "--format", *options)
         assert result.returncode == 2
         assert_one_sentence(result.stderr.strip(), "--")
