@@ -21,6 +21,7 @@ if __name__ == "__main__":  # `python inference.py` is `cifar100 evaluate --samp
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.prediction.backend import open_backend
 from cifar100.prediction.predictor import BATCH_SIZE, Prediction, Predictor, Result
 
@@ -33,6 +34,8 @@ def load_predictor(
     device: str = "auto",
     precision: str = "auto",
     calibrated: bool = True,
+    fit: Fit = DEFAULT_FIT,
+    views: int = 1,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
@@ -42,9 +45,9 @@ def load_predictor(
     `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file of `cifar100 export`, for which
     PyTorch is not needed; "pretrained" are the bundled weights, "hf://user/model" what `cifar100 push` uploaded to the
     Hugging Face Hub. `device` is "auto", "cpu", "cuda" or "mps". Probabilities are calibrated with the temperature
-    stored in the file, if there is one, unless `calibrated` is false. `mean`, `std` and `classes` are for files from
-    elsewhere that do not contain them (`load_weights`). Raises UserError if the file cannot be used, or there is no
-    such device.
+    stored in the file, if there is one, unless `calibrated` is false. `fit` and `views` are those of `Predictor`.
+    `mean`, `std` and `classes` are for files from elsewhere that do not contain them (`load_weights`). Raises UserError
+    if the file cannot be used, or there is no such device.
     """
     backend = open_backend(path, device=device, precision=precision, mean=mean, std=std, classes=classes)
-    return Predictor(backend, calibrated=calibrated)
+    return Predictor(backend, calibrated=calibrated, fit=fit, views=views)

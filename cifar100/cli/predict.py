@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from cifar100.cli.defaults import default_model
 from cifar100.cli.foreign_weights import ForeignWeights
 from cifar100.config import DeviceName
+from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit, emit_error
 
@@ -51,6 +52,12 @@ class Predict:
     calibrated: bool = True
     """Divide the logits by the temperature stored with the weights, if there is one. The ranking stays the same."""
 
+    fit: Fit = DEFAULT_FIT
+    """How images become square: the center, padded with gray, or stretched."""
+
+    views: Literal[1, 2] = 1
+    """2: the mean over the image and its horizontal flip, in twice the time."""
+
     device: DeviceName = "auto"
     """Device to run on."""
 
@@ -74,7 +81,14 @@ class Predict:
         from cifar100.inference import load_predictor
 
         path = self.checkpoint or default_model()
-        predictor = load_predictor(path, device=self.device, calibrated=self.calibrated, **self.foreign.options())
+        predictor = load_predictor(
+            path,
+            device=self.device,
+            calibrated=self.calibrated,
+            fit=self.fit,
+            views=self.views,
+            **self.foreign.options(),
+        )
         for note in predictor.info.notes:
             emit_error(note)
         if predictor.info.dataset.synthetic:
@@ -140,7 +154,9 @@ class Predict:
 
         def pixels() -> Iterator[np.ndarray]:
             num_shown = MAX_ENTRIES if self.montage or self.explain else 0
-            for image in load_images(sources, predictor.image_size, num_previews=num_shown, preview_size=TILE_SIZE):
+            for image in load_images(
+                sources, predictor.image_size, predictor.fit, num_previews=num_shown, preview_size=TILE_SIZE
+            ):
                 waiting.append(image)
                 if image.pixels is not None:
                     yield image.pixels

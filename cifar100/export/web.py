@@ -25,6 +25,7 @@ from cifar100.evaluation.metrics import softmax
 from cifar100.export.check import ParityReport
 from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
 from cifar100.images.convert import to_model_input, to_rgb
+from cifar100.images.fit import DEFAULT_FIT
 from cifar100.prediction.backend import Backend, open_backend
 from cifar100.prediction.cam import normalize_cams
 from cifar100.prediction.model_info import ModelInfo
@@ -169,7 +170,7 @@ def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
         "superclass_of": metadata["superclass_of"],
         "image_size": metadata["image_size"],
         "takes": metadata["takes"],
-        "fit": "crop",
+        "fit": DEFAULT_FIT,  # the only one that the page implements
         "temperature": _temperature(metadata),
         "unsure": {
             "min_probability": MIN_PROBABILITY,

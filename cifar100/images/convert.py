@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar100.images import limits
+from cifar100.images.fit import DEFAULT_FIT, FITS, Fit
 from cifar100.support.errors import UserError
 
 # Pillow supports more, and passes some (EPS) to other programs.
@@ -39,6 +40,9 @@ _UPRIGHT = {
 
 _QUARTER_TURNS = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+PADDING_COLOR = (128, 128, 128)
+"""Close to the mean color of CIFAR-100."""
 
 STRIP_PIXELS = 1 << 20
 """Number of pixels that are converted at a time."""
@@ -64,19 +68,39 @@ def is_heif(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
 
 
-def to_model_input(image: Any, size: int = 32) -> np.ndarray:
-    """An image -> uint8 [size, size, 3]: upright, RGB, shorter side resized to `size`, center-cropped.
+def to_model_input(image: Any, size: int = 32, fit: Fit = DEFAULT_FIT) -> np.ndarray:
+    """An image -> uint8 [size, size, 3]: upright, RGB, made square as `fit` says (`to_square`).
 
     `image` is a path; the bytes of a file; a PIL image of any mode (16-bit is scaled to 8 bits; transparency is
     composited on white; of an animation, the first frame); an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], uint8,
     uint16 or float in 0..1; or a tensor, [3, H, W] or [1, H, W] or like an array. An image that is `size` x `size`
     is not changed. Raises UserError for anything else and for a file that is not an image.
     """
-    return resize_center_crop(to_rgb(image), size, name=image if isinstance(image, str | Path) else "")
+    return to_square(to_rgb(image), size, fit, name=image if isinstance(image, str | Path) else "")
+
+
+def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str | Path = "") -> np.ndarray:
+    """An upright RGB image as `to_model_input` returns it; `name` is for error messages.
+
+    "crop" resizes the shorter side to `size` and takes the center; "pad" resizes the longer side and fills the rest
+    with gray; "stretch" changes the aspect ratio. Raises UserError for another `fit`.
+    """
+    if fit not in FITS:
+        raise UserError("image.fit", f"There is no fit {fit!r}; choose one of {', '.join(FITS)}.")
+    if fit == "crop":
+        return resize_center_crop(rgb, size, name=name)
+    wide, high = size, size
+    if fit == "pad":
+        scale = size / max(rgb.size)
+        wide, high = (max(1, round(side * scale)) for side in rgb.size)
+    resized = rgb.resize((wide, high), Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (size, size), PADDING_COLOR)
+    square.paste(resized, ((size - wide) // 2, (size - high) // 2))
+    return np.asarray(square)
 
 
 def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
-    """An upright RGB image as `to_model_input` returns it; `name` is for error messages."""
+    """The fit "crop" of `to_square`."""
     width, height = rgb.size
     if (width, height) != (size, size):
         scale = size / min(width, height)

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar100.images.convert import resize_center_crop, to_rgb
+from cifar100.images.convert import to_rgb, to_square
 from cifar100.images.download import download_image, is_url
+from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.images.names import is_hidden, is_image, natural_sort_key
 from cifar100.images.pillow_logging import suppress_pillow_messages
 from cifar100.support.errors import UserError
@@ -135,7 +136,12 @@ def _matches(pattern: str, skipped: Counter[str]) -> list[ImageSource]:
 
 
 def load_images(
-    sources: Sequence[ImageSource], size: int, *, num_previews: int = 0, preview_size: int = 0
+    sources: Sequence[ImageSource],
+    size: int,
+    fit: Fit = DEFAULT_FIT,
+    *,
+    num_previews: int = 0,
+    preview_size: int = 0,
 ) -> Iterator[LoadedImage]:
     """The images, `size` x `size` pixels each, in order; the first `num_previews` also at `preview_size`."""
     addresses = any(is_url(source.name) for source in sources)
@@ -148,7 +154,7 @@ def load_images(
                 # in this thread, which can be interrupted while it waits for input
                 content = _standard_input() if source == ImageSource(STANDARD_INPUT) else b""
                 display_size = preview_size if number < num_previews else 0
-                work = partial(_load, source, content, size, display_size)
+                work = partial(_load, source, content, size, fit, display_size)
                 under_way.append(work if _is_small(source.name) else pool.submit(work).result)
                 if len(under_way) == PREFETCH:
                     yield under_way.popleft()()
@@ -166,7 +172,7 @@ def _is_small(name: str) -> bool:
         return False
 
 
-def _load(source: ImageSource, content: bytes, size: int, preview_size: int) -> LoadedImage:
+def _load(source: ImageSource, content: bytes, size: int, fit: Fit, preview_size: int) -> LoadedImage:
     name = source.name
     if source.problem:
         return LoadedImage(name, None, source.problem)
@@ -177,10 +183,8 @@ def _load(source: ImageSource, content: bytes, size: int, preview_size: int) -> 
             rgb = to_rgb(download_image(name), name=name)
         else:
             rgb = to_rgb(name)
-        pixels = np.array(resize_center_crop(rgb, size, name=name))  # a writable copy: PyTorch warns otherwise
-        return LoadedImage(
-            name, pixels, preview=resize_center_crop(rgb, preview_size, name=name) if preview_size else None
-        )
+        pixels = np.array(to_square(rgb, size, fit, name=name))  # a writable copy: PyTorch warns otherwise
+        return LoadedImage(name, pixels, preview=to_square(rgb, preview_size, fit, name=name) if preview_size else None)
     except UserError as error:
         return LoadedImage(name, None, str(error))
 

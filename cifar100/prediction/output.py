@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from shutil import get_terminal_size
 from typing import Any, Protocol
 
+from cifar100.images.fit import DEFAULT_FIT
 from cifar100.prediction.predictor import Predictor, Result
 from cifar100.prediction.rejection import REASON_TEXT
 from cifar100.support.text import csv_cell, escape_control_chars
@@ -41,7 +42,12 @@ def model_lines(predictor: Predictor) -> tuple[str, str]:
     calibrated = (
         f"calibrated (temperature {predictor.temperature:.3g})" if predictor.temperature != 1 else "uncalibrated"
     )
-    return f"{info.source} (sha256 {info.digest})", ", ".join([*parts, calibrated])
+    parts.append(calibrated)
+    if predictor.fit != DEFAULT_FIT:
+        parts.append(f"fit {predictor.fit}")
+    if predictor.views > 1:
+        parts.append(f"mean of {predictor.views} views")
+    return f"{info.source} (sha256 {info.digest})", ", ".join(parts)
 
 
 def to_json(result: Result, predictor: Predictor) -> dict[str, Any]:
@@ -54,6 +60,8 @@ def to_json(result: Result, predictor: Predictor) -> dict[str, Any]:
         "reason": result.reason,
         "model": {"name": info.name, "sha256": info.digest},
         "temperature": predictor.temperature,
+        "fit": predictor.fit,
+        "views": predictor.views,
     } | ({"assumed": list(info.assumed)} if info.assumed else {})
 
 

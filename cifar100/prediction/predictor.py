@@ -12,6 +12,7 @@ import numpy as np
 
 from cifar100.evaluation.metrics import softmax
 from cifar100.images.convert import to_model_input
+from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.prediction.backend import Backend
 from cifar100.prediction.cam import top1_heatmaps
 from cifar100.prediction.rejection import Reason, rejection_reason
@@ -53,9 +54,15 @@ class Predictor:
 
     Probabilities are softmax(logits / temperature), with the temperature stored with the weights (Guo et al. 2017,
     https://arxiv.org/abs/1706.04599), or 1 if there is none or `calibrated` is false. `info` describes the model.
+    `fit` is how images become square (`images.convert.to_square`). With 2 `views`, the logits are the mean of those of
+    the image and of its horizontal flip. Raises UserError for another number of views.
     """
 
-    def __init__(self, backend: Backend, *, calibrated: bool = True) -> None:
+    def __init__(self, backend: Backend, *, calibrated: bool = True, fit: Fit = DEFAULT_FIT, views: int = 1) -> None:
+        if views not in (1, 2):
+            raise UserError("predict.views", f"views is {views!r}; it must be 1 or 2 (the image and its flip).")
+        self.fit: Fit = fit
+        self.views = views
         self.backend = backend
         self.info = backend.info
         self.classes, self.image_size = self.info.classes, self.info.image_size
@@ -100,9 +107,10 @@ class Predictor:
         for pixels in self._batches(images, batch_size):
             if explain:
                 logits, cams = self.backend.logits_and_cams(pixels)
+                logits = self._mean_over_views(logits, pixels)
                 heatmaps = list(top1_heatmaps(logits, cams))
             else:
-                logits, heatmaps = self.backend.logits(pixels), [None] * len(pixels)
+                logits, heatmaps = self._logits(pixels), [None] * len(pixels)
             probabilities = softmax(logits / self.temperature)
             for image, row, heatmap in zip(pixels, probabilities, heatmaps, strict=True):
                 yield Result(self._top(row, top_k), rejection_reason(row, image), image, heatmap)
@@ -114,7 +122,16 @@ class Predictor:
     def probabilities(self, images: Iterable[Any], batch_size: int = BATCH_SIZE) -> Iterator[np.ndarray]:
         """The probabilities of all classes, float64 [C], for each image, lazily."""
         for batch in self._batches(images, batch_size):
-            yield from softmax(self.backend.logits(batch) / self.temperature)
+            yield from softmax(self._logits(batch) / self.temperature)
+
+    def _logits(self, pixels: np.ndarray) -> np.ndarray:
+        return self._mean_over_views(self.backend.logits(pixels), pixels)
+
+    def _mean_over_views(self, logits: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """The mean over the views, given the logits of the first one."""
+        if self.views == 1:
+            return logits
+        return (logits + self.backend.logits(np.ascontiguousarray(pixels[:, :, ::-1]))) / 2
 
     def embed(self, images: Iterable[Any], batch_size: int = BATCH_SIZE) -> np.ndarray:
         """The features that the classifier takes, float32 [N, D], each of length 1.
@@ -134,5 +151,5 @@ class Predictor:
                 "predict.not_a_batch", "A batch is a list or another iterable of images; for one image use predict."
             )
         remaining = iter(images)
-        while batch := [to_model_input(image, self.image_size) for image in islice(remaining, batch_size)]:
+        while batch := [to_model_input(image, self.image_size, self.fit) for image in islice(remaining, batch_size)]:
             yield np.stack(batch)

@@ -12,6 +12,7 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 
 import gradio as gr
 
+from cifar100.images.fit import Fit
 from cifar100.inference import Predictor
 from cifar100.prediction.output import to_json
 from cifar100.support.errors import UserError
@@ -33,7 +34,7 @@ KEEP_SECONDS = 60
 """How long an upload is kept: gradio treats the same file, sent twice, as one."""
 
 T = TypeVar("T")
-Decoder = Callable[[bytes, str, int], DecodedImage]
+Decoder = Callable[[bytes, str, int, Fit], DecodedImage]
 
 
 class _Handlers:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ class DecodedImage:
     thumbnail: np.ndarray
 
 
-def decode(content: bytes, name: str, image_size: int) -> DecodedImage:
+def decode(content: bytes, name: str, image_size: int, fit: Fit = DEFAULT_FIT) -> DecodedImage:
     """Decode an image in this process. Raises UserError if it is not an image within the bounds of `images.limits`."""
-    from cifar100.images.convert import resize_center_crop, to_rgb
+    from cifar100.images.convert import to_rgb, to_square
 
     rgb = to_rgb(content, name=name)
-    return DecodedImage(resize_center_crop(rgb, image_size, name=name), resize_center_crop(rgb, THUMBNAIL_SIZE))
+    return DecodedImage(to_square(rgb, image_size, fit, name=name), to_square(rgb, THUMBNAIL_SIZE, fit))
 
 
 class DecoderPool:
@@ -71,16 +72,16 @@ class DecoderPool:
         for future in [pool.schedule(decode, (tiny, "", 1)) for pool in (self._fast, self._fast, self._slow)]:
             future.result()
 
-    def __call__(self, content: bytes, name: str, image_size: int) -> DecodedImage:
+    def __call__(self, content: bytes, name: str, image_size: int, fit: Fit = DEFAULT_FIT) -> DecodedImage:
         """As `decode`; UserError also if it takes too long or too much memory, or too many such images wait."""
         try:
-            return self._decode(self._fast, FAST_SECONDS, content, name, image_size)
+            return self._decode(self._fast, FAST_SECONDS, (content, name, image_size, fit))
         except TimeoutError:
             pass
         if not self._slow_places.acquire(blocking=False):
             raise UserError("app.busy", f"{name} takes long to decode, and other such images wait; send a smaller one.")
         try:
-            return self._decode(self._slow, SLOW_SECONDS, content, name, image_size)
+            return self._decode(self._slow, SLOW_SECONDS, (content, name, image_size, fit))
         except TimeoutError:
             raise UserError("app.decode_time", f"{name} takes too long to decode; send a smaller image.") from None
         finally:
@@ -93,9 +94,10 @@ class DecoderPool:
             pool.join()
 
     @staticmethod
-    def _decode(pool: ProcessPool, seconds: float, content: bytes, name: str, image_size: int) -> DecodedImage:
+    def _decode(pool: ProcessPool, seconds: float, image: tuple[bytes, str, int, Fit]) -> DecodedImage:
+        name = image[1]
         try:
-            return pool.schedule(decode, (content, name, image_size), timeout=seconds).result()
+            return pool.schedule(decode, image, timeout=seconds).result()
         except (MemoryError, ProcessExpired):
             raise UserError("app.decode_memory", f"{name} takes too much memory to decode.") from None
         except (CancelledError, RuntimeError):  # the pool is stopped

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cifar100.images.fit import Fit
 from cifar100.inference import Predictor, Result
 from cifar100.prediction.cam import overlay
 from cifar100.support.errors import UserError
@@ -47,7 +48,7 @@ class Failed:
 class InferenceService:
     """Classifies uploads, one at a time, so that each forward pass has all cores."""
 
-    def __init__(self, predictor: Predictor, decoder: Callable[[bytes, str, int], DecodedImage] = decode) -> None:
+    def __init__(self, predictor: Predictor, decoder: Callable[[bytes, str, int, Fit], DecodedImage] = decode) -> None:
         """`decoder` decodes an image: a `DecoderPool`, or `decode` itself in this process."""
         self.predictor = predictor
         self._decode = decoder
@@ -63,7 +64,7 @@ class InferenceService:
         start = time.perf_counter()
         if len(content) > MAX_BYTES:
             raise UserError("app.too_large", f"{name} is larger than {MAX_BYTES // 1_000_000} MB; use a smaller copy.")
-        image = self._decode(content, name, self.predictor.image_size)
+        image = self._decode(content, name, self.predictor.image_size, self.predictor.fit)
         result = self._classify(image.pixels, top_k)
         assert result.heatmap is not None
         return Classified(

@@ -65,6 +65,8 @@ SURFACE = {
             "--top-k",
             "--batch-size",
             "--calibrated",
+            "--fit",
+            "--views",
             "--device",
             "--json",
             "--csv",
@@ -199,7 +201,7 @@ def test_predict_json_has_a_line_for_each_image_read_or_not(
     assert predict(checkpoint, photos / "bad.png", photos / "good.png", "--json") == 1
     bad, good = map(json.loads, capsys.readouterr().out.splitlines())
     assert bad == {"image": str(photos / "bad.png"), "error": f"{photos}/bad.png is not an image that can be read."}
-    assert set(good) == {"image", "predictions", "unsure", "reason", "model", "temperature"}
+    assert set(good) == {"image", "predictions", "unsure", "reason", "model", "temperature", "fit", "views"}
     fields = {"class_name", "class_id", "probability", "superclass"}
     assert [set(item) for item in good["predictions"]] == [fields] * 3
     assert good["model"]["name"] == "model.pth"

@@ -15,6 +15,7 @@ from conftest import assert_one_sentence
 from PIL import Image, ImageCms
 
 from cifar100.images.convert import FORMATS, image_suffixes, to_model_input, to_rgb
+from cifar100.images.fit import FITS, Fit
 from cifar100.support.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -359,6 +360,39 @@ def test_a_fine_checkerboard_becomes_grey(period: int) -> None:
     y, x = np.mgrid[:480, :480] // period
     board = ((x + y) % 2 * 255).astype(np.uint8)
     assert_is(to_model_input(board), (127, 127, 127), within=8)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pad_keeps_the_whole_image_on_gray(turned: bool) -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (16, 32, 3), dtype=np.uint8)
+    result = to_model_input(wide.swapaxes(0, 1) if turned else wide, fit="pad")
+    result = result.swapaxes(0, 1) if turned else result
+    np.testing.assert_array_equal(result[8:24], wide)
+    assert (np.concatenate([result[:8], result[24:]]) == 128).all()
+
+
+def test_stretch_keeps_the_whole_image_in_the_whole_square() -> None:
+    wide = blocks(RED, BLUE, width=640, height=64)
+    result = to_model_input(wide, fit="stretch").astype(int)
+    assert np.abs(result[:, :14] - RED).max() <= 2
+    assert np.abs(result[:, 18:] - BLUE).max() <= 2
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_no_fit_changes_a_square(fit: Fit) -> None:
+    square = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    assert_is(to_model_input(square, fit=fit), square)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_a_thin_image_fits_whole(fit: Fit) -> None:
+    assert to_model_input(Image.new("RGB", (4000, 2)), fit=fit).shape == (32, 32, 3)
+
+
+def test_another_fit_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        to_model_input(PICTURE, fit="squash")  # pyright: ignore[reportArgumentType]
+    assert caught.value.code == "image.fit"
 
 
 # What is refused

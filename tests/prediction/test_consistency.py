@@ -25,6 +25,7 @@ from cifar100.evaluation import metrics
 from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.evaluation.evaluate import evaluate_split, format_samples
 from cifar100.export.web import answer
+from cifar100.images.fit import FITS
 from cifar100.inference import Predictor, load_predictor
 from cifar100.prediction import contact_sheet
 from cifar100.prediction.torch_backend import TorchBackend
@@ -129,6 +130,24 @@ def test_web_page_and_api(predictor: Predictor, files: list[Path]) -> None:
         assert response["predictions"][0]["probability"] == pytest.approx(top1.probability, rel=1e-5)
         assert (response["unsure"], response["reason"]) == (result.unsure, result.reason)
         assert response["model"] == {"name": predictor.info.name, "sha256": predictor.info.digest}
+
+
+def test_each_interface_applies_the_fit_and_the_views(
+    exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 100, 3), np.uint8)).save(path)
+    found = []
+    for fit, views in zip(FITS, (1, 2, 1), strict=True):
+        predictor = load_predictor(exports / "best.onnx", device="cpu", fit=fit, views=views)
+        (result,) = predictor.classify([path])
+        top1 = result.predictions[0]
+        line = json.loads(run(capsys, predictor, [path], "--json", "--fit", fit, "--views", views))
+        for answered in (line, _Handlers(predictor).predict(str(path))):
+            assert (answered["fit"], answered["views"]) == (fit, views)
+            assert answered["predictions"][0]["probability"] == pytest.approx(top1.probability, rel=1e-5)
+        found.append(top1.probability)
+    assert len(set(found)) == 3
 
 
 def test_static_site(predictor: Predictor, files: list[Path]) -> None:

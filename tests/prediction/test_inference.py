@@ -54,6 +54,27 @@ def test_equally_likely_classes_are_named_by_id() -> None:
     assert [p.class_id for p in undecided.predict(grey(0), top_k=100)] == expected
 
 
+def test_two_views_average_the_logits_of_the_image_and_its_flip() -> None:
+    def by_left_half(pixels: np.ndarray) -> np.ndarray:
+        return by_brightness(pixels[:, :, :16].repeat(2, axis=2))
+
+    image = np.full((32, 32), 20, np.uint8)
+    image[:, 16:] = 60
+    (expected,) = softmax(-(np.abs(np.arange(100) - 20) + np.abs(np.arange(100) - 60))[None] / 2)
+    predictor = Predictor(FakeBackend(by_left_half, CLASSES), views=2)
+    assert next(predictor.probabilities([image])) == pytest.approx(expected)
+    for explain in (False, True):
+        (result,) = predictor.classify([image], top_k=100, explain=explain)
+        assert [p.probability for p in result.predictions] == pytest.approx(sorted(expected, reverse=True))
+
+
+@pytest.mark.parametrize("views", [0, 3, "2"])
+def test_another_number_of_views_is_refused(views: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        Predictor(PREDICTOR.backend, views=views)
+    assert caught.value.code == "predict.views"
+
+
 def test_probabilities_of_all_classes_sum_to_1() -> None:
     predictions = PREDICTOR.predict(grey(40), top_k=100)
     probabilities = [p.probability for p in predictions]

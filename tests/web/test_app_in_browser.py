@@ -180,7 +180,7 @@ def test_the_api_answers_and_refuses(address: str, photos: Path) -> None:
 
     client = Client(address, verbose=False, analytics_enabled=False)
     answer = client.predict(handle_file(str(photos / "photo.png")), 3, api_name="/predict")
-    assert set(answer) == {"predictions", "unsure", "reason", "model", "temperature", "milliseconds"}
+    assert set(answer) == {"predictions", "unsure", "reason", "model", "temperature", "fit", "views", "milliseconds"}
     assert [set(item) for item in answer["predictions"]] == [
         {"class_name", "class_id", "probability", "superclass"}
     ] * 3
