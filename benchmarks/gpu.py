@@ -61,7 +61,7 @@ def throughput(device: str, *, dry: bool) -> dict[str, Any]:
     for row in rows:
         try:
             row |= speed(compute, **row, num_steps=2 if dry else 30)  # noqa: PLW2901
-        except Exception as error:  # the other rows are worth having all the same
+        except Exception as error:  # the other rows are still measured
             row["failed"] = f"{type(error).__name__}: {error}"[:400]
     return {"compute": str(compute), "rows": rows}
 
@@ -171,7 +171,7 @@ def main() -> None:
         if not kept.exists() and time.monotonic() - began < 60 * words.minutes:
             try:
                 result = work() | {"circumstances": circumstances()}
-            except Exception as error:  # the next piece may do, and this one be tried again by the next call
+            except Exception as error:  # the next call tries it again
                 print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
                 continue
             kept.write_text(json.dumps(result, indent=2) + "\n")

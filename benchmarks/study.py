@@ -112,7 +112,7 @@ def main() -> None:
                 shared = {"device": words.device, "data_dir": words.data_dir, "seed": seed} | study["settings"]
                 try:
                     result = run_one(study, shared | settings, words.out / "runs" / stem)
-                except Exception as error:  # the next run may do, and this one be tried again by the next call
+                except Exception as error:  # the next call tries it again
                     print(f"{name}, seed {seed} failed: {type(error).__name__}: {error}", flush=True)
                 else:
                     if result is None:

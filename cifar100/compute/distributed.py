@@ -201,7 +201,7 @@ def init_distributed() -> Iterator[DistContext]:
         yield context
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is, torchrun reports it; it is raised again
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
         get_error_handler().record_exception(error)  # as `record` does: torchrun then prints the traceback

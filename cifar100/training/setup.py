@@ -118,7 +118,7 @@ def failures_explained(logger: Logger, batch_size: int) -> Iterator[None]:
     """Turns out-of-memory errors and killed worker processes into RunFailed; the text log gets every error."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # every error goes into the text log; it is raised again
         failure = _out_of_memory(batch_size) if is_out_of_memory(error) else explain_worker_failure(error)
         failure = failure or error
         is_explained = isinstance(failure, RunFailed)
