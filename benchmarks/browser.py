@@ -46,22 +46,6 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 VISITS = 5
 
-CLASSIFY = """async (paths) => {
-    const { Classifier } = await import("./classifier.js");
-    const facts = await (await fetch("model.json")).json();
-    const classifier = new Classifier(facts, { progress() {}, ready() {}, failed(why) { throw why; } });
-    const answers = [];
-    for (const path of paths) {
-        const file = await (await fetch(path)).blob();
-        let pixels;
-        const onSeen = (seen) => { pixels = [...seen.pixels]; seen.picture.close(); };
-        const { predictions, milliseconds } = await classifier.classify(file, { side: 64, onSeen });
-        const [{ id, probability }] = predictions;
-        answers.push({ pixels, id, probability, ...milliseconds });
-    }
-    return answers;
-}"""
-
 
 class Handler(SimpleHTTPRequestHandler):
     """Counts the bytes of bodies."""
@@ -79,15 +63,15 @@ class Handler(SimpleHTTPRequestHandler):
 
 def parity(page: Page, site: Path, names: list[str], predictor: Predictor) -> dict[str, Any]:
     """The browser's answers for these files beside Python's."""
-    answers: list[dict[str, Any]] = []
+    classify, answers = (ROOT / "tests/classify.js").read_text(), list[dict[str, Any]]()
     for start in range(0, len(names), 100):
-        answers += page.evaluate(CLASSIFY, names[start : start + 100])
+        answers += page.evaluate(classify, {"paths": names[start : start + 100], "side": 64})
     same, pixels, probability = 0, [], 0.0
     for name, answer in zip(names, answers, strict=True):
         expected = to_model_input(site / name)
         best = predictor.predict(site / name)[0]
-        same += answer["id"] == best.class_id
-        probability = max(probability, abs(answer["probability"] - best.probability))
+        same += answer["ids"][0] == best.class_id
+        probability = max(probability, abs(answer["probabilities"][0] - best.probability))
         pixels.append(int(np.abs(np.reshape(answer["pixels"], expected.shape) - expected.astype(int)).max()))
     return {
         "images": len(names),
@@ -95,8 +79,8 @@ def parity(page: Page, site: Path, names: list[str], predictor: Predictor) -> di
         "largest difference of a pixel, of 255": max(pixels),
         "images with any different pixel": sum(value > 0 for value in pixels),
         "largest difference of the top-1 probability": round(probability, 5),
-        "milliseconds, decode and resize": quartiles([answer["prepare"] for answer in answers]),
-        "milliseconds, network": quartiles([answer["network"] for answer in answers]),
+        "milliseconds, decode and resize": quartiles([answer["milliseconds"]["prepare"] for answer in answers]),
+        "milliseconds, network": quartiles([answer["milliseconds"]["network"] for answer in answers]),
     }
 
 

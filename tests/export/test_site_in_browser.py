@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import narrow_network, random_checkpoint
+from conftest import ROOT, narrow_network, random_checkpoint
 from generated_photos import write_photos
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
@@ -173,32 +173,11 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Answers
 
 
-CLASSIFY = """async ([paths, side]) => {
-    const { Classifier } = await import("./classifier.js");
-    const facts = await (await fetch("model.json")).json();
-    const classifier = new Classifier(facts, { progress() {}, ready() {}, failed(why) { throw why; } });
-    const answers = [];
-    for (const path of paths) {
-        const file = await (await fetch(path)).blob();
-        let pixels;
-        const onSeen = (seen) => { pixels = [...seen.pixels]; seen.picture.close(); };
-        try {
-            const { predictions, reason } = await classifier.classify(file, { side, onSeen });
-            answers.push({ pixels, reason, ids: predictions.map((each) => each.id),
-                           probabilities: predictions.map((each) => each.probability) });
-        } catch ({ code }) {
-            answers.push({ code });
-        }
-    }
-    classifier.worker.terminate();
-    return answers;
-}"""
-
-
 def test_pixels_and_answers_are_pythons(page: Page, server: Server, exports: Path) -> None:
     """200 generated photos of odd sizes and modes: the network is shown what Pillow gives, to the last bit."""
     names = write_photos(server.folder / BELOW / "photos", 200)
-    answers = page.evaluate(CLASSIFY, [[f"photos/{name}" for name in names], 64])
+    paths = [f"photos/{name}" for name in names]
+    answers = page.evaluate((ROOT / "tests/classify.js").read_text(), {"paths": paths, "side": 64})
     predictor = load_predictor(exports / "best.onnx")
     largest, same = 0, 0
     for name, answer in zip(names, answers, strict=True):
