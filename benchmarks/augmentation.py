@@ -1,11 +1,10 @@
-"""How fast the two augmentation pipelines are: the batched ops on the device, and albumentations in 0, 1, 2 processes.
+"""Throughput of both augmentation pipelines: batched on the device, and albumentations with 0, 1 and 2 workers.
 
     python benchmarks/augmentation.py --data-dir DIR
-    python benchmarks/augmentation.py --data-dir DIR --policies     the batched ops alone, with and without policies
+    python benchmarks/augmentation.py --data-dir DIR --policies     the batched pipeline with each policy
 
-Once alone, as images a second that a loader gives to one who only asks for more; and once before the training step of
-the baseline. The variants take turns, so that the machine's moods fall on all. Writes
-benchmarks/results/augmentation.json, or augmentation_policies.json.
+Images/s of the loader alone, and of the loader with the training step of the baseline. The variants take turns, so that
+other load on the machine affects all. Writes benchmarks/results/augmentation.json, or augmentation_policies.json.
 """
 
 from __future__ import annotations
@@ -50,20 +49,20 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 
 def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
-    """Of each variant, all figures in the order of the rounds, and their median."""
+    """All rounds of each variant, and their median."""
     figures = {name: [round(one[name], 1) for one in rounds] for name in rounds[0]}
     return {name: {"median": statistics.median(values), "rounds": values} for name, values in figures.items()}
 
 
 def training_step(compute: Compute) -> TrainStep:
-    """The baseline's, at its start."""
+    """The training step of the baseline, with initial weights."""
     config = Config()
     model = compute.prepare(resnet18())
     return TrainStep(model, build_optimizer(model, config.optim), compute, config.optim)
 
 
 def trained_per_second(loader: TrainLoader, step: TrainStep, epoch: int) -> float:
-    """Images a second of STEPS steps in the midst of an epoch."""
+    """Images/s of STEPS steps in the middle of an epoch."""
     batches = loader.epoch(epoch)
     for number in range(2):
         step(*next(batches), learning_rate=1e-3, number=number)

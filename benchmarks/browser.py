@@ -1,11 +1,11 @@
-"""The static site in a real browser: whether its answers are Python's, how soon and how fast they come, what is loaded.
+"""The static site in Chromium: parity with Python, latency, and bytes loaded.
 
     python benchmarks/browser.py --data-dir DIR [--weights pretrained] [--images 1000] [--photos 200]
 
 The model is exported in int8; Chromium is headless, onnxruntime-web has one thread. Parity is on test images, as PNG
 files, spread evenly over the classes, and on generated photos of odd sizes and modes, against `load_predictor` with the
-same file. A cold visit is one of a browser without a past, a warm one its next; both from a server on this machine, so
-their times hold no network. Native onnxruntime and the Gradio app run on the same machine, one after the other.
+same file. A cold visit has an empty cache, a warm one follows it; the server is on this machine, so no network time
+is included. Native onnxruntime and the Gradio app run on the same machine, one after the other.
 Writes benchmarks/results/browser.json.
 """
 
@@ -48,7 +48,7 @@ VISITS = 5
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Counts the bytes of bodies."""
+    """Counts the bytes of response bodies."""
 
     sent = 0
 
@@ -62,7 +62,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def parity(page: Page, site: Path, names: list[str], predictor: Predictor) -> dict[str, Any]:
-    """The browser's answers for these files beside Python's."""
+    """Compare the browser's predictions for these files with Python's."""
     classify, answers = (ROOT / "tests/classify.js").read_text(), list[dict[str, Any]]()
     for start in range(0, len(names), 100):
         answers += page.evaluate(classify, {"paths": names[start : start + 100], "side": 64})
@@ -85,7 +85,7 @@ def parity(page: Page, site: Path, names: list[str], predictor: Predictor) -> di
 
 
 def visits(browser: Browser, url: str) -> dict[str, Any]:
-    """Seconds to the first answer, precomputed and of the model itself, and bytes, of cold and warm visits."""
+    """Seconds to the precomputed answer and to the model's own, and bytes, of cold and warm visits."""
     found: dict[str, list[tuple[float, float, int]]] = {"cold": [], "warm": []}
     for _ in range(VISITS):
         context = browser.new_context()
@@ -111,7 +111,7 @@ def visits(browser: Browser, url: str) -> dict[str, Any]:
 
 
 def native(model: Path, threads: int) -> dict[str, float]:
-    """Milliseconds of one image by onnxruntime in Python."""
+    """Milliseconds per image with onnxruntime in Python."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.x64quantprecision", "1")
@@ -121,7 +121,7 @@ def native(model: Path, threads: int) -> dict[str, float]:
 
 
 def gradio(model: Path) -> dict[str, Any]:
-    """The Gradio app on the same model: from the command to the page, and from upload to answer, one client."""
+    """The Gradio app with the same model: startup time, and latency of one client."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", str(model), "--port", str(page_load.PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

@@ -1,4 +1,4 @@
-"""What a figure depends on beside the code: written next to every result under benchmarks/results/."""
+"""The environment of a measurement, which is written with every result under benchmarks/results/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def circumstances() -> dict[str, str | int]:
-    """The command, the commit ($COMMIT where the tree is a bare copy), the hardware and the versions, as JSON types."""
+    """The command, the commit ($COMMIT if the tree is not a git checkout), hardware and versions, as JSON types."""
     return {
         "command": _command(),
         "date": date.today().isoformat(),
@@ -35,13 +35,13 @@ def circumstances() -> dict[str, str | int]:
 
 
 def _command() -> str:
-    """What was run, its folders of this machine left out."""
+    """The command line, with DIR in place of absolute paths."""
     words = [word.replace(f"{ROOT}/", "") for word in sys.argv]
     return shlex.join(["python", *("DIR" if Path(word).is_absolute() else word for word in words)])
 
 
 def cpu_name() -> str:
-    """The processor's name and what of it matters to bf16."""
+    """The name of the processor and its bf16 instructions."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     features = [label for flag, label in (("avx512_bf16", "AVX512-BF16"), ("amx_bf16", "AMX-BF16")) if flag in text]
@@ -49,12 +49,12 @@ def cpu_name() -> str:
 
 
 def commit() -> str:
-    """The commit of the tree, with a plus where files differ from it; "" where that cannot be told."""
+    """The commit of the tree, with "+" if files are modified; "" if it is unknown."""
     return _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else "")
 
 
 def _git(*words: str) -> str:
     try:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # a copy of the tree on a machine without git
+    except OSError:  # git is not installed
         return ""

@@ -1,4 +1,4 @@
-"""The matrix product of `cifar100.compute.amx_convolution` against oneDNN's convolution, by shape and direction.
+"""The GEMM of `cifar100.compute.amx_convolution` against oneDNN's convolution, by shape and direction.
 
     python benchmarks/convolution.py
 
@@ -30,7 +30,7 @@ SHAPES = [  # in, out, side, stride
 
 
 def milliseconds(work: Callable[[], object], repetitions: int = 5) -> float:
-    """The least time that it took."""
+    """The shortest of some repetitions."""
     times = []
     for _ in range(repetitions + 1):
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def milliseconds(work: Callable[[], object], repetitions: int = 5) -> float:
 
 
 def measure(in_channels: int, out_channels: int, side: int, stride: int) -> dict[str, float]:
-    """Times of the three directions, each both ways; a direction that has no product is left out."""
+    """Milliseconds of forward, input gradient and weight gradient, by both implementations if there are two."""
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(shape, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)

@@ -1,10 +1,10 @@
-"""What each kind of corruption costs beside the model's forward pass, and what all of them look like.
+"""The cost of each corruption relative to a forward pass, and a contact sheet of all.
 
     python benchmarks/corruptions.py                          writes benchmarks/results/corruption_cost.json
     python benchmarks/corruptions.py --sheet OUT.png IMAGE    a contact sheet: fifteen kinds, five severities
 
-The cost of a cell is the time to spoil a batch and to pass it through ResNet-18, over the time of the pass alone; the
-best of some rounds in which all take turns, severities 1, 3 and 5 of each kind, made-up images, every core.
+The cost is the time to corrupt a batch and pass it through ResNet-18, divided by that of the pass alone: the best of
+some interleaved rounds, severities 1, 3 and 5 of each corruption, synthetic images, all cores.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from cifar100.images.convert import to_model_input
 from cifar100.model import resnet18
 
 BATCH = 500
-"""That of `evaluate`."""
+"""The batch size of `evaluate`."""
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """What it takes once."""
+    """Seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def measure(device: str, rounds: int) -> dict[str, object]:
-    """The seconds of the pass in both precisions, and of each kind at its slowest of three severities."""
+    """Seconds of the forward pass in both precisions, and of each corruption at the slowest of three severities."""
     images = torch.from_numpy(synthetic.make().test.images[:BATCH])
     passes: dict[str, float] = {}
     kinds = dict.fromkeys(CORRUPTIONS, 0.0)
@@ -77,7 +77,7 @@ def measure(device: str, rounds: int) -> dict[str, object]:
 
 
 def contact_sheet(image: np.ndarray, zoom: int = 4) -> Image.Image:
-    """uint8 [S, S, 3] -> a row a kind, the picture as it is and then at each severity."""
+    """A row per corruption of an image, uint8 [S, S, 3]: the original, then each severity."""
     size = len(image)
     cell, left = size * zoom + 4, 150
     sheet = Image.new("RGB", (left + 6 * cell, 20 + len(CORRUPTIONS) * cell), "white")

@@ -1,8 +1,8 @@
-"""What occurs twice in CIFAR-100, and how long finding it takes.
+"""Duplicates in CIFAR-100, and the time that finding them takes.
 
     python benchmarks/duplicates.py --data-dir DIR
 
-Writes benchmarks/results/duplicates.json: rows are those of the canonical order (`cifar100.dataset`).
+Writes benchmarks/results/duplicates.json; rows are in canonical order (`cifar100.dataset`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cifar100.evaluation.duplicates import (
 
 
 def counted(pairs: Sequence[DuplicatePair], rows: CombinedSplits) -> dict[str, dict[str, int]]:
-    """How many pairs lie where, and how many of them have different labels."""
+    """The number of pairs in train, in test and across, and of those with different labels."""
     all_, differ = (
         Counter(map(rows.location, pairs)),
         Counter(rows.location(pair) for pair in pairs if rows.labels_conflict(pair)),

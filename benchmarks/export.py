@@ -1,10 +1,10 @@
-"""What each export, and the Predictor itself, does to accuracy, size and speed; how long a first answer takes.
+"""Accuracy, size, speed and startup time of each export format and of the Predictor.
 
     python benchmarks/export.py CHECKPOINT --data-dir DIR
 
-All test images for ONNX, 1,000 for the others; speeds by turns, the median of the passes, beside the plain eager
-network in fp32. The Predictor is the one that is folded, in bf16 where the chip is fast at it. A first answer is a new
-process from its start to its end. Writes benchmarks/results/export.json.
+All test images for ONNX, 1,000 for the others. Speed is the median of interleaved passes, next to the eager network in
+fp32. The Predictor folds batch norms and uses bf16 if the CPU is fast at it. The first answer is timed as a whole
+process. Writes benchmarks/results/export.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ print(load_predictor(sys.argv[1]).predict(np.zeros((32, 32, 3), np.uint8)))
 
 
 def first_answer(weights: str | Path, turns: int = 5) -> float:
-    """Seconds that a new Python takes to load the weights and name an image; the median of some processes."""
+    """Seconds of a process that loads the weights and classifies one image; the median of some processes."""
     seconds = []
     for _ in range(turns):
         start = time.perf_counter()
@@ -58,7 +58,7 @@ def main() -> None:
     checkpoint = load_weights(asked.checkpoint)
     data = load_dataset(Config().replace(data_dir=asked.data_dir))
     reference = Reference(checkpoint, data.test, asked.images)
-    fewer = Reference(checkpoint, data.test, min(1000, asked.images))  # for what differs by rounding alone
+    fewer = Reference(checkpoint, data.test, min(1000, asked.images))  # for formats that differ by rounding alone
     checks: dict[str, dict[str, object]] = {}
     forwards: dict[str, Forward] = {"eager fp32": reference.forward}
     for precision in ("fp32", "bf16"):

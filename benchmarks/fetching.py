@@ -1,11 +1,11 @@
-"""How long CIFAR-100 takes from each of its sources, served on this machine: the network costs nothing here.
+"""The time to download CIFAR-100 from each source, served on this machine, without the network.
 
     python benchmarks/fetching.py --pickles DIR --parquet DIR
 
-DIR holds the real files. Fetched are the hub's parquet, which is decoded, proven and written as the binary version, and
-the home page's archive, which is made from the pickles here: so its MD5 is not the published one, and stands in for it.
-Each time ends with the dataset read from where it was placed. Beside it the fingerprint of both splits, from arrays in
-memory. Writes benchmarks/results/fetching.json.
+DIR contains the published files. Sources are the Hub's parquet files, which are decoded, verified and written as the
+binary version, and the home page's archive, built here from the pickles, so with an MD5 of its own. Each time includes
+reading the downloaded dataset. Also measured: the fingerprint of both splits, from arrays in memory. Writes
+benchmarks/results/fetching.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A folder, with the headers that the hub's library asks for."""
+    """Serves a directory, with the headers that huggingface_hub needs."""
 
     protocol_version = "HTTP/1.1"
 
@@ -48,7 +48,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def seconds(work: Callable[[], Dataset]) -> float:
-    """How long it took to give the published dataset."""
+    """Seconds to load the published dataset."""
     start = time.perf_counter()
     dataset = work()
     taken = time.perf_counter() - start
@@ -57,13 +57,13 @@ def seconds(work: Callable[[], Dataset]) -> float:
 
 
 def fetched() -> Dataset:
-    """The dataset, downloaded into an empty folder."""
+    """The dataset, downloaded into an empty directory."""
     with tempfile.TemporaryDirectory() as folder:
         return download.download_cifar100(Path(folder), say=lambda _: None)
 
 
 def fingerprinted(dataset: Dataset) -> Dataset:
-    """Both splits brought into canonical order again, and proven."""
+    """The dataset with both splits in canonical order, fingerprints computed anew."""
     train, test = (canonical_split(s.images, s.labels, len(dataset.classes)) for s in (dataset.train, dataset.test))
     return Dataset(dataset.spec, train, test, dataset.source)
 

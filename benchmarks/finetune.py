@@ -1,10 +1,10 @@
-"""What starting from the shipped weights is worth: 50 images a class of CIFAR-10, against a start from scratch.
+"""Fine-tuning the bundled weights on 50 images per class of CIFAR-10, against training from scratch.
 
-    python benchmarks/finetune.py --data-dir DIR            (a folder that holds CIFAR-10)
+    python benchmarks/finetune.py --data-dir DIR            (a directory with CIFAR-10)
 
-The images are written as class folders, as a user's own would be. Each start takes the same steps on the same images,
-so the same time; from scratch at three rates, so that none is picked to look bad. The test images are CIFAR-10's, seen
-once, after the last step. Writes benchmarks/results/finetune.json.
+The images are written as class folders, like custom images. All runs take the same steps on the same images; training
+from scratch uses three learning rates. CIFAR-10's test images are evaluated once, after the last step. Writes
+benchmarks/results/finetune.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STARTS: dict[str, dict[str, Any]] = {
 
 
 def write_folders(split: Split, names: tuple[str, ...], rows: np.ndarray, folder: Path) -> None:
-    """These rows as PNG files, a folder a class."""
+    """Write these rows as PNG files, one directory per class."""
     for row in rows:
         place = folder / names[split.labels[row]]
         place.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def write_folders(split: Split, names: tuple[str, ...], rows: np.ndarray, folder
 
 
 def main() -> None:
-    """Train each start over the seeds; print and write the table."""
+    """Train every variant with every seed; print and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,14 +1,14 @@
-"""Everything that is owed from a GPU, in one call; in pieces, each kept as it ends, so that a next call goes on.
+"""All GPU measurements in one resumable call; each result is saved as soon as it is complete.
 
     python benchmarks/gpu.py --data-dir DIR --out OUT --minutes 9
 
-In order: throughput of steps, loader included, eager and compiled, by batch size and side; the baseline recipe; the
-fast recipe over five seeds, with its seconds on the clock; its 14-epoch form; the best recipe in 100 epochs and in
-full. A piece whose file is in OUT is not run again, a long training that was stopped is resumed; none is begun after
-`--minutes`; one that fails does not hold up the others. The tables come last. `--eager` does without torch.compile.
-Means over seeds, and what each ingredient is worth, are study.py's: studies/records.json, studies/best_without.json.
-`--device cpu --dry` tries the whole on tiny settings. Where cifar100 is not installed, PYTHONPATH=. helps. What is
-found belongs under benchmarks/results/.
+In order: training throughput, loader included, eager and compiled, by batch size and resolution; the baseline recipe;
+the fast recipe with five seeds, with wall-clock seconds; the fast recipe with 14 epochs; the best recipe with 100
+epochs and in full. A measurement whose file is in OUT is not repeated, an interrupted training is resumed, nothing is
+started after `--minutes`, and a failure does not stop the others. Tables are printed at the end. `--eager` disables
+torch.compile. Means over seeds and ablations are in study.py (studies/records.json, studies/best_without.json).
+`--device cpu --dry` tests everything with tiny settings. If cifar100 is not installed, set PYTHONPATH=. The results
+belong under benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
-FLOP_PER_IMAGE = 3 * 2 * 0.556e9  # forward and twice that backward, two operations a multiply-add, 32x32
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bf16, dense, as their makers say
+FLOP_PER_IMAGE = 3 * 2 * 0.556e9  # forward plus backward (twice that), 2 FLOP per multiply-add, 32x32
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bf16, dense, from the data sheets
 LONGER = {"epochs": 14, "train_sizes": (*[16] * 5, *[24] * 5, *[32] * 4)}
 
 
 def measured_steps(*, dry: bool) -> list[dict[str, Any]]:
-    """What throughput is measured of: how the step is run, images in a batch, their side, and the optimizer."""
+    """Settings of the throughput measurements: mode of the step, batch size, resolution, optimizer."""
     batches = [(batch_size, 32, "sgd") for batch_size in (128, 256, 500, 768)]
     batches += [(500, 32, "muon"), (500, 16, "muon")]
     rows = [(way, *batch) for way in ("eager", "compiled") for batch in batches]
@@ -54,8 +54,9 @@ def measured_steps(*, dry: bool) -> list[dict[str, Any]]:
 
 
 def throughput(device: str, *, dry: bool) -> dict[str, Any]:
-    """Images a second of training steps with the augmentation of the fast recipe, and the share of the chip's bf16 peak
-    that this is (MFU). A row that fails says why."""
+    """Images/s of training steps with the augmentation of the fast recipe, and the model FLOPs utilization (bf16).
+
+    A row that fails contains the reason."""
     compute = select_device(device)
     rows = measured_steps(dry=dry)
     for row in rows:
@@ -67,8 +68,9 @@ def throughput(device: str, *, dry: bool) -> dict[str, Any]:
 
 
 def speed(compute: Compute, *, way: str, batch_size: int, side: int, optimizer: str, num_steps: int) -> dict[str, Any]:
-    """Images a second with the loader, of a step on one batch again and again, and of the CPU alone, which hands steps
-    over to an idle GPU; medians of rounds after one that compiles and warms up."""
+    """Images/s with the loader, of the step on one repeated batch, and of the CPU launching steps to an idle GPU.
+
+    Medians of rounds after a warm-up, which compiles."""
     torch.compiler.reset()
     fast = recipe("fast")
     config = fast.replace(train_sizes=(side,), optimizer=optimizer)
@@ -111,7 +113,7 @@ def _images_per_second(step: TrainStep, batches: Iterable[tuple[Tensor, Tensor]]
 
 
 def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """A training as its command would run it, in a process of its own; its figures and its clock."""
+    """Run `cifar100 train` in a new process; its metrics and times."""
     folder = words.out / "runs" / name
     small = {"epochs": 2, "warmup_epochs": 1, "batch_size": 64, "train_sizes": (8, 16)}
     flags = {"device": words.device, "run_dir": folder, "eval_every": 10_000, "checkpoint_every": 0}
@@ -135,7 +137,7 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
 
 
 def pieces(words: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What is to be done, in order."""
+    """All measurements by name, in order."""
     compiled = {} if words.dry or words.eager else {"compile": True}
     todo: dict[str, Callable[[], dict[str, Any]]] = {
         "throughput": lambda: throughput(words.device, dry=words.dry),
@@ -152,7 +154,7 @@ def pieces(words: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]
 
 
 def main() -> None:
-    """Do what is not done yet, then print all that is."""
+    """Run the missing measurements, then print all results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -163,7 +165,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true")
     words = parser.parse_args()
     words.out.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(words.out / "inductor"))  # what is compiled is compiled once
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(words.out / "inductor"))  # compile only once
 
     began, done = time.monotonic(), {}
     for name, work in pieces(words).items():

@@ -3,10 +3,9 @@
     pip install --no-deps grad-cam==1.5.7 ttach==0.0.3
     python benchmarks/grad_cam.py CHECKPOINT --data-dir DIR
 
-The package is kept out of the extras: it needs torchvision, whose wheels bind torch to one version and build. What it
-imports of torchvision it does not use for Grad-CAM, so empty modules stand in for it here. Its maps are
-enlarged to 32x32 and spread to 0..1 twice, before and after that; ours are treated alike. Writes
-benchmarks/results/grad_cam.json.
+The package is not an extra because it needs torchvision, whose wheels pin a version and build of torch. Grad-CAM uses
+nothing of torchvision, so empty modules replace it here. The package scales its maps to 0..1 before and after resizing
+them to 32x32; ours are processed in the same way. Writes benchmarks/results/grad_cam.json.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ IMAGES = 200
 
 
 def stand_in(name: str, **content: object) -> None:
-    """An empty module of this name."""
+    """Install an empty module with this name."""
     module = ModuleType(name)
     vars(module).update(content)
     sys.modules[name] = module
 
 
 def spread(heatmap: np.ndarray) -> np.ndarray:
-    """From 0 to 1."""
+    """The maps scaled to 0..1."""
     heatmap = heatmap - heatmap.min()
     return heatmap / (1e-7 + heatmap.max())
 

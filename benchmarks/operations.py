@@ -1,13 +1,13 @@
-"""Operations of a training step, counted on a CPU: about what a GPU would be asked to launch.
+"""The operations of a training step, counted on the CPU: an estimate of the kernels that a GPU would launch.
 
     python benchmarks/operations.py --state before
     python benchmarks/operations.py --state after
 
-A dispatch mode counts the operations that compute; views and bare allocations are left out. A `_foreach_*` operation
-counts as one if its tensors admit the fused path on a GPU (equal shapes and strides), and as one per tensor otherwise.
-The network is a quarter as wide as ResNet-18 and a batch has 8 images: neither changes a count. bf16 autocast. SGD
-runs as on a GPU (foreach, or fused if `uses_fused_sgd` says so). A synchronization is a value that the CPU
-reads from the device. Kernels that an operation launches inside itself are not seen.
+A dispatch mode counts operations that compute, not views and allocations. A `_foreach_*` operation counts as one if its
+tensors allow the fused path on a GPU (equal shapes and strides), else as one per tensor. The network is a quarter as
+wide as ResNet-18 and a batch has 8 images, which does not change the counts; bf16 autocast. SGD runs as on a GPU
+(foreach, or fused if `uses_fused_sgd`). A synchronization is a value that the CPU reads from the device. Kernels that
+an operation launches internally are not counted.
 Writes benchmarks/results/operations.json.
 """
 
@@ -51,7 +51,7 @@ BATCH_SIZE, STEPS = 8, 3
 
 
 class Counting(TorchDispatchMode):
-    """Counts operations by the phase of a step that is under way."""
+    """Counts operations by phase of the step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Counting(TorchDispatchMode):
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Operations inside belong to this phase."""
+        """Count the operations inside as this phase."""
         before, self.phase = self.phase, phase
         try:
             yield
@@ -80,7 +80,7 @@ class Counting(TorchDispatchMode):
             self.phase = before
 
     def wrap(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its operations counted for a phase."""
+        """The function with its operations counted as a phase."""
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             with self.during(phase):
@@ -102,7 +102,7 @@ def _foreach_launches(args: Any) -> int:
 
 
 def count(config: Config) -> dict[str, Any]:
-    """Operations of the last of a few steps of these settings, by phase, and synchronizations of that step."""
+    """Operations and synchronizations of the last of a few steps with these settings, by phase."""
     torch.manual_seed(0)
     compute, dataset = select_device("cpu", "bf16"), synthetic.make()
     split = dataset.train.take(torch.arange(BATCH_SIZE * STEPS).numpy())
@@ -140,7 +140,7 @@ def count(config: Config) -> dict[str, Any]:
 
 
 def statistics_synchronizations() -> float:
-    """Synchronizations for each batch of `update_bn`."""
+    """Synchronizations per batch of `update_bn`."""
     compute, mode, batches = select_device("cpu", "fp32"), Counting(), 4
     model = compute.prepare(ResNet((2, 2, 2, 2), 100, 16))
     images = torch.randn(batches, BATCH_SIZE, 3, 32, 32)
@@ -150,7 +150,7 @@ def statistics_synchronizations() -> float:
 
 
 def main() -> None:
-    """Count, and keep the figures under the name of a state of the code."""
+    """Count, and store the result under the value of --state."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--state", choices=("before", "after"), required=True)
     words = parser.parse_args()

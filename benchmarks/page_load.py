@@ -1,10 +1,9 @@
-"""The web page under load: 50 clients on 127.0.0.1 for a minute, each sending a picture and waiting for its answer.
+"""The web app under load: 50 clients on 127.0.0.1 for a minute, each uploading an image and waiting for its answer.
 
     python benchmarks/page_load.py [--weights pretrained] [--clients 50] [--seconds 60]
 
-The page runs in a process of its own, the clients in threads of this one, on the same cores. A round is what a
-visitor's browser does: upload, question, answer. Before it one client alone gives the latency of an idle page. Writes
-benchmarks/results/page_load.json.
+The app runs in its own process, the clients in threads of this one, on the same cores. A request is what a browser
+does: upload, predict call, answer. One client alone is measured first. Writes benchmarks/results/page_load.json.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ PATIENCE = 60.0
 
 
 def one_round(client: httpx.Client, name: str, content: bytes) -> str:
-    """Upload, question, answer; "" or what went wrong."""
+    """Upload an image and wait for the answer; "" or the error."""
     try:
         paths = client.post("/upload", files={"files": (name, content, "image/png")}).raise_for_status().json()
         picture = {"path": paths[0], "orig_name": name, "meta": {"_type": "gradio.FileData"}}
@@ -45,7 +44,7 @@ def one_round(client: httpx.Client, name: str, content: bytes) -> str:
 
 
 def visit(until: float, pictures: list[tuple[str, bytes]], latencies: list[float], problems: Counter[str]) -> None:
-    """Rounds of one client until this time; one that began is waited for."""
+    """The requests of one client until this time; the last one is completed."""
     with httpx.Client(base_url=ADDRESS, timeout=PATIENCE, trust_env=False) as client:
         number = 0
         while time.perf_counter() < until:
@@ -58,7 +57,7 @@ def visit(until: float, pictures: list[tuple[str, bytes]], latencies: list[float
 
 
 def run(clients: int, seconds: float) -> dict[str, object]:
-    """The figures of so many clients for so long."""
+    """Latency and throughput of this number of clients."""
     pictures = list(example_files().items())
     latencies: list[float] = []
     problems: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A training loop as tutorials and the usual repositories write it, to measure ours against: prints images/s.
+"""A training loop as in tutorials, as a reference for ours; prints images/s.
 
     python benchmarks/plain_loop.py fp32|bf16
 
@@ -26,7 +26,7 @@ BATCH_SIZE, WARMUP_STEPS, STEPS = 128, 2, 10
 
 
 class Images(Dataset[tuple[torch.Tensor, int]]):
-    """PIL images, transformed one by one."""
+    """Random PIL images, each transformed by itself."""
 
     def __init__(self, count: int) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
@@ -65,7 +65,7 @@ def main() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        loss.item()  # as every tutorial shows it
+        loss.item()  # as in tutorials
     print(STEPS * BATCH_SIZE / (time.perf_counter() - start))
 
 

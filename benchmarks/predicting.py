@@ -1,10 +1,10 @@
-"""`cifar100 predict` on 10,000 small PNG files, against its two limits: the predictor alone, the decoder alone.
+"""`cifar100 predict` on 10,000 small PNG files, against its upper bounds: the predictor alone, the decoder alone.
 
     python benchmarks/predicting.py WEIGHTS [--count 10000] [--pairs 2]
 
-The files hold made-up pictures of 32x32 pixels. Each measurement has a process of its own. The predictor alone gets
-arrays that are in memory; the decoder alone gives its images to nobody; the verb does all that the command does but
-start Python and import torch, and its table goes to a file. Writes benchmarks/results/predicting.json.
+The files are random images of 32x32 pixels. Each measurement runs in a new process. The predictor alone gets arrays in
+memory; the decoder alone discards its images; the subcommand is measured without starting Python and importing torch,
+and its table goes to a file. Writes benchmarks/results/predicting.json.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ with open(folder.parent / "out.txt", "w") as out, contextlib.redirect_stdout(out
 
 
 def measure(what: str, weights: str, folder: Path, count: int) -> tuple[float, float]:
-    """Images/s, and the MiB that the process took at most."""
+    """Images/s, and peak memory of the process in MiB."""
     command = [sys.executable, "-c", START + WORK[what] + END, weights, str(folder), str(count)]
     rate, memory = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     print(f"{what:<10} {count:>6,} images: {rate:8.1f} images/s, {memory:6.0f} MiB", flush=True)

@@ -1,8 +1,8 @@
-"""How long a dataset folder takes to be ready in memory: canonical order, fingerprint verified.
+"""The time to load a dataset into memory, in canonical order and with its fingerprint verified.
 
     python benchmarks/reading.py pickles=DIR binary=DIR parquet=DIR
 
-Each time in a process of its own; imports are not counted. Writes benchmarks/results/reading.json.
+Each load runs in a new process; imports are not counted. Writes benchmarks/results/reading.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ assert dataset.is_verified, dataset
 
 
 def seconds(folder: str) -> float:
-    """One reading, in seconds."""
+    """Seconds of one load."""
     command = [sys.executable, "-c", READ, folder]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

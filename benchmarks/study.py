@@ -1,13 +1,13 @@
-"""Many settings over many seeds: means, spreads and paired differences, in a table that grows as runs end.
+"""Ablation studies: settings over seeds, with means, standard deviations and paired differences.
 
     python benchmarks/study.py benchmarks/studies/few_images.json --data-dir DIR --out OUT --minutes 60
 
-A study is a JSON file: "about", "settings" that all runs share, "seeds", and "runs", {name: settings of its own}; the
-first is what the others are compared with, seed by seed. With "val_fraction" among the shared settings runs are judged
-on what is held out of train, and the test set is not looked at; without it on the test set, in fp32. For stand-ins:
-"every" takes one image of so many of train, as many of each class, and "halved" gives images half their side.
-A run that ended is not run again, one that was stopped goes on, and none is begun after `--minutes`. Two calls at once,
-of different `--seeds` and a thread each, get more out of two cores than one. Results: OUT/NAME_seedN.json.
+A study is a JSON file: "about", "settings" shared by all runs, "seeds", and "runs", {name: its own settings}. The first
+run is the reference that the others are compared with, seed by seed. With "val_fraction" in the shared settings, runs
+are evaluated on the validation split and the test set is not used; otherwise on the test set, in fp32. For smaller
+datasets, "every": N keeps every N-th train image (rows are in order of the classes), and "halved" halves the
+resolution. A finished run is not repeated, an interrupted one is resumed, and none is started after `--minutes`. On two
+cores, two processes with different `--seeds` and one thread each are faster than one. Results: OUT/NAME_seedN.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 
 
 def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
-    """Train with these settings, or resume; None if it was stopped."""
+    """Train with these settings, or resume; None if training was interrupted."""
     wanted = {"recipe": "baseline"} | settings
     name = wanted.pop("recipe")
     config = Config.from_flat(recipe(name).flat() | QUIET | wanted | {"run_dir": str(folder)})
@@ -57,7 +57,7 @@ def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> di
 
 
 def table(study: dict[str, Any], results: dict[tuple[str, int], dict[str, Any]]) -> str:
-    """A line a run: n, mean and standard deviation of top-1, and of its difference to the first run, seed by seed."""
+    """A line per run: n, mean and standard deviation of top-1 and of its paired difference to the first run."""
     first = next(iter(study["runs"]))
     lines = [f"{'run':<28}{'n':>3}{'top-1':>9}{'sd':>7}{'difference':>13}{'sd':>7}{'train loss':>12}{'minutes':>9}"]
     for name in study["runs"]:
@@ -66,21 +66,21 @@ def table(study: dict[str, Any], results: dict[tuple[str, int], dict[str, Any]])
             continue
         top1 = [100 * result["top1"] for result in mine.values()]
         apart = [100 * (mine[s]["top1"] - results[first, s]["top1"]) for s in mine if (first, s) in results]
-        told = f"{name:<28}{len(top1):>3}{statistics.mean(top1):>9.2f}{spread(top1):>7}"
-        told += f"{statistics.mean(apart):>+13.2f}{spread(apart):>7}" if apart and name != first else " " * 20
+        line = f"{name:<28}{len(top1):>3}{statistics.mean(top1):>9.2f}{spread(top1):>7}"
+        line += f"{statistics.mean(apart):>+13.2f}{spread(apart):>7}" if apart and name != first else " " * 20
         loss = statistics.mean(result["train_loss"] for result in mine.values())
         minutes = statistics.mean(result["train_seconds"] for result in mine.values()) / 60
-        lines.append(f"{told}{loss:>12.3f}{minutes:>9.1f}")
+        lines.append(f"{line}{loss:>12.3f}{minutes:>9.1f}")
     return "\n".join(lines)
 
 
 def spread(values: list[float]) -> str:
-    """Their standard deviation, where there are two or more."""
+    """The standard deviation; "-" of fewer than two values."""
     return f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
 
 
 def stand_in(split: Split, every: int, *, halved: bool) -> Split:
-    """One image of so many, of a split that is in order of the classes; halved, each pixel the mean of four."""
+    """Every N-th image of a split in order of the classes; if `halved`, each pixel is the mean of four."""
     pixels, labels = split.images[::every], split.labels[::every]
     if halved:
         count, side = len(pixels), pixels.shape[1] // 2
@@ -89,7 +89,7 @@ def stand_in(split: Split, every: int, *, halved: bool) -> Split:
 
 
 def main() -> None:
-    """Do what is not done yet, with a table after each run."""
+    """Run what is missing, and print a table after each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--data-dir")

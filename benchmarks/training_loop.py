@@ -1,11 +1,11 @@
-"""The training loop against the bare step of its model and a plain PyTorch loop; its memory; its start.
+"""The training loop against its bare training step and a plain PyTorch loop; startup time and memory.
 
     python benchmarks/training_loop.py --data-dir DIR
 
-The loop is `cifar100.train.train` itself, on the synthetic set, the second epoch's own figure. The bare step is the
-same model, optimizer and precision on one fixed batch: no data, augmentation, metrics or log. The plain loops are
-plain_loop.py, in fp32 and in bf16 (autocast, channels_last). All take turns, so that disturbances affect all; ratios
-are computed turn by turn. Writes benchmarks/results/training_loop.json.
+The loop is `cifar100.train.train`, on the synthetic dataset, in its second epoch. The bare step is the same model,
+optimizer and precision on one fixed batch: no data, augmentation, metrics or log. The plain loop is plain_loop.py, in
+fp32 and in bf16 (autocast, channels_last). All take turns, so that other load affects all; ratios are computed per
+turn. Writes benchmarks/results/training_loop.json.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def loop_images_per_second(folder: Path) -> float:
 
 
 def plain_images_per_second(precision: str) -> float:
-    """Training throughput of the plain loop, in a process of its own."""
+    """Training throughput of the plain loop, in a new process."""
     command = [sys.executable, Path(__file__).with_name("plain_loop.py"), precision]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -87,8 +87,8 @@ print(json.dumps({"first_step": called + setup_seconds, "peak": peak}), file=sys
 
 
 def start_and_memory(data_dir: Path, folder: Path) -> tuple[float, float]:
-    """Of a run on the real data with one epoch of thirty steps, its evaluations and checkpoints included: seconds from
-    the start of the process to the first step, and peak memory in MiB."""
+    """Seconds from the start of the process to the first step, and peak memory in MiB, of one epoch of 30 steps on
+    the real dataset with evaluation and checkpoints."""
     began = time.time()
     command = [sys.executable, "-c", SHORT_EPOCH, str(data_dir), str(folder)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()

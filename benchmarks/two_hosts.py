@@ -1,11 +1,11 @@
-"""Two hosts on one machine: a training across them, and what is left when one of them goes away.
+"""Distributed training on two simulated hosts, and what remains if one of them fails.
 
     python benchmarks/two_hosts.py
 
-Each host is a network namespace with an address of its own at one end of a virtual cable (Linux, root), and a folder
-of its own. torchrun runs in each. Where namespaces cannot be made, two addresses of the loopback stand for the hosts,
-and there is no cable to cut. A small ResNet on the synthetic set: what is tried is the way the processes live and die,
-which its size does not change. Writes benchmarks/results/two_hosts.md; ends with an error where a check fails.
+Each host is a network namespace with its own address, connected by a veth pair (Linux, root), and a directory. torchrun
+runs in each. Without namespaces, two loopback addresses replace the hosts, and the link cannot be cut. A small ResNet
+is trained on the synthetic dataset, because only startup and failure of processes are tested. Writes
+benchmarks/results/two_hosts.md; fails if a check fails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PORT = 29617
 
 @dataclass
 class Host:
-    """A namespace, or this machine under another of its addresses; and a folder of its own."""
+    """A network namespace, or this machine under a loopback address; and a directory."""
 
     number: int
     address: str
@@ -56,7 +56,7 @@ class Host:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def run(self, *words: str) -> subprocess.Popen[str]:
-        """A command in this host."""
+        """Start a command on this host."""
         inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
         process = subprocess.Popen(
             [*inside, *words],
@@ -70,7 +70,7 @@ class Host:
         return process
 
     def torchrun(self, master: Host, *words: str) -> subprocess.Popen[str]:
-        """One of the two processes of a training."""
+        """Start one of the two processes of a training."""
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={self.number}"]
         torchrun += ["--nproc-per-node=1", f"--master-addr={master.address}", f"--master-port={PORT}"]
         return self.run(*torchrun, "start.py", *FLAGS, f"--dist-timeout={DIST_TIMEOUT}", *words)
@@ -79,7 +79,7 @@ class Host:
         return self.run(sys.executable, *words)
 
     def kill(self) -> None:
-        """End at once, with SIGKILL, all that was started here and what that started."""
+        """SIGKILL all processes started on this host, and their descendants."""
         for process in self.started:
             for pid in [*_descendants(process.pid), process.pid] if process.poll() is None else []:
                 os.kill(pid, signal.SIGKILL)
@@ -96,7 +96,7 @@ def _ip(words: str) -> None:
 
 @contextmanager
 def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
-    """Two hosts, each in a folder below this one, and nothing of them left after."""
+    """Two hosts, each in a subdirectory; they are removed afterwards."""
     for name in ("a", "b"):
         (folder / name).mkdir()
         (folder / name / "start.py").write_text(START)
@@ -129,12 +129,12 @@ def rows(host: Host) -> list[dict[str, float]]:
 
 
 def weights(host: Host) -> dict[str, torch.Tensor]:
-    """Read as tensors: `load_checkpoint` refuses the weights of a narrow network."""
+    """The weights of last.pth; `load_checkpoint` refuses those of a narrow network."""
     return torch.load(host.folder / "run" / "last.pth", weights_only=True)["weights"]
 
 
 def finished(*processes: subprocess.Popen[str]) -> list[str]:
-    """What processes that end well print."""
+    """The output of processes, which must succeed."""
     outputs = [process.communicate(timeout=900)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
@@ -142,7 +142,7 @@ def finished(*processes: subprocess.Popen[str]) -> list[str]:
 
 
 def shorten(output: str) -> str:
-    """What cifar100 said, and which process torchrun saw fail first."""
+    """The output of cifar100, and torchrun's root cause."""
     keep = r"cifar100[ :]|Device |  +\d process|Epoch|Final|Resumed|Not bit-id|Stopped|Root Cause|  (rank|exitcode) +:"
     lines = [line for line in output.splitlines() if re.match(keep, line)]
     root = next((i for i, line in enumerate(lines) if line.startswith("Root Cause")), len(lines))
@@ -151,7 +151,7 @@ def shorten(output: str) -> str:
 
 
 class Report:
-    """What was done and seen, as Markdown, and on the console as it happens."""
+    """The report in Markdown, which is also printed."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -165,7 +165,7 @@ class Report:
 
 
 def together(a: Host, b: Host, one: Host, report: Report) -> None:
-    """A training across the hosts ends as that of two processes on one host."""
+    """Training across the hosts gives the same result as two processes on one host."""
     (alone,) = finished(
         one.python(
             *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "start.py", *FLAGS, "--epochs=3")
@@ -187,7 +187,7 @@ def together(a: Host, b: Host, one: Host, report: Report) -> None:
 
 
 def lose(a: Host, b: Host, report: Report, *, what: str, survivor: Host) -> None:
-    """One host disappears during training: the other one exits within bounds."""
+    """One host fails during training; the other one exits within the time limit."""
     shutil.rmtree(a.folder / "run")
     processes = [host.torchrun(a, "--epochs=500", "--save-seconds=0", "--stop-after=400") for host in (a, b)]
     deadline = time.monotonic() + 600
@@ -215,8 +215,8 @@ def lose(a: Host, b: Host, report: Report, *, what: str, survivor: Host) -> None
     report.output(f"Host {'ab'[survivor.number]}, which is left", output)
 
 
-def go_on(a: Host, report: Report) -> None:
-    """The run is resumed from its last save, on one host, in one process."""
+def resume(a: Host, report: Report) -> None:
+    """Resume the run from its last checkpoint, on one host, in one process."""
     stands = epochs_done(a)
     (output,) = finished(a.python("start.py", "--resume", "--run-dir=run", f"--stop-after={stands + 2}"))
     assert "Not bit-identical" in output
@@ -241,11 +241,11 @@ def main() -> None:
         report.say(f"A ResNet of 83,852 weights on the synthetic set, batches of 128, `--dist-timeout {DIST_TIMEOUT}`.")
         together(a, b, one, report)
         lose(a, b, report, what="host b is killed", survivor=a)
-        go_on(a, report)
+        resume(a, report)
         lose(a, b, report, what="host a is killed", survivor=b)
         if a.namespace:
             lose(a, b, report, what="the cable is cut", survivor=a)
-            go_on(a, report)
+            resume(a, report)
     report.say("\n## Circumstances\n\n| | |\n| --- | --- |")
     report.say("\n".join(f"| {name} | {value} |" for name, value in circumstances().items()))
     text = "\n".join(report.lines) + "\n"

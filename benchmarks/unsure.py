@@ -1,4 +1,4 @@
-"""The rejection of unsure predictions: which score, which threshold, what it detects, what it costs.
+"""Rejection of uncertain predictions: choice of score and threshold, detection rates, and lost coverage.
 
     python benchmarks/unsure.py WEIGHTS --cifar100 DIR [--cifar10 DIR] [--logits DIR]
 
@@ -43,7 +43,7 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def synthetic(count: int) -> dict[str, np.ndarray]:
-    """Images without an object, uint8 [N, 32, 32, 3] each."""
+    """Images without an object, by kind: uint8 [N, 32, 32, 3]."""
     draws = np.random.default_rng(0)
     blurred = [Image.fromarray(draws.integers(0, 256, (5, 5, 3), np.uint8)) for _ in range(count)]
     return {
@@ -59,7 +59,7 @@ def logits_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
 
 
 def without_structure(images: np.ndarray) -> np.ndarray:
-    """Which of the images have no contrast, or neighbours that have nothing in common: bool [N]."""
+    """Whether each image has no contrast or no spatial autocorrelation: bool [N]."""
     return np.array([pixel_std(i) < MIN_PIXEL_STD or spatial_autocorrelation(i) < MIN_AUTOCORRELATION for i in images])
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     logits |= {name: logits_of(predictor, of) for name, of in images.items() if name not in logits}
     logits = {name: values / predictor.temperature for name, values in logits.items()}
 
-    half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0  # chooses; the rest is judged
+    half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0  # chooses the threshold; the rest evaluates it
     known = logits["cifar100"]
     unknown = [name for name in images if name != "cifar100"]
     auroc = {

@@ -1,9 +1,9 @@
-"""Latency of the web app for 200 clients, alone and beside ten hostile images.
+"""Latency of the web app for 200 clients, alone and with ten malicious images.
 
 python benchmarks/web_load.py [--clients 200] [--seconds 60] [--out benchmarks/results/web_load.json]
 
 Starts `cifar100 app` with the shipped weights and runs the clients twice. Each uploads a photo, asks for a prediction,
-waits for the answer, pauses up to two seconds, and repeats. The hostile images are progressive JPEGs of 29 megapixels
+waits for the answer, pauses up to two seconds, and repeats. The malicious images are progressive JPEGs of 29 megapixels
 with over a hundred scans, all sent at the start.
 """
 
