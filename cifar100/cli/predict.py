@@ -40,6 +40,9 @@ class Predict:
     images: Positional[tuple[str, ...]]
     """Image files, directories, glob patterns, URLs, or `-` for stdin."""
 
+    example: bool = False
+    """Classify the photos that come with the package; their names say what they show."""
+
     checkpoint: Path | None = None
     """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
 
@@ -77,7 +80,7 @@ class Predict:
 
     def run(self) -> int:
         self._check()
-        from cifar100.images.sources import expand_inputs
+        from cifar100.images.sources import ImageSource, example_photos, expand_inputs
         from cifar100.inference import load_predictor
 
         path = self.checkpoint or default_model()
@@ -93,7 +96,10 @@ class Predict:
             emit_error(note)
         if predictor.info.dataset.synthetic:
             emit_error("this model was trained on synthetic images; its predictions mean nothing")
-        sources = expand_inputs(self.images, emit_error)
+        if self.example:
+            sources = [ImageSource(str(path)) for path in example_photos()]
+        else:
+            sources = expand_inputs(self.images, emit_error)
         problems = self._print(predictor, sources)
         for problem in problems[:MAX_PROBLEMS]:
             emit_error(problem)
@@ -106,8 +112,10 @@ class Predict:
     def _check(self) -> None:
         from cifar100.support.files import check_writable
 
-        if not self.images:
-            raise UserError("predict.no_images", "Name an image, as in cifar100 predict photo.jpg.")
+        if self.example and self.images:
+            raise UserError("predict.example", "--example takes no images; leave one of them out.")
+        if not self.images and not self.example:
+            raise UserError("predict.no_images", "Name an image, as in cifar100 predict photo.jpg, or add --example.")
         if self.json and self.csv:
             raise UserError("predict.format", "--json and --csv exclude each other.")
         if self.batch_size < 1:
@@ -127,19 +135,23 @@ class Predict:
             for image, result in self._classify(predictor, sources):
                 if result is None:
                     problems.append(image.problem)
-                    emit(writer.failure(image.name, image.problem), end="")
+                    emit(writer.failure(self._shown(image), image.problem), end="")
                 else:
-                    emit(writer.result(image.name, result), end="")
+                    emit(writer.result(self._shown(image), result), end="")
                     sheets.add(image, result)
                 done(1)
         sheets.write(self.montage, self.explain, len(sources) - len(problems), predictor)
         return problems
 
+    def _shown(self, image: ImageSource | LoadedImage) -> str:
+        """The name of an image in the output."""
+        return Path(image.name).name if self.example else image.name
+
     def _writer(self, predictor: Predictor, sources: list[ImageSource]) -> Writer:
         from cifar100.prediction.output import Csv, JsonLines, Table, model_lines
 
         if not self.json and not self.csv:
-            return Table(predictor, (source.name for source in sources))
+            return Table(predictor, map(self._shown, sources))
         emit_error(f"model: {', '.join(model_lines(predictor))}")
         return JsonLines(predictor) if self.json else Csv(predictor)
 

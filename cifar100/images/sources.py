@@ -135,6 +135,11 @@ def _matches(pattern: str, skipped: Counter[str]) -> list[ImageSource]:
     return sources or [ImageSource(pattern, f"No image matches {pattern}.")]
 
 
+def example_photos() -> list[Path]:
+    """The photos in the package, in the public domain or CC0; the stem of each is what it shows."""
+    return sorted((Path(__file__).parent / "example_photos").glob("*.jpg"))
+
+
 def load_images(
     sources: Sequence[ImageSource],
     size: int,

@@ -61,6 +61,7 @@ SURFACE = {
     "classes": ["--json"],
     "predict": [
         *(
+            "--example",
             "--checkpoint",
             "--top-k",
             "--batch-size",
@@ -206,6 +207,16 @@ def test_predict_json_has_a_line_for_each_image_read_or_not(
     assert [set(item) for item in good["predictions"]] == [fields] * 3
     assert good["model"]["name"] == "model.pth"
     assert re.fullmatch("[0-9a-f]{12}", good["model"]["sha256"])
+
+
+def test_predict_example_classifies_the_photos_in_the_package(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(checkpoint, "--example", "--json") == 0
+    names = [json.loads(line)["image"] for line in capsys.readouterr().out.splitlines()]
+    assert 6 <= len(names) <= 12
+    assert {"bee.jpg", "tiger.jpg"} <= set(names)
+    assert predict(checkpoint, "--example", "photo.jpg") == 2
 
 
 def test_predict_is_calibrated_by_default(exports: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
