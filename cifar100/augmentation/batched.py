@@ -115,15 +115,15 @@ def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, si
     if not config.mixes:
         box = torch.from_numpy(np.zeros((count, 4), np.int64))
         return {"mixup_lambda": torch.from_numpy(np.ones(count, np.float32)), "cutmix_box": box}
-    luck = rng.random(count)
-    by_mixup = luck < config.mixup_probability
-    by_cutmix = ~by_mixup & (luck < config.mixup_probability + config.cutmix_probability)
-    share = np.where(by_mixup, rng.beta(config.mixup_alpha, config.mixup_alpha, count), 1.0)
+    uniform = rng.random(count)
+    by_mixup = uniform < config.mixup_probability
+    by_cutmix = ~by_mixup & (uniform < config.mixup_probability + config.cutmix_probability)
+    lam = np.where(by_mixup, rng.beta(config.mixup_alpha, config.mixup_alpha, count), 1.0)
     side = (size * np.sqrt(1 - rng.beta(config.cutmix_alpha, config.cutmix_alpha, count))).astype(np.int64)
     middle = rng.integers(0, size, (count, 2))  # as in the paper, the box may cross the edges and is clipped
     corners = np.concatenate([middle - side[:, None] // 2, middle + (side[:, None] + 1) // 2], axis=1).clip(0, size)
     box = np.where(by_cutmix[:, None], corners, 0)
-    return {"mixup_lambda": torch.from_numpy(share.astype(np.float32)), "cutmix_box": torch.from_numpy(box)}
+    return {"mixup_lambda": torch.from_numpy(lam.astype(np.float32)), "cutmix_box": torch.from_numpy(box)}
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:

@@ -202,9 +202,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     """The checkpoint in the content of one of our files, everything in it checked."""
     refuse_version(path, content.get("version"), VERSION)
-    content, why = checked_content(content)
-    if why:
-        raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {why}.")
+    content, problem = checked_content(content)
+    if problem:
+        raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {problem}.")
     checkpoint = Checkpoint.from_dict(content)
     for name in ("weights", "training_weights"):
         tensors = strip_prefixes(getattr(checkpoint, name))
@@ -219,34 +219,38 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
 
 def checked_content(content: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The content of a file of ours in the newest format, and what is wrong with it, "" if nothing."""
-    why = size_problem(content)
-    if not why and content.get("version") == 1:
+    problem = size_problem(content)
+    if not problem and content.get("version") == 1:
         content = upgrade(content)
-    return content, why or field_problem(content)
+    return content, problem or field_problem(content)
 
 
 def refuse_version(path: Path, version: object, newest: int) -> None:
     """Raise UserError if a file of ours is of a version that this program does not read."""
     if type(version) is not int or not 1 <= version <= newest:
-        said = f"version {version}" if type(version) is int and abs(version) < 1 << 63 else "no version"
+        found = f"version {version}" if type(version) is int and abs(version) < 1 << 63 else "no version"
         raise UserError(
-            "checkpoint.version", f"{path} is of {said}; this cifar100 reads versions up to {newest}: update it."
+            "checkpoint.version", f"{path} is of {found}; this cifar100 reads versions up to {newest}: update it."
         )
 
 
 def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -> None:
     """Raise UserError unless these are the weights of this network: names, shapes, then kinds and values."""
     matching_model(model, num_classes, {name: tuple(tensor.shape) for name, tensor in weights.items()})
-    why = tensor_problem(weights)
-    if why:
-        raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
+    _check_values(weights)
+
+
+def _check_values(weights: Mapping[str, Tensor]) -> None:
+    problem = tensor_problem(weights)
+    if problem:
+        raise UserError("checkpoint.values", f"These weights are not usable: {problem}.")
 
 
 def from_tensors(shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Tensor]) -> Checkpoint:
-    """The checkpoint of a network of others among tensors of these shapes; `load` gives each by name.
+    """The checkpoint of a third-party network with tensors of these shapes; `load` returns a tensor by name.
 
-    What a checkpoint of ours says and these do not is assumed, and listed in `Checkpoint.assumed`. Only the tensors of
-    the network are loaded. Raises UserError if none of our networks is there.
+    Metadata that only our checkpoints contain are assumed, and listed in `Checkpoint.assumed`. Only the tensors of the
+    network are loaded. Raises UserError if there is none of our networks.
     """
     failure = UserError(
         "checkpoint.content", "no fc.weight in it: these are not the weights of a resnet18 or resnet34."
@@ -264,20 +268,18 @@ def from_tensors(shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Te
 def _foreign_checkpoint(
     names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Tensor]
 ) -> Checkpoint:
-    """The network whose tensors are called so: {our name: theirs}. What is not of its modules is left aside."""
+    """The network with tensors of these names, {our name: theirs}; tensors of other modules are not loaded."""
     own = {ours: theirs for ours, theirs in names.items() if ours.partition(".")[0] in MODULES}
     means = [name.removesuffix("running_mean") for name in own if name.endswith("running_mean")]
     counters = {f"{name}num_batches_tracked": () for name in means if f"{name}num_batches_tracked" not in own}
     head = shapes[own["fc.weight"]] if "fc.weight" in own else ()
     if len(head) != 2 or head[0] > MAX_CLASSES:
-        said = f"its fc.weight is {head}" if head else "no fc.weight in it"
-        raise UserError("checkpoint.content", f"{said}: these are not the weights of a resnet18 or resnet34.")
+        found = f"its fc.weight is {head}" if head else "no fc.weight in it"
+        raise UserError("checkpoint.content", f"{found}: these are not the weights of a resnet18 or resnet34.")
     model, count = "resnet34" if "layer1.2.conv1.weight" in own else "resnet18", head[0]
     matching_model(model, count, {ours: shapes[theirs] for ours, theirs in own.items()} | counters)
     weights = {ours: load(theirs).detach() for ours, theirs in own.items()}
-    why = tensor_problem(weights)
-    if why:
-        raise UserError("checkpoint.values", f"These weights are not usable: {why}.")
+    _check_values(weights)
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     is_cifar100, defaults = count == len(CLASSES), AugmentConfig()
     return Checkpoint(

@@ -85,25 +85,25 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Training data, recipe, hardware, preprocessing, versions."""
-    said = [("trained on", _text(checkpoint.dataset.train_split))]
+    rows = [("trained on", _text(checkpoint.dataset.train_split))]
     if checkpoint.recipe:
         names = ("epochs", "batch_size", "optimizer", "lr")
         settings = [f"{name} {checkpoint.config[name]}" for name in names if name in checkpoint.config]
-        said.append(("recipe", _text(", ".join([recipe_title(checkpoint.recipe, checkpoint.modified), *settings]))))
+        rows.append(("recipe", _text(", ".join([recipe_title(checkpoint.recipe, checkpoint.modified), *settings]))))
     if checkpoint.compute:
-        said.append(("hardware", _text(checkpoint.compute)))
+        rows.append(("hardware", _text(checkpoint.compute)))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
-    said.append(("normalization", f"pixels in 0..1, mean {mean}, std {std}"))
+    rows.append(("normalization", f"pixels in 0..1, mean {mean}, std {std}"))
     if checkpoint.calibration:
-        said.append(("temperature", f"{checkpoint.calibration.temperature:.3f}, {checkpoint.calibration.origin}"))
+        rows.append(("temperature", f"{checkpoint.calibration.temperature:.3f}, {checkpoint.calibration.origin}"))
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
-    return [*said, ("versions", _text(versions))]
+    return [*rows, ("versions", _text(versions))]
 
 
 def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
     """YAML, written as JSON."""
     known = checkpoint.dataset.name if checkpoint.dataset.verified else ""
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "library_name": "cifar100",
         "license": "mit",
         "pipeline_tag": "image-classification",
@@ -111,9 +111,9 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
     }
     top1, images = checkpoint.evaluation.get("top1"), checkpoint.evaluation.get("split")
     if known in HUB_DATASETS:
-        said["datasets"] = [HUB_DATASETS[known]]
+        fields["datasets"] = [HUB_DATASETS[known]]
     if known in HUB_DATASETS and top1 is not None:
-        said["model-index"] = [
+        fields["model-index"] = [
             {
                 "name": repository.rsplit("/", maxsplit=1)[-1],
                 "results": [
@@ -125,7 +125,7 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
                 ],
             }
         ]
-    return [f"{name}: {json.dumps(value)}" for name, value in said.items()]
+    return [f"{name}: {json.dumps(value)}" for name, value in fields.items()]
 
 
 def _text(name: object) -> str:

@@ -52,11 +52,11 @@ IGNORED_GLOBALS = (
     *(f"numpy.dtypes.{name}DType" for name in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool")),
     *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
 )
-"""Objects that trainers often save beside the weights. Each is replaced by one that holds nothing."""
+"""Objects that trainers often save next to the weights. Each is replaced by a placeholder."""
 
 
 class Ignored:
-    """What takes the place of an object in `IGNORED_GLOBALS`."""
+    """The placeholder for an object in `IGNORED_GLOBALS`."""
 
     def __init__(self, *_arguments: object) -> None:
         pass
@@ -68,7 +68,7 @@ class Ignored:
 def read_torch_file(path: Path) -> dict[str, Any]:
     """The dictionary in a file of `torch.save`, its tensors in CPU memory.
 
-    Raises UserError if there is no such file, or it is damaged, hostile or of another format.
+    Raises UserError if there is no such file, or it is damaged, malicious or of another format.
     """
     name = str(path)
     if not os.path.isfile(path):  # unlike Path.is_file, raises nothing for a name that is too long

@@ -1,6 +1,6 @@
-"""Check what a file says about a network before anything of it is converted, printed or allocated.
+"""Check the content of an untrusted file before anything of it is converted, printed or allocated.
 
-The values come from a .pth file, from the JSON beside a .safetensors file, or from the metadata of an ONNX file. Each
+The values come from a .pth file, from the JSON next to a .safetensors file, or from the metadata of an ONNX file. Each
 function returns what is wrong, as the rest of a sentence, or "" if nothing is. torch is imported only for tensors.
 """
 
@@ -45,17 +45,17 @@ def size_problem(content: Mapping[str, Any]) -> str:
     Tensors are allowed only in the fields that hold weights or states. Call it before anything else uses the content.
     """
     for name, value in content.items():
-        why = _excess(value, tensors=name in TENSOR_FIELDS)
-        if why:
-            return f"its {str(name)[:40]} holds {why}"
+        problem = _excess(value, tensors=name in TENSOR_FIELDS)
+        if problem:
+            return f"its {str(name)[:40]} holds {problem}"
     return ""
 
 
 def field_problem(content: Mapping[str, Any]) -> str:
     """What is wrong with the fields of a checkpoint: sizes, types, ranges. Of tensors only that they are tensors."""
-    why = size_problem(content)
-    if why:
-        return why
+    problem = size_problem(content)
+    if problem:
+        return problem
     for name in ("weights", "training_weights"):
         if name in content and not is_state_dict(content[name]):
             return f"its {name} are no state dict"
@@ -87,9 +87,9 @@ def _excess(value: Any, *, tensors: bool) -> str:
             return ""
         item, depth = waiting.pop()
         if not isinstance(item, dict | list | tuple):
-            why = _leaf_excess(item, tensors=tensors)
-            if why:
-                return why
+            problem = _leaf_excess(item, tensors=tensors)
+            if problem:
+                return problem
             continue
         if depth >= MAX_DEPTH or len(item) + len(waiting) + count > MAX_VALUES:
             break
@@ -171,13 +171,13 @@ def tensor_problem(weights: Mapping[str, Any]) -> str:
 
     kinds = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32)
     for name, tensor in weights.items():
-        said = name[:100]
+        short_name = name[:100]
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.dtype not in kinds:
             kind = f"{tensor.layout}, {tensor.dtype}, on {tensor.device}".replace("torch.", "")
-            return f"its {said} is of a kind that is not read ({kind})"
+            return f"its {short_name} is of a kind that is not read ({kind})"
         as_fp32 = tensor.float()
         if not bool(torch.isfinite(as_fp32).all()):
-            return f"its {said} holds numbers that are not finite"
+            return f"its {short_name} holds numbers that are not finite"
         if name.endswith("running_var") and bool((as_fp32 < 0).any()):
-            return f"its {said} holds variances below 0"
+            return f"its {short_name} holds variances below 0"
     return ""

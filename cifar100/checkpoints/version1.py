@@ -25,7 +25,7 @@ _BEST = {
 
 
 def upgrade(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a checkpoint, of the JSON beside weights, or of ONNX metadata. Values of wrong types are kept."""
+    """The content of a checkpoint, of the JSON next to weights, or of ONNX metadata. Values of wrong types are kept."""
     content = dict(content)
     if isinstance(content.get("dataset", ""), str):
         content["dataset"] = _dataset(content)

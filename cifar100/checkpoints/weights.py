@@ -83,9 +83,9 @@ def load_weights(
         published = list(classes) == list(CLASSES)
         checkpoint.superclasses = list(SUPERCLASSES) if published else []
         checkpoint.superclass_of = list(SUPERCLASS_OF) if published else []
-    why = field_problem(checkpoint.to_dict()) if any(values is not None for values in given.values()) else ""
-    if why:
-        raise UserError("weights.given", f"--mean, --std or --classes: {why}.")
+    problem = field_problem(checkpoint.to_dict()) if any(values is not None for values in given.values()) else ""
+    if problem:
+        raise UserError("weights.given", f"--mean, --std or --classes: {problem}.")
     return checkpoint
 
 
@@ -104,12 +104,12 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     if unfit is not None:
         raise UserError("weights.precision", f"{unfit} exceeds the range of {precision}; choose fp32 or bf16.")
     content = save(tensors)
-    said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
-    said |= {name: value for name, value in checkpoint.to_dict().items() if name not in TRAINING_ONLY_FIELDS}
-    machines_own = {item.name for item in fields(RunConfig)}
-    said["config"] = {name: value for name, value in checkpoint.config.items() if name not in machines_own}
+    metadata: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
+    metadata |= {name: value for name, value in checkpoint.to_dict().items() if name not in TRAINING_ONLY_FIELDS}
+    run_settings = {item.name for item in fields(RunConfig)}
+    metadata["config"] = {name: value for name, value in checkpoint.config.items() if name not in run_settings}
     atomic_write(path, content)
-    atomic_write(path.with_suffix(".json"), json.dumps(said, indent=2) + "\n")
+    atomic_write(path.with_suffix(".json"), json.dumps(metadata, indent=2) + "\n")
 
 
 def state_dict_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -142,50 +142,50 @@ def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str
 
 
 def _read(path: Path) -> Checkpoint:
-    said = _read_json(path)
+    metadata = _read_json(path)
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            if said is None:
+            if metadata is None:
                 return from_tensors(shapes, file.get_tensor)
-            matching_model(said["model"], len(said["classes"]), shapes)
+            matching_model(metadata["model"], len(metadata["classes"]), shapes)
             with path.open("rb") as content:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
-            if digest != said.get("sha256"):
+            if digest != metadata.get("sha256"):
                 raise UserError(
                     "weights.digest", f"it is not the file that {path.with_suffix('.json').name} describes."
                 )
             weights = {name: file.get_tensor(name) for name in slices}
-        why = tensor_problem(weights)
-        if why:
-            raise UserError("checkpoint.values", f"{why}.")
+        problem = tensor_problem(weights)
+        if problem:
+            raise UserError("checkpoint.values", f"{problem}.")
     except UserError as error:
         raise UserError(error.code, f"{path}: {error}") from None
     except (OSError, SafetensorError) as error:
         raise UserError("weights.unreadable", f"{path} cannot be read as safetensors ({error}).") from None
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    kept = {name: value for name, value in said.items() if name not in TRAINING_ONLY_FIELDS}
+    kept = {name: value for name, value in metadata.items() if name not in TRAINING_ONLY_FIELDS}
     return Checkpoint.from_dict(kept | {"weights": weights})
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The metadata in the JSON file of the weights in `path`; None if there is none, as for foreign weights."""
-    beside = path.with_suffix(".json")
+    json_path = path.with_suffix(".json")
     if not os.path.isfile(path):
         raise UserError("weights.missing", f"There are no weights {path}.{not_a_file(path)}")
-    if not os.path.exists(beside):
+    if not os.path.exists(json_path):
         return None
     try:
-        if beside.stat().st_size > MAX_JSON_BYTES:
+        if json_path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("it is larger than any of ours")
-        said = json.loads(beside.read_text(encoding="utf-8"))
+        metadata = json.loads(json_path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError("weights.json", f"{beside} cannot be read ({error}).") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        raise UserError("weights.json", f"{beside} does not describe weights of cifar100.")
-    refuse_version(beside, said.get("version"), VERSION)
-    said, why = checked_content(said)
-    if why:
-        raise UserError("weights.json", f"{beside} is damaged: {why}.")
-    return said
+        raise UserError("weights.json", f"{json_path} cannot be read ({error}).") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise UserError("weights.json", f"{json_path} does not describe weights of cifar100.")
+    refuse_version(json_path, metadata.get("version"), VERSION)
+    metadata, problem = checked_content(metadata)
+    if problem:
+        raise UserError("weights.json", f"{json_path} is damaged: {problem}.")
+    return metadata

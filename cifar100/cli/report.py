@@ -25,7 +25,7 @@ class Report:
     """Checkpoint to report on; further checkpoints contribute learning curves only."""
 
     out: Path | None = None
-    """Output directory (default: report/ beside the checkpoint)."""
+    """Output directory (default: report/ next to the checkpoint)."""
 
     split: Literal["test", "val", "train", "all"] | None = None
     """Split; "val" is the validation split used in training, "all" every image of an image folder (default: test; for

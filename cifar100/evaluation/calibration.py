@@ -70,14 +70,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     _answers(logits, labels)
     exact = logits.astype(np.float64)
-    said = exact[np.arange(len(labels)), labels]
+    true_logits = exact[np.arange(len(labels)), labels]
 
     def slope(inverse: float) -> tuple[float, float]:
         """The first and second derivative of the loss by 1/T, in which it is convex."""
         probabilities = softmax(exact * inverse)
         mean = (probabilities * exact).sum(axis=1)
         variance = (probabilities * (exact - mean[:, None]) ** 2).sum(axis=1)
-        return float((mean - said).mean()), float(variance.mean())
+        return float((mean - true_logits).mean()), float(variance.mean())
 
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if slope(low)[0] >= 0:

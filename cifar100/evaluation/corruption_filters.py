@@ -1,4 +1,4 @@
-"""What corruptions are made of: filters of rows as matrices, smears, clouds; on whole batches.
+"""Building blocks of corruptions: row filters as matrices, motion blur, plasma fractals; on whole batches.
 
 A filter of rows is a matrix [target, S]: M @ x @ M.T filters images x [B, C, S, S] by it in both directions.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @cache
 def gaussian_matrix(size: int, sigma: float, edges: str, truncate: float = 4) -> Tensor:
-    """[S, S]: what filters a row as scipy.ndimage.gaussian_filter1d does, with the `mode` "nearest" or "reflect"."""
+    """[S, S]: filters a row like scipy.ndimage.gaussian_filter1d, with the `mode` "nearest" or "reflect"."""
     radius = int(truncate * sigma + 0.5)
     reach = np.arange(-radius, radius + 1)
     weights = np.exp(-(reach**2) / (2 * sigma**2)) if sigma > 0 else np.ones(1)
@@ -54,7 +54,7 @@ def box_resize_matrix(size: int, target: int) -> Tensor:
 
 
 def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
-    """[B, C, S, S] smeared by the falling half of a Gaussian along a direction each [B]: whole pixels, edges repeated.
+    """[B, C, S, S] blurred by the falling half of a Gaussian along a direction each [B]: whole pixels, edges repeated.
 
     After the MotionBlurImage of ImageMagick.
     """
@@ -78,7 +78,7 @@ def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) ->
 
 
 def plasma_fractal(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> Tensor:
-    """Clouds [B, 1, S, S] from 0 to 1, for images [B, C, S, S], by the diamond-square algorithm on a torus.
+    """Plasma fractals [B, 1, S, S] from 0 to 1, for images [B, C, S, S], by the diamond-square algorithm on a torus.
 
     `uniform(low, high, *shape)` draws float32 [B, *shape]; what it adds shrinks by `decay` from step to step.
     """

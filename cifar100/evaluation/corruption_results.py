@@ -1,8 +1,8 @@
-"""`corruptions.json`: the results of `cifar100 robustness`, beside the weights.
+"""`corruptions.json`: the results of `cifar100 robustness`, next to the weights.
 
     {"format": "cifar100-corruptions", "version": 1,
      "evaluations": [
-       {"weights": "best_model.pth",         the file beside which this one is
+       {"weights": "best_model.pth",         the file of the weights, next to this one
         "sha256": "9f…",                     `state_dict_sha256` of the weights
         "source": "computed",                or "published": the files of CIFAR-100-C
         "dataset": "CIFAR-100", "fingerprint": "…",       of the test split
@@ -126,12 +126,12 @@ class ResultStore:
 
 
 def results_path(weights: Path) -> Path:
-    """The corruptions.json of a file of weights: beside it; in the working directory for "pretrained" and the Hub."""
+    """The corruptions.json of a file of weights: next to it; in the working directory for "pretrained" and the Hub."""
     return Path("corruptions.json") if is_hub_address(weights) else weights.with_name("corruptions.json")
 
 
 def read_results(weights: Path, checkpoint: Checkpoint) -> list[Robustness]:
-    """The results for exactly these weights in the corruptions.json beside `weights`, those with the most cells first.
+    """The results for exactly these weights in the corruptions.json next to `weights`, those with the most cells first.
 
     Empty if there are none. Raises UserError if the file is damaged.
     """

@@ -63,8 +63,8 @@ def load_eval_split(
     splits = {"train": trained_on, "val": held_out}
     chosen = splits.get(split)
     if chosen is None:
-        why = "its training held no images out" if split == "val" else "the splits are test, train, val and all"
-        raise UserError("evaluate.split", f"There is no split {split!r} to evaluate this checkpoint on: {why}.")
+        reason = "its training held no images out" if split == "val" else "the splits are test, train, val and all"
+        raise UserError("evaluate.split", f"There is no split {split!r} to evaluate this checkpoint on: {reason}.")
     return data, chosen, config
 
 

@@ -33,7 +33,7 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Share, in 0..1, of images whose label is among the k largest logits; a row with a NaN is a miss."""
+    """Fraction, in 0..1, of images whose label is among the k largest logits; a row with a NaN is a miss."""
     return float((label_ranks(logits, labels) < k).mean())
 
 
@@ -59,7 +59,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def superclass_accuracy(logits: np.ndarray, labels: np.ndarray, superclass_of: Sequence[int]) -> float:
-    """Share of images whose largest logit lies in the label's superclass; a row with a NaN is a miss.
+    """Fraction of images whose largest logit lies in the label's superclass; a row with a NaN is a miss.
 
     `superclass_of` [C] maps the classes.
     """
@@ -98,7 +98,7 @@ class ClassScores(NamedTuple):
     images: np.ndarray
     """int64 [K]: number of images of each."""
     precision: np.ndarray
-    """float64 [K], in 0..1: the share of right answers among those that name the class; 0 if none names it."""
+    """float64 [K], in 0..1: the fraction of predictions of the class that are correct; 0 if there are none."""
     recall: np.ndarray
     """float64 [K], in 0..1: fraction of the class's images that are predicted correctly."""
     f1: np.ndarray
@@ -115,7 +115,7 @@ class ClassScores(NamedTuple):
 
 
 def class_scores(logits: np.ndarray, labels: np.ndarray) -> ClassScores:
-    """The scores of each class. A row with a NaN names no class: a miss for recall, and left out of the ROC AUC."""
+    """The scores of each class. A row with a NaN is a miss for recall, and excluded from the ROC AUC."""
     check_shapes(logits, labels)
     confusion = confusion_matrix(logits, labels)
     images = np.bincount(labels, minlength=logits.shape[1])

@@ -1,6 +1,6 @@
 """A model as a static web site: the classifier runs in the visitor's browser, and images never leave the device.
 
-The site is the files in site/ (plain ES modules), beside what is made here: the model as ONNX, model.json (its classes,
+The site is the files in site/ (plain ES modules), and what is made here: the model as ONNX, model.json (its classes,
 thresholds and figures: all that the page says), the runtime, example images, the list of files in the service worker.
 """
 

@@ -73,7 +73,7 @@ def _speed_of_albumentations(dataset: Dataset, config: Config, device: torch.dev
 
 
 def images_per_second(loader: TrainLoader, seconds: float = 1.0) -> float:
-    """Throughput of a loader alone, measured for about this time."""
+    """Throughput of a loader alone, measured for about `seconds`."""
     for _ in range(2):  # worker processes start with the first epoch, and all are there when the second begins
         next(loader.epoch(0))
     served, watch = 0, Stopwatch()
@@ -111,9 +111,9 @@ def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParam
 def draw_samples(
     dataset: Dataset, config: Config, *, albumentations: bool = False, images: int = 8, epochs: int = 5
 ) -> Image.Image:
-    """A picture: a row an image, the original first and then what training sees of it in the first epochs.
+    """An image with a row per train image: the original, then its augmented versions in the first epochs.
 
-    `albumentations` adds what it would see of it through that pipeline.
+    `albumentations` adds those of that pipeline.
     """
     rng = np.random.default_rng(config.optim.seed)
     images = min(images, len(dataset.train))

@@ -101,17 +101,17 @@ def _draw_cells(axes: Axes, confusion: np.ndarray, groups: Sequence[int], cell: 
 
 
 def _cells(confusion: np.ndarray) -> np.ndarray:
-    """Colors float [C, C, 4] by the share of a row: blue on the diagonal, orange off it, more of it the more images;
-    see-through, so that it stands on light and on dark, and never so thick that the count on it could not be read."""
+    """Colors float [C, C, 4]: blue on the diagonal, orange off it, more opaque for a larger fraction of the row, but
+    transparent enough for the counts to be readable on light and dark backgrounds."""
     from matplotlib.colors import to_rgb
 
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    fraction = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     cells = np.zeros((*confusion.shape, 4))
     cells[..., :3] = to_rgb(ORANGE)
     off = ~np.eye(len(confusion), dtype=bool)
-    cells[..., 3] = np.where(share > 0, 0.12 + 0.63 * np.sqrt(np.minimum(share / 0.3, 1)), 0)
+    cells[..., 3] = np.where(fraction > 0, 0.12 + 0.63 * np.sqrt(np.minimum(fraction / 0.3, 1)), 0)
     cells[~off, :3] = to_rgb(BLUE)
-    cells[~off, 3] = np.where(share[~off] > 0, 0.12 + 0.63 * share[~off], 0)
+    cells[~off, 3] = np.where(fraction[~off] > 0, 0.12 + 0.63 * fraction[~off], 0)
     return cells
 
 

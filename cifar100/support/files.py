@@ -28,7 +28,7 @@ def check_writable(flag: str, path: Path) -> None:
 
 
 def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
-    """Write a file atomically: to a temporary file beside it, which is flushed to the disk and renamed.
+    """Write a file atomically: to a temporary file next to it, which is flushed to the disk and renamed.
 
     Raises RunFailed if that fails, FileInUse if another program holds the file open for longer than `REPLACE_SECONDS`;
     the previous content is then intact.
@@ -79,7 +79,7 @@ def _is_in_use(error: OSError) -> bool:
 
 
 def remove_temp_files(path: Path) -> None:
-    """Remove the temporary files that killed processes left beside `path`."""
+    """Remove the temporary files that killed processes left next to `path`."""
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):
         leftover.unlink(missing_ok=True)
 

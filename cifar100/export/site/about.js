@@ -23,7 +23,7 @@ export function fillClasses(dialog, facts) {
   dialog.classList.toggle("ungrouped", facts.superclasses.length === 0);
 }
 
-/** `verified` is what became of the model's digest; undefined while it is loading. */
+/** `verified`: whether the SHA-256 of the model is correct; undefined while it is loading. */
 export function fillAbout(dialog, facts, verified) {
   const { about: text } = strings;
   const { evaluation, about, files } = facts;

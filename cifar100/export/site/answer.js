@@ -1,8 +1,8 @@
-// Logits -> what the page says: calibrated probabilities, whether they are flagged as unsure, and heatmaps. The rules
-// and their thresholds are those of the Python package; the numbers come with the model, in model.json.
+// Logits -> the answer: calibrated probabilities, whether they are flagged as unsure, and heatmaps. The rules are those
+// of the Python package; thresholds and temperature are in model.json.
 
 /**
- * `logits` float [C], `maps` float [C * h * w], `pixels` uint8 [S * S * 3]. Gives { predictions: [{ id, probability,
+ * `logits` float [C], `maps` float [C * h * w], `pixels` uint8 [S * S * 3]. Returns { predictions: [{ id, probability,
  * map }], reason, mapSize: [h, w] }: the `topK` most probable classes, their maps in 0..1; `reason` says why the answer
  * is flagged as unsure: "" if it is not, "uniform", "noise" or "low_confidence".
  */
@@ -25,7 +25,7 @@ export function softmax(logits, temperature) {
   return powers.map((power) => power / sum);
 }
 
-/** Evidence against a class counts as none; the strongest place is 1. */
+/** The positive part of the map, divided by its maximum. */
 function scaled(map) {
   const highest = map.reduce((a, b) => Math.max(a, b), 0);
   return Float32Array.from(map, (value) => (highest > 0 ? Math.max(value, 0) / highest : 0));
@@ -38,7 +38,7 @@ function rejectionReason(probabilities, pixels, { unsure, image_size: size }) {
   return probabilities.reduce((a, b) => Math.max(a, b), 0) < unsure.min_probability ? "low_confidence" : "";
 }
 
-/** The largest standard deviation of a channel, and how alike neighboring pixels are (-1..1; 1 without contrast). */
+/** The largest standard deviation of a channel, and the spatial autocorrelation (-1..1; 1 without contrast). */
 function structure(pixels, size) {
   const count = size * size;
   const mean = [0, 0, 0], squares = [0, 0, 0];

@@ -1,4 +1,4 @@
-// The page: reads what the model is, starts it, and brings images to it. Start here.
+// Entry point of the page: reads model.json, loads the model, and classifies images.
 
 import { element, fillAbout, fillClasses } from "./about.js";
 import { setUpCamera } from "./camera.js";
@@ -54,7 +54,7 @@ class Page {
     this.showExamples();
   }
 
-  /** Every way in which an image comes. */
+  /** Listens to all inputs: file dialog, paste, drag and drop, camera. */
   listen() {
     part("#files").addEventListener("change", (event) => {
       this.take(event.target.files);
@@ -85,7 +85,7 @@ class Page {
     else this.showSeveral([...files]);
   }
 
-  /** Shows an image and its answer; `example` has an answer of its own until the model gives it. */
+  /** Shows an image and its answer; that of an `example` is precomputed until the model is loaded. */
   async show(file, example = null) {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     const current = () => turn === this.turn;
@@ -104,7 +104,7 @@ class Page {
     }
   }
 
-  /** A row for each image; the first is shown large, as each is when it is chosen. */
+  /** Lists several images; the first one, or the one that is clicked, is shown large. */
   async showSeveral(files) {
     const turn = (this.listTurn = (this.listTurn ?? 0) + 1);
     const taken = files.slice(0, MAX_IMAGES);
@@ -163,7 +163,7 @@ class Page {
   }
 }
 
-/** One of several images. */
+/** The list entry of one of several images. */
 class Row {
   constructor(file, onChoose, facts) {
     this.file = file;
@@ -212,7 +212,7 @@ function showProblem(code, detail, retry) {
   problem.querySelector("button").onclick = retry;
 }
 
-/** Lets the service worker keep the page; whether it does. The large files are in the cache already. */
+/** Registers the service worker; resolves to whether the page works offline. Large files are cached already. */
 async function keepForOffline(stored) {
   try {
     await navigator.serviceWorker.register("sw.js");

@@ -1,9 +1,9 @@
-// The page's side of worker.js: starts it, hands it one image at a time, and replaces it if it dies or hangs.
+// The client of worker.js: starts it, sends it one image at a time, and replaces it if it crashes or hangs.
 
 const PATIENCE = 60_000; // ms for one image, the model's loading apart
 
 export class Classifier {
-  /** `on` has progress({ loaded, total }), ready(...) and failed({ code, detail }). */
+  /** `on` has the callbacks progress({ loaded, total }), ready(...) and failed({ code, detail }). */
   constructor(facts, on) {
     this.facts = facts;
     this.on = on;
@@ -12,7 +12,7 @@ export class Classifier {
     this.start();
   }
 
-  /** Starts, also anew after a failed load; the image at work is taken up again. */
+  /** Starts the worker, or restarts it after a failed load; a pending image is sent again. */
   start() {
     this.worker?.terminate();
     clearTimeout(this.timer);
@@ -30,8 +30,8 @@ export class Classifier {
   }
 
   /**
-   * A promise of the answer for a File. `onSeen` gets the picture before, as soon as it is decoded; `side` is how large
-   * that is at most. Rejects with { code, detail }.
+   * A promise of the answer for a File. `onSeen` is called with the decoded image first, its longer side at most
+   * `side`. Rejects with { code, detail }.
    */
   classify(file, { side = 1024, onSeen = () => {} } = {}) {
     return new Promise((resolve, reject) => {
@@ -73,7 +73,7 @@ export class Classifier {
     this.next();
   }
 
-  /** The worker died, or does not answer. */
+  /** The worker crashed, or does not answer. */
   restart(detail) {
     const job = this.current;
     this.current = null;

@@ -1,6 +1,6 @@
-// An image file -> upright RGB rows, as `images.to_rgb` gives them in Python: transparency on white, no color management,
-// EXIF orientation applied, the first frame of an animation. The browser decodes; its pixels are read strip by strip, so
-// that a photo of 48 megapixels needs no second copy.
+// An image file -> upright RGB rows, as in `images.convert.to_rgb` in Python: transparency on white, no color
+// management, EXIF orientation applied, the first frame of an animation. The browser decodes; its pixels are read in
+// strips, so that a photo of 48 megapixels needs no second copy.
 
 import { inspect } from "./inspect.js";
 import { decodeGray16, isGray16 } from "./png16.js";
@@ -10,7 +10,7 @@ export const MAX_BYTES = 100_000_000;
 export const MAX_PIXELS = 80_000_000;
 const STRIP_PIXELS = 4_000_000, TILE = 8192; // what is read at once, and how wide a canvas may be anywhere
 
-/** A file that cannot be classified; `code` names the sentence in strings.js, `detail` goes into it. */
+/** A file that cannot be classified; `code` is a key of `refusals` in strings.js, `detail` its argument. */
 export class Refused extends Error {
   constructor(code, detail = "") {
     super(code);
@@ -54,7 +54,7 @@ export async function open(file) {
   return { bitmap, orientation, ...size };
 }
 
-/** The network's pixels of an opened image, [size, size, 3], and the part of the image that they show. */
+/** The model input from an opened image, [size, size, 3], and the part of the image that it shows. */
 export function toPixels(image, size, fit) {
   const resizer = new Resizer(planned(image, size, fit));
   const { width, height } = image;
@@ -88,7 +88,7 @@ export function picture(image, side) {
   return canvas.transferToImageBitmap();
 }
 
-/** Whether a canvas gives back the pixels that were drawn: some browsers add noise against tracking. */
+/** Whether a canvas returns the pixels that were drawn; some browsers add noise against tracking. */
 export function canvasIsExact() {
   const context = new OffscreenCanvas(16, 16).getContext("2d", { willReadFrequently: true });
   const drawn = new ImageData(16, 16);

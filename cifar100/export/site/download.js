@@ -1,9 +1,9 @@
-// Large files (the model, the runtime): from this site's cache if they are there, else from the server, with progress;
-// proven by their SHA-256 either way, and kept for the next visit.
+// Large files (the model, the runtime): from the cache of this site, else from the server with progress; verified by
+// SHA-256 in both cases, and cached for the next visit.
 
 const CACHE = `cifar100 ${new URL("./", self.location).pathname}`; // as in sw.js
 
-/** Why a file could not be had; `code` names the sentence in strings.js. */
+/** A file could not be loaded; `code` is a key of `problems` in strings.js. */
 export class LoadError extends Error {
   constructor(code, detail = "") {
     super(`${code} ${detail}`);
@@ -13,8 +13,8 @@ export class LoadError extends Error {
 }
 
 /**
- * `file` is { path, sha256, content_sha256 }: the second digest is for a server that unpacks a .gz on its way.
- * `onBytes(count)` is called as bytes arrive. Gives { bytes, cached, verified, stored }. Throws LoadError.
+ * `file` is { path, sha256, content_sha256 }: the second digest is for servers that decompress .gz files.
+ * `onBytes(count)` is called as bytes arrive. Returns { bytes, cached, verified, stored }. Throws LoadError.
  */
 export async function download(file, onBytes) {
   const url = new URL(`${file.path}?sha256=${file.sha256.slice(0, 16)}`, self.location);
@@ -46,7 +46,7 @@ export async function download(file, onBytes) {
   throw new LoadError("modified", file.path);
 }
 
-/** The content of a .gz, or the bytes as they are if a server has unpacked it already. */
+/** The decompressed content of a .gz file, or the bytes themselves if the server has decompressed them. */
 export async function unpack(bytes) {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -71,7 +71,7 @@ async function read(response, onBytes) {
   return bytes;
 }
 
-/** true or false; null where the browser has no digests, which it offers to https and localhost alone. */
+/** Whether the SHA-256 is correct; null without crypto.subtle, which browsers offer only on https and localhost. */
 async function proven(bytes, { sha256, content_sha256 }) {
   if (!self.crypto?.subtle) return null;
   const digest = [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))];
@@ -79,7 +79,7 @@ async function proven(bytes, { sha256, content_sha256 }) {
   return text === sha256 || text === content_sha256;
 }
 
-/** null where the browser grants no storage: private windows, frames of other sites, no https. */
+/** The cache; null if the browser grants no storage: private windows, frames of other sites, no https. */
 async function openCache() {
   try {
     return await caches.open(CACHE);

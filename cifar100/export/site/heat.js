@@ -1,4 +1,4 @@
-// Drawing: the image with the class activation map over the part of it that the network saw.
+// Draws the image, with the class activation map over the part that was the model input.
 
 // Every eighth of matplotlib's "inferno", as in the Python package: its lightness rises evenly
 const INFERNO = [
@@ -29,7 +29,7 @@ export function draw(canvas, { picture, width, height, source }, map, mapSize) {
   context.drawImage(heat(map, mapSize), ...part);
 }
 
-/** The network's pixels, enlarged by the page's style. */
+/** The model input, enlarged by the page's style. */
 export function drawPixels(canvas, pixels, size) {
   canvas.width = canvas.height = size;
   const image = new ImageData(size, size);
@@ -40,7 +40,7 @@ export function drawPixels(canvas, pixels, size) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Row and column of the strongest place, each 0, 1 or 2: start, middle, end. */
+/** Row and column of the maximum of the map, each 0, 1 or 2: start, middle, end. */
 export function strongest(map, [rows, columns]) {
   const at = map.indexOf(map.reduce((a, b) => Math.max(a, b), 0));
   const third = (place, count) => Math.floor((3 * (place + 0.5)) / count);

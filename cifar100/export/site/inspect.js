@@ -1,14 +1,14 @@
-// What the bytes of an image file say before it is decoded: the format, its size in pixels, how to turn it upright, and
-// whether the end is missing (browsers show half an image there, Pillow refuses it). The metadata are left out of what
-// the browser decodes, so that no browser rotates by them or converts colors: Pillow does not either.
+// Reads an image file before it is decoded: its format, size in pixels and orientation, and whether it is truncated
+// (browsers show half of such an image, Pillow refuses it). Metadata are removed before the browser decodes the file,
+// so that it neither rotates the image nor converts colors; Pillow does not either.
 
-/** Formats that `images.to_rgb` reads in Python and browsers in general do not, or the other way round. */
+/** Formats that either `images.convert.to_rgb` in Python or most browsers do not read. */
 const UNUSUAL = new Set(["tiff", "jpeg2000", "heic", "svg", "pdf"]);
 
 /**
- * `bytes` is a whole file. Gives { format, unusual, width, height, orientation, truncated, parts }: sizes are undefined
- * where the header does not say, `orientation` is EXIF's 1..8, `parts` is for a Blob that holds the pixels alone.
- * `format` is "" for what is no image.
+ * `bytes` is a whole file. Returns { format, unusual, width, height, orientation, truncated, parts }: sizes are undefined
+ * if the header does not contain them, `orientation` is EXIF's 1..8, `parts` is for a Blob of the pixels alone.
+ * `format` is "" if the file is not an image.
  */
 export function inspect(bytes) {
   const format = sniff(bytes);
@@ -80,7 +80,7 @@ function jpeg(bytes, view, found) {
     const data = bytes.subarray(at + 4, end);
     if (marker === 0xe1 && latin1(data, 0, 6) === "Exif\0\0") exif ||= exifOrientation(data.subarray(6));
     else if (marker === 0xe1) xmp ||= xmpOrientation(data);
-    // What says how colors are stored stays: APP0 (JFIF) and APP14 (Adobe)
+    // APP0 (JFIF) and APP14 (Adobe) are kept: they specify the color encoding
     if (marker < 0xe0 || marker === 0xe0 || marker === 0xee || marker > 0xef) parts.push(bytes.subarray(at, end));
     at = end;
   }
@@ -145,8 +145,8 @@ function bmp(bytes, view, found) {
 }
 
 function avif(bytes, view, found) {
-  // Its decoders, the browser's and Pillow's, turn it upright by themselves; here only its size is wanted: the largest
-  // of the "ispe" boxes, for a grid of tiles has several.
+  // Decoders of this format apply the orientation, in browsers and in Pillow. The size is that of the largest "ispe"
+  // box: a grid of tiles has several.
   const head = latin1(bytes, 0, 4096);
   for (let at = head.indexOf("ispe"); at >= 0 && at + 16 <= bytes.length; at = head.indexOf("ispe", at + 4)) {
     found.width = Math.max(found.width ?? 0, view.getUint32(at + 8));
@@ -154,7 +154,7 @@ function avif(bytes, view, found) {
   }
 }
 
-/** Tag 0x112 of the first directory of a TIFF structure, 1..8; 0 where it has none. */
+/** Tag 0x112 of the first directory of a TIFF structure, 1..8; 0 if there is none. */
 function exifOrientation(data) {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   try {

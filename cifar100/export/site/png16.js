@@ -1,5 +1,5 @@
 // Grayscale PNG of 16 bits a pixel. Browsers drop the lower 8 bits; Python scales all 16 to 0..255 and rounds, or takes
-// them as they are if none exceeds 255. So these files, frequent in medicine and science, are decoded here.
+// them unchanged if none exceeds 255. So these files, which are common in medicine and science, are decoded here.
 
 const HEADER = 33; // signature and IHDR
 
@@ -35,7 +35,7 @@ export async function decodeGray16(bytes) {
   return image;
 }
 
-/** Undoes a row's filter in place: each byte was stored as its difference from a guess out of its neighbors. */
+/** Undoes a row's filter in place: each byte is stored as the difference from a prediction by its neighbors. */
 function unfilter(kind, line, above) {
   for (let i = 0; i < line.length; i++) {
     const left = i < 2 ? 0 : line[i - 2], up = above[i], corner = i < 2 ? 0 : above[i - 2];

@@ -1,6 +1,6 @@
 // Pillow's Image.resize(..., BICUBIC) for 8-bit RGB, bit for bit (Resample.c of Pillow): the filter widens with the
 // reduction, weights are fixed-point numbers of 22 bits, and the horizontal pass is rounded to 8 bits before the
-// vertical one. A canvas scales otherwise, and the network would be shown other pixels than in Python.
+// vertical one. A canvas uses another filter, so that the model input would differ from Python's.
 
 const PRECISION_BITS = 22;
 const SUPPORT = 2;
@@ -13,7 +13,7 @@ function bicubic(x) {
   return 0;
 }
 
-/** The input pixels that output pixel `out` of `outSize` is made of: their first index, and their integer weights. */
+/** The input pixels of output pixel `out` of `outSize`: their first index, and their integer weights. */
 function weights(inSize, outSize, out) {
   const scale = inSize / outSize;
   const filterScale = Math.max(scale, 1);
@@ -38,9 +38,9 @@ function roundHalfEven(x) {
 }
 
 /**
- * How an image of this size becomes the network's `size` x `size` pixels: the size it is resized to, and where the
- * square begins in that. `source` is the part of the image that the network sees, in its pixels.
- * "crop" resizes the shorter side and takes the center. Throws "elongated" as `images.to_pixels` does.
+ * How an image of this size becomes the model input of `size` x `size` pixels: the size it is resized to, and the
+ * position of the center crop in that. `source` is the corresponding part of the image, in its own pixels. "crop"
+ * resizes the shorter side. Throws "elongated" as `images.convert.to_model_input` does.
  */
 export function plan(width, height, size, fit) {
   if (fit !== "crop") throw new Error(`unknown fit ${fit}`);
@@ -59,7 +59,7 @@ export function plan(width, height, size, fit) {
   return { width, height, size, wide, high, left, top, source };
 }
 
-/** Takes the rows of an image from the top down, RGB, and gives the network's pixels: the image is never held whole. */
+/** RGB rows of an image, from the top down -> the model input; the whole image is never in memory. */
 export class Resizer {
   constructor(plan) {
     this.plan = plan;
@@ -95,7 +95,7 @@ export class Resizer {
     }
   }
 
-  /** The network's pixels, [size, size, 3], once all rows were pushed. */
+  /** The model input, [size, size, 3], after all rows were pushed. */
   pixels() {
     const { size, top } = this.plan;
     const stride = 3 * size;

@@ -13,7 +13,7 @@ export class Result {
     part("#show-map").addEventListener("change", () => this.redraw());
   }
 
-  /** A new image is on its way. */
+  /** A new image is being loaded. */
   clear() {
     this.seen = this.answer = null;
     this.chosen = 0;
@@ -22,7 +22,7 @@ export class Result {
     this.say("hint", strings.working);
   }
 
-  /** The decoded image, as worker.js gives it. */
+  /** The decoded image, as posted by worker.js. */
   showImage(seen) {
     this.seen = seen;
     part("#empty").hidden = true;
@@ -35,7 +35,7 @@ export class Result {
     this.redraw();
   }
 
-  /** The answer for the image that is shown; `note` is said in place of the time. */
+  /** The answer for the image that is shown; `note` is shown in place of the time. */
   showAnswer(answer, note = "") {
     this.answer = answer;
     this.chosen = 0;
@@ -54,7 +54,7 @@ export class Result {
     this.redraw();
   }
 
-  /** `image` is whether the picture that is shown goes, too: it is another one's. */
+  /** Why the image was not classified. */
   showRefusal({ code, detail }) {
     if (this.seen === null) {
       part("#picture").hidden = part("#seen").hidden = true;

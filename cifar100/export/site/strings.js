@@ -70,7 +70,7 @@ export const strings = {
     denied: "This browser grants no storage here, so the model is loaded again at each visit.",
   },
 
-  /** Why the model is not there. */
+  /** Why the model could not be loaded. */
   problems: {
     facts: (detail) => `The description of the model, model.json, is missing or damaged (${detail}). Export the site again.`,
     missing: (detail) => `A file of this page is missing or damaged on the server: ${detail}. Export the site again, and upload all of it.`,
@@ -82,7 +82,7 @@ export const strings = {
     failed: (detail) => `The model does not start in this browser: ${detail}`,
   },
 
-  /** Why an image has no answer. */
+  /** Why an image was not classified. */
   refusals: {
     empty: () => "This file is empty.",
     unreadable: () => "This file cannot be read; a folder cannot be, either.",

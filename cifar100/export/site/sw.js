@@ -1,5 +1,5 @@
-// Serves this site from the browser's cache, so that it opens at once and works offline. The export writes the line
-// above, FILES: path -> SHA-256; a new export is another sw.js, by which browsers notice it.
+// Serves this site from the browser's cache, so that it loads quickly and works offline. The export writes the line
+// above, FILES: path -> SHA-256. After a new export sw.js differs, so browsers update the cache.
 
 const BASE = new URL("./", self.location);
 const CACHE = `cifar100 ${BASE.pathname}`; // one per site: several may share a host
@@ -17,7 +17,7 @@ self.addEventListener("fetch", (event) => {
   }
 });
 
-/** Fetches what the cache lacks; the page has put the large files there already. */
+/** Fetches missing files into the cache; the page has cached the large ones already. */
 async function install() {
   const cache = await caches.open(CACHE);
   for (const path of Object.keys(FILES)) {

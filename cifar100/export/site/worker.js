@@ -1,4 +1,4 @@
-// Everything that takes time: loading the model, decoding images, running the network. The page stays responsive.
+// Loads the model, decodes images and runs the network in a worker, so that the page stays responsive.
 //
 // In:  { type: "start", facts }            Out: progress { loaded, total }, then ready { ... } or failed { code, detail }
 //      { type: "image", id, file, side }   Out: seen { id, ... }, then answer { id, ... } or refused { id, code, detail }
