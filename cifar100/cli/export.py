@@ -46,7 +46,7 @@ class Export:
     """For web: directory of the npm package onnxruntime-web (default: the cache, else fetched with npm)."""
 
     examples: UseAppendAction[tuple[Path, ...]] = ()
-    """For web: an image for visitors to try (default: drawings if the classes are CIFAR-100's, else none)."""
+    """For web: an image for visitors to try (default: the package's if the classes are CIFAR-100's, else none)."""
 
     serve: bool = False
     """For web: serve the site on this machine and open it in a browser."""

@@ -26,6 +26,7 @@ from cifar100.export.check import ParityReport
 from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
 from cifar100.images.convert import to_model_input, to_rgb
 from cifar100.images.fit import DEFAULT_FIT
+from cifar100.images.sources import example_photos
 from cifar100.prediction.backend import Backend, open_backend
 from cifar100.prediction.cam import normalize_cams
 from cifar100.prediction.model_info import ModelInfo
@@ -34,7 +35,6 @@ from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MI
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.terminal import emit
-from cifar100.web.examples import example_files
 
 SITE = Path(__file__).parent / "site"
 FORMAT = "cifar100-web"
@@ -78,8 +78,8 @@ def export_site(
 
     `path` is an ONNX file of ours, or whatever `load_weights` takes: that is exported as int8 if its train images are
     here (`data_dir`), else in fp32, and checked as `export` does. `examples` are images for visitors to try; without
-    them, a model of CIFAR-100's classes has drawn ones. `runtime` is a folder with onnxruntime-web. Raises UserError
-    for what cannot be read, found or written, RunFailed if the graph fails its check.
+    them, a model of CIFAR-100's classes has those of the package. `runtime` is a folder with onnxruntime-web. Raises
+    UserError for what cannot be read, found or written, RunFailed if the graph fails its check.
     """
     _demand_place(out)
     scripts = runtime_files(runtime, say)
@@ -220,19 +220,15 @@ def answer(content: bytes, backend: Backend) -> dict[str, Any]:
 
 def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:
     """{name: small JPEG}, without the metadata of the original (places, names of people)."""
-    if paths:
-        sources: dict[str, bytes | Path] = {path.stem: path for path in paths}
-    elif metadata["classes"] == list(CLASSES):
-        sources = {Path(name).stem: content for name, content in example_files().items()}
-    else:
-        sources = {}
+    if not paths and metadata["classes"] == list(CLASSES):
+        paths = example_photos()
     made = {}
-    for name, source in sources.items():
-        image = to_rgb(source)
+    for path in paths:
+        image = to_rgb(path)
         image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         image.save(content, "JPEG", quality=90)
-        made[name] = content.getvalue()
+        made[path.stem] = content.getvalue()
     return made
 
 

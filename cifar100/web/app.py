@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +14,12 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 import gradio as gr
 
 from cifar100.images.fit import Fit
+from cifar100.images.sources import example_photos
 from cifar100.inference import Predictor
 from cifar100.prediction.output import to_json
 from cifar100.support.errors import UserError
 from cifar100.web import html
 from cifar100.web.decoding import DecodedImage, decode
-from cifar100.web.examples import example_files
 from cifar100.web.service import MAX_BYTES, MAX_IMAGES, Classified, Failed, InferenceService
 
 MAX_QUEUE = 256
@@ -91,9 +92,10 @@ class _Handlers:
 
 
 def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
-    """The app for this model. The example images are written to `folder`, which must outlive it."""
+    """The app for this model. The example images are copied to `folder`, which must outlive it."""
     handlers = _Handlers(predictor, decoder)
-    examples = _write(example_files(), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    examples = [shutil.copy(path, folder) for path in example_photos()]
     with gr.Blocks(title="CIFAR-100 image classifier", analytics_enabled=False) as blocks:
         gr.HTML(_HEAD.format(count=len(predictor.classes)), elem_classes=["cifar", "page-head"])
         with gr.Tabs():
@@ -113,7 +115,7 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
                         )
                     with gr.Column(min_width=300):
                         shown = _live_region("answer")
-                gr.Examples(examples, upload, label="Examples (drawings)", elem_id="examples")
+                gr.Examples(examples, upload, label="Examples", elem_id="examples")
             with gr.Tab("Several"), gr.Column():
                 files = _file_paths(
                     gr.File(
@@ -184,13 +186,6 @@ def _read(path: str) -> bytes:
         raise UserError(
             "app.expired", "The image is no longer here: uploads are kept for a minute only. Send it again."
         ) from None
-
-
-def _write(files: dict[str, bytes], folder: Path) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return [str(folder / name) for name in files]
 
 
 _HEAD = f"""<header><h1>What is in this image?</h1>

@@ -24,8 +24,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from cifar100.export import export
 from cifar100.export.web import export_site
 from cifar100.images.convert import to_model_input
+from cifar100.images.sources import example_photos
 from cifar100.inference import load_predictor
-from cifar100.web.examples import example_files
 
 pytestmark = pytest.mark.slow
 
@@ -166,7 +166,7 @@ def send(page: Page, *files: Path) -> None:
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "flower.png"
-    path.write_bytes(example_files()["sunflower.png"])
+    Image.open(example_photos()[0]).resize((256, 256)).save(path)
     return path
 
 

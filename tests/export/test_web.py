@@ -21,6 +21,7 @@ from PIL import Image
 from cifar100.export import web_runtime
 from cifar100.export.web import SITE, export_site, figures, model_json
 from cifar100.export.web_serve import POLICY, make_server
+from cifar100.images.sources import example_photos
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_validation import read_onnx
 from cifar100.support.errors import RunFailed, UserError
@@ -96,7 +97,7 @@ def test_every_text_of_the_page_is_in_one_file() -> None:
 def test_the_answers_of_examples_are_the_predictors(site: Path, exports: Path) -> None:
     predictor = load_predictor(exports / "best.onnx")
     examples = facts_of(site)["examples"]
-    assert len(examples) == 5
+    assert len(examples) == len(example_photos())
     for example in examples:
         predicted = predictor.predict(site / example["path"])
         answer = example["answer"]
@@ -123,7 +124,7 @@ def test_model_json_has_the_calibration_and_the_thresholds(site: Path) -> None:
     assert len(facts["classes"]) == 100
 
 
-def test_custom_classes_have_no_superclasses_no_temperature_no_drawn_examples(
+def test_custom_classes_have_no_superclasses_no_temperature_no_examples(
     fake_runtime: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)

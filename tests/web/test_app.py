@@ -25,7 +25,6 @@ from cifar100.prediction.rejection import rejection_reason, spatial_autocorrelat
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import TemperatureFit
 from cifar100.web import html, service
-from cifar100.web.examples import example_files
 from cifar100.web.service import Classified, Failed, InferenceService
 
 
@@ -232,14 +231,6 @@ def test_a_model_without_an_evaluation() -> None:
     assert "unknown" in html.about_model(predictor)
     shown = "".join(Strict(html.classes(predictor.info)).texts)
     assert all(name in shown for name in ("apple", "sweet pepper", "sea"))
-
-
-def test_examples_are_pictures_of_our_own() -> None:
-    files = example_files()
-    assert len(files) >= 4
-    assert files == example_files(), "the same every time"
-    for content in files.values():
-        assert Image.open(io.BytesIO(content)).size == (256, 256)
 
 
 # Opening a model

@@ -17,9 +17,9 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect, sync_playwright
 from test_app import sure_checkpoint
 
+from cifar100.images.sources import example_photos
 from cifar100.inference import Predictor, load_predictor
 from cifar100.web import app
-from cifar100.web.examples import example_files
 from cifar100.web.server import serving
 from cifar100.web.service import MAX_BYTES, MAX_IMAGES
 
@@ -44,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """photo.png, noise.png, text.png (none), large.png (too many bytes)."""
     folder = tmp_path_factory.mktemp("photos")
-    (folder / "photo.png").write_bytes(example_files()["sunflower.png"])
+    Image.open(example_photos()[0]).resize((256, 256)).save(folder / "photo.png")
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
     (folder / "text.png").write_text("no picture")
@@ -129,7 +129,7 @@ def test_too_many_pictures_are_told(page: Page, photos: Path) -> None:
 
 def test_by_keyboard_an_example_and_its_answer(page: Page) -> None:
     examples = page.locator("#examples button, #examples [role=button]")
-    expect(examples.first.locator("img")).to_have_attribute("alt", "Example: orange")
+    expect(examples.first.locator("img")).to_have_attribute("alt", "Example: bee")
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.closest('#examples') !== null"):
@@ -217,7 +217,7 @@ def test_uploads_go(address: str, photos: Path) -> None:
     while list(folder.rglob("noise.png")) and time.monotonic() < deadline:
         time.sleep(1)
     assert not list(folder.rglob("noise.png"))
-    assert list(folder.rglob("orange.png")), "the examples stay"
+    assert list(folder.rglob("bee.jpg")), "the examples stay"
 
 
 def test_it_listens_here_alone(address: str) -> None:

@@ -81,7 +81,7 @@ def test_nothing_is_left_after_sigterm(model_file: Path, tmp_path: Path) -> None
         assert app.stdout is not None
         assert app.stderr is not None
         app.stdout.readline()
-        assert list(tmp_path.glob("cifar100-page-*/examples/*.png"))
+        assert list(tmp_path.glob("cifar100-page-*/examples/*.jpg"))
         app.send_signal(signal.SIGTERM)
         assert app.wait(timeout=60) == 0
         assert "Traceback" not in app.stderr.read()

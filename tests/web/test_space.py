@@ -53,10 +53,7 @@ def test_it_runs_from_its_own_requirements_without_torch(tmp_path: Path) -> None
         assert server.stdout is not None
         assert "The app is at" in server.stdout.readline()
         client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
-        photo = tmp_path / "photo.png"
-        from cifar100.web.examples import example_files
-
-        photo.write_bytes(example_files()["road.png"])
+        photo = ROOT / "cifar100/images/example_photos/bee.jpg"
         start = time.perf_counter()
         answer = client.predict(handle_file(str(photo)), 5, api_name="/predict")
         assert time.perf_counter() - start < 30
