@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 from circumstances import RESULTS, circumstances
 
-from cifar100.web.examples import example_files
+from cifar100.images.sources import example_photos
 
 PORT = 7899
 ADDRESS = f"http://127.0.0.1:{PORT}/gradio_api"
@@ -58,7 +58,7 @@ def visit(until: float, pictures: list[tuple[str, bytes]], latencies: list[float
 
 def run(clients: int, seconds: float) -> dict[str, object]:
     """Latency and throughput of this number of clients."""
-    pictures = list(example_files().items())
+    pictures = [(path.name, path.read_bytes()) for path in example_photos()]
     latencies: list[float] = []
     problems: Counter[str] = Counter()
     start = time.perf_counter()

@@ -18,7 +18,6 @@ import gradio as gr
 from gradio.themes import Base
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cifar100.inference import Predictor
@@ -26,6 +25,7 @@ from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 from cifar100.web.app import KEEP_SECONDS, MAX_CONCURRENT, build
 from cifar100.web.decoding import decoder_pool
+from cifar100.web.request_validation import RequestValidation
 from cifar100.web.service import MAX_BYTES
 from cifar100.web.style import HEAD, STYLE
 from cifar100.web.uploads import deleting_uploads
@@ -63,7 +63,7 @@ def serving(
         examples = Path(folder, "examples")
         os.environ["GRADIO_TEMP_DIR"] = folder
         blocks = build(predictor, decoder, examples)
-        address = _launch(blocks, host, port, open_browser)
+        address = _launch(blocks, Path(folder), host, port, open_browser)
         try:
             with deleting_uploads(Path(folder), max_age=keep_seconds, keep=examples):
                 yield address
@@ -71,9 +71,9 @@ def serving(
             blocks.close(verbose=False)
 
 
-def _launch(blocks: gr.Blocks, host: str | None, port: int | None, open_browser: bool) -> str:
+def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None, open_browser: bool) -> str:
     """Start the server in a thread; its address."""
-    middleware = [Middleware(_Policy)]
+    middleware = [Middleware(_Policy), Middleware(RequestValidation, blocks=blocks, uploads=uploads)]
     if host in LOOPBACK or host == "::1":
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False))
     try:
@@ -143,5 +143,4 @@ class _Policy:
                 message["headers"] = [*message.get("headers", []), *more]
             await send(message)
 
-        with suppress(ClientDisconnect):  # during an upload: uvicorn would log a traceback
-            await self.app(scope, receive, send_with_policy)
+        await self.app(scope, receive, send_with_policy)
