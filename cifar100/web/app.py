@@ -115,7 +115,7 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
                         )
                     with gr.Column(min_width=300):
                         shown = _live_region("answer")
-                gr.Examples(examples, upload, label="Examples", elem_id="examples")
+                gr.Examples(examples, upload, label="Examples", examples_per_page=len(examples), elem_id="examples")
             with gr.Tab("Several"), gr.Column():
                 files = _file_paths(
                     gr.File(
