@@ -29,6 +29,7 @@ from cifar100.support.text import escape_control_chars
 
 SYNTHETIC_INFO = DatasetInfo(name="SYNTHETIC images, not CIFAR-100", synthetic=True)
 ROOT = Path(__file__).resolve().parent.parent
+NARROW_CLI = str(ROOT / "tests" / "narrow_cifar100.py")
 
 collect_ignore = [] if find_spec("torchvision") else ["test_torchvision.py"]
 

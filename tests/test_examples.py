@@ -69,12 +69,12 @@ def photos(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_two_processes_tune_one_study(photos: Path, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
-    words = ["--trials", 6, "--epochs", 2, "--data-dir", photos, "--image-size", 16, "--batch-size", 8]
+    words = ["--trials", 4, "--epochs", 2, "--data-dir", photos, "--image-size", 16, "--batch-size", 8]
     both = [start("tune.py", *words, cwd=tmp_path) for _ in range(2)]
     printed = [finish(process) for process in both]
     study = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
     ended = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
-    assert 6 <= len(ended) <= 7, "each process ends the trial that it is at"
+    assert 4 <= len(ended) <= 5, "each process ends the trial that it is at"
     assert len({trial.number for trial in ended}) == len(ended)
     assert all(0 <= value <= 1 for trial in ended for value in trial.intermediate_values.values())
     assert all(f"{study.best_value:.2%}" in text for text in printed[-1:])

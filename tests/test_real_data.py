@@ -14,6 +14,7 @@ import pytest
 
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.checkpoints.weights import load_weights
+from cifar100.compute.device import cpu_has_fast_bf16
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.evaluation.duplicates import CombinedSplits, exact_duplicates, rows_in_train
@@ -38,7 +39,7 @@ def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -
 
 def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    started = train_until(folder, 6, signal.SIGKILL, "--save-seconds", "3")
+    started = train_until(folder, 6, signal.SIGKILL, "--save-seconds", "3", "--train-sizes", "16")
     assert "CIFAR-100 (verified): 50,000 train and 10,000 test images" in started
     first = load_checkpoint(folder / "last.pth")
     resumed = train_until(folder, first.loop["step"] + 6, signal.SIGTERM, "--resume")
@@ -55,7 +56,7 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     assert all(sum(item.probability for item in ranked) == pytest.approx(1, abs=1e-6) for ranked in predictions)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
+@pytest.mark.parametrize("precision", ["fp32", "auto"] if cpu_has_fast_bf16() else ["auto"])
 def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> None:
     """Through the Predictor: batch norms folded, and in the precision that it chooses."""
     predictor = load_predictor(precision=precision)

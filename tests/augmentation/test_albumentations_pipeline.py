@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_sentence
+from conftest import NARROW_CLI, assert_one_sentence
 from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor
@@ -324,21 +324,16 @@ class Command:
 
     def __init__(self, tiny_data: Path, folder: Path, *words: str) -> None:
         settings = [
-            "--epochs",
-            "3",
-            "--batch-size",
-            "32",
-            "--lr",
-            "0.02",
-            "--warmup-epochs",
-            "1",
-            "--save-seconds",
-            "0",
+            "--epochs=6",
+            "--batch-size=16",
+            "--lr=0.02",
+            "--warmup-epochs=1",
+            "--save-seconds=0",
             "--no-report",
         ]
         place = ["--data-dir", str(tiny_data), "--run-dir", str(folder), "--pipeline", "albumentations"]
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "cifar100", "train", *settings, *place, *words],
+            [sys.executable, "-W", "ignore", NARROW_CLI, "train", *settings, *place, *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -363,6 +358,7 @@ class Command:
             time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "number"),
@@ -386,15 +382,16 @@ def test_a_signal_to_all_is_for_the_run_alone(tiny_data: Path, tmp_path: Path, w
     assert run.process.returncode == 130, errors
     assert "Traceback" not in errors
     run.wait_until(lambda: not run.members())  # Python's resource tracker goes a moment after the run
-    assert load_checkpoint(tmp_path / "run" / "last.pth").loop["epoch"] < 3
+    assert load_checkpoint(tmp_path / "run" / "last.pth").loop["epoch"] < 6
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.slow
 def test_killed_and_resumed_at_once_with_other_workers_it_ends_with_the_same_bits(
     tiny_data: Path, tmp_path: Path
 ) -> None:
     whole = Command(tiny_data, tmp_path / "whole")
-    assert whole.process.wait(200) == 0
+    assert whole.process.wait(600) == 0
     folder = tmp_path / "killed"
     for num_workers in ("2", "1"):
         run = Command(tiny_data, folder, "--num-workers", num_workers, *(["--resume"] if folder.exists() else []))
