@@ -12,6 +12,7 @@ Writes benchmarks/results/browser.json.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import shutil
 import statistics
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import page_load
+import web_load
 from circumstances import RESULTS, ROOT, circumstances
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -123,15 +124,16 @@ def native(model: Path, threads: int) -> dict[str, float]:
 def gradio(model: Path) -> dict[str, Any]:
     """The Gradio app with the same model: startup time, and latency of one client."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", str(model), "--port", str(page_load.PORT)]
+    command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", str(model), "--port", str(web_load.PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             while "http://" not in (line := server.stdout.readline()):
                 assert line, "the app did not start"
             ready = time.perf_counter() - start
-            page_load.run(1, 2)  # warm
-            return {"seconds from the command to the page": round(ready, 1), "one client": page_load.run(1, 10)}
+            asyncio.run(web_load.load(1, 5))  # warm-up
+            client = asyncio.run(web_load.load(1, 20))
+            return {"seconds from the command to the page": round(ready, 1), "one client": client}
         finally:
             server.terminate()
 

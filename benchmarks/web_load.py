@@ -1,8 +1,8 @@
 """Latency of the web app for 200 clients, alone and with ten malicious images.
 
-python benchmarks/web_load.py [--clients 200] [--seconds 60] [--out benchmarks/results/web_load.json]
+    python benchmarks/web_load.py [--weights pretrained] [--clients 200] [--seconds 60] [--out FILE]
 
-Starts `cifar100 app` with the shipped weights and runs the clients twice. Each uploads a photo, asks for a prediction,
+Starts `cifar100 app` and runs the clients twice. Each uploads a photo, asks for a prediction,
 waits for the answer, pauses up to two seconds, and repeats. The malicious images are progressive JPEGs of 29 megapixels
 with over a hundred scans, all sent at the start.
 """
@@ -36,7 +36,8 @@ def photo(seed: int) -> bytes:
     return content.getvalue()
 
 
-def hostile() -> bytes:
+def malicious_image() -> bytes:
+    """A progressive JPEG that is expensive to decode."""
     content = io.BytesIO()
     Image.new("L", (5400, 5400), 128).save(content, "JPEG", progressive=True)
     whole = content.getvalue()
@@ -44,7 +45,7 @@ def hostile() -> bytes:
 
 
 async def ask(client: httpx.AsyncClient, content: bytes) -> str:
-    """The text of the server's last event: "complete" and the answer, or what went wrong."""
+    """The text of the server's last event: "complete" and the answer, or the error."""
     uploaded = await client.post(f"{URL}/upload", files={"files": ("a.jpg", content, "image/jpeg")})
     uploaded.raise_for_status()
     file = {"path": uploaded.json()[0], "meta": {"_type": "gradio.FileData"}}
@@ -53,14 +54,14 @@ async def ask(client: httpx.AsyncClient, content: bytes) -> str:
     return (await client.get(f"{URL}/call/predict/{event.json()['event_id']}")).text
 
 
-async def honest(number: int, end: float, seconds: list[float], failures: list[str]) -> None:
-    rng = random.Random(number)
+async def client_loop(number: int, end: float, seconds: list[float], failures: list[str]) -> None:
+    rng, content = random.Random(number), photo(number)
     await asyncio.sleep(2 * rng.random())
     async with httpx.AsyncClient(timeout=120) as client:
         while time.monotonic() < end:
             start = time.monotonic()
             try:
-                text = await ask(client, photo(number))
+                text = await ask(client, content)
                 if "event: complete" not in text:
                     failures.append(text[-200:])
             except (httpx.HTTPError, json.JSONDecodeError) as error:
@@ -69,20 +70,22 @@ async def honest(number: int, end: float, seconds: list[float], failures: list[s
             await asyncio.sleep(2 * rng.random())
 
 
-async def attack() -> None:
+async def attack(content: bytes) -> None:
     async with httpx.AsyncClient(timeout=120) as client:
-        await ask(client, hostile())
+        await ask(client, content)
 
 
-async def round_of(num_clients: int, duration: float, num_hostile: int) -> dict[str, object]:
+async def load(num_clients: int, duration: float, num_malicious: int = 0) -> dict[str, object]:
+    """Latency of this number of clients, and of as many malicious images at the start."""
     seconds: list[float] = []
     failures: list[str] = []
+    content = malicious_image()
     end = time.monotonic() + duration
-    clients = [honest(number, end, seconds, failures) for number in range(num_clients)]
-    await asyncio.gather(*clients, *(attack() for _ in range(num_hostile)))
+    clients = [client_loop(number, end, seconds, failures) for number in range(num_clients)]
+    await asyncio.gather(*clients, *(attack(content) for _ in range(num_malicious)))
     percentiles = {f"p{q}": round(float(np.percentile(seconds, q)), 3) for q in (50, 90, 99, 100)}
     return {
-        "hostile": num_hostile,
+        "hostile": num_malicious,
         "answers": len(seconds),
         "failures": len(failures),
         "first": failures[:3],
@@ -92,17 +95,18 @@ async def round_of(num_clients: int, duration: float, num_hostile: int) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--weights", default="pretrained")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    command = [sys.executable, "-m", "cifar100", "app", "--port", str(PORT), "--device", "cpu"]
+    command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", options.weights, "--port", str(PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app:
         try:
             assert app.stdout is not None
             app.stdout.readline()
-            asyncio.run(round_of(4, 3, 0))
-            rounds = [asyncio.run(round_of(options.clients, options.seconds, count)) for count in (0, 10)]
+            asyncio.run(load(4, 3))
+            rounds = [asyncio.run(load(options.clients, options.seconds, count)) for count in (0, 10)]
         finally:
             app.terminate()
     result = {"clients": options.clients, "seconds": options.seconds, "rounds": rounds, **circumstances()}
