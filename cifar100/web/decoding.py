@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures import CancelledError, TimeoutError, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -97,7 +97,11 @@ class DecoderPool:
     def _decode(pool: ProcessPool, seconds: float, image: tuple[bytes, str, int, Fit]) -> DecodedImage:
         name = image[1]
         try:
-            return pool.schedule(decode, image, timeout=seconds).result()
+            future = pool.schedule(decode, image, timeout=seconds)
+            while not wait([future], timeout=1).done:  # stopping a pool leaves its futures pending
+                if not pool.active:
+                    raise CancelledError
+            return future.result()
         except (MemoryError, ProcessExpired):
             raise UserError("app.decode_memory", f"{name} takes too much memory to decode.") from None
         except (CancelledError, RuntimeError):  # the pool is stopped

@@ -88,6 +88,26 @@ def test_a_killed_worker_is_replaced(pool: DecoderPool, monkeypatch: pytest.Monk
     assert pool(jpeg(), "a.jpg", 32).pixels.shape == (32, 32, 3)
 
 
+def test_closing_ends_the_requests_that_wait() -> None:
+    """Otherwise their threads would keep the process of the app from exiting."""
+    codes: list[str] = []
+
+    def attack() -> None:
+        with pytest.raises(UserError) as error:
+            pool(many_scans(3000, 400), "a.jpg", 32)
+        codes.append(error.value.code)
+
+    attackers = [threading.Thread(target=attack, daemon=True) for _ in range(4)]
+    with decoder_pool() as pool:
+        for attacker in attackers:
+            attacker.start()
+        time.sleep(0.5)
+    for attacker in attackers:
+        attacker.join(timeout=20)
+        assert not attacker.is_alive()
+    assert "app.closed" in codes
+
+
 def _exit(*_: object) -> None:
     os._exit(1)
 
