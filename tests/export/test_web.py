@@ -21,6 +21,7 @@ from PIL import Image
 from cifar100.export import web_runtime
 from cifar100.export.web import SITE, export_site, figures, model_json
 from cifar100.export.web_serve import POLICY, make_server
+from cifar100.images.fit import DEFAULT_FIT
 from cifar100.images.sources import example_photos
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_validation import read_onnx
@@ -117,6 +118,7 @@ def test_model_json_has_the_calibration_and_the_thresholds(site: Path) -> None:
     from cifar100.prediction import rejection
 
     facts = facts_of(site)
+    assert facts["fit"] == DEFAULT_FIT, "the page implements no other"
     assert facts["temperature"] == 1.5
     assert facts["unsure"]["min_probability"] == rejection.MIN_PROBABILITY
     assert facts["unsure"]["min_pixel_std"] == rejection.MIN_PIXEL_STD
