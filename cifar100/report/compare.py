@@ -13,14 +13,15 @@ from typing import Any
 from cifar100.checkpoints.version1 import upgrade_recipe
 from cifar100.config import Config
 from cifar100.report.curves import History, column, curves_figure
+from cifar100.report.selection import wilson_interval
 from cifar100.report.style import to_png
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration, escape_control_chars
 
-IGNORED_SETTINGS = {"report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
-"""Settings of paths and output files, which do not affect results."""
+IGNORED_SETTINGS = {"epochs", "report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
+"""Settings of paths and output files, which do not affect results, and the epochs, which are among the figures."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,22 @@ def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
         ]
         blocks.append("\n".join(line.rstrip() for line in lines))
         shown = until
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, *_ranking(runs)])
+
+
+def _ranking(runs: Sequence[RunRecord]) -> list[str]:
+    """A line with the finished run of the highest test accuracy; none if there are not two."""
+    done = sorted((run for run in runs if _is_share(run.final.get("top1"))), key=lambda run: -run.final["top1"])
+    if len(done) < 2:
+        return []
+    first, second = done[:2]
+    lead, images = first.final["top1"] - second.final["top1"], first.final.get("images")
+    interval = ""
+    if isinstance(images, int) and images > 0:
+        low, high = wilson_interval(first.final["top1"], images)
+        interval = f" (95 % interval of a run: ±{50 * (high - low):.2f})"
+    names = [escape_control_chars(run.name) for run in (first, second)]
+    return [f"Highest test top-1: {names[0]}, {100 * lead:.2f} points above {names[1]}{interval}"]
 
 
 def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
@@ -135,15 +151,13 @@ def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
         _, speed = column(run.history, "images_per_second")
         split = next((row["split"] for row in reversed(run.history) if row.get("split")), "")
         best = f"{top1.max():.2%} of {split}, epoch {epochs[top1.argmax()]:.0f}" if len(top1) else "–"
-        last = f"{top1[-1]:.2%} of {split}" if len(top1) else "–"
         final = {name: run.final.get(name) for name in ("top1", "top5", "loss")}
         cells = {
             "epochs": f"{len(run.history)} of {run.settings.get('epochs', '?')}",
-            "best top-1": best,
-            "last top-1": last,
             "test top-1": _share(final["top1"]),
             "test top-5": _share(final["top5"]),
             "test loss": f"{final['loss']:.4f}" if isinstance(final["loss"], float) else "–",
+            "best top-1": best,
             "time": duration(seconds[-1]) if len(seconds) else "–",
             "images/s": f"{speed.mean():,.0f}" if len(speed) else "–",
         }
@@ -153,7 +167,11 @@ def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
 
 
 def _share(value: Any) -> str:
-    return f"{value:.2%}" if isinstance(value, int | float) else "–"
+    return f"{value:.2%}" if _is_share(value) else "–"
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def draw_comparison(runs: Sequence[RunRecord], path: Path) -> None:

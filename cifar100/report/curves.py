@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ PANELS = {
     "images_per_second": "training images a second",
 }
 """{column: title}"""
+
+LOG_RATIO = 1000
+"""Ratio of the largest loss to the smallest from which the axis is logarithmic."""
 
 
 def draw_curves(history: History, path: Path, *, title: str = "") -> str:
@@ -88,6 +91,8 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if panel == "images_per_second":
         axes.set_ylim(bottom=0)
+    if panel == "loss" and _spans_decades(runs.values()):
+        axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, _ = axes.get_legend_handles_labels()
     if handles:
@@ -96,6 +101,13 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
     style_axes(
         axes, title=title if panel != "loss" or alone else "loss; lighter: train (augmented, smoothed)", x="epoch"
     )
+
+
+def _spans_decades(histories: Iterable[History]) -> bool:
+    """Whether the losses, as those of a run that diverged, would make a linear axis illegible."""
+    losses = [np.concatenate([column(rows, name)[1] for name in ("train_loss", "loss")]) for rows in histories]
+    known = np.concatenate(losses) if losses else np.zeros(0)
+    return len(known) > 0 and known.min() > 0 and known.max() > LOG_RATIO * known.min()
 
 
 def _is_number(value: Any) -> bool:

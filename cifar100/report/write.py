@@ -185,6 +185,7 @@ def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Figures) -> di
     found: dict[str, Any] = {
         "confusion": draw.svg(figures.cells_figure(ordered, groups) if named_beside else matrix, text),
         "confusion_names": names if named_beside else [],
+        "num_classes": len(names),
         "zoomable": len(names) > figures.MAX_UNZOOMED,
     }
     if data.superclass_of:

@@ -29,7 +29,7 @@ def a_run(folder: Path, done: int, top1: float | None = None, **settings: Any) -
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if top1 is not None:
-        (folder / "evaluation.json").write_text(json.dumps({"top1": top1, "top5": 0.9, "loss": 1.25}))
+        (folder / "evaluation.json").write_text(json.dumps({"top1": top1, "top5": 0.9, "loss": 1.25, "images": 10_000}))
     return folder
 
 
@@ -51,12 +51,19 @@ def test_what_differs_and_what_came_out(tmp_path: Path) -> None:
     assert "momentum" not in shown, "the same in both"
     assert "torch" not in shown, "the same in both"
     assert shown["best top-1"] == ["60.00% of val, epoch 2", "60.00% of val, epoch 2"]
-    assert shown["last top-1"] == ["30.00% of val", "60.00% of val"]
     assert shown["test top-1"] == ["70.00%", "–"]
     assert shown["test loss"] == ["1.2500", "–"]
     assert shown["time"] == ["3:03", "2:02"]
     assert shown["epochs"] == ["3 of 100", "2 of 50"]
     assert shown["images/s"] == ["100", "75"]
+    assert "Highest" not in table, "one run is not finished"
+
+
+def test_the_best_finished_run_is_named(tmp_path: Path) -> None:
+    paths = [a_run(tmp_path / name, 2, top1) for name, top1 in (("one", 0.7), ("two", 0.72), ("three", None))]
+    text = comparison(read_runs(paths), 200)
+    assert text.splitlines()[-1] == "Highest test top-1: two, 2.00 points above one (95 % interval of a run: ±0.88)"
+    assert text.count("epochs") == 1
 
 
 def test_runs_that_a_narrow_terminal_does_not_hold_follow_below(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from cifar100.evaluation.evaluate import evaluate, evaluate_split
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.report.build import history_of, report, stored_temperature
+from cifar100.report.curves import curve_panel
 from cifar100.report.sections import ReportInput
 from cifar100.report.selection import (
     confused_pairs,
@@ -213,6 +214,13 @@ def test_pictures_follow_the_colour_scheme(page: Page) -> None:
     for svg in svgs:
         assert "prefers-color-scheme:dark" in svg
         assert "fill: #000000" not in svg, "black on black"
+
+
+@pytest.mark.parametrize(("losses", "scale"), [([4.6, 2.0, 0.5], "linear"), ([1.1, 3e7, 1.2], "log")])
+def test_the_loss_axis_is_logarithmic_if_the_losses_span_decades(losses: list[float], scale: str) -> None:
+    history = [{"epoch": n, "train_loss": 1.0, "loss": loss, "split": "test"} for n, loss in enumerate(losses, 1)]
+    (axes,) = curve_panel("loss", {"": history}).axes
+    assert axes.get_yscale() == scale
 
 
 def test_names_are_text_whatever_they_hold(page: Page) -> None:
