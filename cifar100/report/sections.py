@@ -75,6 +75,12 @@ def percent(fraction: float, digits: int = 2) -> str:
     return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
+def split_images(evaluation: Evaluation) -> str:
+    """10,000 test images, or 90 images if they are of no split."""
+    split = "" if evaluation.split == "all" else f"{evaluation.split} "
+    return f"{evaluation.images:,} {split}images"
+
+
 def subtitle(subject: ReportInput) -> str:
     """File, recipe and selection rule."""
     checkpoint, selection = subject.checkpoint, subject.checkpoint.selection
@@ -101,7 +107,7 @@ def headline_metrics(
     evaluation = subject.evaluation
     low, high = wilson_interval(evaluation.top1, evaluation.images)
     between = f"{100 * low:.1f}–{percent(high, 1)}"
-    about = f"{evaluation.images:,} {evaluation.split} images; 95\N{NO-BREAK SPACE}% interval {between}"
+    about = f"{split_images(evaluation)}; 95\N{NO-BREAK SPACE}% interval {between}"
     found = [{"name": "top-1 accuracy", "value": percent(evaluation.top1), "about": about}]
     if len(subject.dataset.classes) > 5:
         found.append(
@@ -132,7 +138,7 @@ def details(subject: ReportInput) -> list[tuple[str, str]]:
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     )
     rows = [
-        ("evaluated on", f"{evaluation.images:,} {evaluation.split} images, single view, {size}×{size} pixels"),
+        ("evaluated on", f"{split_images(evaluation)}, single view, {size}×{size} pixels"),
         ("dataset", str(subject.dataset.info)),
         ("trained on", checkpoint.dataset.train_split),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
