@@ -133,12 +133,13 @@ class Predict:
         emit(writer.header(), end="")
         with progress("images", len(sources), emit_error, stream=sys.stderr) as done:
             for image, result in self._classify(predictor, sources):
+                name = self._shown(image)
                 if result is None:
                     problems.append(image.problem)
-                    emit(writer.failure(self._shown(image), image.problem), end="")
+                    emit(writer.failure(name, image.problem), end="")
                 else:
-                    emit(writer.result(self._shown(image), result), end="")
-                    sheets.add(image, result)
+                    emit(writer.result(name, result), end="")
+                    sheets.add(name, image, result)
                 done(1)
         sheets.write(self.montage, self.explain, len(sources) - len(problems), predictor)
         return problems
@@ -189,7 +190,7 @@ class _Sheets:
         self.entries: list[Entry] = []
         self.overlays: list[np.ndarray] = []
 
-    def add(self, image: LoadedImage, result: Result) -> None:
+    def add(self, name: str, image: LoadedImage, result: Result) -> None:
         from cifar100.prediction.cam import overlay
         from cifar100.prediction.contact_sheet import Entry
 
@@ -197,7 +198,7 @@ class _Sheets:
             return
         top1 = result.predictions[0]
         label = f"unsure: {top1.class_name}" if result.unsure else top1.class_name
-        self.entries.append(Entry((image.preview,), image.name, label, top1.probability))
+        self.entries.append(Entry((image.preview,), name, label, top1.probability))
         if result.heatmap is not None:
             self.overlays.append(overlay(result.pixels, result.heatmap))
 
