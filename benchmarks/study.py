@@ -5,8 +5,8 @@
 A study is a JSON file: "about", "settings" shared by all runs, "seeds", and "runs", {name: its own settings}. The first
 run is the reference that the others are compared with, seed by seed. With "val_fraction" in the shared settings, runs
 are evaluated on the validation split and the test set is not used; otherwise on the test set, in fp32. For smaller
-datasets, "every": N keeps every N-th train image (rows are in order of the classes), and "halved" halves the
-resolution. A finished run is not repeated, an interrupted one is resumed, and none is started after `--minutes`. On two
+datasets, "every": N keeps every N-th train image (rows are in order of the classes), "imbalance": N makes the train
+split long-tailed, and "halved" halves the resolution. A finished run is not repeated, an interrupted one is resumed, and none is started after `--minutes`. On two
 cores, two processes with different `--seeds` and one thread each are faster than one. Results: OUT/NAME_seedN.json.
 """
 
@@ -38,10 +38,10 @@ def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> di
     wanted = {"recipe": "baseline"} | settings
     name = wanted.pop("recipe")
     config = Config.from_flat(recipe(name).flat() | QUIET | wanted | {"run_dir": str(folder)})
-    dataset, every, halved = load_dataset(config), study.get("every", 1), study.get("halved", False)
-    if every > 1 or halved:
-        smaller = {"train": stand_in(dataset.train, every, halved=halved)}
-        dataset = replace(dataset, **smaller, test=stand_in(dataset.test, 1, halved=halved))
+    dataset, halved = load_dataset(config), study.get("halved", False)
+    train_split = long_tailed(dataset.train, study.get("imbalance", 1))
+    train_split = stand_in(train_split, study.get("every", 1), halved=halved)
+    dataset = replace(dataset, train=train_split, test=stand_in(dataset.test, 1, halved=halved))
     is_judged_on_val = bool(study["settings"].get("val_fraction"))
     resume = (folder / "last.pth").exists()
     result = train(config, recipe=name, resume=resume, dataset=dataset, finalize=not is_judged_on_val)
@@ -79,8 +79,21 @@ def spread(values: list[float]) -> str:
     return f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
 
 
+def long_tailed(split: Split, imbalance: float) -> Split:
+    """The first n * imbalance^(-c / (C - 1)) of the n images of class c (Cui et al. 2019, arXiv 1901.05555)."""
+    if imbalance == 1:
+        return split
+    counts = np.bincount(split.labels)
+    wanted = counts * imbalance ** -(np.arange(len(counts)) / (len(counts) - 1))
+    rows = [np.flatnonzero(split.labels == label)[: int(wanted[label])] for label in range(len(counts))]
+    kept = np.sort(np.concatenate(rows))
+    return Split(split.images[kept], split.labels[kept], "")
+
+
 def stand_in(split: Split, every: int, *, halved: bool) -> Split:
     """Every N-th image of a split in order of the classes; if `halved`, each pixel is the mean of four."""
+    if every == 1 and not halved:
+        return split
     pixels, labels = split.images[::every], split.labels[::every]
     if halved:
         count, side = len(pixels), pixels.shape[1] // 2
