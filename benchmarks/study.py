@@ -2,12 +2,13 @@
 
     python benchmarks/study.py benchmarks/studies/few_images.json --data-dir DIR --out OUT --minutes 60
 
-A study is a JSON file: "about", "settings" shared by all runs, "seeds", and "runs", {name: its own settings}. The first
-run is the reference that the others are compared with, seed by seed. With "val_fraction" in the shared settings, runs
-are evaluated on the validation split and the test set is not used; otherwise on the test set, in fp32. For smaller
-datasets, "every": N keeps every N-th train image (rows are in order of the classes), "imbalance": N makes the train
-split long-tailed, and "halved" halves the resolution. A finished run is not repeated, an interrupted one is resumed, and none is started after `--minutes`. On two
-cores, two processes with different `--seeds` and one thread each are faster than one. Results: OUT/NAME_seedN.json.
+A study is a JSON file: "about", "settings" shared by all runs, "seeds", and "runs", {name: its own settings}. The
+first run is the reference that the others are compared with, seed by seed. With "val_fraction" in the shared settings,
+runs are evaluated on the validation split and the test set is not used; otherwise on the test set, in fp32. For
+smaller datasets, "every": N keeps every N-th train image (rows are in order of the classes), "imbalance": N makes the
+train split long-tailed, and "halved" halves the resolution. A finished run is not repeated, an interrupted one is
+resumed, and none is started after `--minutes`. On two cores, two processes with different `--seeds` and one thread
+each are faster than one. Results: OUT/NAME_seedN.json.
 """
 
 from __future__ import annotations
