@@ -27,7 +27,6 @@ __all__ = [
     "find_class_folders",
     "load_dataset",
     "read",
-    "read_class_folders",
     "read_labeled",
     "resolve_data_dir",
     "train_val_split",
@@ -108,11 +107,6 @@ def find_class_folders(config: Config) -> Layout | None:
         return None
     reader, found = _found(place)
     return found[0] if reader is folder else None
-
-
-def read_class_folders(layout: Layout, config: Config, *, say: Say = emit) -> Dataset:
-    """The training and test images of a layout; see `folder.read`."""
-    return folder.read(layout, config=config, say=say)
 
 
 def read_labeled(

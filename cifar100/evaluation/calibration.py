@@ -170,14 +170,7 @@ class RiskCoverage:
 
     def at_coverage(self, coverage: float) -> OperatingPoint:
         """The point of the lowest coverage that is at least `coverage`, in (0, 1]."""
-        return self._point(min(int(np.searchsorted(self.coverage, coverage - 1e-9)), len(self.coverage) - 1))
-
-    def at_accuracy(self, accuracy: float) -> OperatingPoint | None:
-        """The point of the highest coverage with at least this accuracy; None if there is none."""
-        rows = np.flatnonzero(self.accuracy >= accuracy)
-        return self._point(int(rows[-1])) if len(rows) else None
-
-    def _point(self, row: int) -> OperatingPoint:
+        row = min(int(np.searchsorted(self.coverage, coverage - 1e-9)), len(self.coverage) - 1)
         return OperatingPoint(float(self.coverage[row]), float(self.accuracy[row]), float(self.threshold[row]))
 
 

@@ -14,6 +14,7 @@ nearly 10 % of the test images of CIFAR-100.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from torch.nn import functional as F
 from cifar100.dataset import Dataset
 from cifar100.evaluation import metrics
 from cifar100.support.errors import UserError
+from cifar100.support.progress import progress
+from cifar100.support.terminal import emit_error
 
 COARSE_THRESHOLD, NEAR_THRESHOLD = 0.93, 0.8
 """Correlations, of 8x8 pixels and of details; chosen by inspecting pairs of CIFAR-100 (docs/results.md)."""
@@ -103,10 +106,10 @@ def exact_duplicates(images: np.ndarray) -> list[DuplicatePair]:
     return pairs
 
 
-def near_duplicates(images: np.ndarray, *, progress: Callable[[int], None] = lambda _done: None) -> list[DuplicatePair]:
+def near_duplicates(images: np.ndarray, *, advance: Callable[[int], None] = lambda _done: None) -> list[DuplicatePair]:
     """Near duplicates in uint8 [N, S, S, 3], without exact ones, the most similar first.
 
-    `progress` gets the number of images finished since the last call. Uniform images have no duplicates.
+    `advance` is called with the number of images finished since the last call. Uniform images have no duplicates.
     """
     candidates: set[tuple[int, int, bool]] = set()
     small = torch.cat([_fingerprints(torch.from_numpy(block)) for block in _blocks(images)])
@@ -116,7 +119,7 @@ def near_duplicates(images: np.ndarray, *, progress: Callable[[int], None] = lam
         for is_mirrored, here in ((False, small), (True, mirrored)):
             found = (here[start : start + BLOCK] @ later.T > COARSE_THRESHOLD).nonzero().numpy() + start
             candidates |= {(int(a), int(b), is_mirrored) for a, b in found if a < b}
-        progress(min(BLOCK, len(small) - start))
+        advance(min(BLOCK, len(small) - start))
     best: dict[tuple[int, int], DuplicatePair] = {}
     ordered = sorted(candidates)
     for begin in range(0, len(ordered), BLOCK):
@@ -137,16 +140,15 @@ def rows_in_train(pairs: list[DuplicatePair], rows: CombinedSplits) -> np.ndarra
     return np.array(sorted(found), np.int64)
 
 
-def accuracy_without_duplicates(
-    logits: np.ndarray, labels: np.ndarray, dataset: Dataset, *, progress: Callable[[int], None] = lambda _done: None
-) -> list[FilteredAccuracy]:
+def accuracy_without_duplicates(logits: np.ndarray, labels: np.ndarray, dataset: Dataset) -> list[FilteredAccuracy]:
     """The accuracy without test images that are duplicated in train: exact duplicates, then exact and near ones.
 
     `logits` [N, C] and `labels` [N] are those of the test split, in its order.
     """
     rows = CombinedSplits(dataset)
     exact = exact_duplicates(rows.images)
-    near = near_duplicates(rows.images, progress=progress)
+    with progress("images compared", len(rows.images), emit_error, stream=sys.stderr) as advance:
+        near = near_duplicates(rows.images, advance=advance)
     of_all, results = metrics.top_k_accuracy(logits, labels), []
     for criterion, pairs in (("exact", exact), ("exact or near", [*exact, *near])):
         gone = np.zeros(len(labels), bool)

@@ -9,19 +9,11 @@ from pathlib import Path
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config, DataConfig
-from cifar100.dataset import (
-    Dataset,
-    Split,
-    find_class_folders,
-    load_dataset,
-    read_class_folders,
-    read_labeled,
-    train_val_split,
-)
+from cifar100.dataset import Dataset, Split, find_class_folders, folder, load_dataset, read_labeled, train_val_split
 from cifar100.dataset.base import DatasetSpec
-from cifar100.dataset.folder import UNFIT_FOR_TRAINING
 from cifar100.dataset.layout import Layout, class_name
 from cifar100.support.errors import UserError
+from cifar100.support.terminal import emit
 
 
 def load_eval_split(
@@ -79,7 +71,7 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
     """The images of a folder: split as for training if they are those of the checkpoint's training or have a test
     split of the same classes, else all of them, or all of its test split, as test images."""
     if split in ("train", "val"):
-        return read_class_folders(layout, config)
+        return folder.read(layout, config=config, say=emit)
     data = None if split == "all" else _as_for_training(checkpoint, layout, config)
     if data is not None:
         return data
@@ -97,9 +89,9 @@ def _as_for_training(checkpoint: Checkpoint, layout: Layout, config: Config) -> 
     if not same_classes or not (is_split or checkpoint.dataset.fingerprint):
         return None
     try:
-        data = read_class_folders(layout, config)
+        data = folder.read(layout, config=config, say=emit)
     except UserError as error:
-        if error.code in UNFIT_FOR_TRAINING:
+        if error.code in folder.UNFIT_FOR_TRAINING:
             return None
         raise
     trained_on = checkpoint.config.get("data_dir") or ""

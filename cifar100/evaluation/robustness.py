@@ -29,6 +29,9 @@ from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.terminal import emit
 from cifar100.support.text import duration
 
+SEED = 0
+"""Seed of our own corruptions."""
+
 CORRUPTION_OVERHEAD = 1.05
 """Time of a cell over that of its forward pass, roughly (benchmarks/corruptions.py)."""
 
@@ -45,7 +48,6 @@ def evaluate_corruptions(
     *,
     limit: int | None = None,
     corruptions_dir: Path | None = None,
-    seed: int = 0,
     say: Callable[[str], None] = emit,
 ) -> Robustness:
     """Evaluate a checkpoint, read from the file `weights`, on its test images in all cells that are still missing.
@@ -63,7 +65,7 @@ def evaluate_corruptions(
         "dataset": dataset.spec.name,
         "fingerprint": dataset.test.fingerprint,
         "images": len(rows),
-        "seed": seed,
+        "seed": SEED,
         "precision": compute.precision,
         "image_size": dataset.image_size,
     }
@@ -76,7 +78,7 @@ def evaluate_corruptions(
     store.save()  # if the disk refuses, it should do so now
     for name, severity in missing:
         if published is None:
-            corruption = partial(_corrupt, name=name, severity=severity, sample_ids=rows.tolist(), seed=seed)
+            corruption = partial(_corrupt, name=name, severity=severity, sample_ids=rows.tolist())
             figures = evaluate(dataset.test.images[rows], dataset.test.labels[rows], corruption)
         else:
             images, labels = published.cell(name, severity)
@@ -124,8 +126,8 @@ def _missing_cells(
     return missing
 
 
-def _corrupt(images: Tensor, start: int, *, name: str, severity: int, sample_ids: list[int], seed: int) -> Tensor:
-    return corrupt(images, name, severity, sample_ids=sample_ids[start : start + len(images)], seed=seed)
+def _corrupt(images: Tensor, start: int, *, name: str, severity: int, sample_ids: list[int]) -> Tensor:
+    return corrupt(images, name, severity, sample_ids=sample_ids[start : start + len(images)], seed=SEED)
 
 
 def _evaluate(

@@ -128,17 +128,16 @@ def compare(
     format: str,
     file: Path,
     seconds: float = 1.0,
-    speed_batches: Sequence[int] = SPEED_BATCHES,
 ) -> ParityReport:
     """Compare the forward pass of a file with the reference; each speed is measured for `seconds`."""
     images, labels, expected = reference.images, reference.labels, reference.logits
-    filled = images[np.arange(max(*PARITY_BATCHES, *speed_batches)) % len(images)]  # a small dataset is repeated
+    filled = images[np.arange(max(*PARITY_BATCHES, *SPEED_BATCHES)) % len(images)]  # a small dataset is repeated
     difference = {}
     for size in PARITY_BATCHES:
         batch = filled[:size]
         difference[size] = float(np.abs(forward(batch) - reference.forward(batch)).max())
     found = _in_batches(forward, images)
-    speeds = {size: _speeds((forward, reference.forward), filled[:size], seconds) for size in speed_batches}
+    speeds = {size: _speeds((forward, reference.forward), filled[:size], seconds) for size in SPEED_BATCHES}
     return ParityReport(
         file=file.name,
         format=format,

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import Split
 from cifar100.support.files import atomic_write
-from cifar100.support.terminal import emit
 
 INPUT, OUTPUT = "pixel_values", "logits"
 BICUBIC = 3  # PIL.Image.Resampling
 
 
-def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None, say: Callable[[str], None] = emit) -> None:
+def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None) -> None:
     """Write the files to the existing directory `folder`.
 
     The graphs take float32 [B, 3, S, S] in 0..1 and normalize it; the softmax of their logits is calibrated.
@@ -37,7 +35,7 @@ def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None, say:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = Path(temporary)
         for name, format in formats.items():
-            write(checkpoint, format, made / name, input_format="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
+            write(checkpoint, format, made / name, input_format="float", train=train)  # pyright: ignore[reportArgumentType]
             _rename(made / name)
         (folder / "onnx").mkdir(exist_ok=True)
         for name in formats:

@@ -21,6 +21,9 @@ from cifar100.support.files import atomic_write
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import escape_control_chars
 
+NUM_IMAGES, NUM_EPOCHS = 8, 5
+"""Rows and columns of the image of samples."""
+
 
 def preview(config: Config, out: Path) -> str:
     """Describe and time both training pipelines, and write an image of augmented samples; returns the text."""
@@ -108,16 +111,13 @@ def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParam
     return mix(images, labels, pair, len(dataset.classes))[0] if config.augment.mixes else images[:1]
 
 
-def draw_samples(
-    dataset: Dataset, config: Config, *, albumentations: bool = False, images: int = 8, epochs: int = 5
-) -> Image.Image:
+def draw_samples(dataset: Dataset, config: Config, *, albumentations: bool = False) -> Image.Image:
     """An image with a row per train image: the original, then its augmented versions in the first epochs.
 
     `albumentations` adds those of that pipeline.
     """
     rng = np.random.default_rng(config.optim.seed)
-    images = min(images, len(dataset.train))
-    rows = rng.choice(len(dataset.train), images, replace=False)
+    rows = rng.choice(len(dataset.train), min(NUM_IMAGES, len(dataset.train)), replace=False)
     originals = dataset.train.images[rows]
     columns = [("", "original", originals)]
     mean, std = np.array(config.augment.mean), np.array(config.augment.std)
@@ -126,21 +126,21 @@ def draw_samples(
     def visible(results: torch.Tensor) -> np.ndarray:
         return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
 
-    for epoch in range(epochs):
+    for epoch in range(NUM_EPOCHS):
         draws = batched.sample_epoch_params(config.augment, seed=seed, epoch=epoch, count=count, size=size)
         places = draws.order.argsort()[rows].tolist()
         results = torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])
         columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
     if albumentations:
         pipeline = albumentations_pipeline.Pipeline(config.augment, seed, size)
-        for epoch in range(epochs):
+        for epoch in range(NUM_EPOCHS):
             results = pipeline[epoch, rows.tolist(), originals]
             columns.append(("albumentations", f"epoch {epoch + 1}", visible(results)))
 
     zoom, gap, margin, name_width = max(1, 96 // size), 8, 24, 130
     cell, top = size * zoom + gap, margin + 16
     width = name_width + cell * len(columns) + gap * 2 + 2 * margin
-    sheet = Image.new("RGB", (width, cell * images + top + margin), "white")
+    sheet = Image.new("RGB", (width, cell * len(rows) + top + margin), "white")
     pen = ImageDraw.Draw(sheet)
     left, before = margin + name_width, ""
     for group, title, pixels in columns:

@@ -55,8 +55,8 @@ def analyze_dataset(dataset: Dataset, *, say: Callable[[str], None] = emit) -> D
     mean = train.mean(axis=0, dtype=np.float64) / 255
     parts = np.array_split(train, max(1, len(train) // 10_000_000))  # all squares in float64 would take gigabytes
     squares = np.sum([np.square(part / 255 - mean).sum(axis=0) for part in parts], axis=0)
-    with progress("images compared", len(rows.images), say) as tell:
-        near = near_duplicates(rows.images, progress=tell)
+    with progress("images compared", len(rows.images), say) as advance:
+        near = near_duplicates(rows.images, advance=advance)
     std = np.sqrt(squares / len(train))
     return DatasetReport(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
 

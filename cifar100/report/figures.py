@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from cifar100.evaluation.corruption_results import Robustness
 
+NUM_SAMPLES = 24
+"""Images in the figure of sample predictions."""
+
 MAX_UNZOOMED = 40
 """Classes up to which the numbers of a matrix can be read without zooming."""
 
@@ -216,9 +219,9 @@ def evaluation_images(evaluation: Evaluation, dataset: Dataset) -> dict[str, Cal
     return {"confusion": confusion, "samples": lambda: _samples(evaluation, dataset.classes, dataset.test.images)}
 
 
-def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray, count: int = 24) -> bytes:
+def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray) -> bytes:
     """Some images of [N, S, S, 3], evenly spread over the split, with their predictions."""
-    chosen = spread_rows(len(images), count)
+    chosen = spread_rows(len(images), NUM_SAMPLES)
     rows = -(-len(chosen) // 6)
     figure = new_figure(10, 2.1 * rows)
     grid = figure.subplots(rows, 6, squeeze=False)

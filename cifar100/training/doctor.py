@@ -73,9 +73,7 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(
-    compute: Compute, say: Callable[[str], None], seconds_per_measurement: float = SECONDS_PER_MEASUREMENT
-) -> Diagnosis:
+def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
     """Examine this machine with `compute`; `say` is called with what is about to be done."""
     say("checking gradients")
     check = _check_gradients(compute)
@@ -88,9 +86,9 @@ def diagnose(
             update_seconds = measure_muon(name, compute)
             for size in sizes:
                 say(f"timing {name} at {size} px")
-                speeds.append(measure_training(name, size, compute, seconds_per_measurement, update_seconds))
+                speeds.append(measure_training(name, size, compute, SECONDS_PER_MEASUREMENT, update_seconds))
         say("timing evaluation")
-        eval_rate = measure_evaluation(compute, seconds_per_measurement)
+        eval_rate = measure_evaluation(compute, SECONDS_PER_MEASUREMENT)
     return Diagnosis(
         versions=_versions(),
         devices=_devices(),

@@ -180,9 +180,6 @@ def test_what_is_gained_by_keeping_silent() -> None:
     assert curve.at_coverage(0.5) == pytest.approx((0.5, 1.0, 0.8))
     assert curve.at_coverage(0.6) == pytest.approx((0.75, 2 / 3, 0.7)), "at least so many"
     assert curve.at_coverage(1) == pytest.approx((1, 0.75, 0.6))
-    assert curve.at_accuracy(0.75) == pytest.approx((1.0, 0.75, 0.6))
-    assert curve.at_accuracy(0.9) == pytest.approx((0.5, 1.0, 0.8))
-    assert risk_coverage_curve(logits, np.array([1, 1, 1, 1])).at_accuracy(0.5) is None
 
 
 MEASURES: list[Callable[[np.ndarray, np.ndarray], object]] = [

@@ -87,7 +87,7 @@ def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch
     images, told = CombinedSplits(dataset).images, []
     whole = near_duplicates(images)
     monkeypatch.setattr("cifar100.evaluation.duplicates.BLOCK", 37)
-    parts = near_duplicates(images, progress=told.append)
+    parts = near_duplicates(images, advance=told.append)
     assert [(pair.first, pair.second, pair.mirrored) for pair in parts] == [
         (pair.first, pair.second, pair.mirrored) for pair in whole
     ]
