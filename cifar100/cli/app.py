@@ -33,6 +33,7 @@ class App:
     def run(self) -> int:
         if not 1 <= self.port <= 65535:
             raise UserError("app.port", f"--port is {self.port}; ports are from 1 to 65535.")
+        emit_error("starting the web app (gradio takes some seconds to load)")
         try:
             from cifar100.web.server import serve
         except ModuleNotFoundError as error:
