@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import docstring_parser
 import tyro
 from tyro.conf import OmitArgPrefixes
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -189,6 +190,20 @@ def _run(words: list[str]) -> int:
         registry=_optional_paths(),
     )
     return command.run()
+
+
+_parse_docstrings = docstring_parser.parse_from_object
+
+
+def _parse_joined(source: object) -> docstring_parser.Docstring:
+    """The docstrings of fields, each as one line: tyro would break help at every indented line of the source."""
+    parsed = _parse_docstrings(source)
+    for parameter in parsed.params:
+        parameter.description = " ".join((parameter.description or "").split()) or None
+    return parsed
+
+
+docstring_parser.parse_from_object = _parse_joined  # tyro calls it
 
 
 def _optional_paths() -> ConstructorRegistry:

@@ -124,6 +124,16 @@ def test_the_flags_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -
     assert [flag for flag in shown if flag not in aliases] == ["--help", *SURFACE[verb]]
 
 
+def test_help_of_an_option_is_one_paragraph(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only as wide as the terminal; the line breaks of the source are not kept."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert 'in training, "all" every image of an image folder (default: test; for a folder' in capsys.readouterr().out
+
+
 def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
     assert sorted(f"--{name.replace('_', '-')}" for name in Config().flat()) == sorted(SETTINGS)
     names = [setting.name for section in fields(Config()) for setting in fields(getattr(Config(), section.name))]
