@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar100.images.pillow_logging import silence_libtiff
 from cifar100.support.errors import UserError
 from cifar100.support.files import not_a_file
 
@@ -107,6 +108,8 @@ def prepare(image: Image.Image, content: bytes) -> int:
     """Configure an opened image to decode at a reduced size if it is large and its format supports it. Returns the
     estimated memory to decode and convert it, in bytes. Raises TooExpensive if it exceeds the limits."""
     pixels, workspace = image.width * image.height, WORKSPACE.get(image.format or "", 0)
+    if image.format == "TIFF":
+        silence_libtiff()
     if image.format in ("JPEG", "MPO"):
         scans = content.count(b"\xff\xda")
         if scans * pixels > MAX_SCANNED_PIXELS:

@@ -195,3 +195,13 @@ def test_pipes_and_devices_are_refused(tmp_path: Path, kind: str) -> None:
         to_model_input(path)
     assert caught.value.code == "image.special"
     assert_one_sentence(str(caught.value), path)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_libtiff_writes_nothing_beside_the_error(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
+    content = bytearray(encoded(Image.effect_noise((200, 200), 90).convert("RGB"), "TIFF", compression=compression))
+    content[200:-400:97] = bytes(byte ^ 0x5A for byte in content[200:-400:97])
+    with pytest.raises(UserError) as caught:
+        to_rgb(bytes(content))
+    assert caught.value.code == "image.unreadable"
+    assert capfd.readouterr().err == ""
