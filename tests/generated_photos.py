@@ -1,4 +1,4 @@
-"""Image files of odd sizes and modes, generated: what visitors send, without anybody's photos."""
+"""Generated image files of unusual sizes and modes, such as visitors send."""
 
 from __future__ import annotations
 

@@ -132,9 +132,7 @@ def full_disk() -> Iterator[None]:
         (holds("x.tar.gz", beside(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
     ],
 )
-def test_where_nothing_is_bad_all_goes_well(
-    workplace: Path, capfd: Any, corrupt: Corrupt, words: str, code: int
-) -> None:
+def test_valid_input_succeeds(workplace: Path, capfd: Any, corrupt: Corrupt, words: str, code: int) -> None:
     """So that a row of the table fails by what it corrupts, and by nothing else."""
     corrupt()
     assert main(words.split()) == code
@@ -223,12 +221,12 @@ def mutated(valid: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes
     return bytes(crafted)
 
 
-PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that can be told from the rest of a file
+PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that differ from the rest of a file
 
 
 def pickles_to_fuzz(folder: Path) -> Path:
     content = {b"data": PLAIN[0].reshape(10, -1), b"fine_labels": [*range(10)], b"filenames": [b"a.png"] * 10}
-    return write_folder(folder, {"train": as_python2(content | {b"batch_label": b"made up"})}) / "train"
+    return write_folder(folder, {"train": as_python2(content | {b"batch_label": b"synthetic"})}) / "train"
 
 
 def binary_to_fuzz(folder: Path) -> Path:

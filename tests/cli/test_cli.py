@@ -191,7 +191,7 @@ def predict(checkpoint: Path, *words: str | Path) -> int:
     return main(["predict", *map(str, words), "--checkpoint", str(checkpoint), "--device", "cpu", "--top-k", "3"])
 
 
-def test_predict_names_images_and_goes_on_after_a_bad_one(
+def test_predict_names_images_and_continues_after_a_bad_one(
     checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(checkpoint, photos, photos / "none*") == 1
@@ -238,7 +238,7 @@ def test_predict_is_calibrated_by_default(exports: Path, photos: Path, capsys: p
     assert odds[1] == pytest.approx(odds[0] / 1.5, rel=1e-4), "its temperature is 1.5"
 
 
-def test_predict_csv_holds_no_formula(
+def test_predict_csv_contains_no_formula(
     checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(photos)
@@ -259,7 +259,7 @@ def test_predict_draws_sheets(
     assert "wrote 2 images to" in capsys.readouterr().err
     first, second = (np.asarray(Image.open(sheet)).astype(int) for sheet in sheets)
     teal = (np.abs(first - (0, 128, 128)).max(axis=2) < 3).sum()
-    assert teal == 2 * 128 * 128, "both pictures, whole"
+    assert teal == 2 * 128 * 128, "both images, whole"
     assert second.shape[1] > 256, "each beside its overlay"
 
 
@@ -279,7 +279,7 @@ def test_predict_takes_the_model_of_the_last_run_before_the_one_that_comes_along
     assert answer() != shipped
 
 
-def test_data_check_says_what_a_folder_holds(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_prints_what_a_folder_contains(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(tiny_data)]) == 1
     stdout = capsys.readouterr().out
     assert "NOT the published images" in stdout

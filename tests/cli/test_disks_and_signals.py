@@ -22,7 +22,7 @@ from cifar100.support.files import atomic_write
 
 @pytest.fixture
 def folder(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a model and a picture."""
+    """A working directory with a model and an image."""
     for name in ("best.onnx", "best.pth"):
         (tmp_path / name).write_bytes((exports / name).read_bytes())
     Image.new("RGB", (50, 40), "teal").save(tmp_path / "photo.png")
@@ -73,7 +73,7 @@ def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_folder_that_may_not_be_entered(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str]
 ) -> None:
-    """For root no folder is closed, so the system calls are told to refuse."""
+    """Root may read every directory, so the system calls are patched to fail."""
     (folder / "closed").mkdir()
 
     def refusing(call: Any) -> Any:

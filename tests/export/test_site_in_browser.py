@@ -122,7 +122,7 @@ def browser(launch: Callable[..., Browser]) -> Browser:
 @pytest.fixture
 def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
     """A browser without a past, that fails the test if anything is asked of another host, or the policy forbids it."""
-    strangers: list[str] = []
+    foreign_urls: list[str] = []
     forbidden: list[str] = []
     hosts = (f"{server.origin}/", f"http://insecure.test:{server.port}/", "data:", "blob:")
 
@@ -130,7 +130,7 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
         if route.request.url.startswith(hosts):
             route.continue_()
         else:
-            strangers.append(route.request.url)
+            foreign_urls.append(route.request.url)
             route.abort()
 
     context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"])
@@ -141,7 +141,7 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
     )
     yield context
     context.close()
-    assert strangers == []
+    assert foreign_urls == []
     assert forbidden == []
 
 
@@ -174,7 +174,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pixels_and_answers_are_pythons(page: Page, server: Server, exports: Path) -> None:
-    """200 generated photos of odd sizes and modes: the network is shown what Pillow gives, to the last bit."""
+    """200 generated photos of unusual sizes and modes: the network is shown what Pillow gives, to the last bit."""
     names = write_photos(server.folder / BELOW / "photos", 200)
     paths = [f"photos/{name}" for name in names]
     answers = page.evaluate((ROOT / "tests/classify.js").read_text(), {"paths": paths, "side": 64})
@@ -293,7 +293,7 @@ def test_a_new_export_replaces_the_old_one(context: BrowserContext, server: Serv
     assert not [path for path in server.paths[before:] if ".onnx" in path], "what did not change is not loaded again"
 
 
-def test_without_storage_it_works_and_says_so(context: BrowserContext, server: Server, photo: Path) -> None:
+def test_without_storage_it_works_and_reports_it(context: BrowserContext, server: Server, photo: Path) -> None:
     """A plain http address is no secure context: no caches, no service worker, no digests, no camera."""
     page = context.new_page()
     page.goto(f"http://insecure.test:{server.port}/{BELOW}/")
@@ -438,11 +438,11 @@ BAD = {
 
 
 def test_bad_files_get_a_sentence_and_the_page_works_on(page: Page, photo: Path, tmp_path: Path) -> None:
-    for name, (make, said) in BAD.items():
+    for name, (make, message) in BAD.items():
         make(tmp_path / name)
         send(page, tmp_path / name)
         expect(page.locator("#verdict")).to_have_class("refusal")
-        expect(page.locator("#verdict")).to_contain_text(said)
+        expect(page.locator("#verdict")).to_contain_text(message)
         assert page.locator("#bars li").count() == 0, name
         send(page, photo)
         wait_for_answer(page)
@@ -508,14 +508,14 @@ def test_a_missing_or_modified_file_is_named_and_may_be_tried_again(
     expect(page.locator("#problem")).to_be_hidden()
 
 
-def test_a_missing_description_is_told(context: BrowserContext, server: Server) -> None:
+def test_a_missing_description_is_reported(context: BrowserContext, server: Server) -> None:
     (server.folder / BELOW / "model.json").write_text("{")
     page = context.new_page()
     page.goto(server.url)
     expect(page.locator("#problem")).to_contain_text("model.json")
 
 
-def test_a_browser_without_webassembly_is_told(context: BrowserContext, server: Server) -> None:
+def test_a_browser_without_webassembly_is_reported(context: BrowserContext, server: Server) -> None:
     """The worker finds none, as in browsers that switch it off."""
     worker = server.folder / BELOW / "worker.js"
     worker.write_text(f"{worker.read_text()}\ndelete self.WebAssembly;\n")

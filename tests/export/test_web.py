@@ -1,4 +1,4 @@
-"""The static site as it is written: its files, what they say of the model, and where the runtime comes from."""
+"""The static site as it is written: its files, what they contain about the model, and where the runtime comes from."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def test_custom_classes_have_no_superclasses_no_temperature_no_examples(
     classes = ["b<i>lue", "red"]
     weights = narrow_network("resnet18", 2).state_dict()
     random_checkpoint(classes=classes, superclasses=[], superclass_of=[], weights=weights).save(tmp_path / "own.pth")
-    said: list[str] = []
-    written = export_site(tmp_path / "own.pth", tmp_path / "site", images=20, say=said.append)
+    messages: list[str] = []
+    written = export_site(tmp_path / "own.pth", tmp_path / "site", images=20, say=messages.append)
     facts = facts_of(tmp_path / "site")
     assert (facts["classes"], facts["superclasses"], facts["temperature"], facts["examples"]) == (classes, [], 1, [])
     assert written.check is not None
@@ -142,7 +142,7 @@ def test_custom_classes_have_no_superclasses_no_temperature_no_examples(
     digest = load_predictor(tmp_path / "own.pth", device="cpu").info.digest
     assert facts["about"]["weights"] == {"name": "own.pth", "sha256": digest}
     assert facts["evaluation"] == {}
-    assert any("int8" in line for line in said), "why it is not in int8"
+    assert any("int8" in line for line in messages), "why it is not in int8"
 
 
 def test_examples_of_ones_own_lose_their_metadata(fake_runtime: None, exports: Path, tmp_path: Path) -> None:

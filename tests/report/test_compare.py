@@ -84,8 +84,8 @@ def test_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(a_run(tmp_path / name, 3)) for name in ("one", "two")]
     assert main(["compare", *runs, "--plot", str(tmp_path / "curves.png")]) == 0
     assert "best top-1" in capsys.readouterr().out
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert min(picture.size) > 500
+    with Image.open(tmp_path / "curves.png") as image:
+        assert min(image.size) > 500
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_damaged_files(tmp_path: Path, name: str, content: str) -> None:
     folder = a_run(tmp_path / "run\x1b[31m", 2)
     (folder / name).write_text(content)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         read_runs([folder])
-    assert_one_sentence(str(told.value), name)
+    assert_one_sentence(str(caught.value), name)
 
 
 def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ from cifar100.support.errors import UserError
 from cifar100.support.provenance import FittedOn, Selection, TemperatureFit
 from cifar100.training.logger import COLUMNS
 
-PICTURES = {"classes", "confusion", "coverage", "curves", "reliability", "reliability_after", "superclass_confusion"}
+PLOTS = {"classes", "confusion", "coverage", "curves", "reliability", "reliability_after", "superclass_confusion"}
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 class Page(HTMLParser):
-    """What is on a page: its text, the sources of its pictures, the ids and the links."""
+    """What is on a page: its text, the sources of its images, the ids and the links."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Page(HTMLParser):
         return " ".join(self.text.split())
 
     def svgs(self) -> Iterator[str]:
-        """The pictures that are SVG."""
+        """The images that are SVG."""
         for address in self.addresses:
             if address.startswith("data:image/svg+xml;base64,"):
                 yield base64.b64decode(address.partition(",")[2]).decode()
@@ -118,14 +118,18 @@ def checkpoint(own_images: Path) -> Checkpoint:
     """An untrained checkpoint of these images; they have no superclasses."""
     data = load_dataset(Config().replace(data_dir=own_images, test_fraction=0.6))
     none: dict[str, Any] = {"superclasses": [], "superclass_of": []}
-    said: dict[str, Any] = {"recipe": "baseline", "selection": Selection(rule="best", split="test"), "history": rows(3)}
-    said |= {
+    trained: dict[str, Any] = {
+        "recipe": "baseline",
+        "selection": Selection(rule="best", split="test"),
+        "history": rows(3),
+    }
+    trained |= {
         "weights": resnet18(len(NAMES)).state_dict(),
         "classes": NAMES,
         "config": {"test_fraction": 0.6},
         "dataset": data.info,
     }
-    return untrained(**none | said)
+    return untrained(**none | trained)
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +161,8 @@ def assert_asks_for_nothing(page: Page) -> None:
         assert "@import" not in svg
 
 
-def test_it_lies_beside_the_checkpoint_with_its_pictures(made: Path) -> None:
-    assert {path.stem for path in made.glob("*.png")} == PICTURES - {"superclass_confusion"}
+def test_it_is_written_beside_the_checkpoint_with_its_plots(made: Path) -> None:
+    assert {path.stem for path in made.glob("*.png")} == PLOTS - {"superclass_confusion"}
 
 
 def test_the_page_asks_the_network_for_nothing(page: Page) -> None:
@@ -208,7 +212,7 @@ def test_the_nearest_train_images_of_mistakes(checkpoint: Checkpoint, own_images
         assert thumbnail(data.train.images[place]) in page
 
 
-def test_pictures_follow_the_colour_scheme(page: Page) -> None:
+def test_plots_follow_the_color_scheme(page: Page) -> None:
     svgs = list(page.svgs())
     assert len(svgs) == 4 + 1 + 2 + 1, "curves, the matrix, reliability, coverage"
     for svg in svgs:
@@ -256,8 +260,8 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     assert "400 test images, corrupted by cifar100 with seed 7, in fp32" in page.words
     assert page.html.count("--e:") == 74 + 14
     assert "--e:0.740" in page.html
-    with Image.open(made.parent / "corruptions.png") as picture:
-        assert min(picture.size) > 500
+    with Image.open(made.parent / "corruptions.png") as image:
+        assert min(image.size) > 500
     assert len(json.loads((made.parent / "report.json").read_text())["robustness"]["cells"]) == 74
 
 
@@ -298,9 +302,9 @@ def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Pat
     (tmp_path / "site" / "index.html").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("site", "file"):
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as caught:
             report([tmp_path / "model.pth"], tmp_path / name, data_dir=own_images)
-        assert_one_sentence(str(told.value), tmp_path / name)
+        assert_one_sentence(str(caught.value), tmp_path / name)
     assert (tmp_path / "site" / "index.html").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
@@ -350,7 +354,7 @@ def test_the_confused_pairs_equal_a_slow_count() -> None:
     confusion = metrics.confusion_matrix(probabilities, labels)
     pairs = confused_pairs(confusion, probabilities, labels, pairs=5, examples=4)
     counts = {
-        (a, b): sum(1 for is_, said in zip(labels, called, strict=True) if {is_, said} == {a, b})
+        (a, b): sum(1 for is_, predicted in zip(labels, called, strict=True) if {is_, predicted} == {a, b})
         for a in range(12)
         for b in range(a)
     }
@@ -394,9 +398,9 @@ def of_cifar100(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> None:
     page = read(of_cifar100)
     assert_asks_for_nothing(page)
-    assert {path.stem for path in of_cifar100.parent.glob("*.png")} == PICTURES
-    with Image.open(of_cifar100.parent / "confusion.png") as picture:
-        assert min(picture.size) > 2000, "the names of a hundred classes must be readable"
+    assert {path.stem for path in of_cifar100.parent.glob("*.png")} == PLOTS
+    with Image.open(of_cifar100.parent / "confusion.png") as image:
+        assert min(image.size) > 2000, "the names of a hundred classes must be readable"
     names = re.findall(r"<li>([^<>]+)</li>", page.html.partition('class="heads"')[2])
     assert names[:100] == names[100:200], "the names of the columns, and of the rows"
     assert [names.index(name) for name in ("beaver", "whale", "aquarium fish", "tractor")] == [0, 4, 5, 99]
@@ -406,10 +410,10 @@ def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> N
     assert re.search(r"short 2 18\.00 % 18\.00 % \(epoch 2\) test 2:00:00", page.words)
     assert re.search(r"long 5 45\.00 % 45\.00 % \(epoch 5\) test 5:00:00", page.words)
     first = next(address for address in page.addresses if address.startswith("data:image/png"))
-    with Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))) as picture:
-        pixels = np.asarray(picture)
+    with Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))) as image:
+        pixels = np.asarray(image)
     images = load_dataset(Config().replace(data_dir=tiny_data)).test.images
-    assert any((pixels == image).all() for image in images), "the pictures are the test images, exactly"
+    assert any((pixels == image).all() for image in images), "the images are the test images, exactly"
 
 
 @pytest.mark.slow
@@ -451,12 +455,12 @@ def test_in_a_browser(of_cifar100: Path) -> None:
             for width in (360, 820, 1440):
                 view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
                 asked: list[str] = []
-                told: list[str] = []
+                messages: list[str] = []
                 view.on("request", lambda request, asked=asked: asked.append(request.url))
-                view.on("console", lambda message, told=told: told.append(message.text))
+                view.on("console", lambda message, messages=messages: messages.append(message.text))
                 view.goto(address)
                 assert [url for url in asked if not url.startswith("data:")] == [address]
-                assert told == []
+                assert messages == []
                 assert view.evaluate("document.documentElement.scrollWidth") <= width
                 spilled = view.evaluate(
                     "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && "

@@ -89,7 +89,7 @@ def test_an_answer_is_ranked_and_calibrated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "a.png is not an image that can be read."),
         (b"text", "a.png is not an image that can be read."),
@@ -97,12 +97,12 @@ def test_an_answer_is_ranked_and_calibrated() -> None:
         (bytes(service.MAX_BYTES + 1), "a.png is larger than 30 MB"),
     ],
 )
-def test_what_has_no_answer_is_a_sentence(content: bytes, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_what_has_no_answer_is_one_message(content: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         InferenceService(sure_of(0))("a.png", content)
 
 
-def test_several_go_on_after_a_bad_one() -> None:
+def test_several_continue_after_a_bad_one() -> None:
     files = [("a", lambda: png(photo())), ("b", lambda: b"text"), ("c", lambda: png(photo(1)))]
     assert [type(of) for of in InferenceService(sure_of(0)).classify_all(files)] == [Classified, Failed, Classified]
 
