@@ -57,11 +57,11 @@ def measure(device: str, rounds: int) -> dict[str, object]:
         for kind in CORRUPTIONS:
             for severity in (1, 3, 5):
 
-                def spoil(kind: str = kind, severity: int = severity) -> None:
+                def apply(kind: str = kind, severity: int = severity) -> None:
                     corrupt(batch, kind, severity, sample_ids=range(BATCH))
                     compute.synchronize()
 
-                kinds[kind] = max(kinds[kind], min(seconds(spoil) for _ in range(rounds + 1)))
+                kinds[kind] = max(kinds[kind], min(seconds(apply) for _ in range(rounds + 1)))
     costs = {
         precision: {kind: round(1 + spent / passed, 3) for kind, spent in kinds.items()}
         for precision, passed in passes.items()
@@ -96,7 +96,7 @@ def contact_sheet(image: np.ndarray, zoom: int = 4) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", help="for --sheet; a made-up image where there is none")
+    parser.add_argument("image", nargs="?", help="for --sheet; default: a synthetic image")
     parser.add_argument("--sheet", help="draw a contact sheet on this file instead")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)

@@ -129,11 +129,13 @@ def training(words: argparse.Namespace, name: str, settings: dict[str, Any]) -> 
     if (folder / "last.pth").exists():
         command += ["--resume"]
     subprocess.run(command, check=True)
-    said = json.loads((folder / "evaluation.json").read_text())
+    evaluation = json.loads((folder / "evaluation.json").read_text())
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    clock = said["clock"]["ready_seconds"] + said["clock"]["steps_seconds"]
-    kept = {name: said[name] for name in ("top1", "top5", "superclass_top1", "loss", "clock", "settings", "versions")}
-    return kept | {"clock_seconds": clock, "compute": said["compute"], "history": history}
+    clock = evaluation["clock"]["ready_seconds"] + evaluation["clock"]["steps_seconds"]
+    kept = {
+        name: evaluation[name] for name in ("top1", "top5", "superclass_top1", "loss", "clock", "settings", "versions")
+    }
+    return kept | {"clock_seconds": clock, "compute": evaluation["compute"], "history": history}
 
 
 def pieces(words: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:

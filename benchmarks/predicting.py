@@ -77,9 +77,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         folder.mkdir()
-        pictures = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         for number in range(asked.count):
-            small = pictures.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{number:05}.png")
         decoder = [measure("decoder", asked.weights, folder, asked.count) for _ in range(asked.pairs)]
         pairs = [
