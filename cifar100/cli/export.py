@@ -62,6 +62,7 @@ class Export:
 
         options: dict[str, Any] = {"input_format": self.input_format, "options": self.foreign.options()}
         options |= {"data_dir": self.data_dir, "images": self.images}
+        emit(f"Exporting {self.checkpoint} as {self.format}, and comparing the file with it", flush=True)
         emit(export(self.checkpoint, self.format, self.out, **options))
         return 0
 
