@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import NARROW_CLI
 
 from cifar100.config import Config
 from cifar100.support.files import FileInUse, atomic_write
@@ -68,18 +69,9 @@ def test_the_time_left_knows_the_sizes_of_epochs_to_come(sizes: tuple[int, ...],
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     """The bar carries loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
     ours, theirs = pty.openpty()
-    words = ["train", "--epochs", "1", "--batch-size", "8", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
+    words = ["train", "--epochs", "1", "--batch-size", "2", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "cifar100",
-            *words,
-            "--data-dir",
-            str(tiny_data),
-            "--run-dir",
-            str(tmp_path / "run"),
-        ],
+        [sys.executable, NARROW_CLI, *words, "--data-dir", str(tiny_data), "--run-dir", str(tmp_path / "run")],
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "COLUMNS": "140", "TERM": "xterm-256color"},

@@ -358,7 +358,7 @@ def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
 @pytest.mark.parametrize("reader", ["head -1", "true"])
 def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
     words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
-    pipe = f"{sys.executable} -m cifar100 {words} | {reader}"
+    pipe = f"{sys.executable} {NARROW_CLI} {words} | {reader}"
     subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=600, check=False)
     assert (tmp_path / "run" / "evaluation.json").exists()
 
@@ -469,11 +469,10 @@ def test_eval_every_skips_epochs_but_never_the_last(config: Config) -> None:
     assert [row["split"] for row in rows] == [None, "test", "test"]
 
 
+@pytest.mark.usefixtures("narrow")
 def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> None:
     words = ["train", "--epochs", "50", "--batch-size", "32", "--data-dir", str(tiny_data)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cifar100", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, NARROW_CLI, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Epoch   1/50"):
@@ -498,8 +497,8 @@ def test_the_checkpoint_is_whole(config: Config) -> None:
     assert len(info.fingerprint) == 64
 
 
-def test_plain_lines_off_a_terminal(cifar100: Command) -> None:
-    result = cifar100("train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01", "--no-report")
+def test_plain_lines_off_a_terminal(command: Command) -> None:
+    result = command(NARROW_CLI, "train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01", "--no-report")
     assert result.returncode == 0, result.stderr
     assert "\x1b" not in result.stdout
     assert "Epoch   1/1 | train loss" in result.stdout
