@@ -128,7 +128,8 @@ def _digest(file: File) -> bytes | str:
 
 def _decode_file(file: File, size: int) -> tuple[np.ndarray, tuple[int, int]]:
     """The pixels of an image file, uint8 [size, size, 3], and its (width, height). Raises UserError."""
-    from cifar100.images.convert import resize_center_crop, to_rgb
+    from cifar100.images.convert import to_rgb
+    from cifar100.images.square import resize_center_crop
 
     if isinstance(file, Member):
         with file.open() as opened:

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar100.images import limits
-from cifar100.images.fit import DEFAULT_FIT, FITS, Fit
+from cifar100.images.fit import DEFAULT_FIT, Fit
+from cifar100.images.square import to_square
 from cifar100.support.errors import UserError
 
 # Pillow supports more, and passes some (EPS) to other programs.
@@ -40,9 +41,6 @@ _UPRIGHT = {
 
 _QUARTER_TURNS = {_UPRIGHT[value] for value in (5, 6, 7, 8)}
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-
-PADDING_COLOR = (128, 128, 128)
-"""Close to the mean color of CIFAR-100."""
 
 STRIP_PIXELS = 1 << 20
 """Number of pixels that are converted at a time."""
@@ -77,43 +75,6 @@ def to_model_input(image: Any, size: int = 32, fit: Fit = DEFAULT_FIT) -> np.nda
     is not changed. Raises UserError for anything else and for a file that is not an image.
     """
     return to_square(to_rgb(image), size, fit, name=image if isinstance(image, str | Path) else "")
-
-
-def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str | Path = "") -> np.ndarray:
-    """An upright RGB image as `to_model_input` returns it; `name` is for error messages.
-
-    "crop" resizes the shorter side to `size` and takes the center; "pad" resizes the longer side and fills the rest
-    with gray; "stretch" changes the aspect ratio. Raises UserError for another `fit`.
-    """
-    if fit not in FITS:
-        raise UserError("image.fit", f"There is no fit {fit!r}; choose one of {', '.join(FITS)}.")
-    if fit == "crop":
-        return resize_center_crop(rgb, size, name=name)
-    wide, high = size, size
-    if fit == "pad":
-        scale = size / max(rgb.size)
-        wide, high = (max(1, round(side * scale)) for side in rgb.size)
-    resized = rgb.resize((wide, high), Image.Resampling.BICUBIC)
-    square = Image.new("RGB", (size, size), PADDING_COLOR)
-    square.paste(resized, ((size - wide) // 2, (size - high) // 2))
-    return np.asarray(square)
-
-
-def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
-    """The fit "crop" of `to_square`."""
-    width, height = rgb.size
-    if (width, height) != (size, size):
-        scale = size / min(width, height)
-        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
-        if max(wide, high) > 100 * size:
-            prefix = f"{name}: " if name else ""
-            raise UserError(
-                "image.aspect_ratio", f"{prefix}The image is {width}x{height}, too long and thin for a square crop."
-            )
-        left, top = (wide - size) // 2, (high - size) // 2
-        # Pillow's filters antialias
-        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-    return np.asarray(rgb)
 
 
 def to_rgb(image: Any, *, name: str | Path = "the image") -> Image.Image:

@@ -1,4 +1,4 @@
-"""How an image that is not square becomes the square input of a network (`images.convert.to_square`)."""
+"""How an image that is not square becomes the square input of a network (`images.square.to_square`)."""
 
 from __future__ import annotations
 

@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar100.images.convert import to_rgb, to_square
+from cifar100.images.convert import to_rgb
 from cifar100.images.download import download_image, is_url
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.images.names import is_hidden, is_image, natural_sort_key
 from cifar100.images.pillow_logging import suppress_pillow_messages
+from cifar100.images.square import to_square
 from cifar100.support.errors import UserError
 from cifar100.support.machine import usable_cores
 

@@ -54,7 +54,7 @@ class Predictor:
 
     Probabilities are softmax(logits / temperature), with the temperature stored with the weights (Guo et al. 2017,
     https://arxiv.org/abs/1706.04599), or 1 if there is none or `calibrated` is false. `info` describes the model.
-    `fit` is how images become square (`images.convert.to_square`). With 2 `views`, the logits are the mean of those of
+    `fit` is how images become square (`images.square.to_square`). With 2 `views`, the logits are the mean of those of
     the image and of its horizontal flip. Raises UserError for another number of views.
     """
 

@@ -51,7 +51,8 @@ class DecodedImage:
 
 def decode(content: bytes, name: str, image_size: int, fit: Fit = DEFAULT_FIT) -> DecodedImage:
     """Decode an image in this process. Raises UserError if it is not an image within the bounds of `images.limits`."""
-    from cifar100.images.convert import to_rgb, to_square
+    from cifar100.images.convert import to_rgb
+    from cifar100.images.square import to_square
 
     rgb = to_rgb(content, name=name)
     return DecodedImage(to_square(rgb, image_size, fit, name=name), to_square(rgb, THUMBNAIL_SIZE, fit))

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
-from gradio.components import Component
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -113,7 +112,7 @@ class RequestValidation:
             if not self._is_valid(component, value):
                 raise _Invalid(422, f"A value of data is invalid for {type(component).__name__}.")
 
-    def _is_valid(self, component: Component, value: Any) -> bool:
+    def _is_valid(self, component: object, value: Any) -> bool:
         if isinstance(component, gr.Dataset):
             return _is_number(value) and isinstance(value, int) and 0 <= value < len(component.samples or [])
         if isinstance(component, gr.Number):

@@ -1,0 +1,51 @@
+"""Make an image square, at the size of a network's input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cifar100.images.fit import DEFAULT_FIT, FITS, Fit
+from cifar100.support.errors import UserError
+
+PADDING_COLOR = (128, 128, 128)
+"""Close to the mean color of CIFAR-100."""
+
+
+def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str | Path = "") -> np.ndarray:
+    """An upright RGB image as `to_model_input` returns it; `name` is for error messages.
+
+    "crop" resizes the shorter side to `size` and takes the center; "pad" resizes the longer side and fills the rest
+    with gray; "stretch" changes the aspect ratio. Raises UserError for another `fit`.
+    """
+    if fit not in FITS:
+        raise UserError("image.fit", f"There is no fit {fit!r}; choose one of {', '.join(FITS)}.")
+    if fit == "crop":
+        return resize_center_crop(rgb, size, name=name)
+    wide, high = size, size
+    if fit == "pad":
+        scale = size / max(rgb.size)
+        wide, high = (max(1, round(side * scale)) for side in rgb.size)
+    resized = rgb.resize((wide, high), Image.Resampling.BICUBIC)
+    square = Image.new("RGB", (size, size), PADDING_COLOR)
+    square.paste(resized, ((size - wide) // 2, (size - high) // 2))
+    return np.asarray(square)
+
+
+def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
+    """The fit "crop" of `to_square`."""
+    width, height = rgb.size
+    if (width, height) != (size, size):
+        scale = size / min(width, height)
+        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
+        if max(wide, high) > 100 * size:
+            prefix = f"{name}: " if name else ""
+            raise UserError(
+                "image.aspect_ratio", f"{prefix}The image is {width}x{height}, too long and thin for a square crop."
+            )
+        left, top = (wide - size) // 2, (high - size) // 2
+        # Pillow's filters antialias
+        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    return np.asarray(rgb)
