@@ -51,7 +51,7 @@ def write_official(folder: Path, *, train_per_class: int, test_per_class: int) -
             b"fine_labels": labels.tolist(),
             b"coarse_labels": [SUPERCLASS_OF[label] for label in labels],
             b"filenames": [b"image_%d.png" % number for number in range(len(labels))],
-            b"batch_label": b"made up",
+            b"batch_label": b"synthetic",
         }
         (target / name).write_bytes(pickle.dumps(content, protocol=2))
     names = {b"fine_label_names": encoded(CLASSES), b"coarse_label_names": encoded(SUPERCLASSES)}

@@ -80,8 +80,8 @@ def test_model_shows_the_architecture_and_11m_parameters(clone: Clone) -> None:
 
 
 def test_utils_shows_the_augmentation_and_the_classes(clone: Clone) -> None:
-    for told in ("4 px of zero padding", "p = 0.5", "16x16", "(0.5071, 0.4867, 0.4408)", "(0.2675, 0.2565, 0.2761)"):
-        assert told in clone.utils
+    for phrase in ("4 px of zero padding", "p = 0.5", "16x16", "(0.5071, 0.4867, 0.4408)", "(0.2675, 0.2565, 0.2761)"):
+        assert phrase in clone.utils
     assert re.search(r"gives [\d,]+ augmented images/s", clone.utils)
     assert re.search(r"albumentations gives [\d,]+ in this process, [\d,]+ with --num-workers 1", clone.utils)
     assert "100 classes in 20 superclasses" in clone.utils

@@ -89,17 +89,17 @@ def check_command(words: Sequence[str], page: Path) -> None:
     words = words[: words.index(">")] if ">" in words else words
     while words and re.match(r"[A-Z_0-9]+=", words[0]):
         words = words[1:]
-    told = f"{page.name}: {' '.join(words)}"
+    context = f"{page.name}: {' '.join(words)}"
     if words[0] == "torchrun":
         place = words.index("cifar100") if "cifar100" in words else None
         words = words if place is None else words[place:]
     if words[0] == "cifar100":
-        assert exit_code(words[1:]) == 0, told
+        assert exit_code(words[1:]) == 0, context
     elif words[0] == "make":
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        assert {word for word in words[1:] if "=" not in word} <= targets, told
+        assert {word for word in words[1:] if "=" not in word} <= targets, context
     elif words[0].endswith("python") and words[1] != "-m":
-        assert any((folder / words[1]).is_file() for folder in (ROOT, ROOT / "cifar100")), told
+        assert any((folder / words[1]).is_file() for folder in (ROOT, ROOT / "cifar100")), context
     else:
         assert words[0] in (
             "pip",
@@ -113,7 +113,7 @@ def check_command(words: Sequence[str], page: Path) -> None:
             "source",
             "python3",
             ".venv/bin/python",
-        ), told
+        ), context
 
 
 @each_page

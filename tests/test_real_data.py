@@ -62,8 +62,8 @@ def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> N
     predictor = load_predictor(precision=precision)
     test = load_dataset(Config().replace(data_dir=Path(os.environ["CIFAR100_DATA_DIR"]))).test
     batches = (test.images[start : start + 250] for start in range(0, len(test), 250))
-    likeliest = np.concatenate([predictor.backend.logits(images).argmax(axis=1) for images in batches])
-    assert np.mean(likeliest == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)
+    predicted = np.concatenate([predictor.backend.logits(images).argmax(axis=1) for images in batches])
+    assert np.mean(predicted == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)
 
 
 def test_ten_test_images_occur_in_train() -> None:

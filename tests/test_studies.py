@@ -29,14 +29,14 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_run_of_a_study_is_a_config_of_its_own(path: Path) -> None:
-    told = json.loads(path.read_text())
+    content = json.loads(path.read_text())
     configs = []
-    for settings in told["runs"].values():
-        wanted = {"recipe": "baseline"} | told["settings"] | settings
+    for settings in content["runs"].values():
+        wanted = {"recipe": "baseline"} | content["settings"] | settings
         start = recipe(wanted.pop("recipe"))
         configs.append(Config.from_flat(start.flat() | wanted).flat())
     assert all(config not in configs[:place] for place, config in enumerate(configs))
-    assert len(told["seeds"]) > 1
+    assert len(content["seeds"]) > 1
 
 
 def test_a_stand_in_keeps_the_share_of_each_class_and_the_mean_of_four_pixels(study: Any) -> None:
@@ -49,7 +49,7 @@ def test_a_stand_in_keeps_the_share_of_each_class_and_the_mean_of_four_pixels(st
     assert small.fingerprint == "", "it is no published set"
 
 
-def test_a_study_compares_seed_by_seed_and_goes_on(
+def test_a_study_compares_seed_by_seed_and_can_be_resumed(
     study: Any,
     tiny_data: Path,
     tmp_path: Path,
@@ -60,8 +60,8 @@ def test_a_study_compares_seed_by_seed_and_goes_on(
     settings = {"recipe": "fast", "epochs": 1, "warmup_epochs": 0, "batch_size": 64, "val_fraction": 0.5}
     settings |= {"train_sizes": [], "crop_padding": 2}
     runs = {"plain": {}, "wild, at once": {"lr": 1e30, "optimizer": "sgd"}, "no smoothing": {"label_smoothing": 0.0}}
-    told = {"about": "", "halved": True, "seeds": [0, 1], "settings": settings, "runs": runs}
-    (tmp_path / "study.json").write_text(json.dumps(told))
+    content = {"about": "", "halved": True, "seeds": [0, 1], "settings": settings, "runs": runs}
+    (tmp_path / "study.json").write_text(json.dumps(content))
     out = tmp_path / "out"
 
     def call(*words: str) -> list[str]:
@@ -70,8 +70,8 @@ def test_a_study_compares_seed_by_seed_and_goes_on(
         study.main()
         return capsys.readouterr().out.splitlines()
 
-    said = call("--seeds", "0", "--runs", "plain", "wild, at once")
-    assert any(line.startswith("wild, at once, seed 0 failed: RunFailed") for line in said)
+    lines = call("--seeds", "0", "--runs", "plain", "wild, at once")
+    assert any(line.startswith("wild, at once, seed 0 failed: RunFailed") for line in lines)
     kept = out / "plain_seed0.json"
     assert [path.name for path in out.glob("*.json")] == [kept.name], "a run that fails does not count as done"
     first = json.loads(kept.read_text())

@@ -278,7 +278,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object
     monkeypatch.setattr(TrainStep, "__call__", acting)
 
 
-def test_a_run_stopped_in_mid_epoch_goes_on_exactly_with_other_workers(
+def test_a_run_stopped_in_mid_epoch_resumes_exactly_with_other_workers(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
@@ -418,17 +418,18 @@ def test_it_asks_the_network_for_nothing_and_starts_no_threads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"), [(None, "No module named|import of albumentations halted"), ("1.4.24", "found version 1.4.24")]
+    ("found", "reason"),
+    [(None, "No module named|import of albumentations halted"), ("1.4.24", "found version 1.4.24")],
 )
 def test_a_missing_or_other_release_is_one_sentence_and_touches_nothing(
-    found: str | None, told: str, config: Config, monkeypatch: pytest.MonkeyPatch
+    found: str | None, reason: str, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = load_albumentations()
     if found is None:
         monkeypatch.setitem(sys.modules, "albumentations", None)
     else:
         monkeypatch.setattr(library, "__version__", found)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=reason) as error:
         train(config)
     assert_one_sentence(str(error.value), "--pipeline albumentations", "pip install 'cifar100[albumentations]'")
     assert not config.run.run_dir.exists()

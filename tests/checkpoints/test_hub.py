@@ -60,10 +60,10 @@ class HubHandler(Handler):
             self.reply(200, {"files": files})
         elif "/commit/" in self.path:
             for line in body.splitlines():
-                said = json.loads(line)
-                if said["key"] == "file":
-                    place = f"/someone/model/resolve/main/{said['value']['path']}"
-                    self.server.files[place] = base64.b64decode(said["value"]["content"])
+                operation = json.loads(line)
+                if operation["key"] == "file":
+                    place = f"/someone/model/resolve/main/{operation['value']['path']}"
+                    self.server.files[place] = base64.b64decode(operation["value"]["content"])
             url = f"{self.server.url}/someone/model/commit/{'a' * 40}"
             self.reply(200, {"commitUrl": url, "commitOid": "a" * 40, "success": True})
         else:
@@ -105,7 +105,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def pushed(server: Server, tmp_path: Path) -> Path:
     """A checkpoint that was pushed to someone/model."""
-    said = {
+    evaluation = {
         "split": "test",
         "images": 600,
         "top1": 0.7512,
@@ -114,7 +114,7 @@ def pushed(server: Server, tmp_path: Path) -> Path:
         "compute": "cpu, fp32",
     }
     path = tmp_path / "best.pth"
-    random_checkpoint(recipe="fast", compute="cpu (threads: 2), bf16", evaluation=said).save(path)
+    random_checkpoint(recipe="fast", compute="cpu (threads: 2), bf16", evaluation=evaluation).save(path)
     assert main(["push", "someone/model", "--checkpoint", str(path)]) == 0
     return path
 
@@ -235,9 +235,9 @@ def test_the_front_matter_of_a_card() -> None:
     yaml = pytest.importorskip("yaml")
     evaluation = {"split": "test", "images": 10_000, "top1": 0.7598}
     card = model_card(random_checkpoint(dataset=REAL, evaluation=evaluation), "me/my-model")
-    said = yaml.safe_load(card.split("---\n")[1])
-    assert said["datasets"] == ["uoft-cs/cifar100"]
-    assert said["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.7598}]
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert metadata["datasets"] == ["uoft-cs/cifar100"]
+    assert metadata["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": 0.7598}]
     assert huggingface_hub.ModelCard(card).data.to_dict()["license"] == "mit"
     for unproven in (replace(REAL, verified=False), DatasetInfo(name="my images"), SYNTHETIC_INFO):
         assert "datasets" not in yaml.safe_load(

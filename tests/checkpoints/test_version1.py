@@ -23,13 +23,13 @@ from cifar100.train import train
 REAL = CIFAR100.fingerprints["train"]
 
 
-def version1(checkpoint: Checkpoint, **said: Any) -> dict[str, Any]:
-    """The content of a file of version 1: its names of fields, and `said` in them."""
+def version1(checkpoint: Checkpoint, **fields: Any) -> dict[str, Any]:
+    """The content of a file of version 1: its names of fields, and `fields` in them."""
     content = checkpoint.to_dict()
     info = content.pop("dataset")
     del content["selection"], content["calibration"], content["modified"]
     old = {"format": "cifar100-checkpoint", "version": 1, "dataset": "unknown", "fingerprint": info["fingerprint"]}
-    return content | old | {"chosen_on": ""} | said
+    return content | old | {"chosen_on": ""} | fields
 
 
 DATASETS = [
@@ -153,10 +153,10 @@ def test_a_checkpoint(tmp_path: Path, narrow_checkpoints: None, fingerprint: str
 def test_weights_to_share(tmp_path: Path, narrow_checkpoints: None) -> None:
     path = tmp_path / "old.safetensors"
     save_weights(random_checkpoint(), path)
-    said = json.loads(path.with_suffix(".json").read_text())
+    fields = json.loads(path.with_suffix(".json").read_text())
     old = version1(random_checkpoint(), **SENTENCES, fingerprint=REAL)
-    old = {name: value for name, value in old.items() if name in said or name in ("fingerprint", "chosen_on")}
-    path.with_suffix(".json").write_text(json.dumps(old | {"format": said["format"], "sha256": said["sha256"]}))
+    old = {name: value for name, value in old.items() if name in fields or name in ("fingerprint", "chosen_on")}
+    path.with_suffix(".json").write_text(json.dumps(old | {"format": fields["format"], "sha256": fields["sha256"]}))
     assert_read(load_weights(path))
 
 

@@ -38,7 +38,7 @@ def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, erro
     checkpoint = untrained(selection=LAST, calibration=FIT, history=[{"epoch": 1}])
     save_weights(checkpoint, tmp_path / "some.safetensors", precision)
     again = load_weights(tmp_path / "some.safetensors")
-    assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_said(checkpoint))
+    assert (again.model, again.classes, again.mean, again.std) == ("resnet18", *_metadata(checkpoint))
     assert (again.superclass_of, again.selection) == (checkpoint.superclass_of, LAST)
     assert again.calibration == FIT
     assert again.history == [{"epoch": 1}]
@@ -49,7 +49,7 @@ def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, erro
     again.build()
 
 
-def _said(checkpoint: Any) -> tuple[Any, ...]:
+def _metadata(checkpoint: Any) -> tuple[Any, ...]:
     return checkpoint.classes, checkpoint.mean, checkpoint.std
 
 
@@ -71,9 +71,9 @@ def test_a_weight_that_fp16_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    said = json.loads(path.with_suffix(".json").read_text())
-    change(said)
-    path.with_suffix(".json").write_text(json.dumps(said))
+    metadata = json.loads(path.with_suffix(".json").read_text())
+    change(metadata)
+    path.with_suffix(".json").write_text(json.dumps(metadata))
 
 
 def _tensors(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
@@ -81,7 +81,7 @@ def _tensors(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
-    _edit(path, lambda said: said.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    _edit(path, lambda fields: fields.update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
 
 
 def _cut(path: Path) -> None:
@@ -104,53 +104,62 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a JSON that is none": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
     "a JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),
     "a JSON without end": (lambda p: p.with_suffix(".json").write_bytes(b"[" * 20_000_000), "larger than any"),
-    "a newer version": (lambda p: _edit(p, lambda said: said.update(version=3)), "is of version 3"),
-    "no classes": (lambda p: _edit(p, lambda said: said.update(classes=[])), "its classes"),
+    "a newer version": (lambda p: _edit(p, lambda fields: fields.update(version=3)), "is of version 3"),
+    "no classes": (lambda p: _edit(p, lambda fields: fields.update(classes=[])), "its classes"),
     "a million classes": (
-        lambda p: _edit(p, lambda said: said.update(classes=["a"] * 10**6)),
+        lambda p: _edit(p, lambda fields: fields.update(classes=["a"] * 10**6)),
         "its classes holds more values than a checkpoint has",
     ),
     "fewer classes": (
-        lambda p: _edit(p, lambda said: said.update(classes=["a"] * 99, superclasses=[], superclass_of=[])),
+        lambda p: _edit(p, lambda fields: fields.update(classes=["a"] * 99, superclasses=[], superclass_of=[])),
         "of 99 classes",
     ),
     "a NaN": (
         lambda p: _tensors(p, lambda weights: weights["fc.bias"].fill_(torch.nan)),
         "its fc.bias holds numbers that are not finite",
     ),
-    "a huge number": (lambda p: _edit(p, lambda said: said.update(config={"lr": 10**400})), "more than 64 bits"),
+    "a huge number": (
+        lambda p: _edit(p, lambda fields: fields.update(config={"lr": 10**400})),
+        "more than 64 bits",
+    ),
     "another network": (
-        lambda p: _edit(p, lambda said: said.update(model="resnet34")),
+        lambda p: _edit(p, lambda fields: fields.update(model="resnet34")),
         "not the weights of a resnet34",
     ),
-    "no such network": (lambda p: _edit(p, lambda said: said.update(model="vgg16")), "There is no model 'vgg16'"),
-    "a dataset that is text": (lambda p: _edit(p, lambda said: said.update(dataset="x")), "its dataset is a str"),
+    "no such network": (
+        lambda p: _edit(p, lambda fields: fields.update(model="vgg16")),
+        "There is no model 'vgg16'",
+    ),
+    "a dataset that is text": (
+        lambda p: _edit(p, lambda fields: fields.update(dataset="x")),
+        "its dataset is a str",
+    ),
     "a dataset without a number": (
-        lambda p: _edit(p, lambda said: said["dataset"].update(num_train="50,000")),
+        lambda p: _edit(p, lambda fields: fields["dataset"].update(num_train="50,000")),
         "its dataset has a wrong num_train",
     ),
     "no such selection": (
-        lambda p: _edit(p, lambda said: said.update(selection={"rule": "luck"})),
+        lambda p: _edit(p, lambda fields: fields.update(selection={"rule": "luck"})),
         "its selection has a wrong rule",
     ),
     "a selection without a rule": (
-        lambda p: _edit(p, lambda said: said.update(selection={"split": "val"})),
+        lambda p: _edit(p, lambda fields: fields.update(selection={"split": "val"})),
         "its selection lacks a field",
     ),
-    "a std of 0": (lambda p: _edit(p, lambda said: said.update(std=[1, 0, 1])), "its std is not above 0"),
+    "a std of 0": (lambda p: _edit(p, lambda fields: fields.update(std=[1, 0, 1])), "its std is not above 0"),
     "a history of numbers": (
-        lambda p: _edit(p, lambda said: said.update(history=[1, 2])),
+        lambda p: _edit(p, lambda fields: fields.update(history=[1, 2])),
         "its history is not a list of rows",
     ),
     "a temperature of 0": (
-        lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 0})),
+        lambda p: _edit(p, lambda fields: fields.update(calibration={"temperature": 0})),
         "its calibration has a wrong temperature",
     ),
     "a temperature fitted on nothing known": (
-        lambda p: _edit(p, lambda said: said.update(calibration={"temperature": 1.5, "fitted_on": "x on test"})),
+        lambda p: _edit(p, lambda fields: fields.update(calibration={"temperature": 1.5, "fitted_on": "x on test"})),
         "its calibration has a wrong fitted_on",
     ),
-    "no checksum": (lambda p: _edit(p, lambda said: said.pop("sha256")), "not the file that some.json"),
+    "no checksum": (lambda p: _edit(p, lambda fields: fields.pop("sha256")), "not the file that some.json"),
     "a flipped bit": (_flip_a_bit, "not the file that some.json describes"),
     "half a file": (_cut, "cannot be read as safetensors"),
     "an empty file": (lambda p: p.write_bytes(b""), "cannot be read as safetensors"),
@@ -168,11 +177,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_damaged_or_foreign_is_refused(shared: Path, kind: str) -> None:
-    spoil, told = BAD[kind]
-    spoil(shared)
+    damage, message = BAD[kind]
+    damage(shared)
     with pytest.raises(UserError) as caught:
         load_weights(shared)
-    assert_one_sentence(str(caught.value), told, "some.")
+    assert_one_sentence(str(caught.value), message, "some.")
 
 
 def test_the_weights_that_come_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +220,7 @@ def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_probabilities_are_calibrated_unless_told_otherwise(tmp_path: Path) -> None:
+def test_probabilities_are_calibrated_by_default(tmp_path: Path) -> None:
     save_weights(untrained(calibration=TemperatureFit(temperature=2.0)), tmp_path / "a.safetensors")
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     uncalibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=False)

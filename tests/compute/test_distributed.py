@@ -150,7 +150,7 @@ def log_of(folder: Path) -> str:
 
 
 def our_lines(errors: str) -> list[str]:
-    """What `cifar100` itself said on stderr."""
+    """The lines of `cifar100` itself on stderr."""
     return [line for line in errors.splitlines() if line.startswith("cifar100: ")]
 
 
@@ -309,7 +309,7 @@ def test_evaluation_counts_each_image_once_in_every_process(torchrun: Torchrun, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
-def test_stopped_in_mid_epoch_it_goes_on_with_the_same_bits(torchrun: Torchrun, tmp_path: Path, count: int) -> None:
+def test_stopped_in_mid_epoch_it_resumes_with_the_same_bits(torchrun: Torchrun, tmp_path: Path, count: int) -> None:
     """The signal comes to one process; all stop at the same step."""
     whole = torchrun(count, run_dir="whole")
     assert whole.returncode == 0, whole.stderr
@@ -338,7 +338,7 @@ def test_the_first_may_take_its_time_to_save(torchrun: Torchrun, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 2), (2, 3)])
-def test_another_number_of_processes_goes_on_and_says_so(
+def test_another_number_of_processes_resumes_and_is_logged(
     torchrun: Torchrun, tmp_path: Path, before: int, after: int
 ) -> None:
     assert "Saved" in torchrun(before, run_dir="run", happens="SIGTERM:0:5").stdout
@@ -387,15 +387,15 @@ def test_a_failed_process_ends_all_and_the_run_can_be_resumed(torchrun: Torchrun
 def test_a_loss_that_is_no_number_in_one_process_ends_all(torchrun: Torchrun, tmp_path: Path) -> None:
     result = torchrun(2, run_dir="run", happens="nan:1:5", save_seconds=0)
     assert result.returncode == 1
-    (told,) = our_lines(result.stderr)
-    assert_one_sentence(told, "at step 6 of the run (epoch 2, step 2)", "The last good checkpoint is kept")
-    assert told.removeprefix("cifar100: ") in log_of(tmp_path / "run")
+    (message,) = our_lines(result.stderr)
+    assert_one_sentence(message, "at step 6 of the run (epoch 2, step 2)", "The last good checkpoint is kept")
+    assert message.removeprefix("cifar100: ") in log_of(tmp_path / "run")
     assert last(tmp_path / "run").is_finite()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("happens", "words", "told"),
+    ("happens", "words", "message"),
     [
         ("", ["--batch-size=1"], "--batch-size is 1, and each of the 2 processes needs an image"),
         ("", ["--sync-bn"], "--sync-bn is for GPUs"),
@@ -406,13 +406,13 @@ def test_a_loss_that_is_no_number_in_one_process_ends_all(torchrun: Torchrun, tm
         ("", ["--run-dir=locked"], "Another run is using"),
     ],
 )
-def test_a_mistake_is_told_once_and_ends_all(
-    torchrun: Torchrun, tmp_path: Path, happens: str, words: list[str], told: str
+def test_a_mistake_is_reported_once_and_ends_all(
+    torchrun: Torchrun, tmp_path: Path, happens: str, words: list[str], message: str
 ) -> None:
     with RunDir(tmp_path / "locked"):
         result = torchrun(2, *words, happens=happens)
     (line,) = our_lines(result.stderr)
-    assert_one_sentence(line, told)
+    assert_one_sentence(line, message)
     assert first_exit_code(result.stderr) == "2"
     assert result.stdout == ""
     assert 'start.py", line' not in result.stderr, "no traceback of ours"
@@ -420,7 +420,7 @@ def test_a_mistake_is_told_once_and_ends_all(
 
 @pytest.mark.slow
 def test_the_others_wait_until_the_first_has_the_data(torchrun: Torchrun, tmp_path: Path) -> None:
-    """It may have to download it; that is done once, and told."""
+    """It may have to download it; that is done once, and reported."""
     result = torchrun(3, run_dir="run", epochs=1, warmup_epochs=0, happens="slow data:0:0")
     assert result.returncode == 0, result.stderr
     times = [[float(word) for word in (tmp_path / f"loaded_by_{rank}").read_text().split()] for rank in range(3)]

@@ -91,7 +91,7 @@ def test_an_official_folder_comes_back_as_it_was_written(tmp_path: Path, write: 
         b"data": data,
         b"fine_labels": labels.tolist(),
         b"filenames": [b"x.png"] * 100,
-        b"batch_label": b"made up",
+        b"batch_label": b"synthetic",
     }
     write_folder(tmp_path / inside, {"train": write(train)}, write=write)
     dataset = read(tmp_path)
@@ -240,7 +240,7 @@ def test_what_is_no_split_is_refused(images: np.ndarray, labels: list[int], expe
 
 def dataset_of(images: np.ndarray, labels: np.ndarray, classes: int = 5) -> Dataset:
     split = canonical_split(images, labels, classes)
-    return Dataset(DatasetSpec("made up", tuple("abcdefgh"[:classes])), split, split, "nowhere")
+    return Dataset(DatasetSpec("synthetic", tuple("abcdefgh"[:classes])), split, split, "nowhere")
 
 
 def as_set(*splits: Split | None) -> list[tuple[int, bytes]]:

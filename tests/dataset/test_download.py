@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def server_close(self) -> None:
-        self.shutdown()  # a thread that goes on asking a closed socket for work is busy for ever
+        self.shutdown()  # a thread that keeps polling a closed socket stays busy
         super().server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -167,7 +167,7 @@ def test_what_arrived_is_not_asked_for_again(server: Server, tmp_path: Path) -> 
     assert [asked[2] for asked in server.asked if asked[0] == "GET"] == ["", f"bytes={half}-"]
 
 
-def test_a_broken_off_download_goes_on_the_next_time(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None:
     server.faults = ["truncate", *["500"] * 20]
     with pytest.raises(UserError, match="could not be downloaded"):
         download_cifar100(tmp_path / "data", lambda _: None)

@@ -278,7 +278,7 @@ def test_an_empty_class_is_refused_before_anything_is_decoded(
     assert opened == []
 
 
-def test_an_interrupted_decoding_goes_on_where_it_was(
+def test_an_interrupted_decoding_is_resumed(
     tmp_path: Path, kept: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = photos(tmp_path / "p", {"cat": 50, "dog": 50})

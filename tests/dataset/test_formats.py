@@ -230,7 +230,7 @@ def test_the_published_images_are_of_one_size(tmp_path: Path, write: Write, clas
     assert_one_sentence(str(error.value), "48x48", "32x32", "--image-size")
 
 
-def test_made_up_images_are_never_verified() -> None:
+def test_synthetic_images_are_never_verified() -> None:
     dataset = synthetic.make()
     assert dataset.is_synthetic
     assert not dataset.is_verified

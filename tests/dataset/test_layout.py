@@ -204,7 +204,7 @@ def test_a_layout_is_described_with_names_and_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folders", "code", "said"),
+    ("folders", "code", "phrases"),
     [
         ({"x": TWO, "y": TWO}, "dataset.nested", ["x has no images itself", "'cat', 'dog'", "name ", "move"]),
         ({"cat": 2, "dog": {"husky": 1, "poodle": 1}}, "dataset.nested", ["dog", "'husky', 'poodle'"]),
@@ -216,12 +216,12 @@ def test_a_layout_is_described_with_names_and_counts(tmp_path: Path) -> None:
         ({"cat": 1, "cat ": 1}, "dataset.same_names", ["'cat'", "'cat '"]),
     ],
 )
-def test_an_ambiguous_layout_is_refused(tmp_path: Path, folders: dict[str, Any], code: str, said: list[str]) -> None:
+def test_an_ambiguous_layout_is_refused(tmp_path: Path, folders: dict[str, Any], code: str, phrases: list[str]) -> None:
     make(tmp_path, **folders)
     with pytest.raises(UserError) as caught:
         find_layout(on_disk(tmp_path))
     assert caught.value.code == code
-    assert_one_sentence(str(caught.value), tmp_path, *said)
+    assert_one_sentence(str(caught.value), tmp_path, *phrases)
 
 
 def nothing(place: Path) -> None:
@@ -292,7 +292,7 @@ def an_archive_of_them(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("corrupt", "code", "said"),
+    ("corrupt", "code", "phrases"),
     [
         (nothing, "dataset.format", ["a directory of images for each class"]),
         (no_class_folders, "dataset.format", ["2 images", "a folder named like the class", "labels.csv"]),
@@ -316,15 +316,15 @@ def an_archive_of_them(place: Path) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_folder_that_cannot_be_trained_on_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], corrupt: Any, code: str, said: list[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], corrupt: Any, code: str, phrases: list[str]
 ) -> None:
     corrupt(tmp_path)
     with pytest.raises(UserError) as caught:
         read(tmp_path, settings(), say=SILENT)
     assert caught.value.code == code
-    assert_one_sentence(str(caught.value), tmp_path, *said)
+    assert_one_sentence(str(caught.value), tmp_path, *phrases)
     assert main(["data", "check", str(tmp_path)]) == 2
-    assert said[0] in capsys.readouterr().err
+    assert phrases[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("closed", ["", "dog", "dog/deep"])

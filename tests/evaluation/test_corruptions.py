@@ -221,7 +221,7 @@ def test_the_kinds_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_an_image_is_spoiled_the_same_alone_and_in_a_batch(kind: str, images: Tensor) -> None:
+def test_an_image_is_corrupted_the_same_alone_and_in_a_batch(kind: str, images: Tensor) -> None:
     before = images.clone()
     together = corrupt(images, kind, 4, sample_ids=NUMBERS)
     assert together.dtype == torch.uint8

@@ -84,14 +84,14 @@ def test_near_ones_are_found_and_nothing_else(dataset: Dataset) -> None:
 
 
 def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, told = CombinedSplits(dataset).images, []
+    images, steps = CombinedSplits(dataset).images, []
     whole = near_duplicates(images)
     monkeypatch.setattr("cifar100.evaluation.duplicates.BLOCK", 37)
-    parts = near_duplicates(images, advance=told.append)
+    parts = near_duplicates(images, advance=steps.append)
     assert [(pair.first, pair.second, pair.mirrored) for pair in parts] == [
         (pair.first, pair.second, pair.mirrored) for pair in whole
     ]
-    assert sum(told) == len(images)
+    assert sum(steps) == len(images)
 
 
 def test_plain_pictures_are_like_no_other() -> None:
@@ -149,8 +149,8 @@ def test_the_commands(
     words = ["evaluate", "model.pth", "--data-dir", str(tiny_data), "--device", "cpu", "--json", "figures.json"]
     capsys.readouterr()
     assert main([*words, "--without-duplicates", "--views", "2"]) == 0, "the earlier names of the flags"
-    told = capsys.readouterr().out
-    assert "exact or near" in told
-    assert "agreement" in told
+    output = capsys.readouterr().out
+    assert "exact or near" in output
+    assert "agreement" in output
     assert {"tta", "exclude_duplicates"} <= json.loads((tmp_path / "figures.json").read_text()).keys()
     assert main([*words, "--exclude-duplicates", "--split", "train"]) == 2

@@ -259,8 +259,8 @@ def test_the_scores_of_one_class_alone_have_no_area() -> None:
 
 def test_a_row_with_a_nan_is_a_miss_and_no_answer() -> None:
     logits, labels = all_right()
-    spoiled = np.flatnonzero(labels == labels[0])[0]
-    logits[spoiled] = np.nan
+    damaged = np.flatnonzero(labels == labels[0])[0]
+    logits[damaged] = np.nan
     scores = metrics.class_scores(logits, labels)
     place = scores.class_ids.tolist().index(labels[0])
     images = scores.images[place]

@@ -1,4 +1,4 @@
-"""The evaluation of corrupted images: its figures, what is kept, how it goes on, the files of CIFAR-100-C."""
+"""The evaluation of corrupted images: its figures, what is kept, how it resumes, the files of CIFAR-100-C."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(checkpoint: Checkpoint, dataset: Dataset, folder: Path, **options: Any) 
     return evaluate_corruptions(folder / "best_model.pth", checkpoint, dataset, AUGMENT, CPU, **options)
 
 
-def test_the_figures_are_those_of_the_model_on_the_spoiled_images(
+def test_the_figures_are_those_of_the_model_on_the_corrupted_images(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     result = run(checkpoint, dataset, tmp_path, limit=20)
@@ -56,9 +56,9 @@ def test_the_figures_are_those_of_the_model_on_the_spoiled_images(
     model = checkpoint.build().eval()
     hits = []
     for kind in CORRUPTIONS:
-        spoiled = corrupt(images, kind, 5, sample_ids=rows.tolist())
+        corrupted = corrupt(images, kind, 5, sample_ids=rows.tolist())
         with torch.no_grad():
-            right = model(normalize(spoiled, AUGMENT.mean, AUGMENT.std)).argmax(dim=1) == labels
+            right = model(normalize(corrupted, AUGMENT.mean, AUGMENT.std)).argmax(dim=1) == labels
         hits.append(right.double().mean().item())
     assert [result.cells[kind, 5]["top1"] for kind in CORRUPTIONS] == hits
     assert result.errors[:, 4].tolist() == [1 - hit for hit in hits]
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_the_model_on_the_spoiled_images(
     assert read_results(tmp_path / "best_model.pth", other) == [], "figures of other weights are not these"
 
 
-def test_it_goes_on_where_it_was_stopped(
+def test_it_resumes_from_what_is_done(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = 0
@@ -89,9 +89,9 @@ def test_it_goes_on_where_it_was_stopped(
     assert kept.mean_corruption_error is None
     assert np.isnan(kept.errors).sum() == 75 - 7
     assert "fog" in str(kept)
-    told: list[str] = []
-    whole = run(checkpoint, dataset, tmp_path, limit=4, say=told.append)
-    assert told[0].startswith("68 of 75 cells to do, 4 images each: about 0:")
+    messages: list[str] = []
+    whole = run(checkpoint, dataset, tmp_path, limit=4, say=messages.append)
+    assert messages[0].startswith("68 of 75 cells to do, 4 images each: about 0:")
     assert {cell: whole.cells[cell] for cell in kept.cells} == kept.cells, "not evaluated twice"
     assert {name: cell["top1"] for name, cell in whole.cells.items()} == {
         name: cell["top1"] for name, cell in run(checkpoint, dataset, tmp_path / "..", limit=4).cells.items()
@@ -135,9 +135,9 @@ def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_cells")
 def test_published_files_are_read_by_severity(checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path) -> None:
     write_published(tmp_path, dataset, ["fog", "snow"])
-    told: list[str] = []
-    result = run(checkpoint, dataset, tmp_path, corruptions_dir=tmp_path, say=told.append)
-    assert "gaussian_noise" in told[1]
+    messages: list[str] = []
+    result = run(checkpoint, dataset, tmp_path, corruptions_dir=tmp_path, say=messages.append)
+    assert "gaussian_noise" in messages[1]
     assert len(result.cells) == 10
     for name in ("top1", "top5", "loss"):
         assert result.cells["fog", 1][name] == pytest.approx(result.clean[name]), "the first block is not darkened"
@@ -148,7 +148,7 @@ def test_published_files_are_read_by_severity(checkpoint: Checkpoint, dataset: D
 
 @pytest.mark.usefixtures("small_cells")
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("fog.npy", np.zeros((500, 32, 32), np.uint8), "uint8 [500, 32, 32]"),
         ("fog.npy", np.zeros((500, 32, 32, 3), np.float32), "float32"),
@@ -162,7 +162,7 @@ def test_published_files_are_read_by_severity(checkpoint: Checkpoint, dataset: D
     ],
 )
 def test_published_files_that_are_not(
-    name: str, content: Any, told: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
+    name: str, content: Any, message: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     write_published(tmp_path, dataset, ["fog"])
     if content is None:
@@ -174,7 +174,7 @@ def test_published_files_that_are_not(
     with pytest.raises(UserError) as error:
         run(checkpoint, dataset, tmp_path, corruptions_dir=tmp_path)
     assert error.value.code == "robustness.files"
-    assert_one_sentence(str(error.value), told)
+    assert_one_sentence(str(error.value), message)
 
 
 @pytest.mark.parametrize("spoil", ["{", "[]", '{"format": "cifar100-corruptions", "version": 1, "evaluations": [3]}'])
@@ -193,10 +193,10 @@ def test_damaged_results_are_not_written_over(
 def test_a_folder_that_cannot_be_written_says_so_before_the_work(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(RunFailed, match="could not be written"):
-        run(checkpoint, dataset, tmp_path / "nowhere", limit=2, say=told.append)
-    assert len(told) == 1
+        run(checkpoint, dataset, tmp_path / "nowhere", limit=2, say=messages.append)
+    assert len(messages) == 1
 
 
 def test_the_digest_is_of_the_numbers() -> None:

@@ -1,4 +1,4 @@
-"""cifar100/export: what is written does what the checkpoint does, here with a narrow network on made-up images."""
+"""cifar100/export: what is written does what the checkpoint does, here with a narrow network on synthetic images."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str
     assert [source.problem for source in expand_inputs([word])] == [reason]
 
 
-def test_a_folder_that_cannot_be_entered_is_told_and_the_rest_read(
+def test_a_folder_that_cannot_be_entered_is_reported_and_the_rest_read(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scandir = os.scandir
@@ -191,7 +191,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.problem == "Standard input can be read only once."
 
 
-def test_text_on_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_on_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"cat.png\n")))
     assert next(load_images(expand_inputs(["-"]), 32)).problem == "standard input is not an image that can be read."
 
@@ -255,7 +255,7 @@ class Site(BaseHTTPRequestHandler):
         return self.answer(200, png(), {"Content-Type": "image/png"})
 
     def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        """Without headers, the length is told."""
+        """Without headers, the length is reported."""
         self.send_response(code)
         headers = {"Content-Length": str(len(body))} if headers is None else headers
         for name, value in headers.items():

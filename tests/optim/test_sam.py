@@ -72,7 +72,7 @@ def test_steps_are_those_of_the_papers(friendly: float) -> None:
     expected = by_hand(friendly).state_dict()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(
-            tensor, expected[name], rtol=1e-4, atol=1e-5, msg=lambda told, n=name: f"{n}: {told}"
+            tensor, expected[name], rtol=1e-4, atol=1e-5, msg=lambda message, n=name: f"{n}: {message}"
         )
 
 

@@ -1,4 +1,4 @@
-"""cifar100/inference.py: the Predictor over a made-up model, and checkpoints: ours, foreign, damaged and hostile."""
+"""cifar100/inference.py: the Predictor over a fake model, and checkpoints: ours, foreign, damaged and hostile."""
 
 from __future__ import annotations
 

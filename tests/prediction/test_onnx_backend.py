@@ -77,8 +77,8 @@ Change = Callable[[ModelProto], object]
 
 def facts(**changes: object) -> Change:
     def change(model: ModelProto) -> None:
-        said = json.loads(model.metadata_props[0].value) | changes
-        model.metadata_props[0].value = json.dumps(said)
+        metadata = json.loads(model.metadata_props[0].value) | changes
+        model.metadata_props[0].value = json.dumps(metadata)
 
     return change
 
@@ -214,10 +214,10 @@ def test_what_is_no_export_of_ours_is_refused(exports: Path, tmp_path: Path, cha
 
 def test_what_metadata_leave_out_is_empty(exports: Path, tmp_path: Path) -> None:
     model = onnx.load(exports / "best.onnx")
-    said = json.loads(model.metadata_props[0].value)
+    metadata = json.loads(model.metadata_props[0].value)
     for name in ("superclasses", "superclass_of", "selection", "evaluation", "calibration", "assumed"):
-        said.pop(name)
-    model.metadata_props[0].value = json.dumps(said)
+        metadata.pop(name)
+    model.metadata_props[0].value = json.dumps(metadata)
     onnx.save(model, tmp_path / "model.onnx")
     info = open_backend(tmp_path / "model.onnx").info
     assert (info.superclasses, info.evaluation, info.temperature) == ((), {}, 1)
@@ -271,10 +271,10 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
-    for name, said in (("nothing.onnx", "There is no model"), ("folder.onnx", "It is a directory.")):
+    for name, message in (("nothing.onnx", "There is no model"), ("folder.onnx", "It is a directory.")):
         with pytest.raises(UserError) as caught:
             load_predictor(tmp_path / name)
-        assert_one_sentence(str(caught.value), name, said)
+        assert_one_sentence(str(caught.value), name, message)
 
 
 def test_without_onnxruntime(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,20 +27,20 @@ def given(tmp_path: Path) -> Checkpoint:
 
 def test_all_weights_are_taken_over_where_the_classes_are_the_same(tmp_path: Path, given: Checkpoint) -> None:
     model = resnet18()
-    told = load_pretrained(tmp_path / "given.safetensors", model, given.classes)
+    message = load_pretrained(tmp_path / "given.safetensors", model, given.classes)
     assert_identical(model.state_dict(), given.weights)
-    assert "122 of 122 tensors" in told
+    assert "122 of 122 tensors" in message
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], [f"other {i}" for i in range(100)]])
 def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint, classes: list[str]) -> None:
     model = resnet18(len(classes))
     fresh = model.fc.weight.clone()
-    told = load_pretrained(tmp_path / "given.safetensors", model, classes)
+    message = load_pretrained(tmp_path / "given.safetensors", model, classes)
     assert torch.equal(model.fc.weight, fresh)
     assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], given.weights["layer4.1.conv2.weight"])
-    assert "120 of 122 tensors" in told
-    assert "re-initialized" in told
+    assert "120 of 122 tensors" in message
+    assert "re-initialized" in message
 
 
 def test_of_another_network_what_fits_is_taken(tmp_path: Path, given: Checkpoint) -> None:
@@ -57,7 +57,7 @@ def test_a_network_that_nothing_fits_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_run_starts_from_them_keeps_its_stem_and_goes_on_without_them(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_them_keeps_its_stem_and_resumes_without_them(tiny_data: Path, tmp_path: Path) -> None:
     short = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
     config = Config().replace(**short, data_dir=tiny_data, run_dir=tmp_path / "first")
     train(config)

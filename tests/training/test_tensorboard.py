@@ -62,10 +62,10 @@ def test_rows_settings_and_pictures(tmp_path: Path) -> None:
     assert "evaluation/loss" not in found.Tags()["scalars"], "what was not measured is not there"
     (picture,) = found.Images("confusion")
     assert np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))[0, 0].tolist() == [0, 128, 128]
-    said = str(found.summary_metadata["_hparams_/session_start_info"])
-    assert "lr" in said
-    assert "train_sizes" in said
-    assert "somewhere" not in said
+    session = str(found.summary_metadata["_hparams_/session_start_info"])
+    assert "lr" in session
+    assert "train_sizes" in session
+    assert "somewhere" not in session
 
 
 def test_going_back_leaves_each_step_once(tmp_path: Path) -> None:

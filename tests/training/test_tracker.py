@@ -25,7 +25,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 class Recorder:
-    """A library with the interface of wandb that keeps what it is told."""
+    """A library with the interface of wandb that records its calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inits: list[dict[str, Any]] = []

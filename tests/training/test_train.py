@@ -1,4 +1,4 @@
-"""Training runs: what they keep, how they stop, and that going on is exact."""
+"""Training runs: what they keep, how they stop, and that resuming is exact."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ EVERYTHING = {
 @pytest.mark.parametrize(
     "settings", [{"precision": "fp32"}, {"precision": "bf16"}, EVERYTHING], ids=["fp32", "bf16", "all"]
 )
-def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
+def test_a_run_stopped_in_mid_epoch_resumes_exactly(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     config = config.replace(**settings)
@@ -162,7 +162,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_exactly(
     assert figures(whole) == figures(resumed.folder)
 
 
-def test_stop_after_ends_a_long_schedule_early_and_resume_goes_on(config: Config, tmp_path: Path) -> None:
+def test_stop_after_ends_a_long_schedule_early_and_can_be_resumed(config: Config, tmp_path: Path) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     part = train(config.replace(stop_after=1))
     assert part.stopped_by == StopAfter(1)
@@ -213,9 +213,9 @@ def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
     content = (part / "last.pth").read_bytes()
     (part / "last.pth").write_bytes(content[: len(content) // 2])
     resumed = train(config, resume=True)
-    told = capsys.readouterr().out
-    assert "Skipped: " in told
-    assert "last.pth is damaged" in told
+    output = capsys.readouterr().out
+    assert "Skipped: " in output
+    assert "last.pth is damaged" in output
     assert_identical(weights(whole), weights(resumed.folder))
 
 
@@ -316,14 +316,14 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
     assert len(figures(folder)) == 2
 
 
-def test_the_recipe_keeps_its_name_when_a_run_goes_on(config: Config) -> None:
+def test_the_recipe_keeps_its_name_when_a_run_is_resumed(config: Config) -> None:
     train(config.replace(stop_after=1), recipe="fast")
     folder = train(config, resume=True).folder
     last, saved = load_checkpoint(folder / "last.pth"), json.loads((folder / "config.json").read_text())
     assert (last.recipe, last.modified) == (saved["recipe"], saved["modified"]) == ("fast", True)
 
 
-def test_going_on_with_another_precision_says_that_it_is_not_bit_for_bit(
+def test_resuming_in_another_precision_is_reported_as_inexact(
     config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(config.replace(stop_after=1, precision="fp32"))
@@ -416,7 +416,7 @@ def test_a_best_checkpoint_that_cannot_be_written_fails_the_run(
 
 
 @pytest.mark.parametrize("save_seconds", [0, 60])
-def test_the_best_checkpoint_is_written_while_training_goes_on(
+def test_the_best_checkpoint_is_written_while_training_continues(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_seconds: int
 ) -> None:
     """Its weights are those of its epoch, and no other checkpoint that knows of it is written before it is complete."""

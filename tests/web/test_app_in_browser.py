@@ -1,4 +1,4 @@
-"""The web page in a real browser, and by its API: served by ourselves on 127.0.0.1, with made-up weights."""
+"""The web page in a real browser, and by its API: served by ourselves on 127.0.0.1, with random weights."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_upload_bars_overlay_error_several(page: Page, photos: Path) -> None:
     expect(page.locator("#answers")).to_contain_text("2 of 3 images classified")
 
 
-def test_a_file_that_is_too_large_is_refused_and_the_app_goes_on(page: Page, photos: Path) -> None:
+def test_a_file_that_is_too_large_is_refused_and_the_app_keeps_working(page: Page, photos: Path) -> None:
     send(page, photos / "large.png")
     expect(page.get_by_text("maximum allowed size").or_(page.get_by_text("exceeded")).first).to_be_visible()
     page.reload()
@@ -121,7 +121,7 @@ def test_a_file_that_is_too_large_is_refused_and_the_app_goes_on(page: Page, pho
     expect(page.locator("#answer ol.bars li")).to_have_count(5)
 
 
-def test_too_many_pictures_are_told(page: Page, photos: Path) -> None:
+def test_too_many_images_are_reported(page: Page, photos: Path) -> None:
     page.get_by_role("tab", name="Several").click()
     send(page, *[photos / "noise.png"] * (MAX_IMAGES + 1))
     expect(page.locator("#answers [role=alert]")).to_contain_text(f"send {MAX_IMAGES} at once")
@@ -241,7 +241,7 @@ def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
 
 
 def test_from_the_camera(page: Page) -> None:
-    """The browser's own made-up camera."""
+    """The browser's own synthetic camera."""
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
     page.wait_for_function("document.querySelector('#image video')?.readyState >= 2")  # it has a frame
@@ -305,7 +305,7 @@ def test_what_takes_too_long_is_given_up_and_the_page_lives_on(
         assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3
 
 
-def test_more_visitors_than_may_wait_are_told_and_the_others_answered(
+def test_more_visitors_than_may_wait_are_refused_and_the_others_answered(
     slow_model: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gradio_client import Client, handle_file
@@ -317,15 +317,15 @@ def test_more_visitors_than_may_wait_are_told_and_the_others_answered(
         photo = handle_file(str(photos / "photo.png"))
         monkeypatch.setenv("TEST_SECONDS", "1")
         jobs = [client.submit(photo, 3, api_name="/predict") for _ in range(20)]
-        answered, told = 0, set()
+        answered, refusals = 0, set()
         for job in jobs:
             try:
                 answered += len(job.result(timeout=120)["predictions"]) == 3
             except Exception as error:
-                told.add(str(error))
+                refusals.add(str(error))
         assert answered >= 4, "those in work and those that waited"
         assert answered < 20
-        assert told
-        assert all("queue is full" in text.lower() for text in told), told
+        assert refusals
+        assert all("queue is full" in text.lower() for text in refusals), refusals
         monkeypatch.setenv("TEST_SECONDS", "0")
         assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3
