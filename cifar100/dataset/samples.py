@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from PIL import Image
 
 from cifar100.dataset.base import Dataset
 from cifar100.support.errors import UserError
+from cifar100.support.files import atomic_write
 
 
 def write_samples(dataset: Dataset, directory: Path, count: int) -> list[Path]:
     """Write test images, evenly spaced in the split, as PNG files named by class; returns their paths.
 
-    Raises UserError if the count is not in 1..size of the split or a file cannot be written.
+    Raises UserError if the count is not in 1..size of the split or the directory cannot be created, RunFailed if a file
+    cannot be written.
     """
     split = dataset.test
     if not 1 <= count <= len(split):
@@ -23,7 +26,9 @@ def write_samples(dataset: Dataset, directory: Path, count: int) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         for row in split.spread(count).tolist():
             paths.append(directory / f"{dataset.classes[split.labels[row]]}_{row}.png")
-            Image.fromarray(split.images[row]).save(paths[-1])
+            content = io.BytesIO()
+            Image.fromarray(split.images[row]).save(content, "PNG")
+            atomic_write(paths[-1], content.getbuffer())
     except OSError as error:
-        raise UserError("data.write", f"{directory} cannot be written ({error.strerror or error}).") from None
+        raise UserError("data.write", f"{directory} cannot be written ({error.strerror}).") from None
     return paths
