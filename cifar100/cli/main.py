@@ -181,29 +181,34 @@ def _run(words: list[str]) -> int:
         hint = f"did you mean {close[0]!r}?" if close else "cifar100 --help lists the commands."
         raise UserError("cli.command", f"There is no command {name!r}; {hint}")
     rest = Train.current_flags(rest) if name == "train" else rest
-    command = tyro.cli(
-        COMMANDS[name],
-        prog=f"cifar100 {name}",
-        args=rest,
-        default=Train.default(rest) if name == "train" else tyro.MISSING_NONPROP,
-        config=(OmitArgPrefixes,),
-        registry=_optional_paths(),
-    )
+    with _docstrings_on_one_line():
+        command = tyro.cli(
+            COMMANDS[name],
+            prog=f"cifar100 {name}",
+            args=rest,
+            default=Train.default(rest) if name == "train" else tyro.MISSING_NONPROP,
+            config=(OmitArgPrefixes,),
+            registry=_optional_paths(),
+        )
     return command.run()
 
 
-_parse_docstrings = docstring_parser.parse_from_object
+@contextmanager
+def _docstrings_on_one_line() -> Iterator[None]:
+    """Give tyro the docstring of each field as one line; it would break help at every indented line of the source."""
+    parse = docstring_parser.parse_from_object
 
+    def parse_joined(source: object) -> docstring_parser.Docstring:
+        parsed = parse(source)
+        for parameter in parsed.params:
+            parameter.description = " ".join((parameter.description or "").split()) or None
+        return parsed
 
-def _parse_joined(source: object) -> docstring_parser.Docstring:
-    """The docstrings of fields, each as one line: tyro would break help at every indented line of the source."""
-    parsed = _parse_docstrings(source)
-    for parameter in parsed.params:
-        parameter.description = " ".join((parameter.description or "").split()) or None
-    return parsed
-
-
-docstring_parser.parse_from_object = _parse_joined  # tyro calls it
+    docstring_parser.parse_from_object = parse_joined
+    try:
+        yield
+    finally:
+        docstring_parser.parse_from_object = parse
 
 
 def _optional_paths() -> ConstructorRegistry:

@@ -53,7 +53,7 @@ class EvalProgress:
     done: int
     total: int
 
-    def bar_fields(self, *, wide: bool) -> dict[str, Any]:  # noqa: ARG002
+    def bar_fields(self, *, wide: bool) -> dict[str, Any]:  # noqa: ARG002, as Progress has it
         """What the live bar shows."""
         figures = f"{self.split} images"
         return {"description": "evaluating", "completed": self.done, "total": self.total, "figures": figures}
