@@ -1,4 +1,4 @@
-"""The static site as it is written: its files, what they contain about the model, and where the runtime comes from."""
+"""The exported static site: its files, its model metadata, and the origin of its runtime."""
 
 from __future__ import annotations
 
