@@ -8,4 +8,4 @@ Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 
 DEFAULT_FIT: Fit = "crop"
-"""Of every interface: no other was more accurate on photos (docs/results.md)."""
+"""The default of every interface: no other was more accurate on photos beyond noise (docs/results.md)."""
