@@ -41,7 +41,7 @@ class Predict:
     """Image files, directories, glob patterns, URLs, or `-` for stdin."""
 
     example: bool = False
-    """Classify the photos that come with the package, each named after its content."""
+    """Classify the photos in the package, each named after its content; a cat is none of the 100 classes."""
 
     checkpoint: Path | None = None
     """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
