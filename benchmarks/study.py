@@ -6,7 +6,8 @@ A study is a JSON file: "about", "settings" shared by all runs, "seeds", and "ru
 first run is the reference that the others are compared with, seed by seed. With "val_fraction" in the shared settings,
 runs are evaluated on the validation split and the test set is not used; otherwise on the test set, in fp32. For
 smaller datasets, "every": N keeps every N-th train image (rows are in order of the classes), "imbalance": N makes the
-train split long-tailed, and "halved" halves the resolution. A finished run is not repeated, an interrupted one is
+train split long-tailed, and "halved" halves the resolution. "width": N trains a network of N channels in the first
+stage instead of ResNet-18's 64. A finished run is not repeated, an interrupted one is
 resumed, and none is started after `--minutes`. On two cores, two processes with different `--seeds` and one thread
 each are faster than one. Results: OUT/NAME_seedN.json.
 """
@@ -26,10 +27,13 @@ import numpy as np
 import torch
 from circumstances import circumstances
 
+from cifar100.checkpoints import checkpoint
 from cifar100.config import Config
 from cifar100.dataset import Split, load_dataset
+from cifar100.model import ResNet
 from cifar100.recipes import recipe
 from cifar100.train import train
+from cifar100.training import setup
 
 QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 
@@ -55,6 +59,11 @@ def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> di
     seconds = sum(epoch["train_seconds"] for epoch in result.history)
     settings = {name: value for name, value in config.flat().items() if name not in ("data_dir", "run_dir")}
     return figures | {"train_seconds": seconds, "settings": settings, "threads": torch.get_num_threads()}
+
+
+def narrow(width: int) -> None:
+    """Train, save and load networks of this width instead of ResNet-18's 64 channels in the first stage."""
+    setup.build_model = checkpoint.build_model = lambda _name, classes: ResNet((2, 2, 2, 2), classes, width)
 
 
 def table(study: dict[str, Any], results: dict[tuple[str, int], dict[str, Any]]) -> str:
@@ -114,6 +123,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", help="only these of the study's, by name")
     words = parser.parse_args()
     study = json.loads(words.study.read_text())
+    narrow(study.get("width", 64))
     words.out.mkdir(parents=True, exist_ok=True)
 
     began, results, left = time.monotonic(), {}, []
