@@ -129,7 +129,7 @@ class Predict:
         from cifar100.support.progress import progress
 
         writer = self._writer(predictor, sources)
-        sheets, problems = _Sheets(), []
+        sheets, problems, cropped = _Sheets(), [], []
         emit(writer.header(), end="")
         with progress("images", len(sources), emit_error, stream=sys.stderr) as done:
             for image, result in self._classify(predictor, sources):
@@ -140,7 +140,13 @@ class Predict:
                 else:
                     emit(writer.result(name, result), end="")
                     sheets.add(name, image, result)
+                    if image.visible_fraction < 0.5:
+                        cropped.append((name, image.visible_fraction))
                 done(1)
+        if cropped:
+            name, fraction = cropped[0]
+            total = f" ({len(cropped):,} images lost more than half)" if len(cropped) > 1 else ""
+            emit_error(f"only the central {fraction:.0%} of {name} was used{total}; --fit pad uses the whole image")
         sheets.write(self.montage, self.explain, len(sources) - len(problems), predictor)
         return problems
 

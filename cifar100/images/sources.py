@@ -23,7 +23,7 @@ from cifar100.images.download import download_image, is_url
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.images.names import is_hidden, is_image, natural_sort_key
 from cifar100.images.pillow_logging import suppress_pillow_messages
-from cifar100.images.square import to_square
+from cifar100.images.square import to_square, visible_fraction
 from cifar100.support.errors import UserError
 from cifar100.support.machine import usable_cores
 
@@ -61,6 +61,8 @@ class LoadedImage(NamedTuple):
     problem: str = ""
     preview: np.ndarray | None = None
     """uint8 [L, L, 3]: the same crop at a higher resolution, for display; None if not requested."""
+    visible_fraction: float = 1.0
+    """The fraction of the image's area that `pixels` shows: less than 1 if it was cropped."""
 
 
 def expand_inputs(words: Iterable[str | Path], say: Callable[[str], None] | None = None) -> list[ImageSource]:
@@ -190,7 +192,8 @@ def _load(source: ImageSource, content: bytes, size: int, fit: Fit, preview_size
         else:
             rgb = to_rgb(name)
         pixels = np.array(to_square(rgb, size, fit, name=name))  # a writable copy: PyTorch warns otherwise
-        return LoadedImage(name, pixels, preview=to_square(rgb, preview_size, fit, name=name) if preview_size else None)
+        preview = to_square(rgb, preview_size, fit, name=name) if preview_size else None
+        return LoadedImage(name, pixels, "", preview, visible_fraction(*rgb.size, fit))
     except UserError as error:
         return LoadedImage(name, None, str(error))
 

@@ -34,6 +34,11 @@ def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str 
     return np.asarray(square)
 
 
+def visible_fraction(width: int, height: int, fit: Fit) -> float:
+    """The fraction of an image's area that `to_square` keeps, in 0..1."""
+    return min(width, height) / max(width, height) if fit == "crop" else 1.0
+
+
 def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
     """The fit "crop" of `to_square`."""
     width, height = rgb.size

@@ -191,6 +191,27 @@ def predict(checkpoint: Path, *words: str | Path) -> int:
     return main(["predict", *map(str, words), "--checkpoint", str(checkpoint), "--device", "cpu", "--top-k", "3"])
 
 
+def test_predict_reports_how_much_of_a_panorama_is_used(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, width in (("a.png", 250), ("b.png", 60), ("c.png", 200)):
+        Image.new("RGB", (width, 50), "teal").save(tmp_path / name)
+    assert predict(checkpoint, tmp_path) == 0
+    line = next(line for line in capsys.readouterr().err.splitlines() if "--fit pad" in line)
+    assert "20%" in line
+    assert "a.png" in line
+    assert "2 images" in line
+    assert predict(checkpoint, tmp_path, "--fit", "pad") == 0
+    assert "--fit" not in capsys.readouterr().err
+
+
+def test_predict_prints_no_table_without_results(
+    checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(checkpoint, photos / "bad.png") == 1
+    assert "probability" not in capsys.readouterr().out
+
+
 def test_predict_names_images_and_continues_after_a_bad_one(
     checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from cifar100.images import download, sources
 from cifar100.images.download import download_image
+from cifar100.images.fit import FITS
 from cifar100.images.sources import ImageSource, expand_inputs, load_images
 from cifar100.support.errors import UserError
 
@@ -164,6 +165,14 @@ def test_larger_pictures_are_made_for_the_first_ones_only(tmp_path: Path) -> Non
     assert [None if image.preview is None else image.preview.shape for image in loaded] == [(64, 64, 3)] * 2 + [
         None
     ] * 2
+
+
+def test_the_fraction_of_an_image_that_the_crop_keeps(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 50)).save(tmp_path / "wide.png")
+    fractions = {
+        fit: [image.visible_fraction for image in load_images(expand_inputs([tmp_path]), 32, fit)] for fit in FITS
+    }
+    assert fractions == {"crop": [0.25], "pad": [1.0], "stretch": [1.0]}
 
 
 def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
