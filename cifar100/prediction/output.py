@@ -71,15 +71,17 @@ class Table:
     def __init__(self, predictor: Predictor, names: Iterable[str]) -> None:
         self.predictor = predictor
         self.width = min(MAX_NAME_WIDTH, max([len("image"), *(len(escape_control_chars(name)) for name in names)]))
+        self.columns = f"{'image':<{self.width}}  probability  {'class':<20}   id"
+        self.has_rows = False
         self.bar_width = max(0, min(MAX_BAR_WIDTH, get_terminal_size().columns - self.width - OTHER_COLUMNS_WIDTH))
 
     def header(self) -> str:
-        columns = f"{'image':<{self.width}}  probability  {'class':<20}   id"
         name, description = map(escape_control_chars, model_lines(self.predictor))
-        return f"model: {name}\n       {description}\n{columns}\n"
+        return f"model: {name}\n       {description}\n"
 
     def result(self, name: str, result: Result) -> str:
-        first, lines = escape_control_chars(name), []
+        first, lines = escape_control_chars(name), [] if self.has_rows else [self.columns]
+        self.has_rows = True
         if len(first) > self.width:  # on a line of its own, whole, to be copied
             lines.append(first)
             first = ""
