@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cifar100.cli.defaults import default_model
 from cifar100.config import DeviceName
+from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit_error
 
@@ -27,6 +29,12 @@ class App:
     open: bool = False
     """Open the web app in a browser."""
 
+    fit: Fit = DEFAULT_FIT
+    """How images become square: the center, padded with gray, or stretched."""
+
+    views: Literal[1, 2] = 1
+    """2: the mean over the image and its horizontal flip, in twice the time."""
+
     device: DeviceName = "auto"
     """Device to run on."""
 
@@ -41,7 +49,8 @@ class App:
         from cifar100.inference import load_predictor
         from cifar100.prediction.output import model_lines
 
-        predictor = load_predictor(self.checkpoint or default_model(), device=self.device)
+        model = self.checkpoint or default_model()
+        predictor = load_predictor(model, device=self.device, fit=self.fit, views=self.views)
         emit_error(f"model: {', '.join(model_lines(predictor))}")
         serve(predictor, host=self.host, port=self.port, open_browser=self.open)
         return 0

@@ -32,7 +32,7 @@ from cifar100.prediction.torch_backend import TorchBackend
 from cifar100.report.galleries import galleries
 from cifar100.report.sections import ReportInput
 from cifar100.report.style import thumbnail
-from cifar100.web import html
+from cifar100.web import html, server
 from cifar100.web.app import _Handlers
 from cifar100.web.service import InferenceService
 
@@ -132,8 +132,16 @@ def test_web_page_and_api(predictor: Predictor, files: list[Path]) -> None:
         assert response["model"] == {"name": predictor.info.name, "sha256": predictor.info.digest}
 
 
+def app_predictor(monkeypatch: pytest.MonkeyPatch, *words: str | Path | int) -> Predictor:
+    """The predictor that `cifar100 app` serves with these options."""
+    served: list[Predictor] = []
+    monkeypatch.setattr(server, "serve", lambda predictor, **_: served.append(predictor))
+    assert main(["app", *map(str, words), "--device", "cpu"]) == 0
+    return served[0]
+
+
 def test_each_interface_applies_the_fit_and_the_views(
-    exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "wide.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 100, 3), np.uint8)).save(path)
@@ -143,7 +151,8 @@ def test_each_interface_applies_the_fit_and_the_views(
         (result,) = predictor.classify([path])
         top1 = result.predictions[0]
         line = json.loads(run(capsys, predictor, [path], "--json", "--fit", fit, "--views", views))
-        for answered in (line, _Handlers(predictor).predict(str(path))):
+        served = app_predictor(monkeypatch, "--checkpoint", exports / "best.onnx", "--fit", fit, "--views", views)
+        for answered in (line, _Handlers(served).predict(str(path))):
             assert (answered["fit"], answered["views"]) == (fit, views)
             assert answered["predictions"][0]["probability"] == pytest.approx(top1.probability, rel=1e-5)
         found.append(top1.probability)
