@@ -58,12 +58,13 @@ class Export:
             return self._web()
         if self.runtime or self.examples or self.serve:
             raise UserError("export.web_only", "--runtime, --examples and --serve are for --format web.")
-        from cifar100.export import export
+        from cifar100.export import export, output_path
 
+        out = output_path(self.checkpoint, self.format, self.out)
         options: dict[str, Any] = {"input_format": self.input_format, "options": self.foreign.options()}
         options |= {"data_dir": self.data_dir, "images": self.images}
-        emit(f"Exporting {self.checkpoint} as {self.format}, and comparing the file with it", flush=True)
-        emit(export(self.checkpoint, self.format, self.out, **options))
+        emit(f"Exporting {self.checkpoint} to {out}, and comparing the file with it", flush=True)
+        emit(export(self.checkpoint, self.format, out, **options))
         return 0
 
     def _web(self) -> int:

@@ -68,7 +68,7 @@ def export(
     Each speed is measured for `seconds`. Raises UserError if something cannot be read, found or written, RunFailed if
     the file does not compute what the weights do; a file that was at `out` is then left as it was.
     """
-    out = _place(path, format, out)
+    out = output_path(path, format, out)
     if images < 1:
         raise UserError("export.images", f"--images is {images}; it must be 1 or more.")
     checkpoint = load_weights(path, **options or {})
@@ -190,7 +190,11 @@ def open_forward(path: Path, input_format: str) -> Forward:
     return forward
 
 
-def _place(path: Path, format: str, out: Path | None) -> Path:
+def output_path(path: Path, format: str, out: Path | None) -> Path:
+    """`out`, or the default: next to the checkpoint, in the working directory for bundled weights and those of the hub.
+
+    Raises UserError if it has another suffix, is the checkpoint, or cannot be written.
+    """
     suffix = SUFFIXES[format]
     if out is None and (str(path) == "pretrained" or is_hub_address(path)):
         out = Path(PRETRAINED.stem + (".int8" if format == "onnx-int8" else "") + suffix)
