@@ -755,6 +755,20 @@ def with_fields(**changes: Any) -> Corrupt:
     return corrupt
 
 
+REQUIRED_FIELDS = ("weights", "model", "classes", "mean", "std")
+
+
+def without_field(name: str) -> Corrupt:
+    """A checkpoint that lacks a field."""
+
+    def corrupt() -> None:
+        content = OURS | load_checkpoint("good.pth").to_dict()
+        del content[name]
+        torch.save(content, "bad.pth")
+
+    return corrupt
+
+
 CAT_AND_DOG: dict[str, Any] = {"classes": ["cat", "dog"], "superclasses": [], "superclass_of": []}
 
 
@@ -898,6 +912,10 @@ CHECKPOINTS = [
         ("weights that are in no file", with_weights(fc__bias=torch.zeros(100, device="meta")), "checkpoint.objects"),
         ("sparse weights", with_weights(fc__bias=torch.zeros(100).to_sparse()), "checkpoint.objects"),
         ("a huge tensor beside", with_weights(extra=torch.zeros(1).expand(10**11)), "checkpoint.weights"),
+        *[
+            (f"no {name}", without_field(name), "checkpoint.field")
+            for name in ("weights", "model", "classes", "mean", "std")
+        ],
         ("weights a list", with_fields(weights=[1, 2]), "checkpoint.field"),
         ("weights no tensors", with_fields(weights={"fc.weight": 1}), "checkpoint.field"),
         ("weights by number", with_fields(weights={1: torch.zeros(1)}), "checkpoint.field"),

@@ -203,6 +203,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
     """The checkpoint in the content of one of our files, everything in it checked."""
     refuse_version(path, content.get("version"), VERSION)
     content, problem = checked_content(content)
+    problem = problem or ("" if "weights" in content else "it has no weights")
     if problem:
         raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {problem}.")
     checkpoint = Checkpoint.from_dict(content)
@@ -220,8 +221,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
 def checked_content(content: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The content of a file of ours in the newest format, and what is wrong with it, "" if nothing."""
     problem = size_problem(content)
-    if not problem and content.get("version") == 1:
-        content = upgrade(content)
+    content = upgrade(content) if not problem and content.get("version") == 1 else content
     return content, problem or field_problem(content)
 
 
