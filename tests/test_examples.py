@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 
+from cifar100.checkpoints.checkpoint import load_checkpoint
+from cifar100.checkpoints.weights import load_weights
 from cifar100.recipes import recipe
 from cifar100.train import train
 
@@ -82,6 +85,22 @@ def test_two_processes_tune_one_study(photos: Path, tmp_path: Path) -> None:
     assert f"{study.best_value:.2%}" in finish(start("tune.py", *words, cwd=tmp_path))
     again = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
     assert len(again.trials) == len(study.trials), "a study that is complete is not continued"
+
+
+@pytest.mark.slow
+def test_logit_adjustment_subtracts_the_log_of_the_class_shares(photos: Path, tmp_path: Path) -> None:
+    for path in sorted((photos / "red").iterdir())[5:]:
+        path.unlink()
+    config = recipe("baseline").replace(data_dir=photos, image_size=16, epochs=1, warmup_epochs=0, batch_size=8)
+    train(config.replace(run_dir=tmp_path / "run", report=False))
+    given = tmp_path / "run" / "best_model.pth"
+    finish(start("logit_adjustment.py", given, "adjusted.safetensors", "--data-dir", photos, cwd=tmp_path))
+    before, after = load_checkpoint(given), load_weights(tmp_path / "adjusted.safetensors")
+    assert before.classes == ["blue", "green", "red"]
+    shares = torch.tensor([8, 8, 4]) / 20  # a fifth of each class is for testing
+    assert torch.allclose(after.weights["fc.bias"], before.weights["fc.bias"] - shares.log())
+    assert torch.equal(after.weights["fc.weight"], before.weights["fc.weight"])
+    assert after.calibration is None
 
 
 @pytest.mark.slow
