@@ -87,8 +87,8 @@ def test_utils_shows_the_augmentation_and_the_classes(clone: Clone) -> None:
     assert "100 classes in 20 superclasses" in clone.utils
     assert "aquatic_mammals" in clone.utils
     assert "lawn_mower" in clone.utils
-    with Image.open(clone.inside / "augmentations.png") as picture:
-        assert min(picture.size) > 400
+    with Image.open(clone.inside / "augmentations.png") as image:
+        assert min(image.size) > 400
 
 
 def test_train_writes_the_files_that_the_brief_names(clone: Clone) -> None:

@@ -112,10 +112,10 @@ def test_the_notebook_runs(tiny_data: Path, tmp_path: Path) -> None:
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
-    pictures = [
+    images = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) == 3, "samples, curves, classes"
+    assert len(images) == 3, "samples, curves, classes"
     made = {path.name for path in (tmp_path / "logs" / "notebook").rglob("*")}
     assert {"best_model.pth", "best_model.onnx", "index.html", "curves.png"} <= made
 

@@ -285,7 +285,7 @@ def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
 
 
 def test_scaling_is_pillows_antialiased_triangle() -> None:
-    """A uniform picture stays one, and a checkerboard, which sampling would alias, becomes grey."""
+    """A uniform image stays one, and a checkerboard, which sampling would alias, becomes grey."""
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     images = board.float().expand(2, 3, 32, 32)
     assert (resize(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6

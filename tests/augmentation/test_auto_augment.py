@@ -27,7 +27,7 @@ ALL_LEVELS = range(-NUM_MAGNITUDES, NUM_MAGNITUDES + 1)
 
 
 def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
-    """Pictures of every contrast: noise on a slope, of a few values, of one, of much white."""
+    """Images of every contrast: noise on a slope, of a few values, of one, of much white."""
     rng = np.random.default_rng(seed)
     slope = np.linspace(0, 1, size)[:, None, None]
     images = []
@@ -40,27 +40,27 @@ def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
 
 def by_pillow(image: np.ndarray, op: Op, level: int, policy: PolicyName) -> np.ndarray:
     """The paper's operations, each by the function of Pillow that it was defined by."""
-    picture, most, share = Image.fromarray(image), magnitude_range(policy, len(image)), level / 30
+    pil_image, most, share = Image.fromarray(image), magnitude_range(policy, len(image)), level / 30
 
     def move(*source: float) -> Image.Image:
-        return picture.transform(picture.size, Image.Transform.AFFINE, source)
+        return pil_image.transform(pil_image.size, Image.Transform.AFFINE, source)
 
     pixels, factor = int(most.translate * share), 1 + most.enhance * share
     done = {
-        Op.IDENTITY: lambda: picture,
+        Op.IDENTITY: lambda: pil_image,
         Op.SHEAR_X: lambda: move(1, most.shear * share, 0, 0, 1, 0),
         Op.SHEAR_Y: lambda: move(1, 0, 0, most.shear * share, 1, 0),
         Op.TRANSLATE_X: lambda: move(1, 0, pixels, 0, 1, 0),
         Op.TRANSLATE_Y: lambda: move(1, 0, 0, 0, 1, pixels),
-        Op.ROTATE: lambda: picture.rotate(most.rotate * share),
-        Op.BRIGHTNESS: lambda: ImageEnhance.Brightness(picture).enhance(factor),
-        Op.COLOR: lambda: ImageEnhance.Color(picture).enhance(factor),
-        Op.CONTRAST: lambda: ImageEnhance.Contrast(picture).enhance(factor),
-        Op.SHARPNESS: lambda: ImageEnhance.Sharpness(picture).enhance(factor),
-        Op.POSTERIZE: lambda: ImageOps.posterize(picture, 8 - round(most.posterize * abs(share))),
-        Op.SOLARIZE: lambda: ImageOps.solarize(picture, 256 - int(256 * abs(level) / 30)),
-        Op.AUTOCONTRAST: lambda: ImageOps.autocontrast(picture),
-        Op.EQUALIZE: lambda: ImageOps.equalize(picture),
+        Op.ROTATE: lambda: pil_image.rotate(most.rotate * share),
+        Op.BRIGHTNESS: lambda: ImageEnhance.Brightness(pil_image).enhance(factor),
+        Op.COLOR: lambda: ImageEnhance.Color(pil_image).enhance(factor),
+        Op.CONTRAST: lambda: ImageEnhance.Contrast(pil_image).enhance(factor),
+        Op.SHARPNESS: lambda: ImageEnhance.Sharpness(pil_image).enhance(factor),
+        Op.POSTERIZE: lambda: ImageOps.posterize(pil_image, 8 - round(most.posterize * abs(share))),
+        Op.SOLARIZE: lambda: ImageOps.solarize(pil_image, 256 - int(256 * abs(level) / 30)),
+        Op.AUTOCONTRAST: lambda: ImageOps.autocontrast(pil_image),
+        Op.EQUALIZE: lambda: ImageOps.equalize(pil_image),
     }
     return np.asarray(done[op]())
 
@@ -122,11 +122,11 @@ def test_the_highest_level_does_what_the_papers_say() -> None:
     np.testing.assert_array_equal(wide(Op.POSTERIZE), images[0] // 64 * 64)
     np.testing.assert_array_equal(narrow(Op.POSTERIZE), images[0] // 16 * 16)
     np.testing.assert_array_equal(wide(Op.SOLARIZE), 255 - images[0])
-    picture = Image.fromarray(images[0])
-    np.testing.assert_array_equal(wide(Op.ROTATE), picture.rotate(135))
-    np.testing.assert_array_equal(narrow(Op.ROTATE), picture.rotate(30))
-    np.testing.assert_array_equal(wide(Op.COLOR), ImageEnhance.Color(picture).enhance(1.99))
-    np.testing.assert_array_equal(narrow(Op.SHARPNESS), ImageEnhance.Sharpness(picture).enhance(1.9))
+    pil_image = Image.fromarray(images[0])
+    np.testing.assert_array_equal(wide(Op.ROTATE), pil_image.rotate(135))
+    np.testing.assert_array_equal(narrow(Op.ROTATE), pil_image.rotate(30))
+    np.testing.assert_array_equal(wide(Op.COLOR), ImageEnhance.Color(pil_image).enhance(1.99))
+    np.testing.assert_array_equal(narrow(Op.SHARPNESS), ImageEnhance.Sharpness(pil_image).enhance(1.9))
     for sheared in applied(np.full((2, 40, 40, 3), 255, np.uint8), [Op.SHEAR_X] * 2, [30, -30]):
         assert [(row[:, 0] > 0).sum() for row in sheared] == [40 - int(0.99 * y + 0.995) for y in range(40)]
 

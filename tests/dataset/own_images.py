@@ -1,4 +1,4 @@
-"""Images of one's own for tests: class folders of small random pictures."""
+"""Images of one's own for tests: class folders of small random images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SILENT: Callable[[str], None] = lambda _text: None  # noqa: E731
 
 
 def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -> bytes:
-    """A picture as the bytes of a file; every seed another, of another size."""
+    """An image as the bytes of a file; every seed another, of another size."""
     rng = np.random.default_rng(seed)
     width, height = size or rng.integers(20, 60, 2).tolist()
     file = io.BytesIO()
@@ -27,7 +27,7 @@ def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -
 
 
 def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:
-    """Class folders of so many pictures each, PNG and JPEG by turns."""
+    """Class folders of so many images each, PNG and JPEG by turns."""
     for name, count in classes.items():
         (place / name).mkdir(parents=True)
         for number in range(count):

@@ -25,41 +25,41 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Four pictures of coarse and fine detail, uint8 [4, 32, 32, 3]."""
+    """Four images of coarse and fine detail, uint8 [4, 32, 32, 3]."""
     noise = np.random.default_rng(0).normal(size=(4, 32, 32, 3))
     coarse = ndimage.gaussian_filter(noise, (0, 4, 4, 0)) * 600 + 120
     return torch.from_numpy((coarse + 15 * noise).clip(0, 255).astype(np.uint8))
 
 
-# The definitions, for one picture uint8 [32, 32, 3]; they give numbers in 0..255 and beyond.
+# The definitions, for one image uint8 [32, 32, 3]; they give numbers in 0..255 and beyond.
 
 
-def gaussian_noise(picture: np.ndarray, draws: CorruptionRng, scale: float) -> np.ndarray:
-    return 255 * (picture / 255 + scale * drawn(draws.normal(3, 32, 32)).transpose(1, 2, 0))
+def gaussian_noise(image: np.ndarray, draws: CorruptionRng, scale: float) -> np.ndarray:
+    return 255 * (image / 255 + scale * drawn(draws.normal(3, 32, 32)).transpose(1, 2, 0))
 
 
-def shot_noise(picture: np.ndarray, draws: CorruptionRng, photons: float) -> np.ndarray:
-    rates = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255 * photons
+def shot_noise(image: np.ndarray, draws: CorruptionRng, photons: float) -> np.ndarray:
+    rates = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255 * photons
     return 255 * drawn(draws.poisson(rates)).transpose(1, 2, 0) / photons
 
 
-def impulse_noise(picture: np.ndarray, draws: CorruptionRng, amount: float) -> np.ndarray:
+def impulse_noise(image: np.ndarray, draws: CorruptionRng, amount: float) -> np.ndarray:
     dice = drawn(draws.uniform(0, 1, 3, 32, 32)).transpose(1, 2, 0)
-    result = picture.astype(float)
+    result = image.astype(float)
     result[dice < amount] = 0
     result[dice < amount / 2] = 255
     return result
 
 
-def defocus_blur(picture: np.ndarray, _draws: CorruptionRng, radius: float, softness: float) -> np.ndarray:
+def defocus_blur(image: np.ndarray, _draws: CorruptionRng, radius: float, softness: float) -> np.ndarray:
     x, y = np.meshgrid(np.arange(-8, 9), np.arange(-8, 9))
     disk = np.array(x**2 + y**2 <= radius**2, np.float32)
     kernel = cv2.GaussianBlur(disk / disk.sum(), (3, 3), sigmaX=softness)
-    return 255 * np.stack([cv2.filter2D(picture[:, :, c] / 255, -1, kernel) for c in range(3)], axis=2)
+    return 255 * np.stack([cv2.filter2D(image[:, :, c] / 255, -1, kernel) for c in range(3)], axis=2)
 
 
-def glass_blur(picture: np.ndarray, draws: CorruptionRng, sigma: float, reach: int, times: int) -> np.ndarray:
-    x = (blurred(picture / 255, sigma) * 255 + 1e-3).astype(np.uint8)
+def glass_blur(image: np.ndarray, draws: CorruptionRng, sigma: float, reach: int, times: int) -> np.ndarray:
+    x = (blurred(image / 255, sigma) * 255 + 1e-3).astype(np.uint8)
     for _ in range(times):
         offsets = drawn(draws.integers(-reach, reach, 2, 32, 32))
         for h in range(32 - reach, reach, -1):
@@ -69,14 +69,14 @@ def glass_blur(picture: np.ndarray, draws: CorruptionRng, sigma: float, reach: i
     return 255 * blurred(x / 255, sigma)
 
 
-def zoom_blur(picture: np.ndarray, _draws: CorruptionRng, farthest: float) -> np.ndarray:
+def zoom_blur(image: np.ndarray, _draws: CorruptionRng, farthest: float) -> np.ndarray:
     factors = np.arange(1, farthest, 0.01)
-    total = picture / 255 + sum(enlarged(picture / 255, factor) for factor in factors)
+    total = image / 255 + sum(enlarged(image / 255, factor) for factor in factors)
     return 255 * total / (len(factors) + 1)
 
 
-def snow(picture: np.ndarray, draws: CorruptionRng, *c: float) -> np.ndarray:
-    x = picture / 255
+def snow(image: np.ndarray, draws: CorruptionRng, *c: float) -> np.ndarray:
+    x = image / 255
     layer = enlarged(drawn(draws.normal(1, 32, 32)).transpose(1, 2, 0) * c[1] + c[0], c[2])[:, :, 0]
     layer[layer < c[3]] = 0
     layer = (layer.clip(0, 1) * 255).astype(np.uint8) / 255
@@ -86,33 +86,31 @@ def snow(picture: np.ndarray, draws: CorruptionRng, *c: float) -> np.ndarray:
     return 255 * (x + layer + np.rot90(layer, k=2))
 
 
-def motion_blur(picture: np.ndarray, draws: CorruptionRng, radius: int, sigma: float) -> np.ndarray:
-    return 255 * smeared(picture / 255, float(drawn(draws.uniform(-45, 45))), radius, sigma)
+def motion_blur(image: np.ndarray, draws: CorruptionRng, radius: int, sigma: float) -> np.ndarray:
+    return 255 * smeared(image / 255, float(drawn(draws.uniform(-45, 45))), radius, sigma)
 
 
-def fog(picture: np.ndarray, draws: CorruptionRng, amount: float, decay: float) -> np.ndarray:
-    x, clouds = picture / 255, diamond_square(draws, decay)[:, :, None]
+def fog(image: np.ndarray, draws: CorruptionRng, amount: float, decay: float) -> np.ndarray:
+    x, clouds = image / 255, diamond_square(draws, decay)[:, :, None]
     return 255 * (x + amount * clouds) * x.max() / (x.max() + amount)
 
 
-def brightness(picture: np.ndarray, _draws: CorruptionRng, amount: float) -> np.ndarray:
-    hsv = cv2.cvtColor((picture / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
+def brightness(image: np.ndarray, _draws: CorruptionRng, amount: float) -> np.ndarray:
+    hsv = cv2.cvtColor((image / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
     hsv[:, :, 2] = np.clip(hsv[:, :, 2] + amount, 0, 1)
     return 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def contrast(picture: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndarray:
-    means = picture.mean(axis=(0, 1))
-    return (picture - means) * factor + means
+def contrast(image: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndarray:
+    means = image.mean(axis=(0, 1))
+    return (image - means) * factor + means
 
 
-def elastic_transform(
-    picture: np.ndarray, draws: CorruptionRng, amount: float, sigma: float, shift: float
-) -> np.ndarray:
+def elastic_transform(image: np.ndarray, draws: CorruptionRng, amount: float, sigma: float, shift: float) -> np.ndarray:
     corners = np.array([[26, 26], [26, 6], [6, 6]], np.float32)
     moved = corners + drawn(draws.uniform(-32 * shift, 32 * shift, 3, 2))
     affine = cv2.getAffineTransform(corners, moved)
-    x = cv2.warpAffine((picture / 255).astype(np.float32), affine, (32, 32), borderMode=cv2.BORDER_REFLECT_101)
+    x = cv2.warpAffine((image / 255).astype(np.float32), affine, (32, 32), borderMode=cv2.BORDER_REFLECT_101)
     field = [
         ndimage.gaussian_filter(u, 32 * sigma, mode="reflect", truncate=3)
         for u in drawn(draws.uniform(-1, 1, 2, 32, 32))
@@ -124,8 +122,8 @@ def elastic_transform(
     )
 
 
-def pixelate(picture: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndarray:
-    small = Image.fromarray(picture).resize((int(32 * factor), int(32 * factor)), Image.Resampling.BOX)
+def pixelate(image: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndarray:
+    small = Image.fromarray(image).resize((int(32 * factor), int(32 * factor)), Image.Resampling.BOX)
     return np.asarray(small.resize((32, 32), Image.Resampling.BOX), float)
 
 
@@ -196,9 +194,9 @@ TOLERANCE = {"elastic_transform": 8}
 def test_each_kind_is_its_definition(kind: str, images: Tensor) -> None:
     for severity in SEVERITIES:
         found = corrupt(images[:2], kind, severity, sample_ids=NUMBERS[:2], seed=7).numpy()
-        for number, picture, result in zip(NUMBERS, images.numpy()[:2], found, strict=False):
+        for number, image, result in zip(NUMBERS, images.numpy()[:2], found, strict=False):
             draws = CorruptionRng(7, kind, severity, [number], CPU)
-            expected = REFERENCES[kind](picture, draws, *CORRUPTIONS[kind][1][severity - 1]).clip(0, 255)
+            expected = REFERENCES[kind](image, draws, *CORRUPTIONS[kind][1][severity - 1]).clip(0, 255)
             difference = np.abs(result - np.floor(expected + 1e-3))
             assert difference.max() <= TOLERANCE.get(kind, 1), severity
             assert difference.mean() < 0.2 * TOLERANCE.get(kind, 1), severity
@@ -250,7 +248,7 @@ def test_draws_hang_on_seed_and_number_alone(kind: str, images: Tensor) -> None:
 # By the paper's own constants elastic_transform moves less as it bends more, frost dims what is bright, and glass_blur
 # is stronger at 3 than at 4.
 @pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind != "elastic_transform"])
-def test_a_higher_severity_is_farther_from_the_picture(kind: str, images: Tensor) -> None:
+def test_a_higher_severity_is_farther_from_the_image(kind: str, images: Tensor) -> None:
     many = images.repeat(12, 1, 1, 1)
     distances = [
         (corrupt(many, kind, severity, sample_ids=range(48)).float() - many).square().mean().sqrt().item()
@@ -262,7 +260,7 @@ def test_a_higher_severity_is_farther_from_the_picture(kind: str, images: Tensor
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_plain_pictures_and_other_sizes(kind: str) -> None:
+def test_plain_images_and_other_sizes(kind: str) -> None:
     for level in (0, 255):
         plain = torch.full((1, 48, 48, 3), level, dtype=torch.uint8)
         assert corrupt(plain, kind, 5, sample_ids=[0]).shape == (1, 48, 48, 3)

@@ -26,26 +26,26 @@ from cifar100.report.data import analyze_dataset, summary, write_page
 from cifar100.support.errors import UserError
 
 
-def pictures(count: int, seed: int) -> np.ndarray:
-    """Pictures with large and small shapes, no two alike: uint8 [count, 32, 32, 3]."""
+def images(count: int, seed: int) -> np.ndarray:
+    """Images with large and small shapes, no two alike: uint8 [count, 32, 32, 3]."""
     noise = np.random.default_rng(seed).normal(size=(count, 32, 32, 3))
     shapes = 700 * ndimage.gaussian_filter(noise, (0, 5, 5, 0)) + 120 * ndimage.gaussian_filter(noise, (0, 1, 1, 0))
     return (shapes + 128).clip(0, 255).astype(np.uint8)
 
 
-def changed(picture: np.ndarray, kind: str) -> np.ndarray:
-    """The same picture to a person."""
-    image = Image.fromarray(picture)
+def changed(image: np.ndarray, kind: str) -> np.ndarray:
+    """The same image to a person."""
+    pil_image = Image.fromarray(image)
     if kind == "mirrored":
-        return picture[:, ::-1]
+        return image[:, ::-1]
     if kind == "shifted":
-        return np.roll(picture, (1, -1), axis=(0, 1))
+        return np.roll(image, (1, -1), axis=(0, 1))
     if kind == "brighter":
-        return (picture * 0.8 + 40).astype(np.uint8)
+        return (image * 0.8 + 40).astype(np.uint8)
     if kind == "noisy":
-        return (picture + np.random.default_rng(1).normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
+        return (image + np.random.default_rng(1).normal(0, 8, image.shape)).clip(0, 255).astype(np.uint8)
     assert kind == "blurred"
-    return np.asarray(image.resize((24, 24), Image.Resampling.BICUBIC).resize((32, 32), Image.Resampling.BICUBIC))
+    return np.asarray(pil_image.resize((24, 24), Image.Resampling.BICUBIC).resize((32, 32), Image.Resampling.BICUBIC))
 
 
 KINDS = ["mirrored", "shifted", "brighter", "noisy", "blurred"]
@@ -55,7 +55,7 @@ KINDS = ["mirrored", "shifted", "brighter", "noisy", "blurred"]
 def dataset() -> Dataset:
     """300 train and 40 test images of 4 classes; each of the first five test images is a changed train image, the sixth
     the same as one, with another label; two of train are the same."""
-    train, test = pictures(300, 0), pictures(40, 1)
+    train, test = images(300, 0), images(40, 1)
     train_labels, test_labels = np.arange(300) % 4, np.arange(40) % 4
     for row, kind in enumerate(KINDS):
         test[row] = changed(train[10 * row], kind)
@@ -94,7 +94,7 @@ def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch
     assert sum(steps) == len(images)
 
 
-def test_plain_pictures_are_like_no_other() -> None:
+def test_plain_images_are_like_no_other() -> None:
     shades = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None] * np.ones((32, 32, 3), np.uint8)
     assert near_duplicates(shades) == []
 

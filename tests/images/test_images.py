@@ -18,22 +18,22 @@ from cifar100.images.convert import FORMATS, image_suffixes, to_model_input, to_
 from cifar100.images.fit import FITS, Fit
 from cifar100.support.errors import UserError
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-GREY = PICTURE[:, :, 0]
+IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+GREY = IMAGE[:, :, 0]
 GREY_AS_RGB = np.repeat(GREY[:, :, None], 3, axis=2)
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
 def assert_is(result: np.ndarray, expected: Any, *, within: int = 0, size: int = 32) -> None:
-    """`expected` is a picture or a colour."""
+    """`expected` is an image or a color."""
     assert result.shape == (size, size, 3)
     assert result.dtype == np.uint8
     assert np.abs(result.astype(int) - np.asarray(expected)).max() <= within
 
 
-def blocks(*colours: tuple[int, int, int], width: int, height: int) -> np.ndarray:
-    """A picture of equally wide columns of colour."""
-    return np.repeat(np.array([colours], np.uint8), width // len(colours), axis=1).repeat(height, axis=0)
+def blocks(*colors: tuple[int, int, int], width: int, height: int) -> np.ndarray:
+    """An image of equally wide columns of color."""
+    return np.repeat(np.array([colors], np.uint8), width // len(colors), axis=1).repeat(height, axis=0)
 
 
 # PIL images of every mode
@@ -48,13 +48,13 @@ def palette(*, transparent: bool = False) -> Image.Image:
 
 
 def quantized(alpha: int) -> Image.Image:
-    """What Pillow makes of RGBA in 8 colours: a palette with an alpha of its own."""
+    """What Pillow makes of RGBA in 8 colors: a palette with an alpha of its own."""
     return Image.new("RGBA", (32, 32), (*RED, alpha)).quantize(8)
 
 
-def lab(colour: tuple[int, int, int]) -> Image.Image:
+def lab(color: tuple[int, int, int]) -> Image.Image:
     srgb, profile = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    image = ImageCms.profileToProfile(Image.new("RGB", (32, 32), colour), srgb, profile, outputMode="LAB")  # type: ignore[arg-type]
+    image = ImageCms.profileToProfile(Image.new("RGB", (32, 32), color), srgb, profile, outputMode="LAB")  # type: ignore[arg-type]
     assert image is not None
     assert image.mode == "LAB"
     return image
@@ -66,8 +66,8 @@ def rgb_with_a_transparent_colour() -> Image.Image:
     return image
 
 
-def solid(mode: str, colour: Any) -> Callable[[], Image.Image]:
-    return lambda: Image.new(mode, (32, 32), colour)
+def solid(mode: str, color: Any) -> Callable[[], Image.Image]:
+    return lambda: Image.new(mode, (32, 32), color)
 
 
 MODES: list[tuple[str, Callable[[], Image.Image], tuple[int, int, int], int]] = [
@@ -83,7 +83,7 @@ MODES: list[tuple[str, Callable[[], Image.Image], tuple[int, int, int], int]] = 
     ("PA opaque", lambda: palette().convert("PA"), RED, 0),
     ("PA transparent", lambda: palette(transparent=True).convert("RGBA").convert("PA"), WHITE, 0),
     ("RGB", solid("RGB", (10, 20, 30)), (10, 20, 30), 0),
-    ("RGB with a transparent colour", rgb_with_a_transparent_colour, WHITE, 0),
+    ("RGB with a transparent color", rgb_with_a_transparent_colour, WHITE, 0),
     ("RGBA", solid("RGBA", (10, 20, 30, 255)), (10, 20, 30), 0),
     ("RGBA transparent", solid("RGBA", (10, 20, 30, 0)), WHITE, 0),
     ("RGBA half", solid("RGBA", (0, 0, 255, 128)), (127, 127, 255), 1),
@@ -105,14 +105,14 @@ def test_a_pil_image_of_any_mode(make: Callable[[], Image.Image], expected: tupl
     assert_is(to_model_input(make()), expected, within=within)
 
 
-def test_the_picture_is_returned_exactly_where_it_has_the_size_already() -> None:
-    assert_is(to_model_input(Image.fromarray(PICTURE)), PICTURE)
+def test_the_image_is_returned_exactly_where_it_has_the_size_already() -> None:
+    assert_is(to_model_input(Image.fromarray(IMAGE)), IMAGE)
 
 
 def test_an_image_that_is_given_is_not_changed() -> None:
-    image = Image.fromarray(PICTURE)
+    image = Image.fromarray(IMAGE)
     to_model_input(image, 16)
-    np.testing.assert_array_equal(np.asarray(image), PICTURE)
+    np.testing.assert_array_equal(np.asarray(image), IMAGE)
 
 
 def test_to_rgb_keeps_the_size() -> None:
@@ -126,15 +126,15 @@ def test_to_rgb_keeps_the_size() -> None:
 @pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("bmp", {}), ("webp", {"lossless": True}), ("jpg", {})])
 def test_a_file(tmp_path: Path, kind: type, suffix: str, options: dict[str, Any]) -> None:
-    path = tmp_path / f"picture.{suffix}"
-    Image.fromarray(PICTURE).save(path, **options)
-    expected = PICTURE if suffix != "jpg" else np.asarray(Image.open(path))
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(IMAGE).save(path, **options)
+    expected = IMAGE if suffix != "jpg" else np.asarray(Image.open(path))
     assert_is(to_model_input(kind(path)), expected)
 
 
 def test_a_name_with_the_wrong_suffix_is_read_for_what_it_is(tmp_path: Path) -> None:
-    Image.fromarray(PICTURE).save(tmp_path / "picture.jpg", "PNG")
-    assert_is(to_model_input(tmp_path / "picture.jpg"), PICTURE)
+    Image.fromarray(IMAGE).save(tmp_path / "image.jpg", "PNG")
+    assert_is(to_model_input(tmp_path / "image.jpg"), IMAGE)
 
 
 def test_a_16_bit_png_file(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_transparent_palette_png_file(tmp_path: Path) -> None:
 
 
 UPRIGHT = np.array([[RED, GREEN], [BLUE, BLACK]], np.uint8).repeat(16, axis=0).repeat(16, axis=1)
-# What the EXIF standard says of each orientation: on which sides of the upright picture the stored first row and
+# What the EXIF standard says of each orientation: on which sides of the upright image the stored first row and
 # first column lie.
 STORED: dict[int, np.ndarray] = {
     1: UPRIGHT,  # top, left
@@ -234,8 +234,8 @@ def test_damaged_exif_leaves_the_pixels_and_the_orientation(
 
 
 def test_exif_that_is_none_is_no_reason_to_refuse(tmp_path: Path) -> None:
-    Image.fromarray(PICTURE).save(tmp_path / "photo.png", exif=b"Exif\0\0MM")
-    assert_is(to_model_input(tmp_path / "photo.png"), PICTURE)
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png", exif=b"Exif\0\0MM")
+    assert_is(to_model_input(tmp_path / "photo.png"), IMAGE)
 
 
 @pytest.fixture
@@ -254,25 +254,25 @@ def test_of_an_animation_the_first_frame_is_taken(animation: Path) -> None:
 
 # Arrays and tensors
 
-WITH_ALPHA = np.dstack([PICTURE, np.full((32, 32), 255, np.uint8)])
-UNIT = PICTURE / 255
+WITH_ALPHA = np.dstack([IMAGE, np.full((32, 32), 255, np.uint8)])
+UNIT = IMAGE / 255
 
 ARRAYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
-    "HWC": (PICTURE, PICTURE),
+    "HWC": (IMAGE, IMAGE),
     "HW": (GREY, GREY_AS_RGB),
     "HW1": (GREY[:, :, None], GREY_AS_RGB),
-    "HWC of 4, opaque": (WITH_ALPHA, PICTURE),
-    "HWC of 4, transparent": (WITH_ALPHA * np.array([1, 1, 1, 0], np.uint8), np.full_like(PICTURE, 255)),
-    "not contiguous": (np.asfortranarray(PICTURE)[:, ::-1], PICTURE[:, ::-1]),
-    "uint16": (PICTURE.astype(np.uint16) * 257, PICTURE),
+    "HWC of 4, opaque": (WITH_ALPHA, IMAGE),
+    "HWC of 4, transparent": (WITH_ALPHA * np.array([1, 1, 1, 0], np.uint8), np.full_like(IMAGE, 255)),
+    "not contiguous": (np.asfortranarray(IMAGE)[:, ::-1], IMAGE[:, ::-1]),
+    "uint16": (IMAGE.astype(np.uint16) * 257, IMAGE),
     "uint16 HW": (GREY.astype(np.uint16) * 257, GREY_AS_RGB),
-    "float64": (UNIT, PICTURE),
-    "float32": (UNIT.astype(np.float32), PICTURE),
-    "float16": (UNIT.astype(np.float16), PICTURE),
+    "float64": (UNIT, IMAGE),
+    "float32": (UNIT.astype(np.float32), IMAGE),
+    "float16": (UNIT.astype(np.float16), IMAGE),
     "float HW": (GREY / 255, GREY_AS_RGB),
-    "float of 4": (WITH_ALPHA / 255, PICTURE),
-    "float, rounding error": (UNIT * 1.0000001, PICTURE),
-    "bool": (PICTURE > 127, np.where(PICTURE > 127, 255, 0)),
+    "float of 4": (WITH_ALPHA / 255, IMAGE),
+    "float, rounding error": (UNIT * 1.0000001, IMAGE),
+    "bool": (IMAGE > 127, np.where(IMAGE > 127, 255, 0)),
     "bool HW": (GREY > 127, np.where(GREY_AS_RGB > 127, 255, 0)),
 }
 
@@ -282,21 +282,21 @@ def test_an_array(array: np.ndarray, expected: np.ndarray) -> None:
     assert_is(to_model_input(array), expected)
 
 
-HWC = torch.from_numpy(PICTURE)
+HWC = torch.from_numpy(IMAGE)
 CHW = HWC.permute(2, 0, 1)
 
 TENSORS: dict[str, tuple[torch.Tensor, np.ndarray, int]] = {
-    "CHW": (CHW, PICTURE, 0),
-    "CHW contiguous": (CHW.contiguous(), PICTURE, 0),
-    "HWC": (HWC, PICTURE, 0),
+    "CHW": (CHW, IMAGE, 0),
+    "CHW contiguous": (CHW.contiguous(), IMAGE, 0),
+    "HWC": (HWC, IMAGE, 0),
     "HW": (HWC[:, :, 0], GREY_AS_RGB, 0),
     "1HW": (HWC[None, :, :, 0], GREY_AS_RGB, 0),
     "HW1": (HWC[:, :, :1], GREY_AS_RGB, 0),
-    "CHW float": (CHW / 255, PICTURE, 0),
-    "CHW bf16": ((CHW / 255).bfloat16(), PICTURE, 1),
-    "HWC bf16": ((HWC / 255).bfloat16(), PICTURE, 1),
-    "CHW float with a gradient": ((CHW / 255).requires_grad_(), PICTURE, 0),
-    "CHW bool": (CHW > 127, np.where(PICTURE > 127, 255, 0), 0),
+    "CHW float": (CHW / 255, IMAGE, 0),
+    "CHW bf16": ((CHW / 255).bfloat16(), IMAGE, 1),
+    "HWC bf16": ((HWC / 255).bfloat16(), IMAGE, 1),
+    "CHW float with a gradient": ((CHW / 255).requires_grad_(), IMAGE, 0),
+    "CHW bool": (CHW > 127, np.where(IMAGE > 127, 255, 0), 0),
 }
 
 
@@ -336,23 +336,23 @@ def test_the_shorter_side_is_resized_and_the_centre_cropped(factor: int) -> None
 
 
 def test_the_aspect_ratio_is_kept() -> None:
-    picture = np.zeros((128, 256, 3), np.uint8)
-    picture[32:96, 96:160] = 255  # a square of half the height, in the middle
-    result = to_model_input(picture) > 127
+    image = np.zeros((128, 256, 3), np.uint8)
+    image[32:96, 96:160] = 255  # a square of half the height, in the middle
+    result = to_model_input(image) > 127
     assert result.any(axis=(1, 2)).sum() == result.any(axis=(0, 2)).sum() == 16
 
 
 def test_the_shorter_side_is_kept_whole() -> None:
-    picture = np.zeros((320, 960, 3), np.uint8)
-    picture[:10], picture[-10:] = RED, BLUE
-    result = to_model_input(picture)
+    image = np.zeros((320, 960, 3), np.uint8)
+    image[:10], image[-10:] = RED, BLUE
+    result = to_model_input(image)
     assert result[0, :, 0].min() > 200
     assert result[-1, :, 2].min() > 200
 
 
 def test_a_long_image_is_cropped_to_its_centre() -> None:
-    picture = np.concatenate([np.full((40, 1000, 3), c, np.uint8) for c in (RED, GREEN, BLUE)], axis=1)
-    assert_is(to_model_input(picture), GREEN)
+    image = np.concatenate([np.full((40, 1000, 3), c, np.uint8) for c in (RED, GREEN, BLUE)], axis=1)
+    assert_is(to_model_input(image), GREEN)
 
 
 @pytest.mark.parametrize("period", [1, 2, 3])
@@ -391,7 +391,7 @@ def test_a_thin_image_fits_whole(fit: Fit) -> None:
 
 def test_another_fit_is_refused() -> None:
     with pytest.raises(UserError) as caught:
-        to_model_input(PICTURE, fit="squash")  # pyright: ignore[reportArgumentType]
+        to_model_input(IMAGE, fit="squash")  # pyright: ignore[reportArgumentType]
     assert caught.value.code == "image.fit"
 
 
@@ -405,10 +405,10 @@ def test_a_file_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest
     ghostscript.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow looks for it once
-    Image.fromarray(PICTURE).save(tmp_path / "picture.eps")
+    Image.fromarray(IMAGE).save(tmp_path / "image.eps")
     with pytest.raises(UserError) as caught:
-        to_model_input(tmp_path / "picture.eps")
-    assert_one_sentence(str(caught.value), "picture.eps")
+        to_model_input(tmp_path / "image.eps")
+    assert_one_sentence(str(caught.value), "image.eps")
     assert not (tmp_path / "ran").exists()
 
 
@@ -437,7 +437,7 @@ def test_every_format_is_read(tmp_path: Path, format: str) -> None:
 
 def test_a_damaged_image_that_pillow_has_opened_is_refused() -> None:
     file = io.BytesIO()
-    Image.fromarray(PICTURE).resize((300, 300)).save(file, "JPEG")
+    Image.fromarray(IMAGE).resize((300, 300)).save(file, "JPEG")
     with pytest.raises(UserError) as caught:
         to_model_input(Image.open(io.BytesIO(file.getvalue()[:1500])))
     assert_one_sentence(str(caught.value))
@@ -466,7 +466,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "infinite": (with_one(np.inf), "inf"),
     "below 0": (with_one(-0.1), "-0.1"),
     "above 1": (with_one(1.1), "1.1"),
-    "0..255 as floats": (PICTURE.astype(np.float32), "0..1"),
+    "0..255 as floats": (IMAGE.astype(np.float32), "0..1"),
     "NaN in a tensor": (torch.full((3, 8, 8), torch.nan), "nan"),
     "NaN in an F image": (Image.fromarray(np.full((8, 8), np.nan, np.float32)), "nan"),
     "F image of 0..255": (Image.new("F", (8, 8), 200), "200"),

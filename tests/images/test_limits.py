@@ -30,7 +30,7 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def gif_comments(blocks: bytes) -> bytes:
-    """A GIF with these blocks before its picture."""
+    """A GIF with these blocks before its image."""
     content = encoded(Image.new("P", (40, 30)), "GIF")
     start = 13 + 3 * 2 ** ((content[10] & 7) + 1)
     return content[:start] + blocks + content[start:]

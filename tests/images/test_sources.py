@@ -159,7 +159,7 @@ def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> No
             assert not image.problem
 
 
-def test_larger_pictures_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
+def test_larger_images_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(4)]
     loaded = list(load_images(expand_inputs(paths), 32, num_previews=2, preview_size=64))
     assert [None if image.preview is None else image.preview.shape for image in loaded] == [(64, 64, 3)] * 2 + [
@@ -292,7 +292,7 @@ def at(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Callable
     return lambda path: f"http://127.0.0.1:{server.server_port}/{path}"
 
 
-@pytest.mark.parametrize("path", ["image", "hop/3", "a picture, ä.png#part"])
+@pytest.mark.parametrize("path", ["image", "hop/3", "an image, ä.png#part"])
 def test_an_address_gives_its_image(at: Callable[[str], str], path: str) -> None:
     (image,) = load_images(expand_inputs([at(path)]), 32)
     assert image.pixels is not None

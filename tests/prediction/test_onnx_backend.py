@@ -105,7 +105,7 @@ def wide_padding(model: ModelProto) -> None:
 
 
 def another_input(model: ModelProto) -> None:
-    model.graph.input[0].name = model.graph.node[0].input[0] = "picture"
+    model.graph.input[0].name = model.graph.node[0].input[0] = "image"
 
 
 def fewer_outputs(model: ModelProto) -> None:

@@ -54,18 +54,18 @@ def test_an_exported_model_says_that_it_has_none(exports: Path) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Noise in six pictures, one of them twice, and a file that is no picture."""
+    """Noise in six images, one of them twice, and a file that is no image."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
     Path("photos").mkdir()
     for number in range(6):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((48, 48)).save(f"photos/{number}.png")
-    Path("photos/bad.png").write_text("no picture")
+    Path("photos/bad.png").write_text("no image")
     Image.open("photos/3.png").save("query.png")
     return Path("photos")
 
 
-def test_the_same_picture_is_the_most_similar(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_image_is_the_most_similar(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["similar", "query.png", "--in", str(photos), "--count", "4", "--sheet", "sheet.png", "--device", "cpu"]
     assert main(words) == 0
     printed = capsys.readouterr()
@@ -79,7 +79,7 @@ def test_the_same_picture_is_the_most_similar(photos: Path, capsys: pytest.Captu
     assert len(found) == 4
     assert "bad.png" in printed.err
     with Image.open("sheet.png") as sheet:
-        assert min(sheet.size) > 128, "five pictures in rows"
+        assert min(sheet.size) > 128, "five images in rows"
 
 
 @pytest.mark.parametrize(

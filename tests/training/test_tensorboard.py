@@ -41,17 +41,17 @@ def steps(folder: Path, tag: str) -> list[int]:
     return [event.step for event in read(folder).Scalars(tag)]
 
 
-def a_picture() -> bytes:
+def an_image() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4), "teal").save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def test_rows_settings_and_pictures(tmp_path: Path) -> None:
+def test_rows_settings_and_images(tmp_path: Path) -> None:
     ours = TensorBoardLogger(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
     for count in (1, 2, 3):
         ours.epoch(rows(count))
-    ours.log_images({"confusion": a_picture}, 3)
+    ours.log_images({"confusion": an_image}, 3)
     ours.close()
     found = read(tmp_path)
     assert [(event.step, round(event.value, 6)) for event in found.Scalars("evaluation/top1")] == [
@@ -60,8 +60,8 @@ def test_rows_settings_and_pictures(tmp_path: Path) -> None:
         (3, 0.3),
     ]
     assert "evaluation/loss" not in found.Tags()["scalars"], "what was not measured is not there"
-    (picture,) = found.Images("confusion")
-    assert np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))[0, 0].tolist() == [0, 128, 128]
+    (image,) = found.Images("confusion")
+    assert np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))[0, 0].tolist() == [0, 128, 128]
     session = str(found.summary_metadata["_hparams_/session_start_info"])
     assert "lr" in session
     assert "train_sizes" in session

@@ -446,9 +446,7 @@ def test_the_best_checkpoint_is_written_while_training_continues(
         assert top1 < 0 or ("best_model.pth", top1) in written[: place + 1]
 
 
-def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
-    config: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_plot_that_cannot_be_drawn_does_not_fail_the_run(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     train(config.replace(stop_after=1))
     (config.run.run_dir / "curves.png").mkdir()
     assert train(config, resume=True).stopped_by is None
