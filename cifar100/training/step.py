@@ -124,10 +124,8 @@ class TrainStep:
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy with smoothed labels."""
-        smoothing = self.config.label_smoothing
-        if self.class_weights is None:
+        smoothing, weights = self.config.label_smoothing, self.class_weights
+        if weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        # PyTorch's `weight` would also scale the smoothed part, so that every image is drawn to the rare classes, and
-        # divide by the sum of the weights in the batch, which differs by rank
-        each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-        return (self.class_weights[labels] * each).mean()
+        # the mean over images: PyTorch's own divides by the sum of the weights in the batch, which differs by rank
+        return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing, reduction="none").mean()

@@ -59,22 +59,20 @@ def test_weights_are_those_of_sklearn() -> None:
     assert weights[LABELS].mean() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_loss_weighs_each_image_by_its_class(smoothing: float) -> None:
-    """The mean over images of the weight times the smoothed loss; gradients follow from it."""
+def test_the_loss_weighs_each_image_by_its_class() -> None:
+    """Without smoothing: the mean over images of the weight times the plain loss; gradients follow from it."""
     torch.manual_seed(0)
     labels = torch.from_numpy(LABELS[::3].copy())
     images = torch.randn(len(labels), 3, 1, 1)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 4))
-    config = OptimConfig(label_smoothing=smoothing, class_weights="balanced")
+    config = OptimConfig(label_smoothing=0, class_weights="balanced")
     compute = Compute(torch.device("cpu"), "fp32", "")
     weights = torch.from_numpy(balanced_weights(LABELS, 4))
-    with torch.no_grad():
-        each = torch.nn.functional.cross_entropy(model(images), labels, label_smoothing=smoothing, reduction="none")
+    each = torch.nn.functional.cross_entropy(model(images), labels, reduction="none").detach().numpy()
     step = TrainStep(model, build_optimizer(model, config), compute, config, class_weights=weights)
     step(images, labels, learning_rate=0.0, number=0)
     by_sklearn = compute_sample_weight("balanced", LABELS)[::3]
-    assert step.loss_sum.item() / step.num_samples == pytest.approx((each.numpy() * by_sklearn).mean(), rel=1e-5)
+    assert step.loss_sum.item() / step.num_samples == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
 
 
 def test_not_with_albumentations() -> None:
