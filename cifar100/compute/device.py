@@ -13,6 +13,7 @@ from torch import nn
 
 from cifar100.config import USE_MPS
 from cifar100.support.errors import UserError
+from cifar100.support.machine import processor_name
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -62,7 +63,7 @@ class Compute:
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
         else:
-            name = f"threads: {torch.get_num_threads()}" if self.device.type == "cpu" else "Apple GPU"
+            name = f"threads: {torch.get_num_threads()}" if self.device.type == "cpu" else processor_name()
         return f"{self.device.type} ({name}), {self.precision}: {self.reason}"
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from cifar100.cli.main import main
+from cifar100.compute import device
 from cifar100.compute.device import Compute, is_out_of_memory, select_device
 from cifar100.config import Config
 from cifar100.optim.build import build_optimizer
@@ -198,3 +199,8 @@ print(min(pages_taken() for _ in range(6)), disable_malloc_trim(), min(pages_tak
 )
 def test_out_of_memory_is_recognised(error: Exception, answer: bool) -> None:
     assert is_out_of_memory(error) is answer
+
+
+def test_the_description_of_a_mac_names_its_chip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "processor_name", lambda: "Apple M3 Max")
+    assert str(Compute(torch.device("mps"), "fp32", "the default")) == "mps (Apple M3 Max), fp32: the default"
