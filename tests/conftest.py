@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -160,6 +161,14 @@ def assert_one_sentence(message: str, *names: object) -> None:
     assert len(message) < 600
     for name in names:
         assert str(name) in message
+
+
+@pytest.fixture
+def default_sighup() -> Iterator[None]:
+    """SIGHUP terminates, also if the tests run under nohup, which ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Any
 class GracefulStop:
     """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a second one interrupts.
 
+    Under nohup, which ignores SIGHUP, it stays ignored: the run continues after its terminal is closed.
     Under torchrun, repeated signals are ignored silently: Ctrl-C reaches a worker twice (from the terminal and from
     torchrun), and torchrun kills workers that do not exit within 30 s.
     """
@@ -26,7 +27,8 @@ class GracefulStop:
         names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
             for number in map(signal.Signals.__getitem__, names):
-                self._before[number] = signal.signal(number, self._note)
+                if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_exception: object) -> None:

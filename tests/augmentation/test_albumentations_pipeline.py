@@ -358,7 +358,7 @@ class Command:
             time.sleep(0.01)
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("narrow", "default_sighup")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "number"),

@@ -89,7 +89,7 @@ SURFACE = {
     ],
     "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
-    "app": ["--checkpoint", "--host", "--port", "--open", "--device"],
+    "app": ["--checkpoint", "--host", "--port", "--open", "--fit", "--views", "--device"],
     "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision", "--neighbors"],
     "compare": ["--plot"],
     "data download": ["--to"],

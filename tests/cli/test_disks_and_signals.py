@@ -95,6 +95,7 @@ def test_a_folder_that_may_not_be_entered(
     assert shown.startswith("cifar100: ")
 
 
+@pytest.mark.usefixtures("default_sighup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, number: signal.Signals

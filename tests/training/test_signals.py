@@ -1,0 +1,21 @@
+"""cifar100/training/signals.py: which signals stop a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from cifar100.training.signals import GracefulStop
+
+
+@pytest.mark.usefixtures("default_sighup")
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["terminal", "nohup"])
+def test_closing_the_terminal_stops_a_run_unless_started_with_nohup(is_ignored: bool) -> None:
+    handler = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+    signal.signal(signal.SIGHUP, handler)
+    with GracefulStop() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert stop.signum == (0 if is_ignored else signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == handler
