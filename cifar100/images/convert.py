@@ -201,7 +201,9 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
     if white is not None:
-        return _from_array(np.asarray(image).astype(np.float64), top=white)
+        with np.errstate(invalid="ignore"):  # a signaling NaN, which is refused as every NaN
+            pixels = np.asarray(image).astype(np.float64)
+        return _from_array(pixels, top=white)
     if image.mode == "La":  # the only conversion that Pillow supports
         image = image.convert("LA")
     if image.has_transparency_data:

@@ -389,6 +389,17 @@ def test_a_thin_image_fits_whole(fit: Fit) -> None:
     assert to_model_input(Image.new("RGB", (4000, 2)), fit=fit).shape == (32, 32, 3)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001], ids=["quiet", "signaling"])
+def test_nan_is_refused_without_a_warning(tmp_path: Path, bits: int) -> None:
+    pixels = np.zeros((40, 40), np.float32)
+    pixels.view(np.uint32)[3, 3] = bits
+    Image.fromarray(pixels).save(tmp_path / "nan.tif")
+    with pytest.raises(UserError) as caught:
+        to_model_input(tmp_path / "nan.tif")
+    assert caught.value.code == "image.range"
+
+
 def test_another_fit_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         to_model_input(IMAGE, fit="squash")  # pyright: ignore[reportArgumentType]
