@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 from circumstances import RESULTS, circumstances
-from study import long_tailed, narrow, stand_in
+from study import file_stem, long_tailed, narrow, stand_in
 
 from cifar100.augmentation.loader import EvalLoader
 from cifar100.checkpoints.checkpoint import load_checkpoint
@@ -42,8 +41,7 @@ def main() -> None:
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name in STUDY["runs"]:
         for seed in STUDY["seeds"]:
-            folder = words.out / "runs" / f"{re.sub(r'[^a-z0-9.-]+', '_', name)}_seed{seed}"
-            checkpoint = load_checkpoint(folder / "last.pth")
+            checkpoint = load_checkpoint(words.out / "runs" / file_stem(name, seed) / "last.pth")
             model = compute.prepare(checkpoint.build()).eval()
             settings = Config().replace(mean=tuple(checkpoint.mean), std=tuple(checkpoint.std)).augment
             loader = EvalLoader(test, settings, batch_size=500, device=compute.device)

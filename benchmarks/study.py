@@ -7,9 +7,9 @@ first run is the reference that the others are compared with, seed by seed. With
 runs are evaluated on the validation split and the test set is not used; otherwise on the test set, in fp32. For
 smaller datasets, "every": N keeps every N-th train image (rows are in order of the classes), "imbalance": N makes the
 train split long-tailed, and "halved" halves the resolution. "width": N trains a network of N channels in the first
-stage instead of ResNet-18's 64. A finished run is not repeated, an interrupted one is
-resumed, and none is started after `--minutes`. On two cores, two processes with different `--seeds` and one thread
-each are faster than one. Results: OUT/NAME_seedN.json.
+stage instead of ResNet-18's 64. A finished run is not repeated, an interrupted one is resumed, and none is started
+after `--minutes`. On two cores, two processes with different `--seeds` and one thread each are faster than one.
+Results: OUT/NAME_seedN.json.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> di
     seconds = sum(epoch["train_seconds"] for epoch in result.history)
     settings = {name: value for name, value in config.flat().items() if name not in ("data_dir", "run_dir")}
     return figures | {"train_seconds": seconds, "settings": settings, "threads": torch.get_num_threads()}
+
+
+def file_stem(name: str, seed: int) -> str:
+    """The name of a run's files."""
+    return f"{re.sub(r'[^a-z0-9.-]+', '_', name)}_seed{seed}"
 
 
 def narrow(width: int) -> None:
@@ -123,13 +128,14 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", help="only these of the study's, by name")
     words = parser.parse_args()
     study = json.loads(words.study.read_text())
-    narrow(study.get("width", 64))
+    if "width" in study:
+        narrow(study["width"])
     words.out.mkdir(parents=True, exist_ok=True)
 
     began, results, left = time.monotonic(), {}, []
     for seed in study["seeds"]:
         for name, settings in study["runs"].items():
-            stem = f"{re.sub(r'[^a-z0-9.-]+', '_', name)}_seed{seed}"
+            stem = file_stem(name, seed)
             kept = words.out / f"{stem}.json"
             asked = seed in (words.seeds or study["seeds"]) and name in (words.runs or study["runs"])
             if asked and not kept.exists() and time.monotonic() - began < 60 * words.minutes:

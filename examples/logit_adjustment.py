@@ -3,8 +3,8 @@
     python examples/logit_adjustment.py logs/cifar100/best_model.pth adjusted.safetensors --data-dir my_photos
 
 Subtracts log(n_c / n), n_c of n train images being of class c, from the bias of the output layer: post-hoc logit
-adjustment (Menon et al. 2021, arXiv 2007.07314). Every command takes the result. On the long-tailed CIFAR-100 it gains
-4 points (docs/results.md). Probabilities are then uncalibrated.
+adjustment (Menon et al. 2021, arXiv 2007.07314). predict, evaluate and export take the result. On the long-tailed
+CIFAR-100 it gains 4 points (docs/results.md). Probabilities are then uncalibrated.
 """
 
 from __future__ import annotations
