@@ -93,21 +93,16 @@ def test_a_study_compares_seed_by_seed_and_can_be_resumed(
 def test_the_gpu_script_is_rehearsed_without_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its throughput and its tables; a training is a command that other tests run."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     gpu = import_module("gpu")
     monkeypatch.setattr(gpu, "resnet18", lambda: ResNet((1, 1, 1, 1), 100, 8))
-    trained = []
-    monkeypatch.setattr(gpu, "training", lambda _words, name, settings: trained.append((name, settings)) or {})
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "out"), "--device", "cpu", "--dry"])
+    out = tmp_path / "throughput.json"
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(out), "--device", "cpu", "--dry"])
     gpu.main()
-    rows = json.loads((tmp_path / "out" / "throughput.json").read_text())["rows"]
+    rows = json.loads(out.read_text())["rows"]
     assert [row.get("failed") for row in rows] == [None, None]
     assert all(row["images_per_second"] > 0 and row["step_images_per_second"] > 0 for row in rows)
     table = [line.split()[:4] for line in capsys.readouterr().out.splitlines() if line.startswith("eager")]
     assert table == [["eager", "16", "32", "sgd"], ["eager", "16", "16", "muon"]]
-    assert [name for name, _ in trained] == ["baseline", *(f"fast_seed{seed}" for seed in range(5)), "fast_14_epochs",
-                                             "best_100_epochs", "best"]  # fmt: skip
     sizes = {(row["way"], row["batch_size"]) for row in gpu.measured_steps(dry=False)}
     assert sizes >= {(way, size) for way in ("eager", "compiled") for size in (128, 256, 500, 768)}

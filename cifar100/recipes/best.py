@@ -1,28 +1,28 @@
-"""The highest accuracy for one ResNet-18, in a long run.
+"""Over 80 % in 100 epochs.
 
-    cifar100 train --recipe best            (--epochs 100 for a shorter run)
+    cifar100 train --recipe best            (--epochs N for another length)
 
-RandAugment, CutMix and EMA gain 4 points in short runs on few images (benchmarks/results/few_images). Friendly SAM and
-a stronger weight decay without the norms are taken from long runs in the literature; SAM gained nothing in our short
-runs. The recipe was not run to its end, so no accuracy is claimed. It needs a GPU: on two CPU cores an epoch takes over
-seven minutes by the measured speed of a step.
+80.90 % at the last epoch, single view (seed 0, n = 1; benchmarks/results/h100/best_100): the bundled weights. The fast
+recipe with RandAugment, CutMix and EMA, less label smoothing, and more epochs at 32 pixels. It is for long runs: in 30
+epochs, RandAugment or CutMix lowers the accuracy on held-out images by half a point, and --recipe fast --epochs 30 is
+better.
+
+Eight and a half minutes of training on an H100 that four other trainings shared; about four hours on two CPU cores with
+AMX-BF16, by the measured speed of a step.
 """
 
 from cifar100.config import Config
+from cifar100.recipes import fast
 
 
 def config() -> Config:
     """The settings."""
-    return Config().replace(
-        epochs=200,
-        lr=0.05,
-        weight_decay=1e-3,
-        decay_norms=False,
-        alternating_flip=True,
+    return fast.config().replace(
+        epochs=100,
+        train_sizes=("16:4", "24:3", "32:3"),
         policy="rand",
-        cutout_size=0,
         cutmix_probability=0.5,
-        ema_decay=0.999,
-        sam_rho=0.2,
-        sam_friendly=0.95,
+        label_smoothing=0.1,
+        ema_decay=0.998,
+        report=True,
     )

@@ -1,0 +1,119 @@
+"""Accuracy over training time on two CPU cores: the table of docs/results.md and the figure of the README.
+
+    python benchmarks/frontier.py
+
+The accuracies are those of results/h100, trained on a GPU. The times are estimates for two CPU cores with AMX-BF16: the
+number of epochs at each resolution times the seconds of such an epoch in results/fast, plus those of RandAugment by
+results/augmentation_policies.json. Writes docs/pictures/frontier.png.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+
+from circumstances import RESULTS, ROOT
+
+from cifar100.config import Config
+from cifar100.report.style import BLUE, INK, ORANGE, new_figure, style_axes
+from cifar100.support.train_sizes import resolutions
+
+RUNS = {
+    "fast, 6 epochs": ("fast_6_seed0", "fast_6_seed1", "fast_6_seed2"),
+    "fast, 9 epochs": ("fast_9_seed0", "fast_9_seed1", "fast_9_seed2"),
+    "fast, 14 epochs": ("fast_14_seed0", "fast_14_seed1"),
+    "fast, 30 epochs": ("fast_30",),
+    "best, 100 epochs": ("best_100",),
+    "baseline, 100 epochs": ("baseline_100",),
+}
+NUM_TRAIN = 50_000
+RAND_SECONDS = NUM_TRAIN / 4873
+"""Of RandAugment per epoch, in one thread (results/augmentation_policies.json)."""
+
+PUBLISHED = {
+    "weiaicunzai/pytorch-cifar100, 200 epochs": (75.61, NUM_TRAIN * 200 / 65.5 / 60),
+    "optim-nn-cifar, 100 epochs,\non an Apple GPU": (78.29, 87.0),
+}
+"""{name: (top-1 in %, minutes)}. The first ran at 65.5 images/s on the same two cores; the second is as published."""
+
+
+OFFSETS = (((6, -18), "left"), ((-4, -22), "right"), ((-7, 4), "right"))
+"""Of the labels of the baseline and of `PUBLISHED`, in points, and their alignment."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One length of one recipe."""
+
+    name: str
+    top1: list[float]  # in %, by seed
+    minutes: float
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{value:.2f}" for value in self.top1)
+        spread = f" ± {statistics.stdev(self.top1):.2f}" if len(self.top1) > 1 else ""
+        return f"| {self.name} | **{statistics.mean(self.top1):.2f}**{spread} | {values} | {self.minutes:.1f} |"
+
+
+def seconds_per_epoch() -> dict[int, float]:
+    """{resolution: median seconds of the steps of an epoch} in the timed runs of the fast recipe."""
+    seconds: dict[int, list[float]] = {}
+    for seed in ("seed0", "seed1"):
+        rows = (RESULTS / "fast" / seed / "metrics.jsonl").read_text().splitlines()
+        sizes = json.loads((RESULTS / "fast" / seed / "config.json").read_text())["settings"]["train_sizes"]
+        for row, size in zip(map(json.loads, rows), sizes, strict=True):
+            seconds.setdefault(size, []).append(row["train_seconds"])
+    return {size: statistics.median(values) for size, values in seconds.items()}
+
+
+def measured(name: str, folders: tuple[str, ...], seconds: dict[int, float]) -> Row:
+    """The accuracies of some runs that differ only in their seed, and their estimated time."""
+    evaluations = [json.loads((RESULTS / "h100" / folder / "evaluation.json").read_text()) for folder in folders]
+    config = Config.from_flat(evaluations[0]["settings"])
+    epochs, sizes = config.optim.epochs, config.augment.train_sizes
+    counts = Counter(resolutions(sizes, epochs)) if sizes else {32: epochs}
+    total = sum(count * seconds[size] for size, count in counts.items())
+    total += epochs * RAND_SECONDS if config.augment.policy == "rand" else 0
+    return Row(name, [100 * evaluation["top1"] for evaluation in evaluations], total / 60)
+
+
+def draw(rows: list[Row]) -> None:
+    """The figure."""
+    figure = new_figure(7.2, 3.6)
+    figure.set_facecolor("white")
+    axes = figure.subplots()
+    progressive, baseline = rows[:-1], rows[-1]
+    minutes, means = [row.minutes for row in progressive], [statistics.mean(row.top1) for row in progressive]
+    axes.plot(minutes, means, "o-", color=BLUE, markersize=5, linewidth=1.5)
+    for row, mean in zip(progressive, means, strict=True):
+        axes.annotate(f"{row.name}\n{mean:.1f} %", (row.minutes, mean), (6, -18), textcoords="offset points",
+                      fontsize=8, color=INK)  # fmt: skip
+    others = {"our baseline, 100 epochs": (statistics.mean(baseline.top1), baseline.minutes)} | PUBLISHED
+    for (name, (top1, taken)), (shift, align) in zip(others.items(), OFFSETS, strict=True):
+        axes.plot(taken, top1, "s", color=ORANGE, markersize=5)
+        axes.annotate(f"{name}\n{top1:.1f} %", (taken, top1), shift, textcoords="offset points", fontsize=8,
+                      color=INK, ha=align)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(9, 4000)
+    axes.set_ylim(67, 82)
+    ticks = {10: "10 min", 30: "30 min", 60: "1 h", 240: "4 h", 1440: "1 day"}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+    style_axes(axes, x="training time on two CPU cores with AMX-BF16, estimated", y="CIFAR-100 test top-1, %")
+    target = ROOT / "docs" / "pictures" / "frontier.png"
+    figure.savefig(target, dpi=130)
+
+
+def main() -> None:
+    """Print the table and draw the figure."""
+    seconds = seconds_per_epoch()
+    rows = [measured(name, folders, seconds) for name, folders in RUNS.items()]
+    print("| run | top-1, % | by seed | minutes |\n| --- | --- | --- | --- |")
+    print("\n".join(map(str, rows)))
+    draw(rows)
+
+
+if __name__ == "__main__":
+    main()
