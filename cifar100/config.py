@@ -189,14 +189,6 @@ class OptimConfig(ConfigSection):
     ema_decay: float = 0.0
     """EMA decay of the weights, e.g. 0.999; the EMA weights are what is evaluated and saved. 0 disables EMA."""
 
-    sam_rho: float = 0.0
-    """SAM neighborhood radius, e.g. 0.1; doubles the cost of a step (Foret et al. 2021,
-    https://arxiv.org/abs/2010.01412). 0 disables SAM."""
-
-    sam_friendly: float = 0.0
-    """Friendly SAM: EMA coefficient of the mean gradient that is subtracted from the perturbation, e.g. 0.95 (Li et al.
-    2024, https://arxiv.org/abs/2403.12350). 0: plain SAM."""
-
     seed: int = 0
     """Seed for initialization, data order and augmentation."""
 

@@ -526,7 +526,6 @@ SETTINGS = [
         ("train --mixup-probability 0.6 --cutmix-probability 0.5", "config.cutmix_probability"),
         ("train --cutmix-alpha 0", "config.cutmix_alpha"),
         ("train --ema-decay 1", "config.ema_decay"),
-        ("train --sam-rho -1", "config.sam_rho"),
         ("train --momentum 1", "config.momentum"),
         ("train --momentum 0", "config.nesterov"),
         ("train --weight-decay -1e-4", "config.weight_decay"),

@@ -17,6 +17,8 @@ REMOVED: dict[str, object] = {
     "identity_init": False,
     "norm_bias_lr_factor": 1.0,
     "sam_every": 1,
+    "sam_friendly": 0.0,
+    "sam_rho": 0.0,
     "zero_init_residual": False,
 }
 """{removed setting: its default}, with which training is what it is without the setting."""

@@ -26,7 +26,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, math.inf),
     "weight_decay": (0, math.inf),
     "warmup_epochs": (0, math.inf),
-    "sam_rho": (0, math.inf),
     "seed": (0, MAX_SEED),
     "num_workers": (0, math.inf),
     "eval_every": (1, math.inf),
@@ -39,7 +38,7 @@ RANGES: dict[str, tuple[float, float]] = {
 POSITIVE = {"test_fraction", "mixup_alpha", "cutmix_alpha", "lr", "muon_lr", "dist_timeout"}
 """Settings that must be above 0."""
 
-BELOW_ONE = {"test_fraction", "val_fraction", "momentum", "label_smoothing", "ema_decay", "sam_friendly"}
+BELOW_ONE = {"test_fraction", "val_fraction", "momentum", "label_smoothing", "ema_decay"}
 """Settings that must be at least 0 and below 1."""
 
 

@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from cifar100.compute.device import Compute, memory_format
 from cifar100.config import OptimConfig
 from cifar100.optim.ema import ModelEma
-from cifar100.optim.sam import sam_perturbation
 from cifar100.optim.schedule import set_lr
-from cifar100.support.errors import UserError
 
 
 class TrainStep:
@@ -27,8 +25,6 @@ class TrainStep:
     With several ranks, `model` is the DDP-wrapped one (`DistContext.wrap_ddp`), and `loss_weight(step)` scales this
     rank's loss. `ema`, if given, tracks the weights. `class_weights`, float32 [C] on the device, scale the loss of each
     class.
-
-    Raises UserError if `config` requests something that the precision does not support.
     """
 
     def __init__(
@@ -43,9 +39,6 @@ class TrainStep:
         loss_weight: Callable[[int], float] = lambda _number: 1.0,
         class_weights: Tensor | None = None,
     ) -> None:
-        if config.sam_friendly and compute.precision == "fp16":
-            message = "--sam-friendly needs unscaled gradients: give --precision fp32 or bf16."
-            raise UserError("train.precision", message)
         self.model = model
         if compiled:  # one graph per shape of batch; above the limit PyTorch would run eagerly
             torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
@@ -90,12 +83,8 @@ class TrainStep:
     def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         """Update the weights on images [B, 3, S, S] and labels, int64 [B] or soft labels, float32 [B, classes].
         `number` is the step of the run, from 0."""
-        config = self.config
         set_lr(self.optimizer, learning_rate)
         loss, logits = self._backward(images, labels, number)
-        if config.sam_rho:
-            with sam_perturbation(self.model, self.optimizer, rho=config.sam_rho, friendly=config.sam_friendly):
-                self._backward(images, labels, number)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:

@@ -40,13 +40,7 @@ AUGMENT += ["--train-sizes", "--mean", "--std", "--pipeline"]
 MODEL = ["--model", "--init-from", "--freeze-stem", "--sync-bn"]
 OPTIM = ["--optimizer", "--epochs", "--batch-size", "--lr", "--muon-lr"]
 OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-norms", "--warmup-epochs"]
-OPTIM += [
-    "--label-smoothing",
-    "--class-weights",
-    "--ema-decay",
-    "--sam-rho",
-]
-OPTIM += ["--sam-friendly", "--seed"]
+OPTIM += ["--label-smoothing", "--class-weights", "--ema-decay", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
 FOREIGN = ["--mean", "--std", "--classes"]

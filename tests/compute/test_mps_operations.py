@@ -37,8 +37,6 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "SGD without Nesterov momentum": {"nesterov": False},
     "Muon": {"optimizer": "muon", "lr": 0.3, "muon_lr": 0.06, "decay_norms": False},
     "EMA": {"ema_decay": 0.99},
-    "SAM": {"sam_rho": 0.1},
-    "friendly SAM": {"sam_rho": 0.1, "sam_friendly": 0.9},
     "RandAugment": {"policy": "rand"},
     "TrivialAugment": {"policy": "trivial"},
     "Mixup": {"mixup_probability": 0.5},
@@ -144,7 +142,7 @@ def assert_runs_on_mps(recording: Recording) -> None:
             assert not any(tensor.is_channels_last for tensor in tensors), operation
 
 
-FAST = {"baseline", "Muon", "friendly SAM", "RandAugment", "CutMix", "train sizes 16 and 24"}
+FAST = {"baseline", "Muon", "RandAugment", "CutMix", "train sizes 16 and 24"}
 
 
 @pytest.mark.parametrize(

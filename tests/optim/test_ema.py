@@ -8,18 +8,34 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import DeviceReads, assert_identical
-from test_sam import CPU, batches, network
 from torch.nn import functional as F
 
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.evaluation.evaluate import evaluate_model
+from cifar100.model import ResNet
 from cifar100.optim.build import build_optimizer
 from cifar100.optim.ema import ModelEma, update_bn
 from cifar100.train import train
 from cifar100.training.step import TrainStep
+
+CPU = select_device("cpu", "fp32")
+
+
+def network() -> ResNet:
+    torch.manual_seed(0)
+    return CPU.prepare(ResNet((1, 1, 1, 1), 5, 8))
+
+
+def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(12, 3, 16, 16, generator=generator), torch.randint(5, (12,), generator=generator))
+        for _ in range(count)
+    ]
 
 
 def test_the_average_is_the_formulas() -> None:
