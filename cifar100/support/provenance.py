@@ -102,7 +102,7 @@ class Selection(Record):
         return {"last": "last epoch", "periodic": "periodic checkpoint", "step": "latest step"}[self.rule]
 
 
-FittedOn = Literal["", "val", "test-crossfit", "val-crossfit", "train-crossfit"]
+FittedOn = Literal["", "val", "sibling-val", "test-crossfit", "val-crossfit", "train-crossfit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,8 @@ class TemperatureFit(Record):
     temperature: float
     """What logits are divided by; above 0."""
     fitted_on: FittedOn = ""
-    """"val": train images that the training held out; "test-crossfit": two-fold cross-fitting on the test images, each
+    """"val": train images that the training held out; "sibling-val": train images held out by another training with the
+    same settings; "test-crossfit": two-fold cross-fitting on the test images, each
     half evaluated with the temperature of the other; "": unknown."""
     num_images: int = 0
     """0 if unknown."""
@@ -129,6 +130,8 @@ class TemperatureFit(Record):
         images = f"{self.num_images:,} images" if self.num_images else "images"
         if self.fitted_on == "val":
             return f"fitted on {images} that were held out of the train split"
+        if self.fitted_on == "sibling-val":
+            return f"fitted on {images} held out of the train split by a training with the same settings"
         return f"fitted by two-fold cross-fitting on {images} of the {self.fitted_on.removesuffix('-crossfit')} split"
 
 
