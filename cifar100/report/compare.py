@@ -18,7 +18,7 @@ from cifar100.report.style import to_png
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.provenance import recipe_title
-from cifar100.support.text import duration, escape_control_chars
+from cifar100.support.text import duration, escape_control_chars, setting_text
 
 IGNORED_SETTINGS = {"epochs", "report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
 """Settings of paths and output files, which do not affect results, and the epochs, which are among the figures."""
@@ -139,7 +139,7 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
 
 
 def _short(value: Any) -> str:
-    text = escape_control_chars(value)
+    text = escape_control_chars(setting_text(value))
     return text if len(text) <= 28 else f"{text[:27]}…"
 
 

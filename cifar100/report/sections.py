@@ -20,7 +20,7 @@ from cifar100.report.curves import History, column
 from cifar100.report.selection import wilson_interval
 from cifar100.support.machine import processor_name
 from cifar100.support.provenance import recipe_title
-from cifar100.support.text import duration
+from cifar100.support.text import duration, setting_text
 
 if TYPE_CHECKING:
     from cifar100.evaluation.corruption_results import Robustness
@@ -176,7 +176,7 @@ def differing(checkpoint: Checkpoint) -> str:
     baseline = Config().flat()
     ignored = set(vars(Config().run))
     changed = [
-        f"{name} {value} ({baseline[name]})"
+        f"{name} {setting_text(value)} ({setting_text(baseline[name])})"
         for name, value in checkpoint.config.items()
         if name in baseline and name not in ignored and value != baseline[name]
     ]
@@ -185,7 +185,7 @@ def differing(checkpoint: Checkpoint) -> str:
 
 def settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """All training settings, without directories."""
-    return [(name, str(value)) for name, value in checkpoint.config.items() if not name.endswith("_dir")]
+    return [(name, setting_text(value)) for name, value in checkpoint.config.items() if not name.endswith("_dir")]
 
 
 def machine() -> str:

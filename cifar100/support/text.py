@@ -17,6 +17,11 @@ def csv_cell(text: object) -> str:
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA_SIGNS) else shown
 
 
+def setting_text(value: object) -> str:
+    """A setting's value as its flag takes it: the elements of a list separated by spaces; "none" if it is empty."""
+    return (" ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
+
+
 def format_bytes(size: int) -> str:
     """1.4 GiB, 20.0 MiB."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

@@ -16,6 +16,7 @@ from cifar100.dataset import Dataset
 from cifar100.optim.build import load_optimizer
 from cifar100.support.errors import UserError
 from cifar100.support.settings import flag
+from cifar100.support.text import setting_text
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
 from cifar100.training.step import TrainStep
@@ -39,7 +40,7 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     except UserError as error:
         raise UserError(error.code, f"--resume: the settings in {path} cannot be used. {error}") from None
     changes = [
-        f"{flag(name)} was {was} and is now {now}"
+        f"{flag(name)} was {setting_text(was)} and is now {setting_text(now)}"
         for name, (was, now) in before.differences(config).items()
         if name not in free
     ]

@@ -17,7 +17,7 @@ from cifar100.model import count_parameters
 from cifar100.report import curves, figures
 from cifar100.report.selection import wilson_interval
 from cifar100.support.provenance import Selection, recipe_title
-from cifar100.support.text import duration
+from cifar100.support.text import duration, setting_text
 from cifar100.training.run import Run
 
 MIN_FROM_SCRATCH = 5000
@@ -64,11 +64,11 @@ def _log_settings(run: Run) -> None:
     """The settings that differ from the baseline; in the text log also the others, by section."""
     config, flat = run.config, run.config.flat()
     different = config.differences(Config())
-    changes = ", ".join(f"{name} {value} ({baseline})" for name, (value, baseline) in different.items())
-    run.logger.info(f"Settings  different from the baseline: {changes or 'none'}")
+    changes = [f"{name} {setting_text(value)} ({setting_text(usual)})" for name, (value, usual) in different.items()]
+    run.logger.info(f"Settings  different from the baseline: {', '.join(changes) or 'none'}")
     for section in fields(config):
         names = [item.name for item in fields(getattr(config, section.name))]
-        unchanged = ", ".join(f"{name} {flat[name]}" for name in names if name not in different)
+        unchanged = ", ".join(f"{name} {setting_text(flat[name])}" for name in names if name not in different)
         run.logger.file_only(f"  {section.name:<8}{unchanged}")
 
 
