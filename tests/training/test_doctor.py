@@ -16,7 +16,7 @@ from cifar100.training import doctor, timing
 from cifar100.training.gradient_check import Deviation
 from cifar100.training.timing import Speed, estimates, measure_training
 
-SIZES = {"baseline": [32], "fast": [16, 24, 32], "best": [32], "finetune": [32]}
+SIZES = {"baseline": [32], "fast": [16, 24, 32], "best": [16, 24, 32], "finetune": [32]}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_doctor_reports_everything_as_json(capsys: pytest.CaptureFixture[str], t
     baseline = next(row for row in result["estimates"] if row["recipe"] == "baseline")
     assert baseline["train_seconds"] == pytest.approx(100 * 50_000 / rates["baseline", 32])
     assert result["advice"]["code"]
-    assert printed.err.count("\n") == 8, "one line of progress for each part"
+    assert printed.err.count("\n") == 10, "one line of progress for each part"
     assert not list(tmp_path.iterdir())
 
 
