@@ -5,8 +5,8 @@
 Logits are divided by the temperature of the weights, as in every output. In-distribution are CIFAR-100's test images:
 one half chooses the threshold, the other half evaluates it. Out-of-distribution are noise, blurred noise and
 single-color images, and with `--cifar10` CIFAR-10's test images, some of whose classes are close to CIFAR-100's (truck
-and pickup_truck). `--logits` names a directory with cifar100_test.npz and cifar10_test.npz, "logits" in canonical
-order, to save the forward passes. Writes benchmarks/results/unsure.json.
+and pickup_truck). `--logits` names a directory with cifar100_test.npz or cifar10_test.npz, "logits" in canonical
+order, to save their forward passes. Writes benchmarks/results/unsure.json.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def main() -> None:
         images[name] = np.asarray(test.images)
         if name == "cifar100":
             labels = np.asarray(test.labels)
-        if asked.logits is not None:
-            logits[name] = np.load(asked.logits / f"{name}_test.npz")["logits"].astype(np.float64)
+        kept = asked.logits and asked.logits / f"{name}_test.npz"
+        if kept and kept.exists():
+            logits[name] = np.load(kept)["logits"].astype(np.float64)
     logits |= {name: logits_of(predictor, of) for name, of in images.items() if name not in logits}
     logits = {name: values / predictor.temperature for name, values in logits.items()}
 
