@@ -6,6 +6,7 @@ are kept in a temporary directory for a minute or two, and deleted with it at th
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -19,6 +20,7 @@ from gradio.themes import Base
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import WS_PROTOCOLS
 
 from cifar100.inference import Predictor
 from cifar100.support.errors import UserError
@@ -58,6 +60,7 @@ def serving(
     with (
         tempfile.TemporaryDirectory(prefix="cifar100-page-", ignore_cleanup_errors=True) as folder,
         _no_proxy(host),
+        _no_websockets(),
         decoder_pool() as decoder,
     ):
         examples = Path(folder, "examples")
@@ -101,6 +104,7 @@ def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None
         raise UserError(
             "app.address", f"The app cannot listen on {host or 'the default address'}, port {port}: {reason}"
         ) from None
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a client could fill the log with its warnings
     return address
 
 
@@ -118,6 +122,18 @@ def _no_proxy(host: str | None) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _no_websockets() -> Iterator[None]:
+    """A context in which a server that starts has no websockets: gradio uses none, and uvicorn never answers a POST
+    with `Upgrade: websocket`. `launch` has no option for it."""
+    before = WS_PROTOCOLS["auto"]
+    WS_PROTOCOLS["auto"] = None
+    try:
+        yield
+    finally:
+        WS_PROTOCOLS["auto"] = before
 
 
 def serve(

@@ -159,6 +159,15 @@ def test_a_malformed_request_is_refused_without_a_traceback(app: tuple[int, Path
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_an_upgrade_is_ignored(app: tuple[int, Path], protocol: str) -> None:
+    port, log = app
+    headers = JSON | {"Connection": "Upgrade", "Upgrade": protocol, "Sec-WebSocket-Version": "13"}
+    assert send(port, "info", None, headers)[0] == 200
+    assert 400 <= send(port, "call/predict", b"{}", headers)[0] < 500
+    assert "WARNING" not in log.read_text()
+
+
 def test_a_well_formed_request_is_answered(app: tuple[int, Path]) -> None:
     port, log = app
     content = example_photos()[0].read_bytes()
