@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, narrow_network, random_checkpoint
 
+from cifar100.checkpoints import checkpoint as checkpoints
+from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.config import Config
 from cifar100.dataset import Split
 from cifar100.model import ResNet
@@ -106,3 +108,27 @@ def test_the_gpu_script_is_rehearsed_without_a_gpu(
     assert table == [["eager", "16", "32", "sgd"], ["eager", "16", "16", "muon"]]
     sizes = {(row["way"], row["batch_size"]) for row in gpu.measured_steps(dry=False)}
     assert sizes >= {(way, size) for way in ("eager", "compiled") for size in (128, 256, 500, 768)}
+
+
+def test_bundled_weights_are_made_from_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their results are those of the fp16 weights; the temperature is fitted on images that the other run held out."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr(checkpoints, "build_model", narrow_network)
+    bundle = import_module("bundle")
+    best = recipe("best").replace(dataset="synthetic")
+    save_weights(random_checkpoint(config=best.flat(), recipe="fast", modified=True), tmp_path / "run.safetensors")
+    held_out = random_checkpoint(config=best.replace(val_fraction=0.1).flat(), recipe="fast", modified=True)
+    save_weights(held_out, tmp_path / "sibling.safetensors")
+    words = [tmp_path / "run.safetensors", "--sibling", tmp_path / "sibling.safetensors"]
+    out = tmp_path / "out.safetensors"
+    monkeypatch.setattr(sys, "argv", ["bundle.py", *map(str, words), "--out", str(out)])
+    bundle.main()
+    made = load_weights(out)
+    assert made.weights["fc.weight"].equal(random_checkpoint().weights["fc.weight"].half().float())
+    assert (made.evaluation["split"], made.evaluation["images"]) == ("test", 600)
+    assert made.calibration is not None
+    assert (made.calibration.fitted_on, made.calibration.num_images) == ("sibling-val", 200)
+    held_out.config["lr"] = 0.1
+    save_weights(held_out, tmp_path / "sibling.safetensors")
+    with pytest.raises(AssertionError, match="other settings"):
+        bundle.main()

@@ -320,7 +320,7 @@ def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, t
 
 def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
     assert stored_temperature(checkpoint) is None
-    used: dict[FittedOn, bool] = {"val": True, "": True, "test-crossfit": False}
+    used: dict[FittedOn, bool] = {"val": True, "sibling-val": True, "": True, "test-crossfit": False}
     for fitted_on, is_used in used.items():
         fit = TemperatureFit(temperature=0.7, fitted_on=fitted_on)
         assert stored_temperature(replace(checkpoint, calibration=fit)) == (fit if is_used else None)
