@@ -13,6 +13,7 @@ from cifar100.dataset.layout import (
     images,
     is_filler,
     listed,
+    lookalike_hint,
     relative,
     split_of,
 )
@@ -106,7 +107,8 @@ def _matching(
         raise UserError(
             "dataset.classes",
             f"{directory.name}: {differing[0]} contains the classes {listed(files[differing[0]])}, "
-            f"and {train} others: {listed(files[train])}. Both must contain the same class folders.",
+            f"and {train} others: {listed(files[train])}. Both must contain the same class folders."
+            f"{lookalike_hint(files[differing[0]], files[train])}",
         )
     return next(iter(matching), None)
 
@@ -151,21 +153,36 @@ def _class_files(directory: Directory, errors: list[str], *, without: Collection
 
 
 def _refuse_nested(directory: Directory, folder: Directory) -> None:
-    inner = folder
-    while not inner.image_files and len(inner.with_images) == 1:
-        (inner,) = inner.with_images.values()
+    inner = _unwrapped(folder)
     if inner.image_files or len(inner.with_images) < 2:
         return
-    inside = inner.name
-    if any(map(split_of, inner.with_images)):
+    inside, names = inner.name, inner.with_images.keys()
+    same = [name for name, other in directory.with_images.items() if _unwrapped(other).with_images.keys() == names]
+    split = next(filter(split_of, names), None)
+    if split is not None and inner.with_images[split].image_files:
+        above = f"{directory.name}/{split}/{folder.name[len(directory.name) + 1 :]}"
+        advice = f"put the splits above the classes: move the images of {inside}/{split} to {above}, and so on"
+    elif split is not None:
         advice = f"name {inside} itself"
+    elif len(same) > 1:
+        advice = f"if {listed(same)} are splits, rename one to train and one to test; if classes, move their images up"
     else:
-        advice = f"if these are the classes, name {inside}; if {inside} is one class, move their images up into it"
+        advice = (
+            f"if these are classes, move them up into {directory.name}, or name {inside}; if {inside} is one class, "
+            "move their images up into it"
+        )
     raise UserError(
         "dataset.nested",
         f"{directory.name} contains nested folders: {inside} has no images itself, only the folders "
-        f"{listed(inner.with_images)}. Which are the classes? {advice[0].upper()}{advice[1:]}.",
+        f"{listed(names)}. Which are the classes? {advice[0].upper()}{advice[1:]}.",
     )
+
+
+def _unwrapped(folder: Directory) -> Directory:
+    """The directory itself, or the one in it that holds all of its images."""
+    while not folder.image_files and len(folder.with_images) == 1:
+        (folder,) = folder.with_images.values()
+    return folder
 
 
 def _merged(directories: Iterable[Directory]) -> tuple[str, ...]:
@@ -203,8 +220,11 @@ def hint_for(directory: Directory) -> str:
             "named like the class, or list them in a labels.csv with the columns file and label."
         )
     if archives:
-        return f" It contains {listed(archives)}: name that, or unpack it."
+        return f" It contains {listed(archives)}: name {'that' if len(archives) == 1 else 'one'}, or unpack here."
     files = [path for path, _ in directory.walk()]
     if files and directory.directories:
-        return f" It contains {len(files):,} files, but none with an image suffix such as .jpg, .png or .webp."
+        return (
+            f" It contains {len(files):,} files, but none with the suffix of an image: save or rename images as .jpg, "
+            ".png or .webp."
+        )
     return ""

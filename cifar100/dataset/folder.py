@@ -25,7 +25,7 @@ from cifar100.dataset.class_archive import open_archive
 from cifar100.dataset.class_folders import find_layout, hint_for
 from cifar100.dataset.decode import Decoded, decode
 from cifar100.dataset.labels_csv import find_labeled
-from cifar100.dataset.layout import MAX_LISTED, Layout, class_name, images, listed
+from cifar100.dataset.layout import MAX_LISTED, Layout, class_name, images, listed, lookalike_hint
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
 from cifar100.dataset.tree import Directory, File, on_disk
 from cifar100.images.names import is_image
@@ -38,6 +38,9 @@ UNFIT_FOR_TRAINING = (
     *("dataset.no_train", "dataset.classes", "dataset.one_class", "dataset.empty_class", "dataset.single_image"),
 )
 """Codes of errors that prevent training, but not evaluation."""
+
+DARK = 64
+"""If no pixel of a dataset reaches this, its files may hold 12-bit or 14-bit values, which are read as 16-bit ones."""
 
 
 def find(place: Path) -> tuple[Layout] | None:
@@ -139,6 +142,11 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
         notes.append(f"{images(both)} in both train and test, so the test accuracy is optimistic")
 
     pixels, sizes = loaded.decoded.pixels, _known_sizes(loaded.decoded)
+    brightest = int(pixels.max())
+    if brightest < DARK:
+        notes.append(
+            f"no pixel is brighter than {brightest} of 255: if 16-bit files hold values of fewer bits, rescale these"
+        )
     del loaded
     spec = _spec_of(names, sizes, is_split="test" in layout.splits)
     if spec.fingerprints:
@@ -165,7 +173,7 @@ def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, co
         raise UserError(
             "evaluate.classes",
             f"{layout.place} contains classes that the checkpoint does not have: {listed(unknown)}. It has "
-            f"{listed(known)}.",
+            f"{listed(known)}.{lookalike_hint(unknown, known.keys() - set(names))}",
         )
     loaded = load(layout, names, splits, config, say)
     if not len(loaded.rows):
@@ -205,7 +213,8 @@ def _refuse_untrainable(layout: Layout) -> None:
                 raise UserError(
                     "dataset.classes",
                     f"{place}: {one.place} contains classes that {two.place} does not: "
-                    f"{listed(odd)}. Both must contain the same class folders.",
+                    f"{listed(odd)}. Both must contain the same class folders."
+                    f"{lookalike_hint(odd, two.files.keys() - one.files.keys())}",
                 )
     if len(layout.classes) < 2:
         raise UserError(

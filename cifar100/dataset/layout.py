@@ -28,6 +28,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "eval", "evaluation", "dev"), "val"),
 }
 FILLER_WORDS = {"", "set", "data", "dataset", "images", "image", "imgs", "img", "photos", "pictures", "split", "seg"}
+FILLER_WORDS |= {"public", "private"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def class_name(name: str) -> str:
 def split_of(name: str, *, loose: bool = False) -> str:
     """The split that a directory name denotes: "train", "test" or "val"; "" if none.
 
-    "Testing", "val_images" and "seg_train" denote one; "bullet_train" and "train_station" only if `loose`.
+    "Testing", "val_images" and "PublicTest" denote one; "bullet_train" and "train_station" only if `loose`.
     """
     words = _words(name)
     kinds = [SPLIT_WORDS.get(word, "") for word in words]
@@ -102,7 +103,8 @@ def is_filler(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    return re.split(r"[^a-z]+", unicodedata.normalize("NFC", name).casefold())
+    parts = re.sub("(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))  # PublicTest: public, test
+    return re.split(r"[^a-z]+", parts.casefold())
 
 
 def relative(root: Directory, directory: Directory) -> str:
@@ -120,3 +122,15 @@ def listed(names: Iterable[str]) -> str:
     ordered = sorted(names, key=natural_sort_key)
     more = f" and {len(ordered) - MAX_LISTED:,} more" if len(ordered) > MAX_LISTED else ""
     return ", ".join(f"'{escape_control_chars(name)}'" for name in ordered[:MAX_LISTED]) + more
+
+
+def lookalike_hint(names: Iterable[str], others: Iterable[str]) -> str:
+    """A sentence about the first of `names` with the same letters as another of `others`; "" if there is none."""
+    known = {_letters(other): other for other in others}
+    pairs = ((name, known.get(_letters(name), name)) for name in names)
+    return next((f" {one!a} and {two!a} are different names: rename one." for one, two in pairs if one != two), "")
+
+
+def _letters(name: str) -> str:
+    """The letters and digits of a name, in lower case; the name itself if it has none."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", name).casefold())) or name

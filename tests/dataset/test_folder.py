@@ -502,6 +502,10 @@ def test_a_finished_model_is_measured_on_any_labeled_folder(tmp_path: Path) -> N
 
     shutil.rmtree(holdout / "dog")
     assert evaluate(run, data_dir=holdout, device="cpu").labels.tolist() == [1] * 5
+    (holdout / "cat").rename(holdout / "Cat")
+    with pytest.raises(UserError, match="'Cat' and 'cat' are different names: rename one"):
+        evaluate(run, data_dir=holdout, device="cpu")
+    (holdout / "Cat").rename(holdout / "cat")
 
     own = evaluate(run, data_dir=place, device="cpu")
     assert (own.split, own.images) == ("test", 6), "of the folder that it was trained on, what it was not trained on"
@@ -578,6 +582,17 @@ def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.Capt
 def test_data_check_of_images_that_are_all_readable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(photos(tmp_path / "p", {"cat": 2, "dog": 2}))]) == 0
     assert "skipped" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("bits", "brightest"), [(12, 16), (16, 255)])
+def test_12_bit_values_in_16_bit_images_are_reported(tmp_path: Path, bits: int, brightest: int) -> None:
+    for number in range(8):
+        values = np.random.default_rng(number).integers(0, 1 << bits, (24, 24)).astype(np.uint16)
+        (tmp_path / f"class{number % 2}").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / f"class{number % 2}" / f"{number}.png")
+    dataset = read(tmp_path, settings(), say=SILENT)
+    assert max(split.images.max() for split in (dataset.train, dataset.test)) == brightest
+    assert any(f"brighter than {brightest} of 255" in note for note in dataset.notes) == (bits == 12)
 
 
 def test_preview_and_samples_of_a_few_images_with_odd_names(

@@ -56,8 +56,11 @@ def places(layout: Layout) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "split"),
     [
-        *((name, "train") for name in ("train", "Train", "TRAINING", "train_images", "Training Set", "seg_train")),
-        *((name, "test") for name in ("test", "Testing", "test-set", "TEST_DATA", "holdout")),
+        *(
+            (name, "train")
+            for name in ("train", "Train", "TRAINING", "train_images", "Training Set", "seg_train", "TrainSet")
+        ),
+        *((name, "test") for name in ("test", "Testing", "test-set", "TEST_DATA", "holdout", "PublicTest")),
         *((name, "val") for name in ("val", "valid", "Validation", "eval", "evaluation", "dev", "val_images")),
         *(
             (name, "")
@@ -206,11 +209,22 @@ def test_a_layout_is_described_with_names_and_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "code", "phrases"),
     [
-        ({"x": TWO, "y": TWO}, "dataset.nested", ["x has no images itself", "'cat', 'dog'", "name ", "move"]),
+        (
+            {"fold1": TWO, "fold2": TWO},
+            "dataset.nested",
+            ["fold1 has no images itself", "'fold1', 'fold2'", "to train"],
+        ),
+        ({"cats": {"lynx": 1, "puma": 1}, "dogs": TWO}, "dataset.nested", ["'lynx', 'puma'", "move them up into"]),
+        ({name: {"train": 1, "test": 1} for name in TWO}, "dataset.nested", ["cat/test to ", "/test/cat"]),
         ({"cat": 2, "dog": {"husky": 1, "poodle": 1}}, "dataset.nested", ["dog", "'husky', 'poodle'"]),
         ({"one": {"train": TWO, "test": TWO}, "two": 1}, "dataset.nested", ["Name ", "one itself"]),
         ({"train": {"a": TWO, "b": TWO}, "test": {"a": TWO, "b": TWO}}, "dataset.nested", ["/a has no images itself"]),
         ({"train": TWO, "test": {"cats": 1, "dogs": 1}}, "dataset.classes", ["'cat', 'dog'", "'cats', 'dogs'"]),
+        (
+            {"train": {"Elm": 1, "Ash": 1}, "test": {"elm": 1, "ash": 1}},
+            "dataset.classes",
+            ["'ash' and 'Ash' are diff"],
+        ),
         ({"test": TWO, "cat": 2, "dog": 2}, "dataset.splits", ["'test'", "'cat', 'dog'", "train/"]),
         ({"cafe\u0301": 1, "caf\u00e9": 1}, "dataset.same_names", [r"'cafe\u0301'", r"'caf\xe9'"]),
         ({"cat": 1, "cat ": 1}, "dataset.same_names", ["'cat'", "'cat '"]),
@@ -287,6 +301,11 @@ def an_empty_class_in_test(place: Path) -> None:
     photos(place / "test", {"cat": 3, "dog": 0})
 
 
+def a_space_that_is_none(place: Path) -> None:
+    photos(place / "train", {"red oak": 3, "dog": 3})
+    photos(place / "test", {"red\u00a0oak": 3, "dog": 3})
+
+
 def an_archive_of_them(place: Path) -> None:
     (place / "archive.zip").write_bytes(b"PK")
 
@@ -297,7 +316,7 @@ def an_archive_of_them(place: Path) -> None:
         (nothing, "dataset.format", ["a directory of images for each class"]),
         (no_class_folders, "dataset.format", ["2 images", "a folder named like the class", "labels.csv"]),
         (no_suffixes, "dataset.format", ["4 files", ".jpg"]),
-        (an_archive_of_them, "dataset.format", ["'archive.zip'", "unpack it"]),
+        (an_archive_of_them, "dataset.format", ["'archive.zip'", "name that, or unpack"]),
         (an_empty_class, "dataset.empty_class", [r"'owl\x1b[31m'"]),
         (only_text, "dataset.empty_class", ["'dog'"]),
         (all_damaged, "dataset.empty_class", ["'dog'", "dog/0.png is damaged"]),
@@ -311,6 +330,7 @@ def an_archive_of_them(place: Path) -> None:
             "dataset.classes",
             ["val/", "'class 0', 'class 2', 'class 3', 'class 4', 'class 5' and 3"],
         ),
+        (a_space_that_is_none, "dataset.classes", [r"'red oak' and 'red\xa0oak' are different names"]),
         (an_empty_class_in_test, "dataset.empty_class", ["test/", "'dog'"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
