@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class ModelInfo:
     calibration: TemperatureFit | None = None
     evaluation: Mapping[str, Any]
     """`Evaluation.to_json` on the test set; empty if unknown."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the epoch of a run, among them "split", "top1" and "top5"; empty if unknown."""
     assumed: tuple[str, ...] = ()
     """Fields that the file did not contain, of a file from elsewhere: "mean", "classes", ..."""
     notes: tuple[str, ...] = ()
@@ -52,6 +54,18 @@ class ModelInfo:
     def temperature(self) -> float:
         """What logits are divided by for calibrated probabilities; 1 if no temperature was fitted."""
         return 1.0 if self.calibration is None else self.calibration.temperature
+
+    @property
+    def accuracy(self) -> str:
+        """The top-1 accuracy and the images that it was measured on; "" if unknown."""
+        measured = self.evaluation or self.metrics
+        if measured.get("top1") is None:
+            return ""
+        split = measured.get("split") or ""
+        count = measured.get("images") or (self.dataset.num_test if split == "test" else 0)
+        images = " ".join(filter(None, (f"{count:,}" if count else "", split, "images")))
+        chosen = self.selection is not None and self.selection.rule == "best" and self.selection.split == split
+        return f"{measured['top1']:.1%} top-1 on {images}{' (selected on these)' if chosen else ''}"
 
     def superclass(self, class_id: int) -> str:
         """The name of the superclass of a class, "" if there is none."""
@@ -72,6 +86,7 @@ class ModelInfo:
             selection=fields["selection"],
             calibration=fields["calibration"],
             evaluation=fields["evaluation"],
+            metrics=fields.get("metrics", {}),
             assumed=tuple(fields["assumed"]),
             **others,
         )

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterable
 from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any, Protocol
 
 from cifar100.images.fit import DEFAULT_FIT
@@ -35,10 +36,8 @@ class Writer(Protocol):
 
 def model_lines(predictor: Predictor) -> tuple[str, str]:
     """Which weights the answers are from; how accurate they are, and whether probabilities are calibrated."""
-    info, parts = predictor.info, []
-    figures = info.evaluation
-    if "top1" in figures:
-        parts.append(f"{figures['top1']:.1%} top-1 on {figures.get('images', 0):,} {figures.get('split', '')} images")
+    info = predictor.info
+    parts = [info.accuracy] if info.accuracy else []
     calibrated = (
         f"calibrated (temperature {predictor.temperature:.3g})" if predictor.temperature != 1 else "uncalibrated"
     )
@@ -77,7 +76,8 @@ class Table:
 
     def header(self) -> str:
         name, description = map(escape_control_chars, model_lines(self.predictor))
-        return f"model: {name}\n       {description}\n"
+        lines = wrap(description, max(40, get_terminal_size().columns - 7), break_on_hyphens=False)
+        return "\n       ".join([f"model: {name}", *lines]) + "\n"
 
     def result(self, name: str, result: Result) -> str:
         first, lines = escape_control_chars(name), [] if self.has_rows else [self.columns]

@@ -13,9 +13,11 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 
 import gradio as gr
 
+from cifar100.dataset.classes import CLASSES
 from cifar100.images.fit import Fit
 from cifar100.images.sources import example_photos
 from cifar100.inference import Predictor
+from cifar100.prediction.model_info import ModelInfo
 from cifar100.prediction.output import to_json
 from cifar100.support.errors import UserError
 from cifar100.web import html
@@ -95,9 +97,12 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
     """The app for this model. The example images are copied to `folder`, which must outlive it."""
     handlers = _Handlers(predictor, decoder)
     folder.mkdir(parents=True, exist_ok=True)
-    examples = [shutil.copy(path, folder) for path in example_photos()]
-    with gr.Blocks(title="CIFAR-100 image classifier", analytics_enabled=False) as blocks:
-        gr.HTML(_HEAD.format(count=len(predictor.classes)), elem_classes=["cifar", "page-head"])
+    info = predictor.info
+    is_cifar100 = info.classes == CLASSES
+    examples = [shutil.copy(path, folder) for path in example_photos()] if is_cifar100 else []
+    name = "CIFAR-100 image classifier" if is_cifar100 else "Image classifier"
+    with gr.Blocks(title=name, analytics_enabled=False) as blocks:
+        gr.HTML(_head(info), elem_classes=["cifar", "page-head"])
         with gr.Tabs():
             with gr.Tab("Image"):
                 with gr.Row():
@@ -115,7 +120,8 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
                         )
                     with gr.Column(min_width=300):
                         shown = _live_region("answer")
-                gr.Examples(examples, upload, label="Examples", examples_per_page=len(examples), elem_id="examples")
+                if examples:
+                    gr.Examples(examples, upload, label="Examples", examples_per_page=len(examples), elem_id="examples")
             with gr.Tab("Several"), gr.Column():
                 files = _file_paths(
                     gr.File(
@@ -129,7 +135,7 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
             with gr.Tab("Model"):
                 gr.HTML(html.about_model(predictor), elem_classes="cifar")
             with gr.Tab("Classes"):
-                gr.HTML(html.classes(predictor.info), elem_classes="cifar")
+                gr.HTML(html.classes(info), elem_classes="cifar")
             with gr.Tab("API"):
                 gr.Markdown(_API)
                 image = _file_paths(gr.Image(type="filepath", visible=False, label="image"))
@@ -188,9 +194,13 @@ def _read(path: str) -> bytes:
         ) from None
 
 
-_HEAD = f"""<header><h1>What is in this image?</h1>
-<p>A ResNet, trained on CIFAR-100 only, predicts one of {{count}} classes. Upload an image (up to
-{MAX_BYTES // 1_000_000} MB), paste one, or take a photo. It is processed on this server and not kept.</p></header>"""
+def _head(info: ModelInfo) -> str:
+    """The heading, and what the page does."""
+    trained = f", trained on {html.escaped(info.dataset.name)}," if info.dataset.name else ""
+    return f"""<header><h1>What is in this image?</h1>
+<p>A ResNet{trained} predicts one of {len(info.classes)} classes. Upload an image (up to {MAX_BYTES // 1_000_000} MB),
+paste one, or take a photo. It is processed on this server and not kept.</p></header>"""
+
 
 _API = """
 ### From Python
@@ -207,6 +217,6 @@ print(answer["predictions"][0]["class_name"], answer["unsure"])
 
 The fields of `cifar100 predict --json`: `predictions` (the `top_k` most likely classes, 5 by default, each with
 `class_name`, `class_id`, `probability` and `superclass`), `unsure`, its `reason` (`uniform`, `noise`,
-`low_confidence` or empty), `model` (name and SHA-256 of the weights) and `temperature`; and `milliseconds`. If an image
-cannot be read, the response is an error with a message. Send files; URLs are not fetched.
+`low_confidence` or empty), `model` (name and SHA-256 of the weights), `temperature`, `fit` and `views`; and
+`milliseconds`. If an image cannot be read, the response is an error with a message. Send files; URLs are not fetched.
 """

@@ -104,14 +104,15 @@ def _calibration(predictor: Predictor) -> str:
 
 
 def _accuracy(info: ModelInfo) -> str:
-    figures = info.evaluation
-    if not figures:
+    figures = info.evaluation or info.metrics
+    if not info.accuracy:
         return "<p>Its accuracy is unknown: <code>cifar100 evaluate</code> measures it.</p>"
-    superclass = figures.get("superclass_top1")
-    of_superclass = "" if superclass is None else f", {superclass:.1%} superclass accuracy"
+    names = {"top5": "top-5", "superclass_top1": "superclass accuracy"}
+    others = "".join(f", {figures[key]:.1%} {name}" for key, name in names.items() if figures.get(key) is not None)
     text = f"""<h2>Accuracy</h2>
-<p>On {figures["images"]:,} test images: <b>{figures["top1"]:.1%}</b> top-1, {figures["top5"]:.1%} top-5{of_superclass}.
-{1 - figures["top1"]:.0%} of its top-1 predictions are wrong.</p>"""
+<p><b>{escaped(info.accuracy)}</b>{others}. {1 - figures["top1"]:.0%} of its top-1 predictions are wrong.</p>"""
+    if not figures.get("per_class"):
+        return text
     ranked = sorted(figures["per_class"].items(), key=lambda item: item[1])
     for title, some in (("Lowest accuracy", ranked[:NUM_RANKED]), ("Highest", ranked[: -NUM_RANKED - 1 : -1])):
         bars = "".join(_percent_bar(display_name(name), "", accuracy) for name, accuracy in some)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +24,10 @@ from cifar100.model import resnet18
 from cifar100.prediction.backend import open_backend
 from cifar100.prediction.rejection import rejection_reason, spatial_autocorrelation
 from cifar100.support.errors import UserError
-from cifar100.support.provenance import TemperatureFit
+from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.web import html, service
+from cifar100.web.app import build
+from cifar100.web.decoding import decode
 from cifar100.web.service import Classified, Failed, InferenceService
 
 
@@ -231,6 +234,22 @@ def test_a_model_without_an_evaluation() -> None:
     assert "unknown" in html.about_model(predictor)
     shown = "".join(Strict(html.classes(predictor.info)).texts)
     assert all(name in shown for name in ("apple", "sweet pepper", "sea"))
+
+
+def test_a_run_is_shown_with_the_accuracy_of_its_epoch() -> None:
+    metrics = {"split": "test", "top1": 0.75, "top5": 1.0, "superclass_top1": None}
+    shown = html.about_model(predictor_of(lambda pixels: np.zeros((len(pixels), 5)), metrics=metrics))
+    assert "75.0% top-1 on test images" in shown
+    assert "unknown" not in shown.partition("Accuracy")[2]
+
+
+def test_the_page_of_other_classes_names_their_dataset_and_has_no_examples(tmp_path: Path) -> None:
+    own = predictor_of(lambda pixels: np.zeros((len(pixels), 5)), dataset=DatasetInfo(name="<my> photos"))
+    blocks = build(own, decode, tmp_path / "own")
+    shown = json.dumps(blocks.get_config_file())
+    assert "&lt;my&gt; photos" in shown
+    assert "CIFAR-100" not in blocks.title
+    assert not list((tmp_path / "own").iterdir())
 
 
 # Opening a model
