@@ -34,6 +34,13 @@ def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str 
     return np.asarray(square)
 
 
+def without_padding(square: np.ndarray) -> np.ndarray:
+    """The part of `to_square`'s result for "pad" that shows the image; all of it if that is a line or nothing."""
+    shown = (square != PADDING_COLOR).any(axis=2)
+    inside = square[shown.any(axis=1)][:, shown.any(axis=0)]
+    return inside if min(inside.shape) > 1 else square
+
+
 def visible_fraction(width: int, height: int, fit: Fit) -> float:
     """The fraction of an image's area that `to_square` keeps, in 0..1."""
     return min(width, height) / max(width, height) if fit == "crop" else 1.0

@@ -13,6 +13,7 @@ import numpy as np
 from cifar100.evaluation.metrics import softmax
 from cifar100.images.convert import to_model_input
 from cifar100.images.fit import DEFAULT_FIT, Fit
+from cifar100.images.square import without_padding
 from cifar100.prediction.backend import Backend
 from cifar100.prediction.cam import top1_heatmaps
 from cifar100.prediction.rejection import Reason, rejection_reason
@@ -113,7 +114,8 @@ class Predictor:
                 logits, heatmaps = self._logits(pixels), [None] * len(pixels)
             probabilities = softmax(logits / self.temperature)
             for image, row, heatmap in zip(pixels, probabilities, heatmaps, strict=True):
-                yield Result(self._top(row, top_k), rejection_reason(row, image), image, heatmap)
+                reason = rejection_reason(row, without_padding(image) if self.fit == "pad" else image)
+                yield Result(self._top(row, top_k), reason, image, heatmap)
 
     def _top(self, probabilities: np.ndarray, top_k: int) -> list[Prediction]:
         order = np.argsort(-probabilities, kind="stable")[:top_k]

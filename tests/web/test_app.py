@@ -19,6 +19,7 @@ from conftest import FakeBackend, untrained
 from PIL import Image
 
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.images.square import PADDING_COLOR
 from cifar100.inference import Predictor
 from cifar100.model import resnet18
 from cifar100.prediction.backend import open_backend
@@ -147,6 +148,22 @@ CONFIDENT, UNDECIDED = np.array([0.96, 0.01, 0.01, 0.01, 0.01]), np.full(100, 0.
 )
 def test_rejection_reason(pixels: np.ndarray, probabilities: np.ndarray, reason: str) -> None:
     assert rejection_reason(probabilities, pixels) == reason
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.full((60, 80, 3), (250, 0, 0), np.uint8), "uniform"),
+        (np.full((60, 80, 3), PADDING_COLOR, np.uint8), "uniform"),
+        (np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8), "noise"),
+        (photo(), ""),
+        (np.tile(photo(), (1, 80, 1))[:10], ""),
+    ],
+)
+def test_padding_does_not_hide_that_an_image_is_one_color_or_noise(image: np.ndarray, reason: str) -> None:
+    backend = FakeBackend(lambda pixels: np.tile(np.log(CONFIDENT), (len(pixels), 1)), CLASSES)
+    (result,) = Predictor(backend, fit="pad").classify([image])
+    assert result.reason == reason
 
 
 def test_spatial_autocorrelation_is_that_of_neighbors() -> None:
