@@ -25,8 +25,8 @@ class Export:
 
     format: Literal["safetensors", "onnx", "onnx-int8", "pt2", "web"]
     """safetensors: weights to share. onnx: a graph for onnxruntime, fp32. onnx-int8: the same quantized to 8 bits, for
-    CPUs. pt2: a graph for PyTorch, without this library. web: a static site that classifies in the visitor's browser;
-    for it the checkpoint may also be an .onnx file."""
+    CPUs. pt2: a graph for PyTorch, without this library. web: a static site that classifies the center of images
+    (--fit crop of predict) in the visitor's browser; for it the checkpoint may also be an .onnx file."""
 
     out: Path | None = None
     """Output file (default: next to the checkpoint); for web, the directory of the site (required)."""
