@@ -36,6 +36,11 @@ TIMEOUT = 15.0
 KEEP_SECONDS = 60
 """How long an upload is kept: gradio treats the same file, sent twice, as one."""
 
+SOURCE = "https://github.com/cifar100/cifar100"
+
+EXAMPLE = "raccoon"
+"""The example photo whose answer is shown first."""
+
 T = TypeVar("T")
 Decoder = Callable[[bytes, str, int, Fit], DecodedImage]
 
@@ -57,6 +62,11 @@ class _Handlers:
             return html.answer(self._classify(path), self.predictor.info)
         except UserError as error:
             return html.failure(Failed("", str(error)))
+
+    def example(self, paths: Sequence[str]) -> str:
+        """The answer for one of these files, as HTML."""
+        path = next((path for path in paths if Path(path).stem == EXAMPLE), paths[0])
+        return html.example(self._classify(path), self.predictor.info)
 
     def show_all(self, paths: Sequence[str] | None) -> str:
         """The answers for several images, as HTML."""
@@ -119,7 +129,7 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
                             )
                         )
                     with gr.Column(min_width=300):
-                        shown = _live_region("answer")
+                        shown = _live_region("answer", handlers.example(examples) if examples else html.PLACEHOLDER)
                 if examples:
                     gr.Examples(examples, upload, label="Examples", examples_per_page=len(examples), elem_id="examples")
             with gr.Tab("Several"), gr.Column():
@@ -174,10 +184,10 @@ def _file_paths(component: FileComponent) -> FileComponent:
     return component
 
 
-def _live_region(name: str) -> gr.HTML:
+def _live_region(name: str, content: str = html.PLACEHOLDER) -> gr.HTML:
     """The place of the answers, which screen readers announce."""
     return gr.HTML(
-        html.PLACEHOLDER,
+        content,
         elem_id=name,
         elem_classes="cifar",
         js_on_load="element.setAttribute('aria-live', 'polite');",
@@ -199,7 +209,8 @@ def _head(info: ModelInfo) -> str:
     trained = f", trained on {html.escaped(info.dataset.name)}," if info.dataset.name else ""
     return f"""<header><h1>What is in this image?</h1>
 <p>A ResNet{trained} predicts one of {len(info.classes)} classes. Upload an image (up to {MAX_BYTES // 1_000_000} MB),
-paste one, or take a photo. It is processed on this server and not kept.</p></header>"""
+paste one, or take a photo. It is processed on this server and not kept. <a href="{SOURCE}" target="_blank"
+rel="noopener">Source and results</a></p></header>"""
 
 
 _API = """

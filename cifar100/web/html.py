@@ -33,14 +33,13 @@ def display_name(name: str) -> str:
 
 
 def answer(of: Classified, info: ModelInfo) -> str:
-    """One image: verdict, bars, the model input and the heatmap."""
+    """One image: bars, the model input and the heatmap."""
     top1, size = of.result.predictions[0], len(of.result.pixels)
     pixels = image(of.result.pixels, f"The model input, {size} by {size} pixels", width=256, css_class="pixelated")
     overlay = image(of.overlay, f"Heatmap: evidence for {top1.class_name}; brighter is more", width=256)
     return f"""
 <section aria-label="Answer">
-{_verdict(of, info)}
-<ol class="bars">{"".join(_bar(prediction, info) for prediction in of.result.predictions)}</ol>
+{_ranking(of, info)}
 <div class="views">
   <figure>{pixels}<figcaption>The model input: {size}×{size} pixels</figcaption></figure>
   <figure>{overlay}<figcaption>Evidence for <b>{display_name(top1.class_name)}</b> (brighter is more)</figcaption>
@@ -48,6 +47,12 @@ def answer(of: Classified, info: ModelInfo) -> str:
 </div>
 <p class="hint">{of.milliseconds:.0f} ms · {_weights(info)}</p>
 </section>"""
+
+
+def example(of: Classified, info: ModelInfo) -> str:
+    """An image of the package and its answer, before there is one of the visitor's."""
+    photo = image(of.thumbnail, "An example photo", width=96)
+    return f'<section aria-label="Example"><p class="hint">For example:</p>{photo}{_ranking(of, info)}</section>'
 
 
 def failure(of: Failed) -> str:
@@ -153,13 +158,12 @@ def _weights(info: ModelInfo) -> str:
     return f"{escaped(info.name)} <code>{info.digest}</code>"
 
 
-def _verdict(of: Classified, info: ModelInfo) -> str:
-    top1 = of.result.predictions[0]
-    guess = f"<b>{display_name(top1.class_name)}</b>, {top1.probability:.1%}"
-    if of.result.reason:
-        text = escaped(REASON_TEXT[of.result.reason])
-        return f'<p class="verdict unsure"><span class="badge">Unsure</span> {text}. Top-1: {guess}.</p>'
-    return f'<p class="verdict">{guess} <small>{display_name(info.superclass(top1.class_id))}</small></p>'
+def _ranking(of: Classified, info: ModelInfo) -> str:
+    """A bar for each class, the top-1 larger; before them why the answer is unsure, if it is."""
+    reason = of.result.reason
+    unsure = f'<p class="unsure"><span class="badge">Unsure</span> {escaped(REASON_TEXT[reason])}</p>' if reason else ""
+    bars = "".join(_bar(prediction, info) for prediction in of.result.predictions)
+    return f'{unsure}<ol class="bars ranking">{bars}</ol>'
 
 
 def _bar(prediction: Prediction, info: ModelInfo) -> str:

@@ -11,8 +11,11 @@ STYLE = """
 .cifar h2 { font-size: 1.25rem; margin: 1.2rem 0 .4rem; }
 .cifar h3 { font-size: 1.05rem; margin: 1rem 0 .3rem; }
 .cifar .hint, .cifar small { color: var(--soft) !important; }
-.cifar .verdict { font-size: 1.35rem; margin: .2rem 0 .8rem; }
-.cifar .verdict small { font-size: .95rem; margin-left: .4rem; }
+.cifar .unsure { font-size: 1.1rem; margin: .2rem 0 .6rem; }
+.cifar .ranking li:first-child { font-size: 1.35rem; margin-bottom: .7rem; }
+.cifar .ranking li:first-child .name { font-weight: 600; }
+.cifar .ranking li:first-child small { font-weight: 400; font-size: .95rem; line-height: 1.3; }
+.cifar .ranking li:first-child .share { font-size: 1rem; font-weight: 600; }
 .cifar .badge { background: #8a5a00; color: #fff; border-radius: 6px; padding: .05rem .5rem; font-size: .9em;
   white-space: nowrap; }
 .cifar .refusal { border-left: 4px solid #c0392b; padding: .5rem .8rem; background: var(--background-fill-secondary); }

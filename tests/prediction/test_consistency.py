@@ -123,7 +123,7 @@ def test_web_page_and_api(predictor: Predictor, files: list[Path]) -> None:
     for path, result in zip(files, predictor.classify(files), strict=True):
         top1 = result.predictions[0]
         page = html.answer(service(path.name, path.read_bytes()), predictor.info)
-        assert f"</b>, {top1.probability:.1%}" in page
+        assert page.index(f'class="share">{top1.probability:.1%}<') < page.index("</li>")
         assert ("Unsure" in page) == result.unsure
         assert predictor.info.digest in page
         response = handlers.predict(str(path))

@@ -19,6 +19,7 @@ from conftest import FakeBackend, untrained
 from PIL import Image
 
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.dataset.classes import CLASSES as PUBLISHED_CLASSES
 from cifar100.images.square import PADDING_COLOR
 from cifar100.inference import Predictor
 from cifar100.model import resnet18
@@ -267,6 +268,14 @@ def test_the_page_of_other_classes_names_their_dataset_and_has_no_examples(tmp_p
     assert "&lt;my&gt; photos" in shown
     assert "CIFAR-100" not in blocks.title
     assert not list((tmp_path / "own").iterdir())
+
+
+def test_the_page_of_cifar100_starts_with_an_answered_example(tmp_path: Path) -> None:
+    backend = FakeBackend(lambda pixels: np.tile(np.arange(100.0), (len(pixels), 1)), PUBLISHED_CLASSES)
+    components = build(Predictor(backend), decode, tmp_path).get_config_file()["components"]
+    (shown,) = (of["props"]["value"] for of in components if of["props"].get("elem_id") == "answer")
+    assert 'aria-label="Example"' in shown
+    assert html.display_name(PUBLISHED_CLASSES[-1]) in shown
 
 
 # Opening a model
