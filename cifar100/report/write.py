@@ -28,6 +28,7 @@ from cifar100.report.galleries import galleries
 from cifar100.report.page import MARK, render
 from cifar100.report.sections import ReportInput
 from cifar100.report.style import data_uri, to_png, to_svg
+from cifar100.report.verdict import verdict
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.provenance import TemperatureFit
@@ -86,6 +87,7 @@ def _text(
     return {
         "title": subject.title,
         "subtitle": sections.subtitle(subject),
+        "verdict": verdict(evaluation),
         "synthetic": subject.dataset.is_synthetic,
         "notes": sections.notes(subject),
         "headline_metrics": sections.headline_metrics(subject, calibration, curve, ece),

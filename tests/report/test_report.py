@@ -28,7 +28,7 @@ from cifar100.evaluation import metrics
 from cifar100.evaluation.corruption_results import CELLS, Robustness, results_path
 from cifar100.evaluation.corruptions import CATEGORIES, CORRUPTIONS
 from cifar100.evaluation.eval_split import load_eval_split
-from cifar100.evaluation.evaluate import evaluate, evaluate_split
+from cifar100.evaluation.evaluate import Evaluation, evaluate, evaluate_split
 from cifar100.inference import load_predictor
 from cifar100.model import resnet18
 from cifar100.report.build import history_of, report, stored_temperature
@@ -42,6 +42,7 @@ from cifar100.report.selection import (
     wilson_interval,
 )
 from cifar100.report.style import display_name, thumbnail
+from cifar100.report.verdict import verdict
 from cifar100.report.write import write_report
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import FittedOn, Selection, TemperatureFit
@@ -181,6 +182,7 @@ def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None
     assert figures["images"] == 12
     assert f"{100 * figures['top1']:.2f} %" in page.words
     assert f"{figures['loss']:.4f}" in page.words
+    assert "Of 12 test images," in page.words
     assert "12 test images, single view, 32×32 pixels" in page.words
     assert "two-fold cross-fitting on 12 images of the test split" in page.words
     assert "selected on the test images themselves: the accuracy is optimistic" in page.words
@@ -294,6 +296,39 @@ def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path,
     assert "One image is too few to fit a temperature" in page.words
     assert "3 classes without images are left out" in page.words
     assert "has no training history" in page.words
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ("000000000011111111112222222222", "Of 30 test images, 100.00 % are classified correctly."),
+        ("000000000011111111110000022222", "lowest for red fox (50 %) and highest for cat (100 %)."),
+        ("000000000000000000000000000000", "33.33 % are classified correctly. This is not better than chance: 33.33 %"),
+    ],
+)
+def test_the_verdict_in_words(predicted: str, expected: str) -> None:
+    labels = np.repeat([0, 1, 2], 10)
+    answers = np.array([int(digit) for digit in predicted])
+    classes = ("cat", "dog", "red_fox")
+    hits = answers == labels
+    evaluation = Evaluation(
+        split="test",
+        classes=classes,
+        images=30,
+        loss=1.0,
+        top1=float(hits.mean()),
+        top5=1.0,
+        superclass_top1=None,
+        per_class={name: float(hits[labels == label].mean()) for label, name in enumerate(classes)},
+        per_superclass={},
+        seconds=1.0,
+        compute="cpu",
+        logits=np.eye(3, dtype=np.float32)[answers],
+        labels=labels,
+    )
+    words = verdict(evaluation).replace("\N{NO-BREAK SPACE}", " ")
+    assert expected in words
+    assert words.count(". ") == (0 if hits.all() else 1)
 
 
 def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""The verdict of a report: what the headline figures mean, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cifar100.evaluation.evaluate import Evaluation
+from cifar100.report.sections import percent, split_images
+from cifar100.report.selection import wilson_interval
+from cifar100.report.style import display_name
+
+MIN_CLASSES_FOR_TOP5 = 6
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """Two sentences: how many images are classified correctly; the least and the most accurate class, or that the
+    accuracy is not better than chance."""
+    first = f"Of {split_images(evaluation)}, {percent(evaluation.top1)} are classified correctly"
+    if len(evaluation.classes) >= MIN_CLASSES_FOR_TOP5:
+        first += f"; for {percent(evaluation.top5)} the true class is among the five most likely"
+    accuracies = evaluation.per_class
+    chance = np.bincount(evaluation.labels).max() / evaluation.images
+    if (
+        1 < len(accuracies) == len(evaluation.classes)
+        and wilson_interval(evaluation.top1, evaluation.images)[0] <= chance
+    ):
+        return f"{first}. This is not better than chance: {percent(chance)} are of the most frequent class."
+    low, high = (choose(accuracies, key=accuracies.__getitem__) for choose in (min, max))
+    if accuracies[low] == accuracies[high]:
+        return f"{first}."
+    return (
+        f"{first}. The accuracy is lowest for {display_name(low)} ({percent(accuracies[low], 0)}) and highest for "
+        f"{display_name(high)} ({percent(accuracies[high], 0)})."
+    )
