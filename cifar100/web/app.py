@@ -109,7 +109,7 @@ def build(predictor: Predictor, decoder: Decoder, folder: Path) -> gr.Blocks:
     folder.mkdir(parents=True, exist_ok=True)
     info = predictor.info
     is_cifar100 = info.classes == CLASSES
-    examples = [shutil.copy(path, folder) for path in example_photos()] if is_cifar100 else []
+    examples = [str(shutil.copy(path, folder)) for path in example_photos()] if is_cifar100 else []
     name = "CIFAR-100 image classifier" if is_cifar100 else "Image classifier"
     with gr.Blocks(title=name, analytics_enabled=False) as blocks:
         gr.HTML(_head(info), elem_classes=["cifar", "page-head"])
