@@ -8,13 +8,14 @@ from cifar100.training.logger import Progress
 from cifar100.training.run import Run
 
 MIN_TIMED_STEPS = 20
-"""Steps of this process before the remaining time is estimated."""
+"""Steps of this process before the remaining time is estimated; two epochs suffice if they have fewer."""
 
 
 def current_progress(run: Run) -> Progress:
     """The state after the latest step. Raises RunFailed if a loss was not finite."""
     run.sync_metrics()
     state, steps = run.state, len(run.loader)
+    is_timed = run.num_timed_steps >= min(MIN_TIMED_STEPS, 2 * steps)
     return Progress(
         epoch=state.epoch + 1,
         epochs=run.config.optim.epochs,
@@ -24,7 +25,7 @@ def current_progress(run: Run) -> Progress:
         top1=state.correct / state.seen,
         learning_rate=lr_at_step(run.global_step - 1, steps, run.config.optim),
         images_per_second=state.seen / state.train_seconds,
-        seconds_left=seconds_left(run) if run.num_timed_steps >= MIN_TIMED_STEPS else None,
+        seconds_left=seconds_left(run) if is_timed else None,
     )
 
 

@@ -17,7 +17,7 @@ from conftest import NARROW_CLI
 from cifar100.config import Config
 from cifar100.support.files import FileInUse, atomic_write
 from cifar100.training.logger import COLUMNS, Progress, RunLogger, duration, epoch_line
-from cifar100.training.progress import seconds_left
+from cifar100.training.progress import current_progress, seconds_left
 from cifar100.training.run import LoopState
 from cifar100.training.run_dir import RunDir
 
@@ -64,6 +64,20 @@ def test_the_time_left_knows_the_sizes_of_epochs_to_come(sizes: tuple[int, ...],
         dataset=SimpleNamespace(image_size=32),
     )
     assert seconds_left(run) == pytest.approx(left)
+
+
+@pytest.mark.parametrize(("steps", "timed", "is_shown"), [(1, 1, False), (1, 2, True), (40, 19, False), (40, 20, True)])
+def test_the_time_left_is_estimated_after_twenty_steps_or_two_epochs(steps: int, timed: int, is_shown: bool) -> None:
+    run: Any = SimpleNamespace(
+        config=Config().replace(epochs=90),
+        state=LoopState(epoch=2, step=1, seen=1, train_seconds=1.0),
+        loader=range(steps),
+        dataset=SimpleNamespace(image_size=32),
+        global_step=2 * steps + 1,
+        num_timed_steps=timed,
+        sync_metrics=lambda: None,
+    )
+    assert (current_progress(run).seconds_left is not None) == is_shown
 
 
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
