@@ -112,7 +112,7 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     try:
         return archive.open(info)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
-        raise OSError(None, f"the archive is damaged there: {error}") from None
+        raise OSError(None, f"the archive is damaged there: {str(error)[:200]}") from None  # may repeat the content
 
 
 def _is_link(info: zipfile.ZipInfo) -> bool:

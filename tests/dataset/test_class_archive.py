@@ -171,6 +171,17 @@ def test_a_claimed_list_of_members_takes_no_memory(tmp_path: Path, monkeypatch: 
     assert caught.value.code == "archive.too_large"
 
 
+def test_a_name_as_long_as_a_file_is_not_repeated_in_the_message(tmp_path: Path) -> None:
+    content = bytearray(as_zip(("cat/1.png", bytes(30_000)), ("dog/1.png", b"x")))
+    content[26:28] = (20_000).to_bytes(2, "little")  # the length of the first name in its local header
+    path = tmp_path / "a.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path, settings())
+    assert caught.value.code == "dataset.empty_class"
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(as_zip(("cat/1.png", b"x"), ("./cat/1.png", b"y")))
