@@ -27,7 +27,7 @@ def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -
 
 
 def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:
-    """Class folders of so many images each, alternately PNG and JPEG."""
+    """Class folders with these numbers of images, every second one a JPEG."""
     for name, count in classes.items():
         (place / name).mkdir(parents=True)
         for number in range(count):
