@@ -171,10 +171,22 @@ class DistContext:
                 self.raise_on_all(RunFailed(code, text))
 
     def raise_on_all(self, error: UserError | RunFailed) -> NoReturn:
-        """Raise an error that all ranks have alike. One rank per node reports it; the others exit with its code."""
+        """Raise an error that all ranks have alike, after closing the process groups. One rank per node reports it; the
+        others exit with its code."""
+        self.close()
         if self.local_rank == 0:
             raise error
         raise SystemExit(2 if isinstance(error, UserError) else 1)
+
+    def close(self) -> None:
+        """Wait for all ranks, then destroy the process groups.
+
+        torchrun stops all ranks when one exits with a code, and rank 0 may be writing. A rank that exits with its
+        groups alive, after its peers have closed their connections, may abort (SIGABRT), which hides its exit code.
+        """
+        if self.size > 1:
+            dist.barrier(self._cpu_group)
+            dist.destroy_process_group()
 
 
 @contextmanager
@@ -206,5 +218,4 @@ def init_distributed() -> Iterator[DistContext]:
 
         get_error_handler().record_exception(error)  # as `record` does: torchrun then prints the traceback
         raise
-    dist.barrier(context._cpu_group)  # torchrun stops all ranks when one exits with a code, and rank 0 may be writing
-    dist.destroy_process_group()
+    context.close()

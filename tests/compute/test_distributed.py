@@ -40,7 +40,8 @@ from cifar100.train import train
 from cifar100.training.run_dir import RunDir
 
 START = """
-import os, signal, sys, time
+import atexit, os, signal, sys, time
+import torch.distributed as dist
 from cifar100.checkpoints import checkpoint
 from cifar100.cli.main import main
 from cifar100.model import ResNet
@@ -79,6 +80,7 @@ def load_dataset(config, **options):
     return dataset
 
 TrainStep.__call__, setup.load_dataset = step, load_dataset
+atexit.register(lambda: dist.is_initialized() and print("a process group is left", file=sys.stderr))
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -414,6 +416,7 @@ def test_a_mistake_is_reported_once_and_ends_all(
     (line,) = our_lines(result.stderr)
     assert_one_sentence(line, message)
     assert first_exit_code(result.stderr) == "2"
+    assert "a process group is left" not in result.stderr, "with one, a rank may abort at its exit"
     assert result.stdout == ""
     assert 'start.py", line' not in result.stderr, "no traceback of ours"
 
