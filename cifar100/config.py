@@ -204,7 +204,7 @@ class RunConfig(ConfigSection):
     that affects rounding (device, precision, number of threads) is reported."""
 
     data_dir: Path | None = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
+    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
     strict: bool = False
     """Fail on unreadable images instead of skipping and listing them."""

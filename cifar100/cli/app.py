@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cifar100.cli.defaults import default_model
+from cifar100.cli.options import default_model
 from cifar100.config import DeviceName
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
@@ -18,7 +18,7 @@ class App:
     """Serve the web app, on localhost by default."""
 
     checkpoint: Path | None = None
-    """Model to serve (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
+    """Model to serve. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 accepts connections from other machines."""

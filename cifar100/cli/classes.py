@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from cifar100.cli.defaults import default_model
+from cifar100.cli.options import default_model
 from cifar100.support.terminal import emit
 from cifar100.support.text import escape_control_chars
 
@@ -17,7 +17,7 @@ class Classes:
     """List the classes that a model predicts, by superclass."""
 
     checkpoint: Positional[Path | None] = None
-    """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
+    """Model. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
 
     json: bool = False
     """Print JSON: a list of {class_id, class_name, superclass}."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from cifar100.config import AugmentConfig, Config, DatasetName
+from cifar100.cli.options import DatasetOptions
+from cifar100.config import AugmentConfig, Config
 from cifar100.support.terminal import emit
 from cifar100.support.text import escape_control_chars
 
@@ -36,7 +37,7 @@ class DataCheck:
     """
 
     data_dir: Positional[Path | None] = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
+    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
     image_size: int = Config().data.image_size
     """Resolution, in pixels, that custom images are resized and center-cropped to."""
@@ -61,20 +62,14 @@ class DataCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataReport:
+class DataReport(DatasetOptions):
     """Dataset report: statistics, duplicates, label conflicts."""
 
     data_dir: Positional[Path | None] = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
+    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
     out: Path = Path("data_report.html")
     """Output HTML file (self-contained)."""
-
-    dataset: DatasetName = "cifar100"
-    """"synthetic" is the generated dataset."""
-
-    image_size: int = Config().data.image_size
-    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def run(self) -> int:
         from cifar100.dataset import load_dataset
@@ -82,8 +77,7 @@ class DataReport:
         from cifar100.support.files import check_writable
 
         check_writable("--out", self.out)
-        config = Config().replace(dataset=self.dataset, data_dir=self.data_dir, image_size=self.image_size)
-        dataset_report = analyze_dataset(load_dataset(config))
+        dataset_report = analyze_dataset(load_dataset(self.settings()))
         emit(summary(dataset_report))
         write_page(dataset_report, self.out)
         emit(f"Page: {self.out}")
@@ -91,20 +85,11 @@ class DataReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataPreview:
+class DataPreview(DatasetOptions):
     """Preview and benchmark the augmentation; list the classes."""
 
     out: Path = Path("augmentations.png")
     """Output PNG file."""
-
-    dataset: DatasetName = "cifar100"
-    """"synthetic" is the generated dataset."""
-
-    data_dir: Path | None = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
-
-    image_size: int = Config().data.image_size
-    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     batch_size: int = Config().optim.batch_size
     """Batch size."""
@@ -117,19 +102,13 @@ class DataPreview:
     def run(self) -> int:
         from cifar100.report.augmentation import preview
 
-        config = replace(Config(), augment=self.augment).replace(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            image_size=self.image_size,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        emit(preview(config, self.out))
+        config = self.settings(batch_size=self.batch_size, seed=self.seed)
+        emit(preview(replace(config, augment=self.augment), self.out))
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSamples:
+class DataSamples(DatasetOptions):
     """Export sample test images as PNG files named by class."""
 
     out: Positional[Path] = Path("samples")
@@ -137,15 +116,6 @@ class DataSamples:
 
     count: int = 10
     """Number of images, evenly spread over the classes."""
-
-    dataset: DatasetName = "cifar100"
-    """"synthetic" is the generated dataset."""
-
-    data_dir: Path | None = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
-
-    image_size: int = Config().data.image_size
-    """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     test_fraction: float = Config().data.test_fraction
     """Fraction of the custom images that training held out for testing."""
@@ -157,13 +127,7 @@ class DataSamples:
         from cifar100.dataset import load_dataset
         from cifar100.dataset.samples import write_samples
 
-        config = Config().replace(
-            dataset=self.dataset,
-            data_dir=self.data_dir,
-            image_size=self.image_size,
-            test_fraction=self.test_fraction,
-            split_seed=self.split_seed,
-        )
+        config = self.settings(test_fraction=self.test_fraction, split_seed=self.split_seed)
         dataset = load_dataset(config, say=lambda text: emit(text, file=sys.stderr))  # stdout is for the paths
         for path in write_samples(dataset, self.out, self.count):
             emit(escape_control_chars(path))

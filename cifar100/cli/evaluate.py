@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cifar100.cli.foreign_weights import ForeignWeights
-from cifar100.config import DatasetName, DeviceName, PrecisionName
+from cifar100.cli.options import EvalOptions
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(EvalOptions):
     """Evaluate a checkpoint: top-1, top-5, superclass and per-class accuracy, loss, speed."""
 
     checkpoint: Positional[Path]
@@ -31,20 +31,8 @@ class Evaluate:
     "pretrained": the bundled weights."""
 
     split: Literal["test", "val", "train", "all"] | None = None
-    """Split; "val" is the validation split used in training, "all" every image of an image folder (default: test; for
-    a folder without test/ that the checkpoint was not trained on, all)."""
-
-    dataset: DatasetName | None = None
-    """"synthetic" is the generated dataset (default: that of the training, or cifar100 with --data-dir)."""
-
-    data_dir: Path | None = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
-
-    device: DeviceName = "auto"
-    """Device to run on."""
-
-    precision: PrecisionName = "fp32"
-    """Compute precision; "auto" is what training would use."""
+    """Split; "val" is the validation split used in training, "all" every image of an image folder. None: test; for a
+    folder without test/ that the checkpoint was not trained on, all."""
 
     per_class: bool = False
     """List all classes, not only the best and the worst."""

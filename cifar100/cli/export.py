@@ -29,7 +29,7 @@ class Export:
     (--fit crop of predict) in the visitor's browser; for it the checkpoint may also be an .onnx file."""
 
     out: Path | None = None
-    """Output file (default: next to the checkpoint); for web, the directory of the site (required)."""
+    """Output file; for web, the directory of the site. None: next to the checkpoint; not for web."""
 
     # help shows an alias first, so the earlier name is given as the name
     input_format: Annotated[Literal["uint8", "float"], arg(name="takes", aliases=["--input-format"])] = "uint8"
@@ -37,13 +37,13 @@ class Export:
     normalizes it."""
 
     data_dir: Path | None = None
-    """Directory of the dataset (default: $CIFAR100_DATA_DIR, then ./data)."""
+    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
     images: int = 1000
     """Number of test images to check the file on, evenly spread over the classes."""
 
     runtime: Path | None = None
-    """For web: directory of the npm package onnxruntime-web (default: the cache, else fetched with npm)."""
+    """For web: directory of the npm package onnxruntime-web. None: the cache, else fetched with npm."""
 
     examples: UseAppendAction[tuple[Path, ...]] = ()
     """For web: an image for visitors to try (default: the package's if the classes are CIFAR-100's, else none)."""

@@ -18,10 +18,10 @@ class ForeignWeights:
     """For third-party weights whose file does not contain these."""
 
     mean: tuple[float, float, float] | None = None
-    """Per-channel mean used for normalization, in 0..1 (default: that of CIFAR-100)."""
+    """Per-channel mean used for normalization, in 0..1. None: that of CIFAR-100."""
 
     std: tuple[float, float, float] | None = None
-    """Per-channel standard deviation used for normalization (default: that of CIFAR-100)."""
+    """Per-channel standard deviation used for normalization, in 0..1. None: that of CIFAR-100."""
 
     classes: tuple[str, ...] = ()
     """Class names in the order of ids; or "cifar10", "cifar100", or a text file with one name per line."""

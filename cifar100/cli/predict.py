@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from cifar100.cli.defaults import default_model
 from cifar100.cli.foreign_weights import ForeignWeights
+from cifar100.cli.options import default_model
 from cifar100.config import DeviceName
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
@@ -44,7 +44,7 @@ class Predict:
     """Classify the photos in the package, each named after its content; a cat is none of the 100 classes."""
 
     checkpoint: Path | None = None
-    """Model (default: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights)."""
+    """Model. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
 
     top_k: int = 5
     """Number of classes to print per image."""

@@ -8,14 +8,14 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from cifar100.config import DatasetName, DeviceName, PrecisionName
+from cifar100.cli.options import EvalOptions
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 from cifar100.support.text import escape_control_chars
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(EvalOptions):
     """Write an HTML report: accuracy, learning curves, confusion, errors, calibration, selective prediction.
 
     The page is one self-contained file; its plots are also written next to it as PNG files.
@@ -25,23 +25,11 @@ class Report:
     """Checkpoint to report on; further checkpoints contribute learning curves only."""
 
     out: Path | None = None
-    """Output directory (default: report/ next to the checkpoint)."""
+    """Output directory. None: report/ next to the checkpoint."""
 
     split: Literal["test", "val", "train", "all"] | None = None
-    """Split; "val" is the validation split used in training, "all" every image of an image folder (default: test; for
-    a folder without test/ that the checkpoint was not trained on, all)."""
-
-    dataset: DatasetName | None = None
-    """"synthetic" is the generated dataset (default: that of the training, or cifar100 with --data-dir)."""
-
-    data_dir: Path | None = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
-
-    device: DeviceName = "auto"
-    """Device to run on."""
-
-    precision: PrecisionName = "fp32"
-    """Compute precision; "auto" is what training would use."""
+    """Split; "val" is the validation split used in training, "all" every image of an image folder. None: test; for a
+    folder without test/ that the checkpoint was not trained on, all."""
 
     neighbors: bool = False
     """Also show the train images most similar to the most confident errors (a pass over the whole training set)."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from cifar100.cli.foreign_weights import ForeignWeights
-from cifar100.config import DatasetName, DeviceName, PrecisionName
+from cifar100.cli.options import EvalOptions
 from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Robustness:
+class Robustness(EvalOptions):
     """Evaluate a checkpoint on corrupted test images: 15 corruptions x 5 severities (prints an ETA first).
 
     Results are saved to corruptions.json next to the weights, and an interrupted run continues from there.
@@ -27,19 +27,7 @@ class Robustness:
     """Directory with the CIFAR-100-C files, to use instead of our own corruptions."""
 
     limit: int | None = None
-    """Number of images, evenly spread over the test split (default: all)."""
-
-    dataset: DatasetName | None = None
-    """"synthetic" is the generated dataset (default: that of the training, or cifar100 with --data-dir)."""
-
-    data_dir: Path | None = None
-    """Dataset directory or archive (default: $CIFAR100_DATA_DIR, then ./data)."""
-
-    device: DeviceName = "auto"
-    """Device to run on."""
-
-    precision: PrecisionName = "fp32"
-    """Compute precision; "auto" is what training would use."""
+    """Number of images, evenly spread over the test split None: all."""
 
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 

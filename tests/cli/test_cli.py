@@ -43,54 +43,35 @@ OPTIM += ["--schedule", "--momentum", "--nesterov", "--weight-decay", "--decay-n
 OPTIM += ["--label-smoothing", "--class-weights", "--ema-decay", "--seed"]
 DATA = ["--dataset", "--image-size", "--test-fraction", "--split-seed", "--val-fraction"]
 SETTINGS = [*DATA, *AUGMENT, *MODEL, *OPTIM, *RUN]
+EVAL = ["--dataset", "--data-dir", "--device", "--precision"]
 FOREIGN = ["--mean", "--std", "--classes"]
 
 SURFACE = {
     "train": ["--recipe", "--resume", *SETTINGS],
     "evaluate": [
-        *("--split", "--dataset", "--data-dir", "--device", "--precision", "--per-class", "--samples", "--json"),
+        *(*EVAL, "--split", "--per-class", "--samples", "--json"),
         *("--tta", "--exclude-duplicates", *FOREIGN),
     ],
-    "robustness": ["--corruptions-dir", "--limit", "--dataset", "--data-dir", "--device", "--precision", *FOREIGN],
+    "robustness": [*EVAL, "--corruptions-dir", "--limit", *FOREIGN],
     "classes": ["--json"],
     "predict": [
-        *(
-            "--example",
-            "--checkpoint",
-            "--top-k",
-            "--batch-size",
-            "--calibrated",
-            "--fit",
-            "--views",
-            "--device",
-            "--json",
-            "--csv",
-            "--montage",
-            "--explain",
-            *FOREIGN,
-        )
+        *("--example", "--checkpoint", "--top-k", "--batch-size", "--calibrated", "--fit", "--views", "--device"),
+        *("--json", "--csv", "--montage", "--explain", *FOREIGN),
     ],
     "export": [
-        "--format",
-        "--out",
-        "--input-format",
-        "--data-dir",
-        "--images",
-        "--runtime",
-        "--examples",
-        "--serve",
+        *("--format", "--out", "--input-format", "--data-dir", "--images", "--runtime", "--examples", "--serve"),
         *FOREIGN,
     ],
     "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--fit", "--views", "--device"],
-    "report": ["--out", "--split", "--dataset", "--data-dir", "--device", "--precision", "--neighbors"],
+    "report": [*EVAL, "--out", "--split", "--neighbors"],
     "compare": ["--plot"],
     "data download": ["--to"],
     "data check": ["--image-size"],
-    "data report": ["--out", "--dataset", "--image-size"],
-    "data preview": ["--out", "--dataset", "--data-dir", "--image-size", "--batch-size", "--seed", *AUGMENT],
-    "data samples": ["--count", "--dataset", "--data-dir", "--image-size", "--test-fraction", "--split-seed"],
+    "data report": ["--dataset", "--image-size", "--out"],
+    "data preview": ["--dataset", "--data-dir", "--image-size", "--out", "--batch-size", "--seed", *AUGMENT],
+    "data samples": ["--dataset", "--data-dir", "--image-size", "--count", "--test-fraction", "--split-seed"],
     "doctor": ["--device", "--precision", "--json"],
     "model": ["--num-classes", "--image-size"],
 }
@@ -125,7 +106,7 @@ def test_help_of_an_option_is_one_paragraph(
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
-    assert 'in training, "all" every image of an image folder (default: test; for a folder' in capsys.readouterr().out
+    assert 'in training, "all" every image of an image folder. None: test; for a folder' in capsys.readouterr().out
 
 
 def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:

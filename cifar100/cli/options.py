@@ -1,0 +1,53 @@
+"""Options that several subcommands have, and the model that they use if none is named."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar100.config import Config, DatasetName, DeviceName, PrecisionName
+
+OWN_MODEL = Path("logs/cifar100/best_model.pth")
+
+
+def default_model() -> Path:
+    """The model of the latest run in the working directory, else "pretrained", the bundled weights."""
+    return OWN_MODEL if os.path.exists(OWN_MODEL) else Path("pretrained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """The dataset that a checkpoint is evaluated on, and the device."""
+
+    dataset: DatasetName | None = None
+    """"synthetic" is the generated dataset. None: that of the training, or cifar100 with --data-dir."""
+
+    data_dir: Path | None = None
+    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+
+    device: DeviceName = "auto"
+    """Device to run on."""
+
+    precision: PrecisionName = "fp32"
+    """Compute precision; "auto" is what training would use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """A dataset, as a training reads it."""
+
+    dataset: DatasetName = "cifar100"
+    """"synthetic" is the generated dataset."""
+
+    data_dir: Path | None = None
+    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+
+    image_size: int = Config().data.image_size
+    """Resolution, in pixels, that custom images are resized and center-cropped to."""
+
+    def settings(self, **others: Any) -> Config:
+        """The baseline with these options and `others`."""
+        named = {"dataset": self.dataset, "data_dir": self.data_dir, "image_size": self.image_size}
+        return Config().replace(**named, **others)
