@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
+from PIL import Image, ImageDraw
 
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
@@ -38,15 +39,19 @@ MAX_SLOW_WAITING = 4
 MAX_WORKER_BYTES = 2 << 30
 """Address space of a worker, on Linux: an image may take 1 GiB, the interpreter and its libraries take the rest."""
 
-THUMBNAIL_SIZE = 96
+THUMBNAIL_SIZE = 192
+SHADE = 0.45
+"""Brightness of what a crop leaves out."""
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """What is kept of an upload: uint8 [S, S, 3] for the network and [96, 96, 3] to show."""
+    """What is kept of an upload."""
 
     pixels: np.ndarray
+    """The model input, uint8 [S, S, 3]."""
     thumbnail: np.ndarray
+    """To show, uint8 [H, W, 3], 192 on the longer side; of a crop the whole image, with the crop outlined."""
 
 
 def decode(content: bytes, name: str, image_size: int, fit: Fit = DEFAULT_FIT) -> DecodedImage:
@@ -55,7 +60,24 @@ def decode(content: bytes, name: str, image_size: int, fit: Fit = DEFAULT_FIT) -
     from cifar100.images.square import to_square
 
     rgb = to_rgb(content, name=name)
-    return DecodedImage(to_square(rgb, image_size, fit, name=name), to_square(rgb, THUMBNAIL_SIZE, fit))
+    pixels = to_square(rgb, image_size, fit, name=name)
+    return DecodedImage(pixels, outlined(rgb) if fit == "crop" else to_square(rgb, THUMBNAIL_SIZE, fit))
+
+
+def outlined(rgb: Image.Image) -> np.ndarray:
+    """A thumbnail of an image that is cropped, uint8 [H, W, 3]: what is left out is dark, with a white line around the
+    crop."""
+    scale = THUMBNAIL_SIZE / max(rgb.size)
+    width, height = (max(1, round(side * scale)) for side in rgb.size)
+    small = rgb.resize((width, height), Image.Resampling.BICUBIC)
+    side = min(width, height)
+    if width == height:
+        return np.asarray(small)
+    left, top = (width - side) // 2, (height - side) // 2
+    shown = small.point(lambda value: SHADE * value)
+    shown.paste(small.crop((left, top, left + side, top + side)), (left, top))
+    ImageDraw.Draw(shown).rectangle((left, top, left + side - 1, top + side - 1), outline="white", width=2)
+    return np.asarray(shown)
 
 
 class DecoderPool:

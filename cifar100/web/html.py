@@ -33,14 +33,19 @@ def display_name(name: str) -> str:
 
 
 def answer(of: Classified, info: ModelInfo) -> str:
-    """One image: bars, the model input and the heatmap."""
+    """One image: bars, what was cropped, the model input and the heatmap."""
     top1, size = of.result.predictions[0], len(of.result.pixels)
     pixels = image(of.result.pixels, f"The model input, {size} by {size} pixels", width=256, css_class="pixelated")
     overlay = image(of.overlay, f"Heatmap: evidence for {top1.class_name}; brighter is more", width=256)
+    crop = ""
+    if of.thumbnail.shape[0] != of.thumbnail.shape[1]:
+        whole = image(of.thumbnail, "The whole image; the center, which is classified, is outlined", width=256)
+        crop = f"<figure>{whole}<figcaption>Classified: the outlined center</figcaption></figure>"
     return f"""
 <section aria-label="Answer">
 {_ranking(of, info)}
 <div class="views">
+  {crop}
   <figure>{pixels}<figcaption>The model input: {size}×{size} pixels</figcaption></figure>
   <figure>{overlay}<figcaption>Evidence for <b>{display_name(top1.class_name)}</b> (brighter is more)</figcaption>
   </figure>
@@ -146,11 +151,12 @@ def classes(info: ModelInfo) -> str:
 
 
 def image(pixels: np.ndarray, text: str, *, width: int, css_class: str = "") -> str:
-    """An <img> of uint8 [H, W, 3], embedded, with this alternative text."""
+    """An <img> of uint8 [H, W, 3], embedded, with this alternative text; `width` is that of its longer side."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()
-    size = f'width="{width}" height="{width}"'
+    high, wide = (max(1, width * side // max(pixels.shape)) for side in pixels.shape[:2])
+    size = f'width="{wide}" height="{high}"'
     return f'<img class="{css_class}" alt="{escaped(text)}" {size} src="data:image/png;base64,{data}">'
 
 

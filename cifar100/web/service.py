@@ -32,7 +32,7 @@ class Classified:
     overlay: np.ndarray
     """The class activation map of the top-1 class over the image, uint8 [L, L, 3]."""
     thumbnail: np.ndarray
-    """uint8 [T, T, 3]"""
+    """uint8 [H, W, 3], square unless a crop is outlined on it"""
     milliseconds: float
     """From the bytes of the file to the answer."""
 

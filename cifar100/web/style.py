@@ -6,6 +6,7 @@ STYLE = """
 .gradio-container { max-width: min(1080px, 100vw) !important; margin: 0 auto !important; overflow-x: hidden; }
 .gradio-container { --soft: #565e6b; --line: #d5d9e0; }
 .dark .gradio-container, .gradio-container.dark { --soft: #b4bbc7; --line: #3a3f49; }
+.page-head a { padding: 0 !important; }
 .page-head h1 { font-size: 1.7rem; margin: .4rem 0 .2rem; }
 .cifar { color: var(--body-text-color); line-height: 1.5; }
 .cifar h2 { font-size: 1.25rem; margin: 1.2rem 0 .4rem; }
@@ -26,9 +27,10 @@ STYLE = """
 .cifar .track { background: var(--line); border-radius: 6px; height: .9rem; overflow: hidden; }
 .cifar .track span { display: block; height: 100%; background: #2f7dd1; min-width: 2px; }
 .cifar .share { text-align: right; font-variant-numeric: tabular-nums; }
-.cifar .views { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 .4rem; }
-.cifar .views figure { margin: 0; flex: 1 1 8rem; max-width: 256px; }
-.cifar .views img { width: 100%; height: auto; border-radius: 8px; margin: 0; }
+.cifar .views { display: grid; grid-template-columns: repeat(auto-fit, minmax(5.5rem, 1fr)); gap: .8rem;
+  margin: 1rem 0 .4rem; }
+.cifar .views figure { margin: 0; max-width: 256px; }
+.cifar .views img { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; border-radius: 8px; margin: 0; }
 .cifar img.pixelated { image-rendering: pixelated; }
 .cifar figcaption { font-size: .9rem; color: var(--soft) !important; }
 .cifar .wide { overflow-x: auto; }

@@ -226,7 +226,8 @@ def test_every_image_of_an_answer_has_a_text_and_is_embedded() -> None:
     predictor = sure_of(0)
     parsed = Strict(html.answer(InferenceService(predictor)("a.png", png(photo())), predictor.info))
     images = [attributes for tag, attributes in parsed.attributes if tag == "img"]
-    assert len(images) == 2
+    assert len(images) == 3
+    assert (images[0]["width"], images[0]["height"]) == ("256", "192"), "the whole image, as wide as it is"
     for attributes in images:
         assert attributes["alt"]
         assert (attributes["src"] or "").startswith("data:image/png;base64,")

@@ -44,7 +44,18 @@ def test_a_worker_decodes_as_this_process_does(pool: DecoderPool) -> None:
     np.testing.assert_array_equal(actual.pixels, expected.pixels)
     np.testing.assert_array_equal(actual.thumbnail, expected.thumbnail)
     assert actual.pixels.shape == (32, 32, 3)
-    assert actual.thumbnail.shape == (96, 96, 3)
+    assert actual.thumbnail.shape == (144, 192, 3)
+
+
+def test_a_crop_is_outlined_on_the_whole_image() -> None:
+    content = io.BytesIO()
+    Image.new("RGB", (400, 100), (200, 200, 200)).save(content, "PNG")
+    shown = decode(content.getvalue(), "wide.png", 32).thumbnail
+    assert shown.shape == (48, 192, 3)
+    expected = [90] * 72 + [255] * 2 + [200] * 44 + [255] * 2 + [90] * 72
+    np.testing.assert_array_equal(shown[24, :, 0], expected)
+    for fit in ("pad", "stretch"):
+        assert decode(content.getvalue(), "wide.png", 32, fit).thumbnail.shape == (192, 192, 3)
 
 
 def test_an_error_of_a_worker_keeps_its_code_and_message(pool: DecoderPool) -> None:
