@@ -10,7 +10,7 @@ import inspect
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
@@ -185,7 +185,8 @@ class DistContext:
         groups alive, after its peers have closed their connections, may abort (SIGABRT), which hides its exit code.
         """
         if self.size > 1:
-            dist.barrier(self._cpu_group)
+            with suppress(RuntimeError):  # "Connection closed by peer": of a rank that is already past the barrier
+                dist.barrier(self._cpu_group)
             dist.destroy_process_group()
 
 

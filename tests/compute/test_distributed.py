@@ -375,12 +375,17 @@ def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("happens", ["SIGKILL:0:5", "SIGKILL:1:5", "silence:1:5", "memory:1:5"])
 def test_a_failed_process_ends_all_and_the_run_can_be_resumed(torchrun: Torchrun, happens: str) -> None:
-    """Killed, hanging for longer than --dist-timeout, or out of memory. torchrun names the rank that failed first."""
-    process = torchrun.start(2, run_dir="run", happens=happens, epochs=500, save_seconds=0, dist_timeout=3)
-    _, errors = process.communicate(timeout=200)
+    """Killed, hanging for longer than --dist-timeout, or out of memory: torchrun's report names the rank."""
+    timeout = (
+        10 if happens.startswith("silence") else 100
+    )  # seconds: also on busy cores only the silent rank exceeds it
+    process = torchrun.start(2, run_dir="run", happens=happens, epochs=500, save_seconds=0, dist_timeout=timeout)
+    _, errors = process.communicate(timeout=400)
     assert process.returncode == 1
-    failed_rank = "0" if happens == "silence:1:5" else happens.split(":")[1]
-    assert re.search(rf"Root Cause.*rank +: {failed_rank} ", errors, re.DOTALL)
+    what, rank, _ = happens.split(":")
+    # the rank that timed out; an error of the other rank may be noticed together with the first
+    failed_rank, code = ("0", "1") if what == "silence" else (rank, "-9" if what == "SIGKILL" else "1")
+    assert re.search(rf"rank +: {failed_rank} .*\n +exitcode +: {code} ", errors)
     assert ("Out of memory at 64 images per step" in errors) == happens.startswith("memory")
     assert torchrun(2, "--resume", "--run-dir=run", "--stop-after=2").returncode == 0
 
