@@ -18,7 +18,7 @@ from cifar100.compute.device import Compute, cpu_has_fast_bf16, disable_malloc_t
 from cifar100.report.sections import machine
 from cifar100.support.machine import usable_cores
 from cifar100.support.text import duration
-from cifar100.training.gradient_check import TOLERANCES, worst_deviation
+from cifar100.training.gradient_check import GradientCheck, compare_gradients
 from cifar100.training.timing import (
     IMAGE_SIZE,
     Estimate,
@@ -31,18 +31,6 @@ from cifar100.training.timing import (
 )
 
 SECONDS_PER_MEASUREMENT = 4.0
-
-
-@dataclass(frozen=True)
-class GradientCheck:
-    """The gradient tensor that deviates most from the CPU's in fp32, as `gradient_check.Deviation` has it; `error` is
-    what PyTorch raised instead, "" if nothing."""
-
-    passed: bool
-    tensor_name: str = ""
-    relative_error: float = 0.0
-    limit: float = 0.0
-    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,8 @@ class Diagnosis:
 def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
     """Examine this machine with `compute`; `say` is called with what is about to be done."""
     say("checking gradients")
-    check = _check_gradients(compute)
+    is_reference = compute.device.type == "cpu" and compute.precision == "fp32"
+    check = GradientCheck(passed=True) if is_reference else compare_gradients(compute)
     speeds, eval_rate = [], 0.0
     if check.passed:
         if compute.device.type == "cpu":
@@ -171,17 +160,6 @@ def _gradient_line(check: GradientCheck) -> str:
     verdict = "correct" if check.passed else "WRONG: use a newer PyTorch, or --device cpu"
     deviation = f"{check.tensor_name} deviates most from the CPU's in fp32, by {check.relative_error:.2%}"
     return f"{verdict}; {deviation} of its norm (limit {check.limit:.0%})"
-
-
-def _check_gradients(compute: Compute) -> GradientCheck:
-    if compute.device.type == "cpu" and compute.precision == "fp32":
-        return GradientCheck(passed=True)
-    limit = TOLERANCES[compute.precision]
-    try:
-        worst = worst_deviation(compute)
-    except RuntimeError as error:
-        return GradientCheck(passed=False, limit=limit, error=(str(error).splitlines() or ["?"])[0])
-    return GradientCheck(worst.relative_error <= limit, worst.tensor_name, worst.relative_error, limit)
 
 
 def _versions() -> dict[str, str]:

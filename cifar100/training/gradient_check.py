@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar100.compute.device import Compute, is_out_of_memory, memory_format
+from cifar100.compute.device import Compute, memory_format
 from cifar100.model import resnet18
 from cifar100.support.errors import UserError
 
@@ -24,43 +24,49 @@ _LOSS_SCALE = 1024.0  # a power of two, so exact: it keeps fp16 gradients from u
 
 
 @dataclass(frozen=True)
-class Deviation:
-    """The gradient tensor that differs most from the CPU's: the name of its parameter, and the norm of the difference
-    divided by the norm of the CPU's gradient (infinite if the gradient is not finite)."""
+class GradientCheck:
+    """The gradient tensor that differs most from the CPU's in fp32: the name of its parameter, and the norm of the
+    difference divided by the norm of the CPU's gradient (infinite if the gradient is not finite)."""
 
-    tensor_name: str
-    relative_error: float
+    passed: bool
+    tensor_name: str = ""
+    """"" if nothing was compared."""
+    relative_error: float = 0.0
+    limit: float = 0.0
+    """That of `TOLERANCES`."""
+    error: str = ""
+    """What PyTorch raised instead of computing gradients."""
 
 
-def worst_deviation(compute: Compute) -> Deviation:
+def compare_gradients(compute: Compute) -> GradientCheck:
     """Compare the gradients of one small batch, 8 random images of 16x16 through resnet18, on the device and in the
     precision of `compute` with those of the CPU in fp32. Takes about a second; the random state is left as it was.
     """
-    expected = _gradients(Compute(torch.device("cpu"), "fp32", "the reference"))
-    actual = _gradients(compute)
-    deviations = [Deviation(name, _relative_error(actual[name], expected[name])) for name in expected]
-    return max(deviations, key=lambda deviation: deviation.relative_error)
-
-
-def check_gradients(compute: Compute, tolerance: float | None = None) -> None:
-    """Raise UserError if a gradient tensor on this device deviates by more than `tolerance`, relative to its norm (by
-    default that of `TOLERANCES` for the precision), or if PyTorch cannot compute the gradients there at all."""
-    limit = TOLERANCES[compute.precision] if tolerance is None else tolerance
-    device = f"PyTorch {torch.__version__} on this machine's {compute.device.type} device"
-    remedies = "Install a newer PyTorch, or give --device cpu."
+    limit = TOLERANCES[compute.precision]
     try:
-        worst = worst_deviation(compute)
+        expected = _gradients(Compute(torch.device("cpu"), "fp32", "the reference"))
+        actual = _gradients(compute)
     except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise UserError("device.gradients", f"{device} computes no gradients ({reason}). {remedies}") from error
-    if worst.relative_error > limit:
-        raise UserError(
-            "device.gradients",
-            f"{device} computes wrong gradients: that of {worst.tensor_name} deviates from the CPU's by "
-            f"{worst.relative_error:.1%} of its norm, and {limit:.0%} is the limit. {remedies}",
-        )
+        return GradientCheck(passed=False, limit=limit, error=(str(error).splitlines() or ["?"])[0][:200])
+    errors = {name: _relative_error(actual[name], expected[name]) for name in expected}
+    worst = max(errors, key=errors.__getitem__)
+    return GradientCheck(errors[worst] <= limit, worst, errors[worst], limit)
+
+
+def check_gradients(compute: Compute) -> None:
+    """Raise UserError if a gradient tensor on this device deviates by more than `TOLERANCES` allows, or if PyTorch
+    cannot compute the gradients there at all."""
+    check = compare_gradients(compute)
+    if check.passed:
+        return
+    amount = f"{check.relative_error:.1%} of its norm (limit {check.limit:.0%})"
+    wrong = f"wrong gradients: that of {check.tensor_name} deviates from the CPU's by {amount}"
+    problem = f"no gradients ({check.error})" if check.error else wrong
+    raise UserError(
+        "device.gradients",
+        f"PyTorch {torch.__version__} on this machine's {compute.device.type} device computes {problem}. Install a "
+        "newer PyTorch, or give --device cpu.",
+    )
 
 
 def _gradients(compute: Compute) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from conftest import narrow_network
 from cifar100.cli.main import main
 from cifar100.compute.device import select_device
 from cifar100.recipes import RECIPES
-from cifar100.training import doctor, timing
-from cifar100.training.gradient_check import Deviation
+from cifar100.training import doctor, gradient_check, timing
+from cifar100.training.gradient_check import GradientCheck
 from cifar100.training.timing import Speed, estimates, measure_training
 
 SIZES = {"baseline": [32], "fast": [16, 24, 32], "best": [16, 24, 32], "finetune": [32]}
@@ -92,7 +92,8 @@ def test_a_full_batch_is_timed_only_if_there_is_time(
 def test_wrong_gradients_end_with_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "worst_deviation", lambda _compute: Deviation("layer1.0.conv1.weight", 3.0))
+    found = GradientCheck(passed=False, tensor_name="layer1.0.conv1.weight", relative_error=3.0, limit=0.4)
+    monkeypatch.setattr(doctor, "compare_gradients", lambda _compute: found)
     assert main(["doctor", "--device", "cpu", "--precision", "bf16", "--json"]) == 1
     result = json.loads(capsys.readouterr().out)
     check = result["gradient_check"]
@@ -107,7 +108,7 @@ def test_a_device_that_computes_no_gradients_ends_with_exit_code_1(
     def fail(_compute: object) -> None:
         raise RuntimeError("view size is not compatible\nwith input tensor's size and stride")
 
-    monkeypatch.setattr(doctor, "worst_deviation", fail)
+    monkeypatch.setattr(gradient_check, "_gradients", fail)
     assert main(["doctor", "--device", "cpu", "--precision", "bf16"]) == 1
     assert "view size is not compatible" in capsys.readouterr().out
 
