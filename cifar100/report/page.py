@@ -1,4 +1,4 @@
-"""The HTML page of a report, which loads nothing from elsewhere."""
+"""The HTML pages of reports, which load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MARK = '<meta name="generator" content="cifar100 report">'
 """Identifies a page that this module wrote."""
 
 
-def render(content: dict[str, Any]) -> str:
-    """The page with this content; names in it are escaped. Raises UndefinedError if something that `page.html` needs is
-    missing."""
+def render(template: str, content: dict[str, Any]) -> str:
+    """The page of a template here with this content; names in it are escaped. Raises UndefinedError if something that
+    the template needs is missing."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -21,5 +21,5 @@ def render(content: dict[str, Any]) -> str:
     css = Markup(here.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  ours
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["display_name"] = display_name
-    template = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(content, css=css)
+    source = here.joinpath(template).read_text(encoding="utf-8")
+    return environment.from_string(source).render(content, css=css)

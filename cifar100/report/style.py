@@ -9,7 +9,9 @@ import base64
 import io
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cifar100.support.text import escape_control_chars
 
@@ -102,14 +104,22 @@ def data_uri(content: bytes | str, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"
 
 
-def thumbnail(pixels: Any, largest: int = 128) -> str:
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels uint8 [H, W, 3] as a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def thumbnail(pixels: np.ndarray, largest: int = 128) -> str:
     """Pixels uint8 [H, W, 3] as a data URI: exact for small images, otherwise at most `largest` pixels wide."""
     from PIL import Image
 
+    if max(pixels.shape) <= 48:
+        return data_uri(png(pixels), "png")
     image, buffer = Image.fromarray(pixels), io.BytesIO()
-    if max(image.size) <= 48:
-        image.save(buffer, "PNG", optimize=True)
-        return data_uri(buffer.getvalue(), "png")
     image.thumbnail((largest, largest))
     image.save(buffer, "JPEG", quality=88)
     return data_uri(buffer.getvalue(), "jpeg")

@@ -69,7 +69,7 @@ def write_report(
     page |= _plots(subject, runs or {}, calibration, scaled, draw)
     page |= galleries(subject, backend, metrics.confusion_matrix(logits, labels))
     page["contents"] = _contents(page)
-    atomic_write(out / PAGE, render(page))
+    atomic_write(out / PAGE, render("page.html", page))
 
     numbers = evaluation.to_json() | {"checkpoint": subject.name, "sha256": backend.info.digest}
     numbers |= {"versions": versions(), "ece": ece, "coverage": page["coverage_rows"]}
