@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from cifar100.augmentation import albumentations_pipeline, batched
 from cifar100.augmentation.loader import TrainLoader
@@ -16,6 +14,7 @@ from cifar100.augmentation.mixing import mix
 from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import Dataset, load_dataset
+from cifar100.prediction.contact_sheet import Entry, contact_sheet
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.stopwatch import Stopwatch
@@ -32,7 +31,7 @@ def preview(config: Config, out: Path) -> str:
     loader = TrainLoader.from_config(config.replace(pipeline="batched"), dataset.train, device)
     images, labels = next(iter(loader))
     missing = _why_missing(config)
-    atomic_write(out, _png(draw_samples(dataset, config, albumentations=not missing)))
+    atomic_write(out, draw_samples(dataset, config, albumentations=not missing))
     transforms = albumentations_pipeline.transform_parameters(config.augment, dataset.image_size)
     steps = [(name, ", ".join(f"{key}={value}" for key, value in step.items())) for name, step in transforms]
     lines = [
@@ -111,17 +110,18 @@ def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParam
     return mix(images, labels, pair, len(dataset.classes))[0] if config.augment.mixes else images[:1]
 
 
-def draw_samples(dataset: Dataset, config: Config, *, albumentations: bool = False) -> Image.Image:
-    """An image with a row per train image: the original, then its augmented versions in the first epochs.
+def draw_samples(dataset: Dataset, config: Config, *, albumentations: bool = False) -> bytes:
+    """A PNG file with a row per train image: the original, then its augmented versions in the first epochs.
 
     `albumentations` adds those of that pipeline.
     """
     rng = np.random.default_rng(config.optim.seed)
     rows = rng.choice(len(dataset.train), min(NUM_IMAGES, len(dataset.train)), replace=False)
-    originals = dataset.train.images[rows]
-    columns = [("", "original", originals)]
+    originals, labels = dataset.train.images[rows], dataset.train.labels[rows]
     mean, std = np.array(config.augment.mean), np.array(config.augment.std)
     count, size, seed = len(dataset.train), dataset.image_size, config.optim.seed
+    caption = f"Left to right: the original, augmented in epochs 1 to {NUM_EPOCHS}"
+    columns = [originals]
 
     def visible(results: torch.Tensor) -> np.ndarray:
         return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
@@ -129,38 +129,14 @@ def draw_samples(dataset: Dataset, config: Config, *, albumentations: bool = Fal
     for epoch in range(NUM_EPOCHS):
         draws = batched.sample_epoch_params(config.augment, seed=seed, epoch=epoch, count=count, size=size)
         places = draws.order.argsort()[rows].tolist()
-        results = torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])
-        columns.append(("batched", f"epoch {epoch + 1}", visible(results)))
+        columns.append(visible(torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])))
     if albumentations:
         pipeline = albumentations_pipeline.Pipeline(config.augment, seed, size)
-        for epoch in range(NUM_EPOCHS):
-            results = pipeline[epoch, rows.tolist(), originals]
-            columns.append(("albumentations", f"epoch {epoch + 1}", visible(results)))
-
-    zoom, gap, margin, name_width = max(1, 96 // size), 8, 24, 130
-    cell, top = size * zoom + gap, margin + 16
-    width = name_width + cell * len(columns) + gap * 2 + 2 * margin
-    sheet = Image.new("RGB", (width, cell * len(rows) + top + margin), "white")
-    pen = ImageDraw.Draw(sheet)
-    left, before = margin + name_width, ""
-    for group, title, pixels in columns:
-        if group != before:
-            left += gap
-            pen.text((left, 6), group, fill="black")
-            before = group
-        pen.text((left, 22), title, fill="black")
-        for row, image in enumerate(pixels):
-            tile = Image.fromarray(image).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
-            sheet.paste(tile, (left, top + row * cell))
-        left += cell
-    for row, label in enumerate(dataset.train.labels[rows]):
-        pen.text(
-            (margin, top + row * cell + cell // 2 - 8), escape_control_chars(dataset.classes[label])[:20], fill="black"
-        )
-    return sheet
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+        columns += [visible(pipeline[epoch, rows.tolist(), originals]) for epoch in range(NUM_EPOCHS)]
+        caption += ", and the same by albumentations"
+    columns = [np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255) for images in columns]
+    entries = [
+        Entry(versions, "", dataset.classes[label], None)
+        for label, versions in zip(labels, zip(*columns, strict=True), strict=True)
+    ]
+    return contact_sheet(entries, [caption])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar100.dataset import Dataset
-from cifar100.dataset.base import spread_rows
 from cifar100.evaluation import metrics
 from cifar100.evaluation.calibration import Reliability, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
@@ -216,22 +215,18 @@ def evaluation_images(evaluation: Evaluation, dataset: Dataset) -> dict[str, Cal
         matrix = metrics.confusion_matrix(evaluation.logits, evaluation.labels)
         return to_png(class_confusion_figure(matrix, dataset), dpi=100)
 
-    return {"confusion": confusion, "samples": lambda: _samples(evaluation, dataset.classes, dataset.test.images)}
+    return {"confusion": confusion, "samples": lambda: _samples(evaluation, dataset)}
 
 
-def _samples(evaluation: Evaluation, classes: Sequence[str], images: np.ndarray) -> bytes:
-    """Some images of [N, S, S, 3], evenly spread over the split, with their predictions."""
-    chosen = spread_rows(len(images), NUM_SAMPLES)
-    rows = -(-len(chosen) // 6)
-    figure = new_figure(10, 2.1 * rows)
-    grid = figure.subplots(rows, 6, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, row, likely in zip(grid.flat, chosen, metrics.softmax(evaluation.logits[chosen]), strict=False):
+def _samples(evaluation: Evaluation, dataset: Dataset) -> bytes:
+    """Some test images, evenly spread over the split, with their predictions."""
+    from cifar100.prediction.contact_sheet import Entry, contact_sheet  # imports Pillow
+
+    chosen = dataset.test.spread(NUM_SAMPLES)
+    entries = []
+    for row, likely in zip(chosen, metrics.softmax(evaluation.logits[chosen]), strict=True):
         best, label = int(likely.argmax()), int(evaluation.labels[row])
-        axes.imshow(images[row])
-        predicted = f"{escape_mathtext(display_name(classes[best]))} {likely[best]:.0%}"
-        is_right = best == label
-        text = predicted if is_right else f"{predicted}\ntrue: {escape_mathtext(display_name(classes[label]))}"
-        axes.set_title(text, fontsize=8, color=BLUE if is_right else ORANGE)
-    return to_png(figure, dpi=100)
+        true = "" if best == label else f"true: {display_name(dataset.classes[label])}"
+        predicted = display_name(dataset.classes[best])
+        entries.append(Entry((dataset.test.images[row],), true, predicted, float(likely[best])))
+    return contact_sheet(entries)
