@@ -110,8 +110,6 @@ def report_line(
         page = write_report(subject, out, temperature=None if held_out is None else _fitted_on(held_out))
     except (UserError, RunFailed) as error:
         return f"Report    not written: {error}"
-    except ImportError as error:
-        return f"Report    not written: {error.name} is not installed"
     return f"Report    {page}"
 
 

@@ -35,8 +35,6 @@ def draw_curves(history: History, path: Path, *, title: str = "") -> str:
     """Write a PNG file of these rows; a line with its path, or why it was not written."""
     try:
         atomic_write(path, to_png(curves_figure({"": history}, title=title), dpi=120))
-    except ImportError:
-        return "Curves    not written: matplotlib is not installed"
     except RunFailed as error:  # a plot that fails does not end a run
         return f"Curves    not written: {error}"
     return f"Curves    {path}"

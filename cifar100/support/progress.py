@@ -37,14 +37,12 @@ def progress(
 
 
 def _bar(stream: TextIO | None) -> Any:
-    """A bar that is removed when it is complete; None without a terminal or without rich."""
+    """A bar that is removed when it is complete; None without a terminal."""
     if stream is None or not stream.isatty():
         return None
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     to_terminal = sys.stdout is not None and sys.stdout.isatty()  # else standard output is a file or a pipe
     return Progress(*columns, console=Console(file=stream), transient=True, redirect_stdout=to_terminal)

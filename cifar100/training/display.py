@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,10 +130,7 @@ class RichDisplay(Display):
 
 
 def console_display() -> Display:
-    """Live on a terminal if rich is installed; else plain lines."""
+    """Live on a terminal; else plain lines."""
     if sys.stdout is None:
         return Display()
-    if sys.stdout.isatty():
-        with suppress(ImportError):
-            return RichDisplay()
-    return PlainDisplay()
+    return RichDisplay() if sys.stdout.isatty() else PlainDisplay()
