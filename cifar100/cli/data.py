@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from cifar100.cli.options import DatasetOptions
 from cifar100.config import AugmentConfig, Config
 from cifar100.support.terminal import emit
-from cifar100.support.text import escape_control_chars
+from cifar100.support.text import escape_control_chars, number_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,7 @@ class DataCheck:
         dataset = read(resolve_data_dir(self.data_dir) or DEFAULT_FOLDER, config)
         emit(dataset)
         for name, split in (("train", dataset.train), ("test", dataset.test)):
-            smallest, largest = split.class_range(len(dataset.classes))
-            each = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
+            each = number_range(*split.class_range(len(dataset.classes)))
             emit(f"  {name:<6}{len(split):>7,} images  {each} per class  fingerprint {split.fingerprint}")
         for note in dataset.notes:
             emit(f"  {note}")

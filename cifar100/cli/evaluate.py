@@ -99,7 +99,7 @@ class Evaluate(EvalOptions):
         model = compute.prepare(checkpoint.build())
         results = tta.evaluate_tta(model, split, config.augment, compute, single=evaluation.logits, count=self.tta)
         emit("\n" + tta.format_table(results))
-        return tta.to_json(results)
+        return [asdict(result) for result in results]
 
     @staticmethod
     def _exclude_duplicates(data: Dataset, evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -82,7 +82,6 @@ def select_device(
     precision: str = "auto",
     *,
     compile: bool = False,
-    use_mps: bool = USE_MPS,
     local_rank: int | None = None,
 ) -> Compute:
     """The device and precision of these names, or the best for "auto".
@@ -97,7 +96,7 @@ def select_device(
             "--device mps is for one process: PyTorch has no distributed backend for Apple GPUs. Try --device cpu.",
         )
     if device == "auto":
-        use_mps = use_mps and local_rank is None
+        use_mps = USE_MPS and local_rank is None
         device = next(name for name in available if available[name] and (name != "mps" or use_mps))
     elif device not in available:
         raise UserError("device.unknown", f"--device {device}: choose auto, {', '.join(available)}.")

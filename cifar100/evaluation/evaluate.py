@@ -65,6 +65,16 @@ class Evaluation:
         """Throughput of the forward passes."""
         return self.images / self.seconds
 
+    @property
+    def chance(self) -> float:
+        """The top-1 accuracy of always predicting the most frequent class."""
+        return float(np.bincount(self.labels).max() / self.images)
+
+    @property
+    def is_better_than_chance(self) -> bool:
+        """Whether the 95 % interval of the top-1 accuracy lies above `chance`."""
+        return metrics.wilson_interval(self.top1, self.images)[0] > self.chance
+
     @cached_property
     def scores(self) -> metrics.ClassScores:
         """Precision, recall, F1 and ROC AUC of each class that has images."""

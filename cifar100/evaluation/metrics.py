@@ -37,6 +37,14 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     return float((label_ranks(logits, labels) < k).mean())
 
 
+def wilson_interval(fraction: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction of this number of images (Wilson 1927)."""
+    z = 1.959964
+    middle = (fraction + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * float(np.sqrt(fraction * (1 - fraction) / images + z * z / (4 * images * images)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -log softmax(logits)[label], in nats, unsmoothed."""
     check_shapes(logits, labels)

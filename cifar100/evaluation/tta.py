@@ -7,8 +7,7 @@ airbench does for CIFAR-10 (https://github.com/KellerJordan/cifar10-airbench). T
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
@@ -111,8 +110,3 @@ def format_table(results: list[TTAResult]) -> str:
     lines.append(f"  {'views':<8}{'top-1':>8}{'top-5':>9}{'agreement':>11}")
     lines += [f"  {one.views:<8}{one.top1:8.2%}{one.top5:9.2%}{one.agreement:11.2%}" for one in results]
     return "\n".join(lines)
-
-
-def to_json(results: list[TTAResult]) -> list[dict[str, Any]]:
-    """The results as JSON types."""
-    return [asdict(one) for one in results]

@@ -12,8 +12,8 @@ from typing import Any
 
 from cifar100.checkpoints.version1 import upgrade_recipe
 from cifar100.config import Config
+from cifar100.evaluation.metrics import wilson_interval
 from cifar100.report.curves import History, column, curves_figure
-from cifar100.report.selection import wilson_interval
 from cifar100.report.style import to_png
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write

@@ -25,7 +25,7 @@ from cifar100.report.style import data_uri, display_name, png
 from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
-from cifar100.support.text import escape_control_chars
+from cifar100.support.text import escape_control_chars, number_range
 
 EXAMPLES = 10
 """Images per class in the grid."""
@@ -68,8 +68,7 @@ def summary(found: DatasetReport) -> str:
     dataset = found.dataset
     lines = [str(dataset), *(f"  {note}" for note in dataset.notes)]
     for name, split in (("train", dataset.train), ("test", dataset.test)):
-        fewest, most = split.class_range(len(dataset.classes))
-        each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        each = number_range(*split.class_range(len(dataset.classes)))
         lines.append(f"  {name:<8}{len(split):,} images, {each} of each of {len(dataset.classes):,} classes")
     lines.append("  red, green and blue of the train images, in 0..1")
     lines += [f"    {name:<16}{' '.join(f'{value:.4f}' for value in values)}" for name, values in _channels(found)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +15,11 @@ from cifar100.config import Config
 from cifar100.dataset import Dataset
 from cifar100.evaluation.calibration import Calibration, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
+from cifar100.evaluation.metrics import wilson_interval
 from cifar100.report.curves import History, column
-from cifar100.report.selection import wilson_interval
-from cifar100.support.machine import processor_name
+from cifar100.support.machine import machine
 from cifar100.support.provenance import recipe_title
-from cifar100.support.text import duration, setting_text
+from cifar100.support.text import duration, number_range, setting_text
 
 if TYPE_CHECKING:
     from cifar100.evaluation.corruption_results import Robustness
@@ -188,11 +187,6 @@ def settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [(name, setting_text(value)) for name, value in checkpoint.config.items() if not name.endswith("_dir")]
 
 
-def machine() -> str:
-    """Processor and number of cores."""
-    return f"{processor_name()}, {os.cpu_count()} cores"
-
-
 def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:
     """A row for each of several runs."""
     rows = []
@@ -229,7 +223,7 @@ def class_about(subject: ReportInput) -> str:
     """The uncertainty of a class's accuracy, and how many classes have no images."""
     counts = np.bincount(subject.evaluation.labels, minlength=len(subject.dataset.classes))
     seen = counts[counts > 0]
-    each = f"{seen[0]:,}" if seen.min() == seen.max() else f"{seen.min():,} to {seen.max():,}"
+    each = number_range(int(seen.min()), int(seen.max()))
     images = "image" if seen.max() == 1 else "images"
     low, high = wilson_interval(0.75, int(np.median(seen)))
     text = f"With {each} {images} per class, 75 % has a 95 % interval of {100 * low:.0f} to {percent(high, 0)}."

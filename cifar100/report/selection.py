@@ -59,21 +59,11 @@ def _most_confident(probabilities: np.ndarray, labels: np.ndarray, label: int, p
 
 def most_confident_errors(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
     """The rows whose prediction is wrong, the most confident first."""
-    confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
-    rows = np.flatnonzero(wrong)
-    return rows[np.argsort(-confidence[rows], kind="stable")][:count].tolist()
+    rows = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    return rows[np.argsort(-probabilities[rows].max(axis=1), kind="stable")][:count].tolist()
 
 
 def least_confident_correct(probabilities: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
     """The rows whose prediction is correct, the least confident first."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    rows = np.flatnonzero(right)
-    return rows[np.argsort(confidence[rows], kind="stable")][:count].tolist()
-
-
-def wilson_interval(fraction: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of a fraction of this number of images (Wilson 1927)."""
-    z = 1.959964
-    middle = (fraction + z * z / (2 * images)) / (1 + z * z / images)
-    half = z / (1 + z * z / images) * float(np.sqrt(fraction * (1 - fraction) / images + z * z / (4 * images * images)))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    rows = np.flatnonzero(probabilities.argmax(axis=1) == labels)
+    return rows[np.argsort(probabilities[rows].max(axis=1), kind="stable")][:count].tolist()

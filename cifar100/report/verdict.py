@@ -1,12 +1,9 @@
-"""The verdict of a report: what the headline figures mean, in words."""
+"""The verdict of a report: what the headline figures mean."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.report.sections import percent, split_images
-from cifar100.report.selection import wilson_interval
 from cifar100.report.style import display_name
 
 MIN_CLASSES_FOR_TOP5 = 6
@@ -19,12 +16,9 @@ def verdict(evaluation: Evaluation) -> str:
     if len(evaluation.classes) >= MIN_CLASSES_FOR_TOP5:
         first += f"; for {percent(evaluation.top5)} the true class is among the five most likely"
     accuracies = evaluation.per_class
-    chance = np.bincount(evaluation.labels).max() / evaluation.images
-    if (
-        1 < len(accuracies) == len(evaluation.classes)
-        and wilson_interval(evaluation.top1, evaluation.images)[0] <= chance
-    ):
-        return f"{first}. This is not better than chance: {percent(chance)} are of the most frequent class."
+    if 1 < len(accuracies) == len(evaluation.classes) and not evaluation.is_better_than_chance:
+        chance = percent(evaluation.chance)
+        return f"{first}. This is not better than chance: {chance} are of the most frequent class."
     low, high = (choose(accuracies, key=accuracies.__getitem__) for choose in (min, max))
     if accuracies[low] == accuracies[high]:
         return f"{first}."

@@ -35,6 +35,11 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def machine() -> str:
+    """Processor and number of cores, as text."""
+    return f"{processor_name()}, {os.cpu_count()} cores"
+
+
 def usable_cores() -> int:
     """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,6 +27,11 @@ def format_bytes(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
+def number_range(lowest: int, highest: int) -> str:
+    """500, or 9 to 1,100."""
+    return f"{lowest:,}" if lowest == highest else f"{lowest:,} to {highest:,}"
+
+
 def duration(seconds: float) -> str:
     """1:02:03 from an hour on, 2:03 below."""
     hours, rest = divmod(round(seconds), 3600)

@@ -15,8 +15,7 @@ import torch
 
 from cifar100.checkpoints.checkpoint import versions
 from cifar100.compute.device import Compute, cpu_has_fast_bf16, disable_malloc_trim
-from cifar100.report.sections import machine
-from cifar100.support.machine import usable_cores
+from cifar100.support.machine import machine, usable_cores
 from cifar100.support.text import duration
 from cifar100.training.gradient_check import GradientCheck, compare_gradients
 from cifar100.training.timing import (

@@ -7,15 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cifar100.checkpoints.checkpoint import versions
 from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.model import count_parameters
 from cifar100.report import curves, figures
-from cifar100.report.selection import wilson_interval
 from cifar100.support.provenance import Selection, recipe_title
 from cifar100.support.text import duration, setting_text
 from cifar100.training.run import Run
@@ -87,10 +84,9 @@ def finalize(run: Run) -> None:
     info(f"Final     test top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%} (last epoch, single view, fp32)")
     caveat = "selected on the test set, so optimistic" if run.eval_name == "test" else "selected on held-out images"
     info(f"          best epoch {run.state.best_top1:.2%} on {run.eval_name}: {run_dir.best} ({caveat})")
-    chance = np.bincount(evaluation.labels).max() / evaluation.images
-    if wilson_interval(evaluation.top1, evaluation.images)[0] <= chance:
+    if not evaluation.is_better_than_chance:
         finetune = "--recipe finetune, " if run.config.model.init_from is None else ""
-        info(f"          NO BETTER THAN CHANCE, {chance:.2%} for the most frequent class: try {finetune}")
+        info(f"          NO BETTER THAN CHANCE, {evaluation.chance:.2%} for the most frequent class: try {finetune}")
         info("          a lower --lr, or more --epochs")
     seconds = run.setup_seconds + steps_seconds
     total = f"{seconds:.2f} s" if seconds < 60 else duration(seconds)

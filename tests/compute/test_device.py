@@ -51,10 +51,11 @@ def test_the_best_there_is(hardware, there: dict[str, bool], device: str, precis
     assert why in compute.reason
 
 
-def test_use_mps_false_leaves_the_apple_gpu_alone(hardware) -> None:
+def test_use_mps_false_affects_only_auto(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
     hardware(mps=True)
-    assert select_device(use_mps=False).device.type == "cpu"
-    assert select_device("mps", use_mps=False).device.type == "mps", "asked for by name it is used"
+    monkeypatch.setattr("cifar100.compute.device.USE_MPS", False)
+    assert select_device().device.type == "cpu"
+    assert select_device("mps").device.type == "mps"
 
 
 def test_each_of_several_processes_has_a_gpu_of_its_own(hardware, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,6 @@ from cifar100.report.selection import (
     least_confident_correct,
     most_confident_errors,
     superclass_order,
-    wilson_interval,
 )
 from cifar100.report.style import display_name, thumbnail
 from cifar100.report.verdict import verdict
@@ -415,7 +414,7 @@ def test_the_interval_is_wilsons(share: float, images: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(round(share * images), images).proportion_ci(method="wilson")
-    assert wilson_interval(share, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert metrics.wilson_interval(share, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.fixture(scope="module")
