@@ -10,9 +10,10 @@ from cifar100.config import DeviceName, PrecisionName
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check training on this machine and estimate the time of each recipe. Takes under a minute; needs no dataset.
+    """Check training on this machine and estimate the time of each recipe.
 
-    Exit code 1 if the device computes wrong gradients. Bug reports start with this output.
+    Takes under a minute and needs no dataset. Exit code 1 if the device computes wrong gradients. Bug reports start
+    with this output.
     """
 
     device: DeviceName = "auto"

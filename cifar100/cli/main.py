@@ -37,30 +37,6 @@ from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.terminal import emit, emit_error
 from cifar100.version import __version__
 
-USAGE = """\
-usage: cifar100 COMMAND [OPTIONS]
-
-Train, evaluate and use a ResNet-18 on CIFAR-100.
-
-  train      train from scratch, or resume
-  evaluate   evaluate a checkpoint: top-1, top-5, superclasses, classes
-  robustness evaluate a checkpoint on corrupted images
-  predict    classify images
-  classes    list the classes of a model
-  similar    find the most similar images of a folder
-  app        start the web app
-  export     export to safetensors, ONNX (fp32/int8) or pt2
-  push       upload a model to the Hugging Face Hub
-  report     HTML report: accuracy, confusion, calibration, robustness
-  compare    compare runs
-  data       download, verify, inspect and preview the dataset
-  doctor     check training on this machine; expected time of each recipe
-  model      layers of the network, output shapes and parameters
-
-  cifar100 COMMAND --help    options of a command
-  cifar100 --version         version
-"""
-
 COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
@@ -161,7 +137,7 @@ def _discard_stdout() -> None:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        emit(USAGE, end="")
+        emit(_usage())
         return 0 if words else 2
     if words[0] == "--version":
         emit(f"cifar100 {__version__}")
@@ -172,7 +148,7 @@ def _run(words: list[str]) -> int:
         if not rest or rest[0] in ("-h", "--help"):
             emit("usage: cifar100 data COMMAND [OPTIONS]\n")
             for subcommand in subcommands:
-                emit(f"  {subcommand:<10} {(COMMANDS['data ' + subcommand].__doc__ or '').splitlines()[0]}")
+                emit(f"  {subcommand:<12}{_summary('data ' + subcommand)}")
             return 0 if rest else 2
         name, rest = f"data {rest[0]}", rest[1:]
     name = ALIASES.get(name, name)
@@ -191,6 +167,23 @@ def _run(words: list[str]) -> int:
             registry=_optional_paths(),
         )
     return command.run()
+
+
+def _usage() -> str:
+    commands = {name: _summary(name) for name in COMMANDS if not name.startswith("data ")}
+    commands["data"] = "Download, verify, inspect and preview a dataset."
+    return "\n".join(
+        [
+            "usage: cifar100 COMMAND [OPTIONS]\n\nTrain, evaluate and use a ResNet-18 on CIFAR-100.\n",
+            *(f"  {name:<12}{text}" for name, text in commands.items()),
+            "\n  cifar100 COMMAND --help    options of a command\n  cifar100 --version         version",
+        ]
+    )
+
+
+def _summary(name: str) -> str:
+    """The first line of a command's help."""
+    return (COMMANDS[name].__doc__ or "").partition("\n")[0]
 
 
 @contextmanager

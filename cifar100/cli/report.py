@@ -16,9 +16,10 @@ from cifar100.support.text import escape_control_chars
 
 @dataclass(frozen=True, kw_only=True)
 class Report(EvalOptions):
-    """Write an HTML report: accuracy, learning curves, confusion, errors, calibration, selective prediction.
+    """Write an HTML report: accuracy, errors, calibration, robustness.
 
-    The page is one self-contained file; its plots are also written next to it as PNG files.
+    Also learning curves, confusion matrices and selective prediction. The page is one self-contained file; its plots
+    are also written next to it as PNG files.
     """
 
     checkpoints: Positional[tuple[Path, ...]]

@@ -14,9 +14,10 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness(EvalOptions):
-    """Evaluate a checkpoint on corrupted test images: 15 corruptions x 5 severities (prints an ETA first).
+    """Evaluate a checkpoint on corrupted test images.
 
-    Results are saved to corruptions.json next to the weights, and an interrupted run continues from there.
+    These are 15 corruptions at 5 severities; the expected time is printed first. Results are saved to corruptions.json
+    next to the weights, and an interrupted run continues from there.
     """
 
     checkpoint: Positional[Path]
@@ -27,7 +28,7 @@ class Robustness(EvalOptions):
     """Directory with the CIFAR-100-C files, to use instead of our own corruptions."""
 
     limit: int | None = None
-    """Number of images, evenly spread over the test split None: all."""
+    """Number of images, evenly spread over the test split. None: all."""
 
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 

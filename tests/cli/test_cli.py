@@ -118,7 +118,7 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "stdout"),
     [
-        (["--help"], 0, "train from scratch"),
+        (["--help"], 0, "Train from scratch"),
         (["--version"], 0, "cifar100 0."),
         ([], 2, "usage: cifar100 COMMAND"),
         (["data"], 2, "usage: cifar100 data COMMAND"),
