@@ -63,9 +63,9 @@ def transform_parameters(config: AugmentConfig, size: int) -> list[tuple[str, di
 
     Cutout comes after normalization and fills with 0, the mean color.
     """
-    padding, hole = config.crop_padding, (config.cutout_size, config.cutout_size)
+    padding, square = config.crop_padding, (config.cutout_size, config.cutout_size)
     crop = [("Pad", {"padding": padding, "fill": 0}), ("RandomCrop", {"height": size, "width": size})]
-    cutout = {"num_holes_range": (1, 1), "hole_height_range": hole, "hole_width_range": hole, "fill": 0}
+    cutout = {"num_holes_range": (1, 1), "hole_height_range": square, "hole_width_range": square, "fill": 0}
     return [
         *(crop if padding else []),
         ("HorizontalFlip", {"p": config.flip_probability}),
@@ -128,18 +128,19 @@ class Workers:
             multiprocessing_context="spawn" if num_workers else None,
             worker_init_fn=_begin,
             pin_memory=pinned,
-            generator=torch.Generator(),  # of no use here; without it, the global one would move on
+            generator=torch.Generator(),  # unused; without it, every epoch would advance the global one
         )
         self._begun = num_workers == 0
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[Tensor]:
         """The results of the tasks, in order; tasks are consumed a few batches ahead."""
-        self._tasks.now = tasks
+        self._tasks.current = tasks
         batches = iter(self._loader) if self._begun else self._begin_processes()
         yield from batches
 
     def _begin_processes(self) -> Iterator[Tensor]:
-        """The first batches. Processes inherit what is blocked: what stops a run is not for them, not even at first."""
+        """The first batches. The processes are started with the stop signals blocked, and inherit the mask: a signal that
+        stops the run must not end a worker before it has run `_begin`."""
         self._begun = True
         if not STOP_SIGNALS:
             return iter(self._loader)
@@ -159,24 +160,25 @@ class Workers:
 
 
 class _Tasks:
-    """The sampler of a DataLoader that outlives epochs: the tasks of the one at hand."""
+    """The sampler of a DataLoader that outlives epochs: the tasks of the current epoch."""
 
     def __init__(self) -> None:
-        self.now: Iterable[Task] = ()
+        self.current: Iterable[Task] = ()
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self.now)
+        return iter(self.current)
 
 
 def _begin(_number: int) -> None:
-    """The first thing that a worker does: leave the signals of the terminal and of the run's group to the run."""
+    """Initialize a worker process: it ignores the signals of the terminal and the process group, which the main process
+    handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if STOP_SIGNALS:
         os.setpgid(0, 0)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # forgets the group's, if one came while it was blocked
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # the run's own
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # discards one that was sent to the group while it was blocked
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # one from the main process
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    # As forked processes end. Python's own end aborts, now and then, on the thread that may still be sending a batch.
+    # Exit without cleanup, as forked processes do: Python's own may abort while a thread is still sending a batch.
     atexit.register(os._exit, 0)
 
 

@@ -81,13 +81,13 @@ def sample_epoch_params(
         flipped=torch.from_numpy(flipped),
         ops=ops,
         levels=levels,
-        **_draw_crop(config, rng("crop"), count),
-        **_draw_cutout(config, rng("cutout"), count, size),
-        **_draw_mixing(config, rng("mixing"), count, size),
+        **_sample_crop(config, rng("crop"), count),
+        **_sample_cutout(config, rng("cutout"), count, size),
+        **_sample_mixing(config, rng("mixing"), count, size),
     )
 
 
-def _draw_crop(config: AugmentConfig, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+def _sample_crop(config: AugmentConfig, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
     """`crop_top` and `crop_left`."""
     if config.crop_padding == 0:
         return dict.fromkeys(("crop_top", "crop_left"), torch.from_numpy(np.zeros(count, np.int64)))
@@ -96,8 +96,8 @@ def _draw_crop(config: AugmentConfig, rng: np.random.Generator, count: int) -> d
     return {"crop_top": torch.from_numpy(top), "crop_left": torch.from_numpy(left)}
 
 
-def _draw_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
-    """`cut`, `cut_top` and `cut_left`."""
+def _sample_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+    """`cutout_mask`, `cutout_top` and `cutout_left`."""
     if config.cutout_size == 0 or config.cutout_probability == 0:
         nowhere = torch.from_numpy(np.zeros(count, np.int64))
         return {"cutout_mask": torch.from_numpy(np.zeros(count, bool)), "cutout_top": nowhere, "cutout_left": nowhere}
@@ -110,7 +110,7 @@ def _draw_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, si
     }
 
 
-def _draw_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+def _sample_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
     """`mixup_lambda` and `cutmix_box`: Mixup, CutMix or neither for each image."""
     if not config.mixes:
         box = torch.from_numpy(np.zeros((count, 4), np.int64))

@@ -104,9 +104,9 @@ def _im2col(images: Tensor, stride: int) -> Tensor:
     batch, channels, height, width = images.shape
     padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
     of_image, of_row, of_column, of_channel = padded.stride()
-    tall, wide = -(-height // stride), -(-width // stride)
+    out_height, out_width = -(-height // stride), -(-width // stride)
     patches = padded.as_strided(
-        (batch, tall, wide, 3, 3, channels),
+        (batch, out_height, out_width, 3, 3, channels),
         (of_image, of_row * stride, of_column * stride, of_row, of_column, of_channel),
     )
     return patches.reshape(-1, 9 * channels)

@@ -19,8 +19,7 @@ NUM_BINS = 15
 """Of a reliability diagram, as in Guo et al. 2017."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-"""Temperatures are looked for between these. A model that is never wrong would have 0, one that is worse than chance
-infinity."""
+"""The range that is searched. The best temperature is 0 for a model without errors, infinity for one below chance."""
 
 CROSS_FITTED: dict[str, FittedOn] = {"test": "test-crossfit", "val": "val-crossfit", "train": "train-crossfit"}
 """`TemperatureFit.fitted_on` by split."""

@@ -75,7 +75,7 @@ def evaluate_corruptions(
     if not store.results.clean:
         store.results.clean = evaluate(dataset.test.images[rows], dataset.test.labels[rows])
     missing = _missing_cells(store.results, published, say)
-    store.save()  # if the disk refuses, it should do so now
+    store.save()  # a file that cannot be written should fail before the long work
     for name, severity in missing:
         if published is None:
             corruption = partial(_corrupt, name=name, severity=severity, sample_ids=rows.tolist())

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs in their settings, what came out, how long it took."""
+"""Runs side by side: the settings that differ, results, time."""
 
 from __future__ import annotations
 
@@ -50,34 +50,26 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 def _read(folder: Path, name: str) -> RunRecord:
     if not os.path.isfile(folder / "config.json"):
         raise UserError("compare.no_run", f"{folder} is not a run directory: it has no config.json.")
-    config = upgrade_recipe(_json(folder / "config.json"))
-    final = _json(folder / "evaluation.json") if os.path.isfile(folder / "evaluation.json") else {}
+    config = upgrade_recipe(_objects(folder / "config.json")[0])
+    final = _objects(folder / "evaluation.json")[0] if os.path.isfile(folder / "evaluation.json") else {}
+    history = _objects(folder / "metrics.jsonl", per_line=True) if os.path.isfile(folder / "metrics.jsonl") else []
     settings, versions = config.get("settings"), config.get("versions")
     if not isinstance(settings, dict) or not isinstance(versions, dict):
         raise UserError("compare.damaged", f"{folder / 'config.json'} is damaged: it contains no settings.")
     recipe = recipe_title(str(config.get("recipe", "")), bool(config.get("modified")))
-    return RunRecord(name, recipe, settings, versions, _rows(folder / "metrics.jsonl"), final)
+    return RunRecord(name, recipe, settings, versions, history, final)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _objects(path: Path, *, per_line: bool = False) -> list[dict[str, Any]]:
+    """The JSON object in a file, or those on its lines."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        objects = [json.loads(part) for part in (text.splitlines() if per_line else [text])]
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("compare.unreadable", f"{path} cannot be read ({type(error).__name__}).") from None
-    if not isinstance(content, dict):
-        raise UserError("compare.damaged", f"{path} is damaged: it contains a {type(content).__name__}.")
-    return content
-
-
-def _rows(path: Path) -> History:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if os.path.isfile(path) else []
-        rows = [json.loads(line) for line in lines]
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError("compare.unreadable", f"{path} cannot be read ({type(error).__name__}).") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise UserError("compare.damaged", f"{path} is damaged: one of its lines is not a row of metrics.")
-    return rows
+    if not all(isinstance(item, dict) for item in objects):
+        raise UserError("compare.damaged", f"{path} is damaged: it contains something other than a JSON object.")
+    return objects
 
 
 def _shortest(folder: Path, folders: Sequence[Path]) -> str:
@@ -112,7 +104,7 @@ def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
 
 def _ranking(runs: Sequence[RunRecord]) -> list[str]:
     """A line with the finished run of the highest test accuracy; none if there are not two."""
-    done = sorted((run for run in runs if _is_share(run.final.get("top1"))), key=lambda run: -run.final["top1"])
+    done = sorted((run for run in runs if _is_fraction(run.final.get("top1"))), key=lambda run: -run.final["top1"])
     if len(done) < 2:
         return []
     first, second = done[:2]
@@ -154,8 +146,8 @@ def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
         final = {name: run.final.get(name) for name in ("top1", "top5", "loss")}
         cells = {
             "epochs": f"{len(run.history)} of {run.settings.get('epochs', '?')}",
-            "test top-1": _share(final["top1"]),
-            "test top-5": _share(final["top5"]),
+            "test top-1": _percent(final["top1"]),
+            "test top-5": _percent(final["top5"]),
             "test loss": f"{final['loss']:.4f}" if isinstance(final["loss"], float) else "–",
             "best top-1": best,
             "time": duration(seconds[-1]) if len(seconds) else "–",
@@ -166,11 +158,11 @@ def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     return list(rows.items())
 
 
-def _share(value: Any) -> str:
-    return f"{value:.2%}" if _is_share(value) else "–"
+def _percent(value: Any) -> str:
+    return f"{value:.2%}" if _is_fraction(value) else "–"
 
 
-def _is_share(value: Any) -> bool:
+def _is_fraction(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 

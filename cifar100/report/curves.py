@@ -73,8 +73,8 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
         style |= {"marker": "o" if len(history) < 30 else "", "markersize": 3}
         if panel in ("loss", "top1"):
             split = next((row["split"] for row in reversed(history) if row.get("split")), "")
-            pale: dict[str, Any] = style | ({"color": INK, "alpha": 0.55} if alone else {"alpha": 0.35})
-            axes.plot(*column(history, f"train_{panel}"), label="train" if alone else None, **pale)
+            faint: dict[str, Any] = style | ({"color": INK, "alpha": 0.55} if alone else {"alpha": 0.35})
+            axes.plot(*column(history, f"train_{panel}"), label="train" if alone else None, **faint)
             epochs, values = column(history, panel)
             if len(epochs):
                 axes.plot(epochs, values, **style, label=escape_mathtext(split if alone else name))

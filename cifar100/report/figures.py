@@ -174,7 +174,7 @@ def coverage_figure(before: RiskCoverage, after: RiskCoverage | None = None) -> 
         if curve is not None:
             at = np.unique(np.linspace(0, len(curve.coverage) - 1, 400).astype(int))
             axes.plot(curve.coverage[at], curve.accuracy[at], color=color, linestyle=line, linewidth=1.6, label=label)
-    shown = before.accuracy[before.coverage >= 0.02]  # the first few images alone jump about
+    shown = before.accuracy[before.coverage >= 0.02]  # of fewer images it is noise
     axes.set_xlim(0, 1)
     axes.set_ylim(max(0.0, float(shown.min()) - 0.05), 1.01)
     for axis in (axes.xaxis, axes.yaxis):

@@ -159,15 +159,15 @@ def details(subject: ReportInput) -> list[tuple[str, str]]:
 
 def training(checkpoint: Checkpoint) -> str:
     """Epochs, time, seed and hardware of the training; "" if none of that is known."""
-    words = []
+    parts = []
     epochs, seconds = column(checkpoint.history or [checkpoint.metrics], "elapsed_seconds")
     if len(epochs):
         planned = checkpoint.config.get("epochs")
-        words.append(f"{epochs[-1]:.0f} epochs" + (f" of {planned}" if planned not in (None, int(epochs[-1])) else ""))
-        words.append(f"{duration(seconds[-1])}, including evaluation and saving")
+        parts.append(f"{epochs[-1]:.0f} epochs" + (f" of {planned}" if planned not in (None, int(epochs[-1])) else ""))
+        parts.append(f"{duration(seconds[-1])}, including evaluation and saving")
     seed = checkpoint.config.get("seed")
-    words += [f"seed {seed}"] if seed is not None else []
-    return "; ".join([*words, *([checkpoint.compute] if checkpoint.compute else [])])
+    parts += [f"seed {seed}"] if seed is not None else []
+    return "; ".join([*parts, *([checkpoint.compute] if checkpoint.compute else [])])
 
 
 def differing(checkpoint: Checkpoint) -> str:
@@ -274,8 +274,8 @@ def robustness_rows(known: Robustness) -> dict[str, dict[str, list[float | None]
     from cifar100.evaluation.corruptions import CATEGORIES, CORRUPTIONS
 
     errors = dict(zip(CORRUPTIONS, np.column_stack([known.errors, known.errors.mean(axis=1)]).tolist(), strict=True))
-    shares = {kind: [None if np.isnan(error) else error for error in row] for kind, row in errors.items()}
-    return {family: {kind: shares[kind] for kind in kinds} for family, kinds in CATEGORIES.items()}
+    rows = {kind: [None if np.isnan(error) else error for error in row] for kind, row in errors.items()}
+    return {family: {kind: rows[kind] for kind in kinds} for family, kinds in CATEGORIES.items()}
 
 
 def coverage_rows(curve: RiskCoverage) -> list[dict[str, float]]:

@@ -73,15 +73,15 @@ def to_svg(figure: Figure) -> str:
 
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cifar100"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that our font lacks: the reader's will have them
+        warnings.simplefilter("ignore")  # of missing glyphs: the reader's font will have them
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], count=1, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
     light, dark = "", ""
-    for number, (color, at_night) in enumerate(_DARK.items()):
+    for number, (color, dark_color) in enumerate(_DARK.items()):
         svg = svg.replace(color, f"var(--c{number})")
-        light, dark = f"{light}--c{number}:{color};", f"{dark}--c{number}:{at_night};"
+        light, dark = f"{light}--c{number}:{color};", f"{dark}--c{number}:{dark_color};"
     style = (
         f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}text{{font-family:{_FONT}}}"
     )
@@ -93,7 +93,7 @@ def to_png(figure: Figure, dpi: int = 140) -> bytes:
     """The figure as PNG on white."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that our font lacks
+        warnings.simplefilter("ignore")  # of missing glyphs
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 

@@ -17,7 +17,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """The elapsed time."""
         return time.monotonic() - self.began
 
     @contextmanager

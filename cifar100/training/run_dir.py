@@ -39,7 +39,7 @@ class RunDir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            for path in (*self._figures(), *self._checkpoints()):
+            for path in (*self._other_files(), *self._checkpoints()):
                 remove_temp_files(path)
         except Timeout:
             message = f"Another run is using {self.path}; wait for it, or choose another --run-dir."
@@ -72,17 +72,17 @@ class RunDir:
 
         Raises UserError if files of these names do not belong to a run, or cannot be moved.
         """
-        figures = [path for path in self._figures() if path.exists()]
+        others = [path for path in self._other_files() if path.exists()]
         checkpoints = [path for path in self._checkpoints() if path.exists()]
-        if not figures and not checkpoints:
+        if not others and not checkpoints:
             return None
         if not checkpoints and not self.logs():
-            message = f"{self.path} holds {figures[0].name}, but not from a run; choose another --run-dir."
+            message = f"{self.path} holds {others[0].name}, but not from a run; choose another --run-dir."
             raise UserError("run_dir.foreign", message)
         stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
         try:
             target = self._new_folder(self.path / "previous", stamp)
-            for path in (*figures, *checkpoints):  # last.pth comes last: the run can be resumed until then
+            for path in (*others, *checkpoints):  # last.pth comes last: the run can be resumed until then
                 path.rename(target / path.name)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -119,7 +119,7 @@ class RunDir:
         _, _, path, checkpoint = max(readable, key=lambda item: item[:2])
         return path, checkpoint, skipped
 
-    def _figures(self) -> list[Path]:
+    def _other_files(self) -> list[Path]:
         """All possible files of a run other than checkpoints."""
         named = [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
         return [*named, self.report, self.tensorboard, self.tracker, *self.logs()]

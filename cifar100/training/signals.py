@@ -28,14 +28,14 @@ class GracefulStop:
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
             for number in map(signal.Signals.__getitem__, names):
                 if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _frame: object) -> None:
+    def _handle(self, number: int, _frame: object) -> None:
         if self.signum and not self.under_torchrun:
             raise KeyboardInterrupt
         self.signum = self.signum or number
