@@ -139,8 +139,8 @@ class Workers:
         yield from batches
 
     def _begin_processes(self) -> Iterator[Tensor]:
-        """The first batches. The processes are started with the stop signals blocked, and inherit the mask: a signal that
-        stops the run must not end a worker before it has run `_begin`."""
+        """The first batches. The processes are started with the stop signals blocked, and inherit the mask: a signal
+        must not end a worker before it has run `_begin`."""
         self._begun = True
         if not STOP_SIGNALS:
             return iter(self._loader)
