@@ -74,7 +74,7 @@ def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, plac
     ],
     ids=["baseline", "flip only", "large", "small hole"],
 )
-def test_the_same_draws_give_the_same_images_as_the_batched_ops(config: AugmentConfig, size: int) -> None:
+def test_equal_parameters_give_the_images_of_the_batched_pipeline(config: AugmentConfig, size: int) -> None:
     count = 200
     images, draws = some_images(count, size), sample_epoch_params(config, seed=3, epoch=2, count=count, size=size)
     expected = augment(torch.from_numpy(images), draws, config).permute(0, 2, 3, 1).numpy()
@@ -143,7 +143,7 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
     return read_draws(request.param(CONFIG, images), CONFIG)
 
 
-def test_offsets_and_holes_are_uniform_to_both_ends(drawn: dict[str, np.ndarray]) -> None:
+def test_crop_offsets_and_cutout_positions_are_uniform(drawn: dict[str, np.ndarray]) -> None:
     for name, values in (("crop_top", 9), ("crop_left", 9), ("cutout_top", 17), ("cutout_left", 17)):
         found = drawn[name][drawn["cutout_mask"] == 1] if name.startswith("cutout_") else drawn[name]
         counts = np.bincount(found, minlength=values)
@@ -151,12 +151,12 @@ def test_offsets_and_holes_are_uniform_to_both_ends(drawn: dict[str, np.ndarray]
         assert chisquare(counts).pvalue > LEAST, name
 
 
-def test_half_are_flipped_and_half_are_cut(drawn: dict[str, np.ndarray]) -> None:
+def test_flip_and_cutout_have_probability_one_half(drawn: dict[str, np.ndarray]) -> None:
     for name in ("flipped", "cutout_mask"):
         assert chisquare(np.bincount(drawn[name])).pvalue > LEAST, name
 
 
-def test_no_draw_depends_on_another(drawn: dict[str, np.ndarray]) -> None:
+def test_random_parameters_are_independent(drawn: dict[str, np.ndarray]) -> None:
     cut = drawn["cutout_mask"] == 1
     names = list(drawn)
     for i, one in enumerate(names):
@@ -184,7 +184,7 @@ def test_an_image_depends_on_seed_epoch_and_row_alone() -> None:
 
 
 @pytest.mark.parametrize("other", [(6, 7, 10), (5, 8, 10), (5, 7, 11), (7, 5, 10)])
-def test_another_seed_epoch_or_row_is_another_draw(other: tuple[int, int, int]) -> None:
+def test_another_seed_epoch_or_row_changes_the_parameters(other: tuple[int, int, int]) -> None:
     images = np.broadcast_to(some_images(1), (8, SIZE, SIZE, 3))
 
     def result(seed: int, epoch: int, row: int) -> Tensor:
@@ -297,7 +297,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_exactly_with_other_workers(
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_ends_the_run_with_one_message(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill_a_worker() -> None:
         active_children()[0].kill()
         time.sleep(1)
@@ -370,7 +370,9 @@ class Command:
         ("in mid-run", signal.SIGHUP),
     ],
 )
-def test_a_signal_to_all_is_for_the_run_alone(tiny_data: Path, tmp_path: Path, when: str, number: int) -> None:
+def test_a_signal_to_the_process_group_stops_the_run_but_not_its_workers(
+    tiny_data: Path, tmp_path: Path, when: str, number: int
+) -> None:
     run = Command(tiny_data, tmp_path / "run", "--num-workers", "2")
     if when == "in mid-run":
         run.wait_until((tmp_path / "run" / "last.pth").exists)
@@ -408,7 +410,7 @@ def test_killed_and_resumed_at_once_with_other_workers_it_ends_with_the_same_bit
 # The library
 
 
-def test_it_asks_the_network_for_nothing_and_starts_no_threads() -> None:
+def test_loading_albumentations_makes_no_request_and_starts_no_threads() -> None:
     load_albumentations()
     import albumentations.check_version
     import cv2
@@ -421,7 +423,7 @@ def test_it_asks_the_network_for_nothing_and_starts_no_threads() -> None:
     ("found", "reason"),
     [(None, "No module named|import of albumentations halted"), ("1.4.24", "found version 1.4.24")],
 )
-def test_a_missing_or_other_release_is_one_sentence_and_touches_nothing(
+def test_a_missing_or_other_release_is_one_error_before_anything_is_written(
     found: str | None, reason: str, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = load_albumentations()

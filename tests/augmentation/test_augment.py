@@ -140,7 +140,7 @@ def test_augmented_batches_are_channels_last_in_memory(config: AugmentConfig) ->
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
+def test_padding_is_black_and_cutout_is_the_mean_color() -> None:
     config = AugmentConfig(flip_probability=0, cutout_probability=1, cutout_size=8)
     white = torch.full((1, SIZE, SIZE, 3), 255, dtype=torch.uint8)
     one, zero = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
@@ -175,7 +175,7 @@ def test_padding_is_black_and_the_hole_is_the_mean_colour() -> None:
         ("mean", (0.0, 0.0, 0.0), set()),
     ],
 )
-def test_one_setting_changes_only_its_own_draws(setting: str, value: Any, changed: set[str]) -> None:
+def test_one_setting_changes_only_its_own_parameters(setting: str, value: Any, changed: set[str]) -> None:
     before, after = some_draws(), some_draws(replace(CONFIG, **{setting: value}))
     different = {
         f.name for f in fields(AugmentParams) if not torch.equal(getattr(before, f.name), getattr(after, f.name))
@@ -183,7 +183,7 @@ def test_one_setting_changes_only_its_own_draws(setting: str, value: Any, change
     assert different == changed
 
 
-def test_transforms_that_are_not_used_are_not_drawn_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_transforms_are_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     default_rng, made = np.random.default_rng, {}
 
     def watched(seed: tuple[int, ...]) -> np.random.Generator:
@@ -208,7 +208,7 @@ def test_transforms_that_are_not_used_are_not_drawn_for(monkeypatch: pytest.Monk
     assert transforms(every) == {"order", "crop", "flip", "cutout", "policy", "mixing"}
 
 
-def test_draws_depend_on_nothing_but_their_arguments() -> None:
+def test_parameters_are_a_pure_function_of_the_arguments() -> None:
     before = some_draws(seed=5, epoch=7)
     np.random.default_rng().random()
     torch.rand(3)
@@ -217,7 +217,7 @@ def test_draws_depend_on_nothing_but_their_arguments() -> None:
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"seed": 2**32 - 1}])
-def test_another_seed_or_epoch_changes_every_draw(other: dict[str, Any]) -> None:
+def test_another_seed_or_epoch_changes_every_parameter(other: dict[str, Any]) -> None:
     config = replace(CONFIG, policy="trivial", mixup_probability=0.5, cutmix_probability=0.5)
     before, after = some_draws(config), some_draws(config, **other)
     assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(AugmentParams))
@@ -227,7 +227,7 @@ def test_seed_and_epoch_are_not_interchangeable() -> None:
     assert not torch.equal(some_draws(seed=1, epoch=2).order, some_draws(seed=2, epoch=1).order)
 
 
-def test_the_order_serves_every_row_once() -> None:
+def test_the_order_is_a_permutation() -> None:
     assert sorted(some_draws(count=1000).order.tolist()) == list(range(1000))
 
 
@@ -235,19 +235,19 @@ def test_the_order_serves_every_row_once() -> None:
     ("name", "expected"),
     [("crop_top", range(9)), ("crop_left", range(9)), ("cutout_top", range(17)), ("cutout_left", range(17))],
 )
-def test_positions_reach_both_ends_and_no_further(name: str, expected: range) -> None:
+def test_positions_span_their_range(name: str, expected: range) -> None:
     values = getattr(some_draws(count=5000), name)
     assert set(values.tolist()) == set(expected)
 
 
-def test_rows_and_columns_are_drawn_apart() -> None:
+def test_rows_and_columns_are_independent() -> None:
     draws = some_draws(count=1000)
     assert not torch.equal(draws.crop_top, draws.crop_left)
     assert not torch.equal(draws.cutout_top, draws.cutout_left)
 
 
 @pytest.mark.parametrize("size", [1, 16, 32])
-def test_the_hole_lies_wholly_inside(size: int) -> None:
+def test_the_cutout_square_lies_inside_the_image(size: int) -> None:
     draws = some_draws(AugmentConfig(cutout_size=size, cutout_probability=1), count=500)
     holes = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cutout_mask, draws.cutout_top, draws.cutout_left, size)
     assert ((holes == 0).sum(dim=(1, 2, 3)) == size * size).all()
@@ -255,7 +255,7 @@ def test_the_hole_lies_wholly_inside(size: int) -> None:
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize(("setting", "name"), [("flip_probability", "flipped"), ("cutout_probability", "cutout_mask")])
-def test_about_the_asked_share_is_flipped_or_cut(setting: str, name: str, probability: float) -> None:
+def test_flip_and_cutout_have_the_given_probability(setting: str, name: str, probability: float) -> None:
     count = 20_000
     share = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
     assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
@@ -284,7 +284,7 @@ def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
         assert torch.equal(result, augment(images, draws, AugmentConfig()))
 
 
-def test_scaling_is_pillows_antialiased_triangle() -> None:
+def test_resize_equals_pillows_antialiased_bilinear() -> None:
     """A uniform image stays one, and a checkerboard, which sampling would alias, becomes grey."""
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     images = board.float().expand(2, 3, 32, 32)
@@ -292,17 +292,17 @@ def test_scaling_is_pillows_antialiased_triangle() -> None:
     torch.testing.assert_close(resize(torch.full((1, 3, 32, 32), 0.3), 20), torch.full((1, 3, 20, 20), 0.3))
 
 
-def test_cutout_of_size_zero_cuts_nothing() -> None:
+def test_cutout_of_size_zero_changes_nothing() -> None:
     assert not some_draws(AugmentConfig(cutout_size=0, cutout_probability=1)).cutout_mask.any()
 
 
-def test_a_batch_of_draws_is_a_slice_of_all_of_them() -> None:
+def test_indexing_selects_the_parameters_of_a_batch() -> None:
     draws = some_draws()
     batch = draws[10:20]
     assert all(torch.equal(getattr(batch, f.name), getattr(draws, f.name)[10:20]) for f in fields(AugmentParams))
 
 
-def test_describe_names_the_settings() -> None:
+def test_describe_transforms_contains_the_settings() -> None:
     config = AugmentConfig(crop_padding=3, flip_probability=0.125, cutout_size=7, cutout_probability=0.375)
     text = str(describe_transforms(config))
     assert all(part in text for part in ("3 px", "0.125", "7x7", "0.375", str(config.mean)))
@@ -392,14 +392,14 @@ def same_batches(left: list[tuple[torch.Tensor, torch.Tensor]], right: list[tupl
 
 
 @pytest.mark.parametrize("first_step", [0, 1, 4, 5])
-def test_an_epoch_from_a_step_on_is_the_tail_of_the_epoch(first_step: int) -> None:
+def test_an_epoch_can_start_at_any_step(first_step: int) -> None:
     loader = train_loader(AugmentConfig(crop_padding=2, cutout_size=4))
     whole = list(loader.epoch(2))
     assert same_batches(list(loader.epoch(2, first_step=first_step)), whole[first_step:])
     assert len(whole) == 5
 
 
-def test_plain_iteration_serves_the_epochs_in_turn() -> None:
+def test_iteration_serves_successive_epochs() -> None:
     config = AugmentConfig(crop_padding=2, cutout_size=4)
     loader, other = train_loader(config), train_loader(config)
     first, second = list(loader), list(loader)
@@ -454,25 +454,25 @@ def test_an_error_of_the_sampling_thread_is_raised_in_the_loop(monkeypatch: pyte
         next(train_loader(NO_AUGMENTATION).epoch(0))
 
 
-def test_another_seed_serves_another_order() -> None:
+def test_another_seed_gives_another_order() -> None:
     first, second = train_loader(NO_AUGMENTATION), train_loader(NO_AUGMENTATION, seed=1)
     assert not same_batches(list(first.epoch(0)), list(second.epoch(0)))
 
 
-def test_train_batches_are_what_the_network_takes() -> None:
+def test_train_batches_have_the_network_input_shape() -> None:
     images, labels = next(train_loader(AugmentConfig(cutout_size=4)).epoch(0))
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert images.shape == (5, 3, 8, 8)
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_hole_larger_than_the_images_is_an_error() -> None:
+def test_a_cutout_square_larger_than_the_images_is_an_error() -> None:
     with pytest.raises(UserError, match="--cutout-size") as raised:
         train_loader(AugmentConfig(cutout_size=9))
     assert raised.value.code == "config.cutout_size"
 
 
-def test_eval_loader_serves_in_order_and_only_normalises() -> None:
+def test_eval_loader_keeps_the_order_and_only_normalizes() -> None:
     split = numbered_split()
     loader = EvalLoader(split, CONFIG, batch_size=10, device=CPU)
     batches = list(loader)

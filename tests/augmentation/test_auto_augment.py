@@ -102,7 +102,7 @@ def test_level_0_and_identity_leave_the_pixels(policy: PolicyName) -> None:
     np.testing.assert_array_equal(applied(images, [Op.IDENTITY] * len(Op), [30] * len(Op), policy), images)
 
 
-def test_the_highest_level_does_what_the_papers_say() -> None:
+def test_the_highest_level_has_the_magnitudes_of_the_papers() -> None:
     """The papers' numbers, written out once more: the reference above takes them from the same place as the code."""
     assert magnitude_range("trivial", 32) == MagnitudeRange(
         shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6
@@ -158,7 +158,7 @@ def columns(config: AugmentConfig, count: int = 20_000) -> Iterator[tuple[torch.
 
 
 @pytest.mark.parametrize("config", [TRIVIAL, RAND, replace(RAND, rand_ops=3)], ids=["trivial", "rand", "rand 3"])
-def test_every_operation_and_sign_is_as_likely(config: AugmentConfig) -> None:
+def test_operations_and_signs_are_uniform(config: AugmentConfig) -> None:
     pairs = list(columns(config))
     assert len(pairs) == {TRIVIAL: 1, RAND: 2}.get(config, 3)
     for ops, levels in pairs:
@@ -170,7 +170,7 @@ def test_every_operation_and_sign_is_as_likely(config: AugmentConfig) -> None:
             assert abs(signs.mean()) < 4 / np.sqrt(20_000 * expected)
 
 
-def test_trivialaugment_draws_every_level_as_often_and_randaugment_one() -> None:
+def test_trivialaugment_samples_levels_uniformly_and_randaugment_has_one() -> None:
     ((ops, levels),) = columns(TRIVIAL)
     frequency = torch.bincount(levels.abs(), minlength=NUM_MAGNITUDES + 1) / len(levels)
     assert len(frequency) == NUM_MAGNITUDES + 1
@@ -180,7 +180,7 @@ def test_trivialaugment_draws_every_level_as_often_and_randaugment_one() -> None
         assert set(levels.tolist()) == {-17, 17}
 
 
-def test_operations_of_one_image_are_drawn_apart() -> None:
+def test_operations_of_one_image_are_independent() -> None:
     (first, _), (second, _) = columns(RAND)
     assert abs((first == second).float().mean() - 1 / len(Op)) < 0.01
 
@@ -190,7 +190,7 @@ def some_draws(config: AugmentConfig, *, seed: int = 0, epoch: int = 0, count: i
 
 
 @pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])
-def test_draws_follow_from_seed_and_epoch(config: AugmentConfig) -> None:
+def test_operations_are_a_pure_function_of_seed_and_epoch(config: AugmentConfig) -> None:
     one, again = some_draws(config, seed=3, epoch=4), some_draws(config, seed=3, epoch=4)
     assert torch.equal(one.ops, again.ops)
     assert torch.equal(one.levels, again.levels)
@@ -199,7 +199,7 @@ def test_draws_follow_from_seed_and_epoch(config: AugmentConfig) -> None:
         assert not torch.equal(one.levels, other.levels)
 
 
-def test_a_policy_changes_no_other_draw_and_no_baseline() -> None:
+def test_a_policy_changes_no_other_parameter_and_not_the_baseline() -> None:
     """The baseline's draws are what they were before there were policies: the sums were taken then."""
     plain, changed = some_draws(AugmentConfig()), some_draws(RAND)
     assert plain.ops.shape == (64, 0)
@@ -211,7 +211,7 @@ def test_a_policy_changes_no_other_draw_and_no_baseline() -> None:
     assert sums == [62753, 8222, 1171, 17808]
 
 
-def test_the_policy_is_drawn_apart_from_all_else() -> None:
+def test_the_policy_is_independent_of_other_parameters() -> None:
     draws = some_draws(TRIVIAL, count=20_000)
     drawn = [draws.ops[:, 0], draws.levels[:, 0], draws.crop_top, draws.crop_left]
     drawn += [draws.flipped, draws.cutout_mask, draws.cutout_top, draws.cutout_left]
@@ -219,7 +219,7 @@ def test_the_policy_is_drawn_apart_from_all_else() -> None:
     assert abs(together - np.eye(len(drawn))).max() < 0.03
 
 
-def test_the_policy_comes_before_the_flip_and_the_hole() -> None:
+def test_the_policy_precedes_flip_and_cutout() -> None:
     images = some_images(16)
     config = replace(TRIVIAL, crop_padding=0, flip_probability=1.0, cutout_probability=1.0, cutout_size=8)
     draws = some_draws(config, count=16)
@@ -248,13 +248,13 @@ def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -
     ],
     ids=["trivial", "rand"],
 )
-def test_describe_names_what_is_on(config: AugmentConfig, named: list[str]) -> None:
+def test_describe_transforms_lists_what_is_enabled(config: AugmentConfig, named: list[str]) -> None:
     assert all(words in str(describe_transforms(config)) for words in named)
     assert not any(words in str(describe_transforms(AugmentConfig())) for words in named)
 
 
 @pytest.mark.parametrize("setting", [{"policy": "trivial"}, {"policy": "rand"}], ids=["trivial", "rand"])
-def test_albumentations_has_neither(setting: dict) -> None:
+def test_albumentations_has_no_policy(setting: dict) -> None:
     with pytest.raises(UserError, match="--pipeline batched") as raised:
         AugmentConfig(pipeline="albumentations", **setting)
     assert raised.value.code == "config.policy"

@@ -38,7 +38,7 @@ def test_an_epoch_has_each_class_as_often_and_each_of_its_images_as_often() -> N
     assert np.bincount(LABELS[order[:30]], minlength=4).max() < 25, "the classes are mixed"
 
 
-def test_the_loader_serves_it_from_any_step_on() -> None:
+def test_the_balanced_order_can_start_at_any_step() -> None:
     images = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((32, 32, 3), np.uint8)
     config = AugmentConfig(sampler="balanced", crop_padding=0, flip_probability=0, cutout_size=0)
     loader = TrainLoader(

@@ -28,7 +28,7 @@ def test_mixup_is_the_weighted_mean() -> None:
         torch.testing.assert_close(result[i], expected, rtol=0, atol=1e-6)
 
 
-def test_cutmix_shows_the_other_inside_the_box_alone() -> None:
+def test_cutmix_pastes_the_partner_inside_the_box_only() -> None:
     images, others = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
     boxes = [(0, 0, 8, 8), (2, 3, 5, 4), (0, 0, 0, 0), (6, 0, 8, 8)]
     result = cutmix(images, others, torch.tensor(boxes))
@@ -39,7 +39,7 @@ def test_cutmix_shows_the_other_inside_the_box_alone() -> None:
 
 
 @pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
-def test_labels_are_the_shares_of_the_pixels(config: AugmentConfig) -> None:
+def test_soft_labels_are_the_fractions_of_pixels(config: AugmentConfig) -> None:
     """Images of one grey each, so that their mean tells what was mixed."""
     count = 200
     draws = some_draws(config, count=count).with_first_appended()
@@ -57,7 +57,7 @@ def test_labels_are_the_shares_of_the_pixels(config: AugmentConfig) -> None:
     torch.testing.assert_close(shown.sum(1), torch.ones(count))
 
 
-def test_how_often_and_how_much() -> None:
+def test_probabilities_and_beta_distributions() -> None:
     draws = some_draws(BOTH, count=20_000)
     by_mixup, by_cutmix = draws.mixup_lambda < 1, draws.cutmix_box.sum(1) > 0
     assert by_mixup.float().mean() == pytest.approx(0.3, abs=0.01)
@@ -79,7 +79,7 @@ def test_a_low_alpha_leaves_most_of_one_image() -> None:
     assert ((share < 0.1) | (share > 0.9)).float().mean() > 0.7
 
 
-def test_without_mixing_nothing_is_drawn_into_the_images() -> None:
+def test_without_mixing_the_parameters_are_neutral() -> None:
     draws = some_draws()
     assert (draws.mixup_lambda == 1).all()
     assert (draws.cutmix_box == 0).all()
@@ -100,7 +100,7 @@ def loader(config: AugmentConfig = BOTH, batch_size: int = 5, dist: DistContext 
     return TrainLoader(split(), config, batch_size=batch_size, seed=0, device=CPU, num_classes=CLASSES, dist=dist)
 
 
-def test_each_image_is_mixed_with_the_next_one_served_whatever_the_batches() -> None:
+def test_each_image_is_mixed_with_the_next_for_any_batch_size() -> None:
     images, labels = served(loader(batch_size=5))
     assert images.shape == (23, 3, SIZE, SIZE)
     assert labels.shape == (23, CLASSES)
@@ -120,13 +120,13 @@ def test_the_last_one_is_mixed_with_the_first() -> None:
     assert torch.equal(served(loader(CUTMIX))[0][22:], expected)
 
 
-def test_two_processes_serve_what_one_serves() -> None:
+def test_two_ranks_serve_the_images_of_one() -> None:
     parts = [loader(dist=DistContext(rank=rank, size=2)).epoch(1) for rank in range(2)]
     both = [torch.cat([images for images, _ in step]) for step in zip(*parts, strict=True)]
     assert torch.equal(torch.cat(both), served(loader())[0])
 
 
-def test_small_images_are_scaled_after_mixing() -> None:
+def test_images_are_resized_after_mixing() -> None:
     whole, labels = served(loader(CUTMIX))
     small = AugmentConfig(cutmix_probability=1, train_sizes=(16,))
     images, same = served(loader(small))

@@ -85,12 +85,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_verbs() -> None:
+def test_the_commands() -> None:
     assert COMMANDS.keys() == SURFACE.keys()
 
 
 @pytest.mark.parametrize("verb", SURFACE)
-def test_the_flags_of_each_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_flags_of_each_command(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*verb.split(), "--help"])
     assert exit_.value.code == 0
@@ -259,7 +259,7 @@ def test_predict_draws_sheets(
     assert second.shape[1] > 256, "each beside its overlay"
 
 
-def test_predict_takes_the_model_of_the_last_run_before_the_one_that_comes_along(
+def test_predict_prefers_the_model_of_the_last_run_to_the_bundled_one(
     checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

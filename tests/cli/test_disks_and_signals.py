@@ -36,7 +36,7 @@ def folder(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     [["--help"], ["model", "--help"], ["model"], ["predict", "photo.png", "--checkpoint", "best.onnx", "--csv"]],
     ids=" ".join,
 )
-def test_a_full_disk_behind_standard_output(folder: Path, words: list[str]) -> None:
+def test_standard_output_on_a_full_disk(folder: Path, words: list[str]) -> None:
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
             [sys.executable, "-m", "cifar100", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -45,7 +45,7 @@ def test_a_full_disk_behind_standard_output(folder: Path, words: list[str]) -> N
     assert_one_sentence(ran.stderr.removesuffix("\n"), "cifar100: Standard output could not be written (No space left")
 
 
-def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_deleted_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -70,7 +70,7 @@ def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
     ],
     ids=" ".join,
 )
-def test_a_folder_that_may_not_be_entered(
+def test_a_directory_without_permission(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str]
 ) -> None:
     """Root may read every directory, so the system calls are patched to fail."""
@@ -97,7 +97,7 @@ def test_a_folder_that_may_not_be_entered(
 
 @pytest.mark.usefixtures("default_sighup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing_behind(
+def test_a_signal_leaves_no_temporary_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, number: signal.Signals
 ) -> None:
     before = {path.name for path in folder.iterdir()}
@@ -116,7 +116,7 @@ def test_a_signal_leaves_nothing_behind(
     assert signal.getsignal(number) == handler
 
 
-def test_what_a_killed_export_left_is_removed_by_a_later_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_of_a_killed_export_are_removed_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, age in (("old", ABANDONED_SECONDS + 60), ("new", 60)):
         left = folder / f"{TEMPORARY_PREFIX}{name}"
         left.mkdir()

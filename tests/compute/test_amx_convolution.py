@@ -41,7 +41,7 @@ def results(layer: Conv3x3, images: torch.Tensor, above: torch.Tensor) -> tuple[
 @pytest.mark.usefixtures("amx")
 @pytest.mark.parametrize("rows_at_once", [40, 1024], ids=["in parts", "at once"])
 @pytest.mark.parametrize(("in_channels", "out_channels", "height", "width", "stride"), SHAPES)
-def test_products_equal_the_convolution(
+def test_gemm_equals_the_convolution(
     in_channels: int,
     out_channels: int,
     height: int,
@@ -66,7 +66,7 @@ def test_products_equal_the_convolution(
 
 
 @pytest.mark.usefixtures("amx")
-def test_output_lies_in_channels_last() -> None:
+def test_output_is_channels_last() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         output = Conv3x3(512, 512)(torch.randn(2, 512, 4, 4))
     assert output.dtype == torch.bfloat16
@@ -84,7 +84,7 @@ def test_output_lies_in_channels_last() -> None:
     ],
     ids=["small maps", "fp32", "no AMX", "wide maps", "few channels"],
 )
-def test_products_only_where_they_pay(
+def test_gemm_only_if_it_is_faster(
     channels: int, width: int, autocast: bool, has_amx: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)

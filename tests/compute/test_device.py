@@ -44,7 +44,9 @@ def hardware(monkeypatch: pytest.MonkeyPatch):
         ({}, "cpu", "fp32", "no fast bf16"),
     ],
 )
-def test_the_best_there_is(hardware, there: dict[str, bool], device: str, precision: str, why: str) -> None:
+def test_auto_selects_the_best_device_and_precision(
+    hardware, there: dict[str, bool], device: str, precision: str, why: str
+) -> None:
     hardware(**there)
     compute = select_device()
     assert (compute.device.type, compute.precision) == (device, precision)
@@ -58,7 +60,7 @@ def test_use_mps_false_affects_only_auto(hardware, monkeypatch: pytest.MonkeyPat
     assert select_device("mps").device.type == "mps"
 
 
-def test_each_of_several_processes_has_a_gpu_of_its_own(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rank_has_its_own_gpu(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
     hardware(cuda=True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert select_device().device == torch.device("cuda")
@@ -96,7 +98,7 @@ def test_an_apple_gpu_is_for_one_process(hardware) -> None:
         ({"amx": True}, "2.13.0", "cpu", "fp32", ""),
     ],
 )
-def test_a_device_or_precision_is_as_asked_or_refused(
+def test_a_requested_device_or_precision_is_used_or_refused(
     hardware,
     monkeypatch: pytest.MonkeyPatch,
     there: dict[str, bool],
@@ -166,7 +168,7 @@ def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_freed_memory_is_kept() -> None:
+def test_malloc_keeps_freed_memory() -> None:
     """Freed memory is allocated again without new pages from the system."""
     # Eight tensors, as in a step: glibc before 2.38 cannot reuse the chunk of a single aligned allocation (bug 14581).
     code = """
@@ -198,7 +200,7 @@ print(min(pages_taken() for _ in range(6)), disable_malloc_trim(), min(pages_tak
         (ValueError("out of memory of the events"), False),
     ],
 )
-def test_out_of_memory_is_recognised(error: Exception, answer: bool) -> None:
+def test_out_of_memory_is_recognized(error: Exception, answer: bool) -> None:
     assert is_out_of_memory(error) is answer
 
 

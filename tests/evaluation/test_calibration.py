@@ -79,7 +79,7 @@ def test_ece_agrees_with_torchmetrics(case: Case, bins: int) -> None:
 
 @each_case
 @pytest.mark.filterwarnings("error")
-def test_the_table_equals_the_slow_reference(case: Case) -> None:
+def test_the_reliability_diagram_equals_the_slow_reference(case: Case) -> None:
     logits, labels = case()
     table = reliability_diagram(logits, labels, 15)
     assert table.counts.sum() == len(labels)
@@ -115,7 +115,7 @@ def test_the_temperature_is_the_one_of_lowest_loss(case: Case) -> None:
         assert ours == pytest.approx(np.exp(found.x), rel=1e-4)
 
 
-def test_a_stretch_is_found_and_undone() -> None:
+def test_the_temperature_of_scaled_logits() -> None:
     temperature = fit_temperature(*sure_of_itself())
     assert temperature == pytest.approx(3 * fit_temperature(*believable()), rel=1e-6)
     assert temperature == pytest.approx(3, rel=0.1)
@@ -152,7 +152,7 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
     assert found.loss_after == cross_entropy(scaled, labels)
 
 
-def test_cross_fitting_says_so_and_mends_what_is_too_sure() -> None:
+def test_cross_fitting_corrects_overconfidence() -> None:
     found, _ = cross_fit_temperature(*sure_of_itself(), "test")
     assert (found.fitted_on, found.num_images) == ("test-crossfit", 2000)
     assert found.ece_after < 0.3 * found.ece_before
@@ -174,7 +174,7 @@ def test_accuracy_against_coverage_equals_the_slow_reference(case: Case) -> None
     assert curve.accuracy[-1] == pytest.approx(right.mean())
 
 
-def test_what_is_gained_by_keeping_silent() -> None:
+def test_the_operating_point_at_a_coverage() -> None:
     logits = np.log(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]))
     curve = risk_coverage_curve(logits, np.array([0, 0, 1, 0]))
     assert curve.at_coverage(0.5) == pytest.approx((0.5, 1.0, 0.8))
@@ -190,7 +190,7 @@ MEASURES: list[Callable[[np.ndarray, np.ndarray], object]] = [
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_what_cannot_be_measured_is_refused(measure: Callable[[np.ndarray, np.ndarray], object]) -> None:
+def test_invalid_logits_and_labels_are_refused(measure: Callable[[np.ndarray, np.ndarray], object]) -> None:
     with pytest.raises(ValueError, match="N at least 1"):
         measure(np.zeros((0, 3)), np.zeros(0, np.int64))
     with pytest.raises(ValueError, match="N at least 1"):

@@ -191,7 +191,7 @@ TOLERANCE = {"elastic_transform": 8}
 
 
 @pytest.mark.parametrize("kind", REFERENCES)
-def test_each_kind_is_its_definition(kind: str, images: Tensor) -> None:
+def test_each_corruption_equals_its_definition(kind: str, images: Tensor) -> None:
     for severity in SEVERITIES:
         found = corrupt(images[:2], kind, severity, sample_ids=NUMBERS[:2], seed=7).numpy()
         for number, image, result in zip(NUMBERS, images.numpy()[:2], found, strict=False):
@@ -210,7 +210,7 @@ def test_jpeg_is_pillows(images: Tensor) -> None:
     assert np.abs(theirs - found[0]).mean() < 3, "another encoder, as coarse"
 
 
-def test_the_kinds_are_those_of_the_paper() -> None:
+def test_the_corruptions_are_those_of_the_paper() -> None:
     noise, blur = ["gaussian_noise", "shot_noise", "impulse_noise"], ["defocus", "glass", "motion", "zoom"]
     weather = ["snow", "frost", "fog", "brightness"]
     digital = ["contrast", "elastic_transform", "pixelate", "jpeg_compression"]
@@ -238,7 +238,7 @@ DRAWING = sorted(
 
 
 @pytest.mark.parametrize("kind", DRAWING)
-def test_draws_hang_on_seed_and_number_alone(kind: str, images: Tensor) -> None:
+def test_random_numbers_depend_only_on_seed_and_sample_id(kind: str, images: Tensor) -> None:
     first = corrupt(images, kind, 3, sample_ids=NUMBERS, seed=1)
     assert torch.equal(first, corrupt(images, kind, 3, sample_ids=NUMBERS, seed=1))
     assert not torch.equal(first, corrupt(images, kind, 3, sample_ids=NUMBERS, seed=2))
@@ -260,7 +260,7 @@ def test_a_higher_severity_is_farther_from_the_image(kind: str, images: Tensor) 
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_plain_images_and_other_sizes(kind: str) -> None:
+def test_uniform_images_and_other_sizes(kind: str) -> None:
     for level in (0, 255):
         plain = torch.full((1, 48, 48, 3), level, dtype=torch.uint8)
         assert corrupt(plain, kind, 5, sample_ids=[0]).shape == (1, 48, 48, 3)

@@ -65,7 +65,7 @@ def dataset() -> Dataset:
     return Dataset(published, Split(train, train_labels, ""), Split(test, test_labels, ""), "memory")
 
 
-def test_exact_ones_are_found(dataset: Dataset) -> None:
+def test_exact_duplicates_are_found(dataset: Dataset) -> None:
     rows = CombinedSplits(dataset)
     pairs = exact_duplicates(rows.images)
     assert [(pair.first, pair.second) for pair in pairs] == [(3, 299), (7, 305)]
@@ -74,7 +74,7 @@ def test_exact_ones_are_found(dataset: Dataset) -> None:
     assert rows_in_train(pairs, rows).tolist() == [5]
 
 
-def test_near_ones_are_found_and_nothing_else(dataset: Dataset) -> None:
+def test_only_near_duplicates_are_found(dataset: Dataset) -> None:
     rows = CombinedSplits(dataset)
     pairs = near_duplicates(rows.images)
     assert sorted((pair.first, pair.second) for pair in pairs) == [(10 * row, 300 + row) for row in range(5)]
@@ -83,7 +83,7 @@ def test_near_ones_are_found_and_nothing_else(dataset: Dataset) -> None:
     assert [pair.correlation for pair in pairs] == sorted((pair.correlation for pair in pairs), reverse=True)
 
 
-def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_affect_the_result(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     images, steps = CombinedSplits(dataset).images, []
     whole = near_duplicates(images)
     monkeypatch.setattr("cifar100.evaluation.duplicates.BLOCK", 37)
@@ -94,12 +94,12 @@ def test_blocks_change_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch
     assert sum(steps) == len(images)
 
 
-def test_plain_images_are_like_no_other() -> None:
+def test_uniform_images_have_no_duplicates() -> None:
     shades = np.arange(0, 250, 10, dtype=np.uint8)[:, None, None, None] * np.ones((32, 32, 3), np.uint8)
     assert near_duplicates(shades) == []
 
 
-def test_leaving_them_out(dataset: Dataset) -> None:
+def test_accuracy_without_duplicates(dataset: Dataset) -> None:
     logits = np.random.default_rng(0).normal(size=(40, 4))
     labels = dataset.test.labels
     exact, near = accuracy_without_duplicates(logits, labels, dataset)
@@ -115,7 +115,7 @@ def test_leaving_them_out(dataset: Dataset) -> None:
     assert caught.value.code == "evaluate.all_duplicates"
 
 
-def test_the_page_and_the_text(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_dataset_report(dataset: Dataset, tmp_path: Path) -> None:
     found = analyze_dataset(dataset)
     train = dataset.train.images.reshape(-1, 3) / 255
     assert found.mean == pytest.approx(train.mean(axis=0))

@@ -134,7 +134,7 @@ def test_a_class_without_images_has_no_accuracy() -> None:
 
 
 @each_case
-def test_fold_equals_the_slow_reference(case: Case) -> None:
+def test_aggregate_confusion_equals_the_slow_reference(case: Case) -> None:
     confusion = metrics.confusion_matrix(*case())
     expected = np.zeros((20, 20), np.int64)
     for true in range(CLASSES):
@@ -144,7 +144,7 @@ def test_fold_equals_the_slow_reference(case: Case) -> None:
 
 
 @each_case
-def test_the_folded_diagonal_is_the_superclass_accuracy(case: Case) -> None:
+def test_the_aggregated_diagonal_is_the_superclass_accuracy(case: Case) -> None:
     logits, labels = case()
     folded = metrics.aggregate_confusion(metrics.confusion_matrix(logits, labels), SUPERCLASS_OF)
     share = np.trace(folded) / len(labels)
@@ -195,7 +195,7 @@ def test_a_row_with_a_nan_is_a_miss_for_the_superclass() -> None:
     assert metrics.superclass_accuracy(*nan_rows(), [0, 0, 1, 1]) == 0.25
 
 
-def test_a_row_with_a_nan_is_not_right_in_the_confusion_matrix() -> None:
+def test_a_row_with_a_nan_is_not_counted_in_the_confusion_matrix() -> None:
     assert np.trace(metrics.confusion_matrix(*nan_rows())) == 1
 
 
@@ -251,7 +251,7 @@ def test_the_scores_of_classes_agree_with_sklearn(case: Case) -> None:
     assert scores.mean(weighted=True)["recall"] == pytest.approx(metrics.top_k_accuracy(logits, labels))
 
 
-def test_the_scores_of_one_class_alone_have_no_area() -> None:
+def test_a_single_class_has_no_roc_auc() -> None:
     scores = metrics.class_scores(*one_image())
     assert (scores.recall.tolist(), scores.images.tolist()) in (([0.0], [1]), ([1.0], [1]))
     assert np.isnan(scores.roc_auc).all()

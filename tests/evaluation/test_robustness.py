@@ -47,7 +47,7 @@ def run(checkpoint: Checkpoint, dataset: Dataset, folder: Path, **options: Any) 
     return evaluate_corruptions(folder / "best_model.pth", checkpoint, dataset, AUGMENT, CPU, **options)
 
 
-def test_the_figures_are_those_of_the_model_on_the_corrupted_images(
+def test_results_equal_a_direct_evaluation_of_corrupted_images(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     result = run(checkpoint, dataset, tmp_path, limit=20)
@@ -101,7 +101,7 @@ def test_it_resumes_from_what_is_done(
     assert kept_limits == [4, 2], "each number of images is an evaluation of its own"
 
 
-def test_what_is_no_file_of_the_users_has_its_results_in_the_working_directory(
+def test_results_for_pretrained_and_hub_weights_are_in_the_working_directory(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -161,7 +161,7 @@ def test_published_files_are_read_by_severity(checkpoint: Checkpoint, dataset: D
         ("fog.npy", None, "none of the files of CIFAR-100-C"),
     ],
 )
-def test_published_files_that_are_not(
+def test_invalid_published_files(
     name: str, content: Any, message: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     write_published(tmp_path, dataset, ["fog"])
@@ -178,7 +178,7 @@ def test_published_files_that_are_not(
 
 
 @pytest.mark.parametrize("spoil", ["{", "[]", '{"format": "cifar100-corruptions", "version": 1, "evaluations": [3]}'])
-def test_damaged_results_are_not_written_over(
+def test_damaged_results_are_not_overwritten(
     spoil: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     path = tmp_path / "corruptions.json"
@@ -190,7 +190,7 @@ def test_damaged_results_are_not_written_over(
     assert path.read_text() == spoil
 
 
-def test_a_folder_that_cannot_be_written_says_so_before_the_work(
+def test_an_unwritable_directory_is_an_error_before_the_work(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     messages: list[str] = []

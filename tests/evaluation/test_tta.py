@@ -19,7 +19,7 @@ from cifar100.model import ResNet
 AUGMENT = AugmentConfig()
 
 
-def test_the_views_move_a_dot_as_they_say() -> None:
+def test_each_view_moves_a_dot_as_expected() -> None:
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 3, 2] = 1
     assert [view(image).nonzero()[0, 2:].tolist() for view in (hflip, up_left, down_right)] == [[3, 5], [2, 1], [4, 3]]

@@ -38,7 +38,7 @@ def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-def test_the_average_is_the_formulas() -> None:
+def test_the_average_equals_the_formula() -> None:
     model = network()
     average = ModelEma(model, 0.7)
     expected = model.fc.weight.detach().clone()
@@ -84,7 +84,7 @@ def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
     assert not torch.equal(after["layer1.0.bn1.running_mean"], before["layer1.0.bn1.running_mean"])
 
 
-def test_shares_of_classes_are_counted_by_what_an_image_shows_most_of() -> None:
+def test_training_accuracy_of_soft_labels_counts_the_main_class() -> None:
     model, ((images, _),) = network(), batches(1)
     config = Config().replace(label_smoothing=0.0).optim
     logits = copy.deepcopy(model)(images)
@@ -97,7 +97,7 @@ def test_shares_of_classes_are_counted_by_what_an_image_shows_most_of() -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_the_average_is_what_is_evaluated_and_kept(tiny_data: Path, tmp_path: Path) -> None:
+def test_the_average_is_evaluated_and_saved(tiny_data: Path, tmp_path: Path) -> None:
     settings = {"data_dir": tiny_data, "run_dir": tmp_path / "run", "report": False, "device": "cpu"}
     config = Config().replace(epochs=2, batch_size=64, warmup_epochs=1, ema_decay=0.9, precision="fp32", **settings)
     result = train(config)

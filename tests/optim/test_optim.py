@@ -43,7 +43,7 @@ def test_every_parameter_is_in_one_group(network: ResNet) -> None:
     assert sorted(held) == sorted(id(parameter) for parameter in network.parameters())
 
 
-def test_treatments_by_kind_of_parameter(network: ResNet) -> None:
+def test_settings_of_each_parameter_group(network: ResNet) -> None:
     settings = {"optimizer": "muon", "lr": 0.2, "muon_lr": 0.05}
     groups = named_groups(network, decay_norms=False, **settings)
     expected = {  # (weight decay, rate over the step's, orthogonalised)
@@ -83,14 +83,14 @@ def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
     assert shapes == {5e-4: {2, 4}, 0.0: {1}}
 
 
-def test_set_rate_keeps_each_groups_factor(network: ResNet) -> None:
+def test_set_lr_keeps_the_lr_scale_of_each_group(network: ResNet) -> None:
     optimizer = build_optimizer(network, Config().replace(optimizer="muon", lr=0.2, muon_lr=0.05).optim)
     set_lr(optimizer, 0.4)
     assert {group["lr_scale"]: group["lr"] for group in optimizer.param_groups} == {1.0: 0.4, 0.25: 0.1}
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_muon_is_sgd_where_nothing_is_orthogonalised(nesterov: bool) -> None:
+def test_muon_is_sgd_for_other_groups(nesterov: bool) -> None:
     torch.manual_seed(0)
     ours = nn.Linear(6, 4)
     theirs = copy.deepcopy(ours)
@@ -108,7 +108,7 @@ def test_muon_is_sgd_where_nothing_is_orthogonalised(nesterov: bool) -> None:
 
 
 @pytest.mark.parametrize("shape", [(64, 576), (576, 64), (128, 128), (1, 9)])
-def test_orthogonalize_keeps_directions_and_evens_lengths(shape: tuple[int, int]) -> None:
+def test_newton_schulz_keeps_singular_vectors_and_equalizes_singular_values(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     rank = min(shape)
     u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
@@ -140,7 +140,7 @@ def test_muon_updates_all_convolutions_in_one_operation(network: ResNet, monkeyp
     assert [pair for pair in strides if pair[0] != pair[1]] == []
 
 
-def test_orthogonalize_of_nothing_is_finite() -> None:
+def test_newton_schulz_of_zero_is_finite() -> None:
     (result,) = newton_schulz([torch.zeros(1, 4, 9)])
     assert torch.isfinite(result).all()
 
@@ -179,7 +179,7 @@ def test_on_the_gram_matrices_the_singular_values_are_those_of_the_plain_iterati
             torch.testing.assert_close(wide, expected, rtol=0, atol=tolerance)
 
 
-def test_muon_steps_a_convolution_by_its_rate(network: ResNet) -> None:
+def test_the_relative_update_of_a_convolution_is_about_the_learning_rate(network: ResNet) -> None:
     """Weights are held at sqrt(out), and a step moves them by about the rate times that, however small the gradient."""
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(network, Config().replace(optimizer="muon", muon_lr=0.1, lr=0.1, momentum=0.9).optim)
@@ -212,7 +212,7 @@ def test_no_warmup_and_a_warmup_of_half_an_epoch() -> None:
     assert [lr_at_step(step, 10, config) for step in (0, 4)] == pytest.approx([0.02, 0.1])
 
 
-def test_linear_schedule_runs_straight_to_zero() -> None:
+def test_the_linear_schedule_ends_at_zero() -> None:
     config = Config().replace(epochs=10, warmup_epochs=2, lr=1.0, schedule="linear").optim
     rates = [lr_at_step(step, 5, config) for step in range(50)]
     assert max(rates) == rates[9] == rates[10] == 1.0

@@ -39,7 +39,7 @@ def lines(text: str) -> dict[str, str]:
     return {parts[0]: parts[1] for parts in split if len(parts) == 2}
 
 
-def test_what_differs_and_what_came_out(tmp_path: Path) -> None:
+def test_different_settings_and_results_are_shown(tmp_path: Path) -> None:
     a_run(tmp_path / "one", 3, 0.7, lr=0.1, run_dir=Path("here"))
     a_run(tmp_path / "two", 2, None, lr=0.2, train_sizes=(16, 32), run_dir=Path("there"), epochs=50)
     (tmp_path / "two" / "last.pth").write_text("")
@@ -66,7 +66,7 @@ def test_the_best_finished_run_is_named(tmp_path: Path) -> None:
     assert text.count("epochs") == 1
 
 
-def test_runs_that_a_narrow_terminal_does_not_hold_follow_below(tmp_path: Path) -> None:
+def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
     runs = read_runs([a_run(tmp_path / f"run{number}", 2) for number in range(5)])
     wide, narrow = comparison(runs, 400), comparison(runs, 80)
     assert wide.count("best top-1") == 1
@@ -75,7 +75,7 @@ def test_runs_that_a_narrow_terminal_does_not_hold_follow_below(tmp_path: Path) 
     assert max(map(len, narrow.splitlines())) <= 80
 
 
-def test_names_tell_runs_apart(tmp_path: Path) -> None:
+def test_names_of_runs_are_distinct(tmp_path: Path) -> None:
     paths = [a_run(tmp_path / place / "cifar100", 1) for place in ("a", "b")]
     assert [run.name for run in read_runs(paths)] == ["a/cifar100", "b/cifar100"]
 
@@ -107,7 +107,7 @@ def test_damaged_files(tmp_path: Path, name: str, content: str) -> None:
     assert_one_sentence(str(caught.value), name)
 
 
-def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_is_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare"]) == 2
     assert main(["compare", str(tmp_path)]) == 2
     assert main(["compare", str(a_run(tmp_path / "run", 1)), "--plot", str(tmp_path / "none" / "x.png")]) == 2

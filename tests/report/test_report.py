@@ -161,22 +161,22 @@ def assert_asks_for_nothing(page: Page) -> None:
         assert "@import" not in svg
 
 
-def test_it_is_written_beside_the_checkpoint_with_its_plots(made: Path) -> None:
+def test_the_report_is_next_to_the_checkpoint_with_its_plots(made: Path) -> None:
     assert {path.stem for path in made.glob("*.png")} == PLOTS - {"superclass_confusion"}
 
 
-def test_the_page_asks_the_network_for_nothing(page: Page) -> None:
+def test_the_page_makes_no_requests(page: Page) -> None:
     assert_asks_for_nothing(page)
 
 
-def test_its_links_lead_somewhere(page: Page) -> None:
+def test_links_have_targets(page: Page) -> None:
     links = [address[1:] for address in page.addresses if address.startswith("#")]
     assert len(links) >= 8
     assert set(links) <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_its_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
+def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
     figures = json.loads((made / "report.json").read_text())
     assert figures["images"] == 12
     assert f"{100 * figures['top1']:.2f} %" in page.words
@@ -228,7 +228,7 @@ def test_the_loss_axis_is_logarithmic_if_the_losses_span_decades(losses: list[fl
     assert axes.get_yscale() == scale
 
 
-def test_names_are_text_whatever_they_hold(page: Page) -> None:
+def test_names_are_escaped(page: Page) -> None:
     assert "superclasses" not in page.ids
     assert "<img src=x onerror=alert(1)>$" in page.text
     assert "<img src=x" not in page.html
@@ -266,7 +266,7 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     assert len(json.loads((made.parent / "report.json").read_text())["robustness"]["cells"]) == 74
 
 
-def test_what_the_run_did_after_a_best_checkpoint_is_drawn_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_the_history_after_a_best_checkpoint_is_included(checkpoint: Checkpoint, tmp_path: Path) -> None:
     kept, path = tmp_path / "metrics.jsonl", tmp_path / "best_model.pth"
     assert history_of(path, checkpoint) == rows(3)
     kept.write_text("".join(json.dumps(row) + "\n" for row in rows(9)))
@@ -305,7 +305,7 @@ def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path,
         ("000000000000000000000000000000", "33.33 % are classified correctly. This is not better than chance: 33.33 %"),
     ],
 )
-def test_the_verdict_in_words(predicted: str, expected: str) -> None:
+def test_the_verdict(predicted: str, expected: str) -> None:
     labels = np.repeat([0, 1, 2], 10)
     answers = np.array([int(digit) for digit in predicted])
     classes = ("cat", "dog", "red_fox")
@@ -330,7 +330,9 @@ def test_the_verdict_in_words(predicted: str, expected: str) -> None:
     assert words.count(". ") == (0 if hits.all() else 1)
 
 
-def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_a_report_are_not_overwritten(
+    checkpoint: Checkpoint, own_images: Path, tmp_path: Path
+) -> None:
     checkpoint.save(tmp_path / "model.pth")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("mine")
@@ -342,7 +344,7 @@ def test_what_is_no_report_is_left_alone(checkpoint: Checkpoint, own_images: Pat
     assert (tmp_path / "site" / "index.html").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
-def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
     weights = dict(checkpoint.weights)
     weights["fc.bias"] = weights["fc.bias"] * float("nan")
     replace(checkpoint, weights=weights).save(tmp_path / "model.pth")
@@ -352,7 +354,7 @@ def test_weights_that_are_no_numbers(checkpoint: Checkpoint, own_images: Path, t
     assert_one_sentence(str(caught.value), tmp_path / "model.pth", "fc.bias")
 
 
-def test_a_temperature_that_the_weights_carry(checkpoint: Checkpoint) -> None:
+def test_the_temperature_stored_with_the_weights(checkpoint: Checkpoint) -> None:
     assert stored_temperature(checkpoint) is None
     used: dict[FittedOn, bool] = {"val": True, "sibling-val": True, "": True, "test-crossfit": False}
     for fitted_on, is_used in used.items():
@@ -369,7 +371,7 @@ def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.nd
     return metrics.softmax(logits), labels
 
 
-def test_the_galleries_show_what_they_say() -> None:
+def test_galleries_show_the_extreme_predictions() -> None:
     probabilities, labels = some_answers()
     called, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     mistakes = most_confident_errors(probabilities, labels, 10)
@@ -410,7 +412,7 @@ def test_the_order_keeps_superclasses_together() -> None:
 
 
 @pytest.mark.parametrize(("share", "images"), [(0.76, 10_000), (0.5, 10), (0.0, 5), (1.0, 1)])
-def test_the_interval_is_wilsons(share: float, images: int) -> None:
+def test_the_interval_equals_scipys(share: float, images: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(round(share * images), images).proportion_ci(method="wilson")

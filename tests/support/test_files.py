@@ -63,7 +63,7 @@ def test_a_file_that_stays_open_is_reported_and_intact(hold: Hold, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_any_other_refusal_is_not_retried(hold: Hold, tmp_path: Path) -> None:
+def test_other_errors_are_not_retried(hold: Hold, tmp_path: Path) -> None:
     tried = hold(1000, 0)
     with pytest.raises(RunFailed) as caught:
         atomic_write(tmp_path / "last.pth", "after")

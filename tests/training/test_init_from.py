@@ -25,7 +25,7 @@ def given(tmp_path: Path) -> Checkpoint:
     return checkpoint
 
 
-def test_all_weights_are_taken_over_where_the_classes_are_the_same(tmp_path: Path, given: Checkpoint) -> None:
+def test_all_weights_are_loaded_if_the_classes_are_the_same(tmp_path: Path, given: Checkpoint) -> None:
     model = resnet18()
     message = load_pretrained(tmp_path / "given.safetensors", model, given.classes)
     assert_identical(model.state_dict(), given.weights)
@@ -33,7 +33,7 @@ def test_all_weights_are_taken_over_where_the_classes_are_the_same(tmp_path: Pat
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], [f"other {i}" for i in range(100)]])
-def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint, classes: list[str]) -> None:
+def test_other_classes_get_a_new_classifier(tmp_path: Path, given: Checkpoint, classes: list[str]) -> None:
     model = resnet18(len(classes))
     fresh = model.fc.weight.clone()
     message = load_pretrained(tmp_path / "given.safetensors", model, classes)
@@ -43,21 +43,21 @@ def test_other_classes_get_a_fresh_last_layer(tmp_path: Path, given: Checkpoint,
     assert "re-initialized" in message
 
 
-def test_of_another_network_what_fits_is_taken(tmp_path: Path, given: Checkpoint) -> None:
+def test_matching_weights_of_another_network_are_loaded(tmp_path: Path, given: Checkpoint) -> None:
     model = resnet34()
     load_pretrained(tmp_path / "given.safetensors", model, given.classes)
     assert torch.equal(model.state_dict()["layer1.1.conv2.weight"], given.weights["layer1.1.conv2.weight"])
 
 
 @pytest.mark.usefixtures("given")
-def test_a_network_that_nothing_fits_is_refused(tmp_path: Path) -> None:
+def test_a_network_without_matching_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_pretrained(tmp_path / "given.safetensors", ResNet((1, 1, 1, 1), 1, 8), ["a"])
     assert_one_sentence(str(caught.value), "given.safetensors", "none of its layers fits")
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_run_starts_from_them_keeps_its_stem_and_resumes_without_them(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_frozen_stem_resumes_without_the_initial_weights(tiny_data: Path, tmp_path: Path) -> None:
     short = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
     config = Config().replace(**short, data_dir=tiny_data, run_dir=tmp_path / "first")
     train(config)

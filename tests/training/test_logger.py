@@ -34,7 +34,7 @@ def test_an_epoch_without_evaluation_shows_only_training() -> None:
     assert line == "Epoch   3/10 | train loss 2.0000 acc 50.00% | lr 0.10000 | 1,234 images/s | 1:01"
 
 
-def test_time_left_is_shown_only_once_it_is_known() -> None:
+def test_time_left_is_shown_only_when_known() -> None:
     progress = Progress(
         epoch=1,
         epochs=2,

@@ -68,7 +68,7 @@ def test_rows_settings_and_images(tmp_path: Path) -> None:
     assert "somewhere" not in session
 
 
-def test_going_back_leaves_each_step_once(tmp_path: Path) -> None:
+def test_resuming_from_an_earlier_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
     first = TensorBoardLogger(tmp_path, {})
     for count in range(1, 6):
         first.epoch(rows(count))  # killed here: not closed
@@ -84,7 +84,7 @@ def test_every_column_of_interest_is_there() -> None:
     assert set(SCALARS.values()) <= set(COLUMNS)
 
 
-def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorboard, "find_spec", lambda _name: None)
     require_tensorboard(Config())
     with pytest.raises(UserError, match=r"pip install 'cifar100\[tensorboard\]'") as raised:

@@ -58,7 +58,7 @@ def test_a_resumed_run_continues_its_own_and_repeats_nothing(tmp_path: Path, mon
     assert first["config"] == {"lr": 0.1}, "folders are of the machine"
 
 
-def test_an_absent_library_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_library_is_named_with_its_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "find_spec", lambda _name: None)
     require_tracker(Config())
     with pytest.raises(UserError, match=r"pip install 'cifar100\[trackio\]'") as caught:

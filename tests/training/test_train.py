@@ -81,7 +81,7 @@ def test_a_last_batch_of_one_image_of_8_pixels(config: Config) -> None:
     assert [row["steps"] for row in result.history] == [1]
 
 
-def test_a_run_keeps_what_it_promises(config: Config) -> None:
+def test_a_run_writes_its_documented_files(config: Config) -> None:
     result = train(config.replace(checkpoint_every=2))
     folder = result.folder
     names = {path.name for path in folder.iterdir() if not path.name.startswith((".", "training_log_"))}
@@ -202,7 +202,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tm
     assert figures(whole) == figures(folder)
 
 
-def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before(
+def test_a_damaged_last_checkpoint_is_skipped_for_an_earlier_one(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config.replace(checkpoint_every=1)
@@ -241,7 +241,7 @@ def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
     train(config.replace(num_workers=3, stop_after=0), resume=True)  # where it runs may change
 
 
-def test_a_second_run_moves_the_first_aside(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     first = train(config.replace(stop_after=1))
     kept = (first.folder / "last.pth").read_bytes()
     train(config.replace(seed=1, stop_after=1))
@@ -258,7 +258,7 @@ def test_two_runs_do_not_share_a_folder(config: Config) -> None:
     assert raised.value.code == "run_dir.locked"
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_good_checkpoint(
+def test_a_nonfinite_loss_stops_the_run_and_keeps_the_last_checkpoint(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(config.replace(stop_after=1))
@@ -294,7 +294,7 @@ def test_a_signal_during_an_evaluation_saves_after_it(
     assert figures(whole) == figures(resumed)
 
 
-def test_a_signal_in_the_last_evaluation_leaves_the_conclusion_to_resume(
+def test_after_a_signal_in_the_last_evaluation_resuming_finalizes_the_run(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config.replace(epochs=1, warmup_epochs=0)
@@ -330,14 +330,14 @@ def test_resuming_in_another_precision_is_reported_as_inexact(
     assert "Not bit-identical to an uninterrupted run: on cpu (threads" in capsys.readouterr().out
 
 
-def test_stop_after_an_epoch_that_is_behind_is_a_mistake(config: Config) -> None:
+def test_stop_after_a_finished_epoch_is_an_error(config: Config) -> None:
     train(config.replace(epochs=3, stop_after=2))
     with pytest.raises(UserError, match=r"--stop-after 1: .* 2 epochs") as raised:
         train(config.replace(epochs=3, stop_after=1), resume=True)
     assert raised.value.code == "resume.stop_after"
 
 
-def test_a_failed_new_run_says_where_the_one_before_it_is(config: Config) -> None:
+def test_a_failed_new_run_reports_where_the_previous_one_is(config: Config) -> None:
     train(config.replace(stop_after=1))
     with pytest.raises(RunFailed):
         train(config.replace(lr=1e30, warmup_epochs=0))
@@ -346,7 +346,7 @@ def test_a_failed_new_run_says_where_the_one_before_it_is(config: Config) -> Non
     assert raised.value.code == "resume.no_checkpoint"
 
 
-def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
+def test_the_error_of_a_failed_run_is_in_its_log(config: Config) -> None:
     with pytest.raises(RunFailed):
         train(config.replace(lr=1e30, warmup_epochs=0))
     (log,) = config.run.run_dir.glob("training_log_*.txt")
@@ -354,14 +354,14 @@ def test_how_a_run_failed_is_in_its_log(config: Config) -> None:
 
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
-def test_a_console_that_goes_away_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
+def test_a_closed_console_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
     words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
     pipe = f"{sys.executable} {NARROW_CLI} {words} | {reader}"
     subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=600, check=False)
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
-def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_names_the_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
@@ -372,7 +372,7 @@ def test_out_of_memory_says_which_setting_to_lower(config: Config, monkeypatch: 
 
 
 @pytest.mark.parametrize("full", ["last.pth", "checkpoint_epoch_2.pth", "metrics.jsonl", "evaluation.json"])
-def test_a_full_disk_loses_nothing_that_was_there(
+def test_a_full_disk_leaves_existing_files_intact(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
@@ -451,7 +451,7 @@ def test_a_plot_that_cannot_be_drawn_does_not_fail_the_run(config: Config, capsy
     assert "Curves    not written" in capsys.readouterr().out
 
 
-def test_val_fraction_chooses_on_what_it_holds_out(config: Config) -> None:
+def test_val_fraction_selects_on_held_out_images(config: Config) -> None:
     result = train(config.replace(val_fraction=0.5))
     assert {row["split"] for row in result.history} == {"val"}
     assert result.history[0]["steps"] == 2, "100 of the 200 images are left to train on"
@@ -480,7 +480,7 @@ def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> Non
     assert load_checkpoint(tmp_path / "logs" / "cifar100" / "last.pth").loop["epoch"] >= 1
 
 
-def test_the_checkpoint_is_whole(config: Config) -> None:
+def test_the_checkpoint_is_complete(config: Config) -> None:
     checkpoint = load_checkpoint(train(config.replace(stop_after=1)).folder / "last.pth")
     assert isinstance(checkpoint, Checkpoint)
     assert (checkpoint.model, checkpoint.image_size, len(checkpoint.classes)) == ("resnet18", 32, 100)
@@ -493,7 +493,7 @@ def test_the_checkpoint_is_whole(config: Config) -> None:
     assert len(info.fingerprint) == 64
 
 
-def test_plain_lines_off_a_terminal(command: Command) -> None:
+def test_plain_lines_without_a_terminal(command: Command) -> None:
     result = command(NARROW_CLI, "train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01", "--no-report")
     assert result.returncode == 0, result.stderr
     assert "\x1b" not in result.stdout
@@ -519,7 +519,7 @@ def test_training_ends_with_a_report(config: Config) -> None:
     assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()
 
 
-def test_saving_is_not_on_the_clock_of_training(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_is_not_counted_as_training_time(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     save, saved = Checkpoint.save, []
 
     def slow(self: Checkpoint, path: Path) -> None:
@@ -534,7 +534,7 @@ def test_saving_is_not_on_the_clock_of_training(config: Config, monkeypatch: pyt
     assert apart > 0.2 * (len(saved) - 2), "all but the last epoch's two"
 
 
-def test_warming_up_leaves_no_trace(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warm_up_changes_no_state(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As before a timed run on a GPU: the run is the same, bit for bit; every kind of batch was met, in its layout."""
     config = config.replace(optimizer="muon", train_sizes=(16, 32), **EVERYTHING)
     plain = train(config.replace(run_dir=tmp_path / "plain")).folder
