@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar100.support.text import duration
 
-WIDE = 96
+WIDE = 100
 """Columns from which the live bar also shows the learning rate and the speed."""
 
 
@@ -28,20 +28,19 @@ class Progress:
     images_per_second: float
     seconds_left: float | None  # of the whole run; None until enough steps were timed
 
+    def figures(self, *, wide: bool) -> str:
+        """The metrics, with learning rate and speed if `wide`."""
+        speed = f"  lr {self.learning_rate:.4f}  {self.images_per_second:,.0f} images/s" if wide else ""
+        left = "" if self.seconds_left is None else f"  {duration(self.seconds_left)} left"
+        return f"loss {self.loss:.3f}  acc {self.top1:6.2%}{speed}{left}"
+
     def bar_fields(self, *, wide: bool) -> dict[str, Any]:
         """What the live bar shows."""
-        left = "" if self.seconds_left is None else f"  {duration(self.seconds_left)} left"
-        speed = f"  lr {self.learning_rate:.4f}  {self.images_per_second:,.0f} img/s" if wide else ""
-        figures = f"loss {self.loss:.3f}  acc {self.top1:.2%}{speed}{left}"
-        name = f"epoch {self.epoch}/{self.epochs}"
+        name, figures = f"epoch {self.epoch}/{self.epochs}", self.figures(wide=wide)
         return {"description": name, "completed": self.step, "total": self.steps, "figures": figures}
 
     def __str__(self) -> str:
-        left = "" if self.seconds_left is None else f"  {duration(self.seconds_left)} left"
-        return (
-            f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.steps}  loss {self.loss:.3f}  "
-            f"acc {self.top1:6.2%}  lr {self.learning_rate:.4f}  {self.images_per_second:,.0f} images/s{left}"
-        )
+        return f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.steps}  {self.figures(wide=True)}"
 
 
 @dataclass(frozen=True, kw_only=True)

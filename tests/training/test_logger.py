@@ -102,7 +102,7 @@ def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
         shown += part
     assert process.wait(timeout=600) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
-    assert re.search(r"epoch 1/1 .* loss \d\.\d+  acc +\d+\.\d+%  lr 0\.\d+  \d+ img/s  \d+:\d\d left", text)
+    assert re.search(r"epoch 1/1 .* loss \d\.\d+  acc +\d+\.\d+%  lr 0\.\d+  \d+ images/s  \d+:\d\d left", text)
     assert "Epoch   1/1 | train loss" in text
 
 
