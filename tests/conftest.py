@@ -34,6 +34,8 @@ NARROW_CLI = str(ROOT / "tests" / "narrow_cifar100.py")
 
 collect_ignore = [] if find_spec("torchvision") else ["test_torchvision.py"]
 
+os.environ.pop("COLUMNS", None)  # messages are compared whole
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

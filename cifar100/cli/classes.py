@@ -33,7 +33,7 @@ class Classes:
                 {"class_id": class_id, "class_name": name, "superclass": info.superclass(class_id)}
                 for class_id, name in enumerate(info.classes)
             ]
-            emit(json.dumps(rows, indent=1))
+            emit(json.dumps(rows, indent=1), wrapped=False)
             return 0
         groups: dict[str, list[str]] = {}
         for class_id, name in enumerate(info.classes):

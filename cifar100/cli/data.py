@@ -16,7 +16,7 @@ from cifar100.support.text import escape_control_chars, number_range
 
 @dataclass(frozen=True, kw_only=True)
 class DataDownload:
-    """Download CIFAR-100 from the Hugging Face Hub or its home page, and verify it."""
+    """Download CIFAR-100 from the Hub or its home page, and verify it."""
 
     to: Path = Path("data")
     """Destination directory; training looks in ./data by default."""
@@ -30,10 +30,9 @@ class DataDownload:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCheck:
-    """Verify a dataset: the published CIFAR-100 or CIFAR-10, or custom images.
+    """Verify a dataset: CIFAR-100, CIFAR-10 or custom images.
 
-    Exit code 0 if it is verified, or if all custom images are readable; 1 for other images in the format of a published
-    dataset, and for unreadable files.
+    Exit code 1 if files cannot be read, or the images are not the published ones.
     """
 
     data_dir: Positional[Path | None] = None
@@ -129,5 +128,5 @@ class DataSamples(DatasetOptions):
         config = self.settings(test_fraction=self.test_fraction, split_seed=self.split_seed)
         dataset = load_dataset(config, say=lambda text: emit(text, file=sys.stderr))  # stdout is for the paths
         for path in write_samples(dataset, self.out, self.count):
-            emit(escape_control_chars(path))
+            emit(escape_control_chars(path), wrapped=False)
         return 0

@@ -6,14 +6,16 @@ import sys
 from dataclasses import dataclass
 
 from cifar100.config import DeviceName, PrecisionName
+from cifar100.support.terminal import emit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Check training on this machine and estimate the time of each recipe.
 
-    Takes under a minute and needs no dataset. Exit code 1 if the device computes wrong gradients. Bug reports start
-    with this output.
+    It takes under a minute and needs no dataset.
+
+    Exit code 1 if the device computes wrong gradients.
     """
 
     device: DeviceName = "auto"
@@ -33,5 +35,5 @@ class Doctor:
 
         compute = select_device(self.device, self.precision)
         diagnosis = diagnose(compute, lambda text: print(f"{text} …", file=sys.stderr, flush=True))
-        print(json.dumps(diagnosis.to_json(), indent=2) if self.json else report(diagnosis))
+        emit(json.dumps(diagnosis.to_json(), indent=2) if self.json else report(diagnosis), wrapped=not self.json)
         return 0 if diagnosis.gradient_check.passed else 1

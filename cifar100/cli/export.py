@@ -17,7 +17,7 @@ from cifar100.support.terminal import emit
 class Export:
     """Export a model, and check the exported file against the checkpoint.
 
-    The result of the check is printed, and written next to the file as FILE.check.json.
+    The result of the check is printed and written to FILE.check.json.
     """
 
     checkpoint: Positional[Path]

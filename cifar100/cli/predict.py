@@ -34,7 +34,7 @@ MAX_PROBLEMS = 20
 class Predict:
     """Classify images and print the top-k classes.
 
-    Exit code 0 if all images could be read, 1 if some could not; these are listed at the end.
+    Exit code 1 if some images could not be read; these are listed at the end.
     """
 
     images: Positional[tuple[str, ...]]
@@ -130,15 +130,15 @@ class Predict:
 
         writer = self._writer(predictor, sources)
         sheets, problems, cropped = _Sheets(), [], []
-        emit(writer.header(), end="")
+        emit(writer.header(), end="", wrapped=False)
         with progress("images", len(sources), emit_error, stream=sys.stderr) as done:
             for image, result in self._classify(predictor, sources):
                 name = self._shown(image)
                 if result is None:
                     problems.append(image.problem)
-                    emit(writer.failure(name, image.problem), end="")
+                    emit(writer.failure(name, image.problem), end="", wrapped=False)
                 else:
-                    emit(writer.result(name, result), end="")
+                    emit(writer.result(name, result), end="", wrapped=False)
                     sheets.add(name, image, result)
                     if image.visible_fraction < 0.5:
                         cropped.append((name, image.visible_fraction))

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class Push:
     """Upload a model with a model card to the Hugging Face Hub.
 
-    Others then load it with load_predictor("hf://user/model"). Log in first: `hf auth login`, or $HF_TOKEN.
+    Log in first: `hf auth login`, or $HF_TOKEN.
+
+    Others then load it with load_predictor("hf://user/model").
     """
 
     repo: Positional[str]

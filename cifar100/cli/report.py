@@ -18,8 +18,7 @@ from cifar100.support.text import escape_control_chars
 class Report(EvalOptions):
     """Write an HTML report: accuracy, errors, calibration, robustness.
 
-    Also learning curves, confusion matrices and selective prediction. The page is one self-contained file; its plots
-    are also written next to it as PNG files.
+    The page is one file; its plots are also written next to it as PNG files.
     """
 
     checkpoints: Positional[tuple[Path, ...]]
@@ -50,5 +49,5 @@ class Report(EvalOptions):
             precision=self.precision,
             neighbors=self.neighbors,
         )
-        emit(escape_control_chars(page))
+        emit(escape_control_chars(page), wrapped=False)
         return 0

@@ -16,8 +16,9 @@ from cifar100.support.terminal import emit
 class Robustness(EvalOptions):
     """Evaluate a checkpoint on corrupted test images.
 
-    These are 15 corruptions at 5 severities; the expected time is printed first. Results are saved to corruptions.json
-    next to the weights, and an interrupted run continues from there.
+    These are 15 corruptions at 5 severities; the expected time is printed first.
+
+    Results are saved next to the weights; an interrupted run resumes from there.
     """
 
     checkpoint: Positional[Path]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Similar:
     """Find the images in a folder that are most similar to an image.
 
-    Prints the cosine similarity of the network's features, -1 to 1, and the path of each, most similar first.
+    Prints the cosine similarity, -1 to 1, and the path, most similar first.
     """
 
     image: Positional[str]

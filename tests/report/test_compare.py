@@ -62,7 +62,10 @@ def test_different_settings_and_results_are_shown(tmp_path: Path) -> None:
 def test_the_best_finished_run_is_named(tmp_path: Path) -> None:
     paths = [a_run(tmp_path / name, 2, top1) for name, top1 in (("one", 0.7), ("two", 0.72), ("three", None))]
     text = comparison(read_runs(paths), 200)
-    assert text.splitlines()[-1] == "Highest test top-1: two, 2.00 points above one (95 % interval of a run: ±0.88)"
+    low, high = map(float, re.findall(r"(-?[\d.]+) to (-?[\d.]+)", text.splitlines()[-1])[0])
+    assert text.splitlines()[-1].startswith("Highest test top-1: two, 2.00 points above one")
+    spread = 196 * (0.7 * 0.3 / 10_000 + 0.72 * 0.28 / 10_000) ** 0.5  # of two independent fractions
+    assert (low, high) == (pytest.approx(2 - spread, abs=0.01), pytest.approx(2 + spread, abs=0.01))
     assert text.count("epochs") == 1
 
 
