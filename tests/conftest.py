@@ -74,7 +74,7 @@ def encoded(names: tuple[str, ...]) -> list[bytes]:
 
 
 def untrained(**fields: Any) -> Checkpoint:
-    """A resnet18 for CIFAR-100 as it starts, as a checkpoint; `fields` change what it says."""
+    """A resnet18 for CIFAR-100 as it starts, as a checkpoint; `fields` change its content."""
     expected: dict[str, Any] = {
         "model": "resnet18",
         "weights": resnet18().state_dict(),
@@ -255,7 +255,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """In CI nothing may be skipped for something missing: a skip there is a hole in what CI says."""
+    """In CI no test may skip because something is missing."""
     skipped = terminalreporter.stats.get("skipped", [])
     if os.environ.get("CI") and skipped:
         terminalreporter.write_line(f"CI: {len(skipped)} tests were skipped, which counts as failure", red=True)

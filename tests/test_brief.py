@@ -43,7 +43,7 @@ class Clone:
         """Change a value in config.py, as a user would with an editor."""
         path = self.inside / "config.py"
         text = path.read_text()
-        assert text.count(old) == 1, f"config.py no longer says {old!r}"
+        assert text.count(old) == 1, f"config.py no longer contains {old!r}"
         path.write_text(text.replace(old, new))
 
     def run(self, *words: str) -> str:

@@ -94,11 +94,11 @@ def plasma_fractal(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> T
         half = step // 2
         corners = clouds[:, ::step, ::step]
         sums = corners + corners.roll(-1, 1)
-        centres = middles(sums + sums.roll(-1, 2))
-        clouds[:, half::step, half::step] = centres
-        beside = corners + corners.roll(-1, 2) + centres + centres.roll(1, 1)
+        centers = middles(sums + sums.roll(-1, 2))
+        clouds[:, half::step, half::step] = centers
+        beside = corners + corners.roll(-1, 2) + centers + centers.roll(1, 1)
         clouds[:, ::step, half::step] = middles(beside)
-        below = corners + corners.roll(-1, 1) + centres + centres.roll(1, 2)
+        below = corners + corners.roll(-1, 1) + centers + centers.roll(1, 2)
         clouds[:, half::step, ::step] = middles(below)
         step, wobble = half, wobble / decay
     clouds -= clouds.amin(dim=(1, 2), keepdim=True)

@@ -183,8 +183,8 @@ def contrast(x: Tensor, _rng: CorruptionRng, factor: float) -> Tensor:
 def elastic_transform(x: Tensor, rng: CorruptionRng, amount: float, sigma: float, shift: float) -> Tensor:
     """An affine map that moves three points by up to `shift`, then a smooth random displacement; in units of S."""
     size = x.shape[2]
-    centre, third = size // 2, size // 3
-    corners = torch.tensor([[third, third], [third, -third], [-third, -third]]) + float(centre)
+    center, third = size // 2, size // 3
+    corners = torch.tensor([[third, third], [third, -third], [-third, -third]]) + float(center)
     moved = corners + rng.uniform(-shift * size, shift * size, 3, 2).cpu()  # [B, 3, 2]: x, y
     affine = torch.linalg.solve(F.pad(moved, (0, 1), value=1), corners.expand_as(moved)).to(x.device)  # to the source
     pixels = torch.arange(size, dtype=torch.float32, device=x.device)

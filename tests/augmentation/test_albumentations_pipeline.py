@@ -48,18 +48,22 @@ def some_images(count: int, size: int = SIZE) -> np.ndarray:
 
 
 def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, place: int) -> np.ndarray:
-    """What the pipeline's own transforms make of an image when they draw what `draws` says."""
+    """The result of the pipeline's own transforms if they sample the parameters `draws`."""
     names = [type(transform).__name__ for transform in pipeline.transforms]
     transforms = dict(zip(names, pipeline.transforms, strict=True))
     top, left, size = int(draws.crop_top[place]), int(draws.crop_left[place]), len(image)
     window = {"crop_coords": (left, top, left + size, top + size), "pad_params": None}
-    hole_top, hole_left, side = int(draws.cutout_top[place]), int(draws.cutout_left[place]), pipeline.config.cutout_size
-    hole = {"holes": np.array([[hole_left, hole_top, hole_left + side, hole_top + side]]), "seed": 0}
+    square_top, square_left, side = (
+        int(draws.cutout_top[place]),
+        int(draws.cutout_left[place]),
+        pipeline.config.cutout_size,
+    )
+    square = {"holes": np.array([[square_left, square_top, square_left + side, square_top + side]]), "seed": 0}
     if "RandomCrop" in transforms:
         transforms["RandomCrop"].get_params_dependent_on_data = lambda params, data: window
     transforms["HorizontalFlip"].should_apply = lambda force_apply=False: bool(draws.flipped[place])
     if "CoarseDropout" in transforms:
-        transforms["CoarseDropout"].get_params_dependent_on_data = lambda params, data: hole
+        transforms["CoarseDropout"].get_params_dependent_on_data = lambda params, data: square
         transforms["CoarseDropout"].should_apply = lambda force_apply=False: bool(draws.cutout_mask[place])
     return pipeline.transforms(image=image)["image"]
 
@@ -72,7 +76,7 @@ def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, plac
         (replace(CONFIG, crop_padding=9, cutout_size=20, cutout_probability=1.0), 20),
         (replace(CONFIG, cutout_size=1, mean=(0.1, 0.5, 0.9), std=(0.5, 0.05, 1.0)), 32),
     ],
-    ids=["baseline", "flip only", "large", "small hole"],
+    ids=["baseline", "flip only", "large", "small square"],
 )
 def test_equal_parameters_give_the_images_of_the_batched_pipeline(config: AugmentConfig, size: int) -> None:
     count = 200
@@ -97,11 +101,11 @@ def coded_image() -> np.ndarray:
 
 
 def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
-    """What was drawn for each of many augmented versions of the coded image, read from their pixels."""
+    """The parameters of many augmented versions of the coded image, read from their pixels."""
     normalized = images.permute(0, 2, 3, 1).numpy()
-    hole = (normalized == 0).all(axis=3)
+    square = (normalized == 0).all(axis=3)
     pixels = ((normalized * np.array(config.std) + np.array(config.mean)) * 255).round().astype(int)
-    seen = (pixels[..., 2] == 200) & ~hole  # neither padding nor hole
+    seen = (pixels[..., 2] == 200) & ~square  # neither padding nor square
     count = len(pixels)
 
     def first(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,16 +115,18 @@ def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
     red, green = (pixels[np.arange(count), row, column, channel] for channel in (0, 1))
     to_the_right = np.diff(pixels[..., 1], axis=2) * (seen[:, :, 1:] & seen[:, :, :-1])
     flipped = to_the_right.sum(axis=(1, 2)) < 0
-    cut = hole.any(axis=(1, 2))
-    assert (hole.sum(axis=(1, 2))[cut] == config.cutout_size**2).all(), "a hole is whole, inside, and of the mean"
-    hole_row, hole_column = first(hole)
+    cut = square.any(axis=(1, 2))
+    assert (square.sum(axis=(1, 2))[cut] == config.cutout_size**2).all(), (
+        "the square is complete, inside, and of the mean color"
+    )
+    square_row, square_column = first(square)
     return {
         "crop_top": red - 1 - row + config.crop_padding,
         "crop_left": green - 1 - np.where(flipped, SIZE - 1 - column, column) + config.crop_padding,
         "flipped": flipped.astype(int),
         "cutout_mask": cut.astype(int),
-        "cutout_top": np.where(cut, hole_row, -1),
-        "cutout_left": np.where(cut, hole_column, -1),
+        "cutout_top": np.where(cut, square_row, -1),
+        "cutout_left": np.where(cut, square_column, -1),
     }
 
 
@@ -138,36 +144,36 @@ LEAST = 1e-3
 
 
 @pytest.fixture(scope="module", params=[batched, albumentations], ids=["batched", "albumentations"])
-def drawn(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
+def sampled(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
     images = np.broadcast_to(coded_image(), (8_000, SIZE, SIZE, 3)).copy()
     return read_draws(request.param(CONFIG, images), CONFIG)
 
 
-def test_crop_offsets_and_cutout_positions_are_uniform(drawn: dict[str, np.ndarray]) -> None:
+def test_crop_offsets_and_cutout_positions_are_uniform(sampled: dict[str, np.ndarray]) -> None:
     for name, values in (("crop_top", 9), ("crop_left", 9), ("cutout_top", 17), ("cutout_left", 17)):
-        found = drawn[name][drawn["cutout_mask"] == 1] if name.startswith("cutout_") else drawn[name]
+        found = sampled[name][sampled["cutout_mask"] == 1] if name.startswith("cutout_") else sampled[name]
         counts = np.bincount(found, minlength=values)
         assert len(counts) == values, name
         assert chisquare(counts).pvalue > LEAST, name
 
 
-def test_flip_and_cutout_have_probability_one_half(drawn: dict[str, np.ndarray]) -> None:
+def test_flip_and_cutout_have_probability_one_half(sampled: dict[str, np.ndarray]) -> None:
     for name in ("flipped", "cutout_mask"):
-        assert chisquare(np.bincount(drawn[name])).pvalue > LEAST, name
+        assert chisquare(np.bincount(sampled[name])).pvalue > LEAST, name
 
 
-def test_random_parameters_are_independent(drawn: dict[str, np.ndarray]) -> None:
-    cut = drawn["cutout_mask"] == 1
-    names = list(drawn)
+def test_random_parameters_are_independent(sampled: dict[str, np.ndarray]) -> None:
+    cut = sampled["cutout_mask"] == 1
+    names = list(sampled)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
             if one == "cutout_mask" and other.startswith("cutout_"):
                 continue
             rows = cut if other.startswith("cutout_") else slice(None)
             table = np.zeros((17, 17))
-            np.add.at(table, (drawn[one][rows], drawn[other][rows]), 1)
+            np.add.at(table, (sampled[one][rows], sampled[other][rows]), 1)
             table = table[table.any(axis=1)][:, table.any(axis=0)]
-            result: Any = chi2_contingency(table, correction=False)  # scipy says less of it than is true
+            result: Any = chi2_contingency(table, correction=False)  # scipy's stubs are incomplete
             assert result.pvalue > LEAST, f"{one} and {other}"
 
 

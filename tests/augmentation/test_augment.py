@@ -249,16 +249,16 @@ def test_rows_and_columns_are_independent() -> None:
 @pytest.mark.parametrize("size", [1, 16, 32])
 def test_the_cutout_square_lies_inside_the_image(size: int) -> None:
     draws = some_draws(AugmentConfig(cutout_size=size, cutout_probability=1), count=500)
-    holes = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cutout_mask, draws.cutout_top, draws.cutout_left, size)
-    assert ((holes == 0).sum(dim=(1, 2, 3)) == size * size).all()
+    squares = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cutout_mask, draws.cutout_top, draws.cutout_left, size)
+    assert ((squares == 0).sum(dim=(1, 2, 3)) == size * size).all()
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize(("setting", "name"), [("flip_probability", "flipped"), ("cutout_probability", "cutout_mask")])
 def test_flip_and_cutout_have_the_given_probability(setting: str, name: str, probability: float) -> None:
     count = 20_000
-    share = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
-    assert abs(share - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
+    fraction = getattr(some_draws(replace(CONFIG, **{setting: probability}), count=count), name).float().mean().item()
+    assert abs(fraction - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
 
 
 def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
@@ -285,7 +285,7 @@ def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
 
 
 def test_resize_equals_pillows_antialiased_bilinear() -> None:
-    """A uniform image stays one, and a checkerboard, which sampling would alias, becomes grey."""
+    """A uniform image stays one, and a checkerboard, which sampling would alias, becomes gray."""
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     images = board.float().expand(2, 3, 32, 32)
     assert (resize(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
@@ -309,7 +309,7 @@ def test_describe_transforms_contains_the_settings() -> None:
 
 
 def numbered_split(count: int = 23, size: int = 8) -> Split:
-    """Image i is filled with the value i and labelled i % 7, so that every served pixel says which image it is."""
+    """Image i is filled with the value i and labeled i % 7, so that every pixel identifies its image."""
     values = np.arange(count, dtype=np.uint8)
     images = np.broadcast_to(values[:, None, None, None], (count, size, size, 3)).copy()
     return Split(images, np.arange(count) % 7, "")
@@ -320,7 +320,7 @@ def train_loader(config: AugmentConfig, batch_size: int = 5, seed: int = 0) -> T
 
 
 def numbers(images: torch.Tensor) -> list[int]:
-    """Which images these normalised ones are."""
+    """The indices of these normalized images."""
     pixels = (to_nhwc(images) * STD + MEAN) * 255
     assert (np.ptp(pixels, axis=(1, 2, 3)) < 1e-3).all()
     return [int(n) for n in pixels[:, 0, 0, 0].round()]

@@ -40,24 +40,24 @@ def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
 
 def by_pillow(image: np.ndarray, op: Op, level: int, policy: PolicyName) -> np.ndarray:
     """The paper's operations, each by the function of Pillow that it was defined by."""
-    pil_image, most, share = Image.fromarray(image), magnitude_range(policy, len(image)), level / 30
+    pil_image, most, scale = Image.fromarray(image), magnitude_range(policy, len(image)), level / 30
 
     def move(*source: float) -> Image.Image:
         return pil_image.transform(pil_image.size, Image.Transform.AFFINE, source)
 
-    pixels, factor = int(most.translate * share), 1 + most.enhance * share
+    pixels, factor = int(most.translate * scale), 1 + most.enhance * scale
     done = {
         Op.IDENTITY: lambda: pil_image,
-        Op.SHEAR_X: lambda: move(1, most.shear * share, 0, 0, 1, 0),
-        Op.SHEAR_Y: lambda: move(1, 0, 0, most.shear * share, 1, 0),
+        Op.SHEAR_X: lambda: move(1, most.shear * scale, 0, 0, 1, 0),
+        Op.SHEAR_Y: lambda: move(1, 0, 0, most.shear * scale, 1, 0),
         Op.TRANSLATE_X: lambda: move(1, 0, pixels, 0, 1, 0),
         Op.TRANSLATE_Y: lambda: move(1, 0, 0, 0, 1, pixels),
-        Op.ROTATE: lambda: pil_image.rotate(most.rotate * share),
+        Op.ROTATE: lambda: pil_image.rotate(most.rotate * scale),
         Op.BRIGHTNESS: lambda: ImageEnhance.Brightness(pil_image).enhance(factor),
         Op.COLOR: lambda: ImageEnhance.Color(pil_image).enhance(factor),
         Op.CONTRAST: lambda: ImageEnhance.Contrast(pil_image).enhance(factor),
         Op.SHARPNESS: lambda: ImageEnhance.Sharpness(pil_image).enhance(factor),
-        Op.POSTERIZE: lambda: ImageOps.posterize(pil_image, 8 - round(most.posterize * abs(share))),
+        Op.POSTERIZE: lambda: ImageOps.posterize(pil_image, 8 - round(most.posterize * abs(scale))),
         Op.SOLARIZE: lambda: ImageOps.solarize(pil_image, 256 - int(256 * abs(level) / 30)),
         Op.AUTOCONTRAST: lambda: ImageOps.autocontrast(pil_image),
         Op.EQUALIZE: lambda: ImageOps.equalize(pil_image),
@@ -164,8 +164,8 @@ def test_operations_and_signs_are_uniform(config: AugmentConfig) -> None:
     for ops, levels in pairs:
         for op in Op:
             chosen = ops == op
-            share, expected = chosen.float().mean().item(), 1 / len(Op)
-            assert abs(share - expected) < 4 * np.sqrt(expected / 20_000)
+            fraction, expected = chosen.float().mean().item(), 1 / len(Op)
+            assert abs(fraction - expected) < 4 * np.sqrt(expected / 20_000)
             signs = levels[chosen].sign().float()
             assert abs(signs.mean()) < 4 / np.sqrt(20_000 * expected)
 
@@ -213,10 +213,10 @@ def test_a_policy_changes_no_other_parameter_and_not_the_baseline() -> None:
 
 def test_the_policy_is_independent_of_other_parameters() -> None:
     draws = some_draws(TRIVIAL, count=20_000)
-    drawn = [draws.ops[:, 0], draws.levels[:, 0], draws.crop_top, draws.crop_left]
-    drawn += [draws.flipped, draws.cutout_mask, draws.cutout_top, draws.cutout_left]
-    together = np.corrcoef(torch.stack([one.double() for one in drawn]).numpy())
-    assert abs(together - np.eye(len(drawn))).max() < 0.03
+    sampled = [draws.ops[:, 0], draws.levels[:, 0], draws.crop_top, draws.crop_left]
+    sampled += [draws.flipped, draws.cutout_mask, draws.cutout_top, draws.cutout_left]
+    together = np.corrcoef(torch.stack([one.double() for one in sampled]).numpy())
+    assert abs(together - np.eye(len(sampled))).max() < 0.03
 
 
 def test_the_policy_precedes_flip_and_cutout() -> None:

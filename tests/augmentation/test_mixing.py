@@ -21,10 +21,10 @@ BOTH = AugmentConfig(mixup_probability=0.3, cutmix_probability=0.4, mixup_alpha=
 
 
 def test_mixup_is_the_weighted_mean() -> None:
-    images, others, share = torch.randn(5, 3, 8, 8), torch.randn(5, 3, 8, 8), torch.rand(5)
-    result = mixup(images, others, share)
+    images, partners, lam = torch.randn(5, 3, 8, 8), torch.randn(5, 3, 8, 8), torch.rand(5)
+    result = mixup(images, partners, lam)
     for i in range(5):
-        expected = share[i] * images[i] + (1 - share[i]) * others[i]
+        expected = lam[i] * images[i] + (1 - lam[i]) * partners[i]
         torch.testing.assert_close(result[i], expected, rtol=0, atol=1e-6)
 
 
@@ -40,20 +40,20 @@ def test_cutmix_pastes_the_partner_inside_the_box_only() -> None:
 
 @pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
 def test_soft_labels_are_the_fractions_of_pixels(config: AugmentConfig) -> None:
-    """Images of one grey each, so that their mean tells what was mixed."""
+    """Images of one gray each, so that their mean reveals the mixing weight."""
     count = 200
     draws = some_draws(config, count=count).with_first_appended()
-    grey = torch.rand(count + 1)
+    gray = torch.rand(count + 1)
     labels = torch.randint(0, CLASSES, (count + 1,))
-    mixed, shown = mix(grey[:, None, None, None].expand(-1, 3, SIZE, SIZE), labels, draws, CLASSES)
-    share = torch.zeros(count, CLASSES)
+    mixed, shown = mix(gray[:, None, None, None].expand(-1, 3, SIZE, SIZE), labels, draws, CLASSES)
+    expected = torch.zeros(count, CLASSES)
     for i in range(count):
-        own = float((mixed[i].mean() - grey[i + 1]) / (grey[i] - grey[i + 1]))
-        share[i, labels[i]] += own
-        share[i, labels[i + 1]] += 1 - own
-    # the share is a quotient of small differences, where the two greys are near one another
-    near = (grey[:-1] - grey[1:]).abs() < 0.02
-    torch.testing.assert_close(shown[~near], share[~near], rtol=0, atol=2e-4)
+        own = float((mixed[i].mean() - gray[i + 1]) / (gray[i] - gray[i + 1]))
+        expected[i, labels[i]] += own
+        expected[i, labels[i + 1]] += 1 - own
+    # the fraction is a quotient of small differences, if the two grays are near one another
+    near = (gray[:-1] - gray[1:]).abs() < 0.02
+    torch.testing.assert_close(shown[~near], expected[~near], rtol=0, atol=2e-4)
     torch.testing.assert_close(shown.sum(1), torch.ones(count))
 
 
@@ -71,12 +71,12 @@ def test_probabilities_and_beta_distributions() -> None:
     assert boxes.max() == SIZE
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     inside = (boxes[:, 0] > 0) & (boxes[:, 2] < SIZE) & (boxes[:, 1] > 0) & (boxes[:, 3] < SIZE)
-    assert (height == width)[inside].all(), "a box has the shape of the image, but where an edge cuts it"
+    assert (height == width)[inside].all(), "a box has the shape of the image, unless an edge clips it"
 
 
 def test_a_low_alpha_leaves_most_of_one_image() -> None:
-    share = some_draws(AugmentConfig(mixup_probability=1, mixup_alpha=0.1), count=5000).mixup_lambda
-    assert ((share < 0.1) | (share > 0.9)).float().mean() > 0.7
+    lam = some_draws(AugmentConfig(mixup_probability=1, mixup_alpha=0.1), count=5000).mixup_lambda
+    assert ((lam < 0.1) | (lam > 0.9)).float().mean() > 0.7
 
 
 def test_without_mixing_the_parameters_are_neutral() -> None:

@@ -89,14 +89,14 @@ def test_the_commands() -> None:
     assert COMMANDS.keys() == SURFACE.keys()
 
 
-@pytest.mark.parametrize("verb", SURFACE)
-def test_the_flags_of_each_command(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", SURFACE)
+def test_the_flags_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main([*verb.split(), "--help"])
+        main([*command.split(), "--help"])
     assert exit_.value.code == 0
     shown = re.findall(r"^[│ ] (?:-h, )?(--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.MULTILINE)
     aliases = {"--no-exclude-duplicates", "--without-duplicates", "--no-without-duplicates"}  # on lines of their own
-    assert [flag for flag in shown if flag not in aliases] == ["--help", *SURFACE[verb]]
+    assert [flag for flag in shown if flag not in aliases] == ["--help", *SURFACE[command]]
 
 
 def test_help_of_an_option_is_one_paragraph(

@@ -1,4 +1,4 @@
-"""compute/amx_convolution.py: the matrix product is the convolution, gradients too, and is used only where it pays."""
+"""compute/amx_convolution.py: GEMM equals the convolution and its gradients, and is used only if it is faster."""
 
 from __future__ import annotations
 

@@ -35,16 +35,16 @@ def images() -> Tensor:
 
 
 def gaussian_noise(image: np.ndarray, draws: CorruptionRng, scale: float) -> np.ndarray:
-    return 255 * (image / 255 + scale * drawn(draws.normal(3, 32, 32)).transpose(1, 2, 0))
+    return 255 * (image / 255 + scale * sampled(draws.normal(3, 32, 32)).transpose(1, 2, 0))
 
 
 def shot_noise(image: np.ndarray, draws: CorruptionRng, photons: float) -> np.ndarray:
     rates = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255 * photons
-    return 255 * drawn(draws.poisson(rates)).transpose(1, 2, 0) / photons
+    return 255 * sampled(draws.poisson(rates)).transpose(1, 2, 0) / photons
 
 
 def impulse_noise(image: np.ndarray, draws: CorruptionRng, amount: float) -> np.ndarray:
-    dice = drawn(draws.uniform(0, 1, 3, 32, 32)).transpose(1, 2, 0)
+    dice = sampled(draws.uniform(0, 1, 3, 32, 32)).transpose(1, 2, 0)
     result = image.astype(float)
     result[dice < amount] = 0
     result[dice < amount / 2] = 255
@@ -61,7 +61,7 @@ def defocus_blur(image: np.ndarray, _draws: CorruptionRng, radius: float, softne
 def glass_blur(image: np.ndarray, draws: CorruptionRng, sigma: float, reach: int, times: int) -> np.ndarray:
     x = (blurred(image / 255, sigma) * 255 + 1e-3).astype(np.uint8)
     for _ in range(times):
-        offsets = drawn(draws.integers(-reach, reach, 2, 32, 32))
+        offsets = sampled(draws.integers(-reach, reach, 2, 32, 32))
         for h in range(32 - reach, reach, -1):
             for w in range(32 - reach, reach, -1):
                 down, right = offsets[:, h, w]
@@ -77,17 +77,17 @@ def zoom_blur(image: np.ndarray, _draws: CorruptionRng, farthest: float) -> np.n
 
 def snow(image: np.ndarray, draws: CorruptionRng, *c: float) -> np.ndarray:
     x = image / 255
-    layer = enlarged(drawn(draws.normal(1, 32, 32)).transpose(1, 2, 0) * c[1] + c[0], c[2])[:, :, 0]
+    layer = enlarged(sampled(draws.normal(1, 32, 32)).transpose(1, 2, 0) * c[1] + c[0], c[2])[:, :, 0]
     layer[layer < c[3]] = 0
     layer = (layer.clip(0, 1) * 255).astype(np.uint8) / 255
-    layer = smeared(layer[:, :, None], float(drawn(draws.uniform(-135, -45))), int(c[4]), c[5])
+    layer = smeared(layer[:, :, None], float(sampled(draws.uniform(-135, -45))), int(c[4]), c[5])
     grey = (x @ [0.299, 0.587, 0.114])[:, :, None]
     x = c[6] * x + (1 - c[6]) * np.maximum(x, grey * 1.5 + 0.5)
     return 255 * (x + layer + np.rot90(layer, k=2))
 
 
 def motion_blur(image: np.ndarray, draws: CorruptionRng, radius: int, sigma: float) -> np.ndarray:
-    return 255 * smeared(image / 255, float(drawn(draws.uniform(-45, 45))), radius, sigma)
+    return 255 * smeared(image / 255, float(sampled(draws.uniform(-45, 45))), radius, sigma)
 
 
 def fog(image: np.ndarray, draws: CorruptionRng, amount: float, decay: float) -> np.ndarray:
@@ -108,12 +108,12 @@ def contrast(image: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndar
 
 def elastic_transform(image: np.ndarray, draws: CorruptionRng, amount: float, sigma: float, shift: float) -> np.ndarray:
     corners = np.array([[26, 26], [26, 6], [6, 6]], np.float32)
-    moved = corners + drawn(draws.uniform(-32 * shift, 32 * shift, 3, 2))
+    moved = corners + sampled(draws.uniform(-32 * shift, 32 * shift, 3, 2))
     affine = cv2.getAffineTransform(corners, moved)
     x = cv2.warpAffine((image / 255).astype(np.float32), affine, (32, 32), borderMode=cv2.BORDER_REFLECT_101)
     field = [
         ndimage.gaussian_filter(u, 32 * sigma, mode="reflect", truncate=3)
-        for u in drawn(draws.uniform(-1, 1, 2, 32, 32))
+        for u in sampled(draws.uniform(-1, 1, 2, 32, 32))
     ]
     columns, rows = np.meshgrid(np.arange(32.0), np.arange(32.0))
     places = [rows + 32 * amount * field[1], columns + 32 * amount * field[0]]
@@ -127,7 +127,7 @@ def pixelate(image: np.ndarray, _draws: CorruptionRng, factor: float) -> np.ndar
     return np.asarray(small.resize((32, 32), Image.Resampling.BOX), float)
 
 
-def drawn(values: Tensor) -> np.ndarray:
+def sampled(values: Tensor) -> np.ndarray:
     return values[0].numpy()
 
 
@@ -157,9 +157,9 @@ def diamond_square(draws: CorruptionRng, decay: float) -> np.ndarray:
     clouds, step, wobble = np.zeros((32, 32)), 32, 100.0
     while step >= 2:
         half = step // 2
-        noise = wobble * drawn(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
-        beside = wobble * drawn(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
-        below = wobble * drawn(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
+        noise = wobble * sampled(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
+        beside = wobble * sampled(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
+        below = wobble * sampled(draws.uniform(-wobble, wobble, 32 // step, 32 // step))
         for i in range(0, 32, step):
             for j in range(0, 32, step):
                 around = [clouds[a % 32, b % 32] for a in (i, i + step) for b in (j, j + step)]

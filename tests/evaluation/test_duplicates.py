@@ -1,4 +1,4 @@
-"""Images that occur twice: found where they are, not found where they are not, and what leaving them out changes."""
+"""Duplicates: they are found, other images are not, and the accuracy without them."""
 
 from __future__ import annotations
 

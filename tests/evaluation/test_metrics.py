@@ -138,8 +138,8 @@ def test_aggregate_confusion_equals_the_slow_reference(case: Case) -> None:
     confusion = metrics.confusion_matrix(*case())
     expected = np.zeros((20, 20), np.int64)
     for true in range(CLASSES):
-        for called in range(CLASSES):
-            expected[SUPERCLASS_OF[true], SUPERCLASS_OF[called]] += confusion[true, called]
+        for predicted in range(CLASSES):
+            expected[SUPERCLASS_OF[true], SUPERCLASS_OF[predicted]] += confusion[true, predicted]
     np.testing.assert_array_equal(metrics.aggregate_confusion(confusion, SUPERCLASS_OF), expected)
 
 
@@ -147,8 +147,8 @@ def test_aggregate_confusion_equals_the_slow_reference(case: Case) -> None:
 def test_the_aggregated_diagonal_is_the_superclass_accuracy(case: Case) -> None:
     logits, labels = case()
     folded = metrics.aggregate_confusion(metrics.confusion_matrix(logits, labels), SUPERCLASS_OF)
-    share = np.trace(folded) / len(labels)
-    assert metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF) == pytest.approx(share, abs=1e-12)
+    accuracy = np.trace(folded) / len(labels)
+    assert metrics.superclass_accuracy(logits, labels, SUPERCLASS_OF) == pytest.approx(accuracy, abs=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
@@ -230,12 +230,12 @@ def test_the_scores_of_classes_agree_with_sklearn(case: Case) -> None:
     scores = metrics.class_scores(logits, labels)
     present = np.unique(labels)
     np.testing.assert_array_equal(scores.class_ids, present)
-    called, probabilities = logits.argmax(axis=1), metrics.softmax(logits)
+    predicted, probabilities = logits.argmax(axis=1), metrics.softmax(logits)
     means: dict[str, tuple[float, ...]] = {}
     no_warning: dict[str, Any] = {"zero_division": 0}
     for average in (None, "macro", "weighted"):
         precision, recall, f1, images = sklearn_metrics.precision_recall_fscore_support(
-            labels, called, labels=present, average=average, **no_warning
+            labels, predicted, labels=present, average=average, **no_warning
         )
         areas = [sklearn_metrics.roc_auc_score(labels == id_, probabilities[:, id_]) for id_ in present]
         if average is None:

@@ -177,17 +177,17 @@ def test_invalid_published_files(
     assert_one_sentence(str(error.value), message)
 
 
-@pytest.mark.parametrize("spoil", ["{", "[]", '{"format": "cifar100-corruptions", "version": 1, "evaluations": [3]}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "cifar100-corruptions", "version": 1, "evaluations": [3]}'])
 def test_damaged_results_are_not_overwritten(
-    spoil: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
+    content: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     path = tmp_path / "corruptions.json"
-    path.write_text(spoil)
+    path.write_text(content)
     with pytest.raises(UserError) as error:
         run(checkpoint, dataset, tmp_path, limit=2)
     assert error.value.code == "robustness.results"
     assert_one_sentence(str(error.value), path)
-    assert path.read_text() == spoil
+    assert path.read_text() == content
 
 
 def test_an_unwritable_directory_is_an_error_before_the_work(

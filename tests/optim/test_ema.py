@@ -88,11 +88,11 @@ def test_training_accuracy_of_soft_labels_counts_the_main_class() -> None:
     model, ((images, _),) = network(), batches(1)
     config = Config().replace(label_smoothing=0.0).optim
     logits = copy.deepcopy(model)(images)
-    shares = torch.lerp(F.one_hot(logits.argmax(1), 5).float(), torch.full((12, 5), 0.2), 0.3)
+    soft_labels = torch.lerp(F.one_hot(logits.argmax(1), 5).float(), torch.full((12, 5), 0.2), 0.3)
     step = TrainStep(model, build_optimizer(model, config), CPU, config)
-    step(images, shares, learning_rate=0.1, number=0)
+    step(images, soft_labels, learning_rate=0.1, number=0)
     assert int(step.correct) == 12
-    expected = -(shares * F.log_softmax(logits, dim=1)).sum(1).mean()
+    expected = -(soft_labels * F.log_softmax(logits, dim=1)).sum(1).mean()
     assert float(step.loss_sum) / 12 == pytest.approx(float(expected.detach()), rel=1e-5)
 
 

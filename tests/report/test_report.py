@@ -1,4 +1,4 @@
-"""`cifar100 report`: what the page says is so, it asks the network for nothing, and any checkpoint gets one."""
+"""`cifar100 report`: its figures are correct, it makes no requests, and any checkpoint gets one."""
 
 from __future__ import annotations
 
@@ -192,8 +192,8 @@ def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
         assert f"{display_name(name)} {100 * accuracy:.0f} %" in page.words
         scores = figures["class_scores"][name]
         assert scores["recall"] == pytest.approx(accuracy)
-        shares = f"{100 * scores['precision']:.2f} % {100 * scores['recall']:.2f} %"
-        row = f"{scores['images']} {shares} {scores['f1']:.3f} {scores['roc_auc']:.4f}"
+        precision_recall = f"{100 * scores['precision']:.2f} % {100 * scores['recall']:.2f} %"
+        row = f"{scores['images']} {precision_recall} {scores['f1']:.3f} {scores['roc_auc']:.4f}"
         assert f"{display_name(name)} {row}" in page.words
     assert f"weighted 12 {100 * figures['weighted']['precision']:.2f} %" in page.words
     assert figures["weighted"]["recall"] == pytest.approx(figures["top1"])
@@ -373,34 +373,34 @@ def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.nd
 
 def test_galleries_show_the_extreme_predictions() -> None:
     probabilities, labels = some_answers()
-    called, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     mistakes = most_confident_errors(probabilities, labels, 10)
-    assert (called[mistakes] != labels[mistakes]).all()
+    assert (predicted[mistakes] != labels[mistakes]).all()
     assert (np.diff(confidence[mistakes]) <= 0).all()
-    assert confidence[mistakes[0]] == confidence[called != labels].max()
+    assert confidence[mistakes[0]] == confidence[predicted != labels].max()
     hits = least_confident_correct(probabilities, labels, 10)
-    assert (called[hits] == labels[hits]).all()
-    assert confidence[hits[0]] == confidence[called == labels].min()
-    assert most_confident_errors(probabilities, called, 10) == []
+    assert (predicted[hits] == labels[hits]).all()
+    assert confidence[hits[0]] == confidence[predicted == labels].min()
+    assert most_confident_errors(probabilities, predicted, 10) == []
 
 
 def test_the_confused_pairs_equal_a_slow_count() -> None:
     probabilities, labels = some_answers()
-    called = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(probabilities, labels)
     pairs = confused_pairs(confusion, probabilities, labels, pairs=5, examples=4)
     counts = {
-        (a, b): sum(1 for is_, predicted in zip(labels, called, strict=True) if {is_, predicted} == {a, b})
+        (a, b): sum(1 for true, answer in zip(labels, predicted, strict=True) if {true, answer} == {a, b})
         for a in range(12)
         for b in range(a)
     }
     assert [pair.there + pair.back for pair in pairs] == sorted(counts.values(), reverse=True)[:5]
     for pair in pairs:
         assert pair.there >= pair.back
-        assert pair.there == ((labels == pair.one) & (called == pair.other)).sum()
+        assert pair.there == ((labels == pair.one) & (predicted == pair.other)).sum()
         assert len(pair.rows) == min(4, pair.there + pair.back)
         for row in pair.rows:
-            assert {labels[row], called[row]} == {pair.one, pair.other}
+            assert {labels[row], predicted[row]} == {pair.one, pair.other}
     assert confused_pairs(np.diag([3, 4]), probabilities, labels, pairs=5, examples=4) == []
 
 
@@ -411,12 +411,12 @@ def test_the_order_keeps_superclasses_together() -> None:
     assert superclass_order((), 4).tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("share", "images"), [(0.76, 10_000), (0.5, 10), (0.0, 5), (1.0, 1)])
-def test_the_interval_equals_scipys(share: float, images: int) -> None:
+@pytest.mark.parametrize(("fraction", "images"), [(0.76, 10_000), (0.5, 10), (0.0, 5), (1.0, 1)])
+def test_the_interval_equals_scipys(fraction: float, images: int) -> None:
     from scipy.stats import binomtest
 
-    expected = binomtest(round(share * images), images).proportion_ci(method="wilson")
-    assert metrics.wilson_interval(share, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    expected = binomtest(round(fraction * images), images).proportion_ci(method="wilson")
+    assert metrics.wilson_interval(fraction, images) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -475,7 +475,7 @@ NAMES_OF_A_CELL = """([row, column]) => {
 
 @pytest.mark.slow
 def test_in_a_browser(of_cifar100: Path) -> None:
-    """Nothing is asked of the network, and nothing overflows sideways, at a phone's, a tablet's and a desk's width."""
+    """No requests, and no horizontal overflow, at the widths of a phone, a tablet and a desktop."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = next(
         (path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None
@@ -490,12 +490,12 @@ def test_in_a_browser(of_cifar100: Path) -> None:
         for scheme in ("light", "dark"):
             for width in (360, 820, 1440):
                 view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-                asked: list[str] = []
+                requests: list[str] = []
                 messages: list[str] = []
-                view.on("request", lambda request, asked=asked: asked.append(request.url))
+                view.on("request", lambda request, requests=requests: requests.append(request.url))
                 view.on("console", lambda message, messages=messages: messages.append(message.text))
                 view.goto(address)
-                assert [url for url in asked if not url.startswith("data:")] == [address]
+                assert [url for url in requests if not url.startswith("data:")] == [address]
                 assert messages == []
                 assert view.evaluate("document.documentElement.scrollWidth") <= width
                 spilled = view.evaluate(

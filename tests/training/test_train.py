@@ -238,7 +238,7 @@ def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
     with pytest.raises(UserError, match=r"--lr was 0\.02 .* 0\.3; --label-smoothing was 0\.1 .* 0\.2") as raised:
         train(config.replace(lr=0.3, label_smoothing=0.2), resume=True)
     assert raised.value.code == "resume.settings"
-    train(config.replace(num_workers=3, stop_after=0), resume=True)  # where it runs may change
+    train(config.replace(num_workers=3, stop_after=0), resume=True)  # `RunConfig` may change
 
 
 def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
