@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cifar100.config import DeviceName, PrecisionName
 from cifar100.support.terminal import emit
@@ -35,5 +35,5 @@ class Doctor:
 
         compute = select_device(self.device, self.precision)
         diagnosis = diagnose(compute, lambda text: print(f"{text} …", file=sys.stderr, flush=True))
-        emit(json.dumps(diagnosis.to_json(), indent=2) if self.json else report(diagnosis), wrapped=not self.json)
+        emit(json.dumps(asdict(diagnosis), indent=2) if self.json else report(diagnosis), wrapped=not self.json)
         return 0 if diagnosis.gradient_check.passed else 1

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +112,7 @@ def near_duplicates(images: np.ndarray, *, advance: Callable[[int], None] = lamb
     `advance` is called with the number of images finished since the last call. Uniform images have no duplicates.
     """
     candidates: set[tuple[int, int, bool]] = set()
-    small = torch.cat([_fingerprints(torch.from_numpy(block)) for block in _blocks(images)])
+    small = torch.cat([_fingerprints(block) for block in torch.from_numpy(images).split(BLOCK)])
     mirrored = small.view(-1, 3, 8, 8).flip(3).reshape(len(small), -1)
     for start in range(0, len(small), BLOCK):
         later = small[start:]
@@ -167,11 +167,6 @@ def accuracy_without_duplicates(logits: np.ndarray, labels: np.ndarray, dataset:
             )
         )
     return results
-
-
-def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), BLOCK):
-        yield images[start : start + BLOCK]
 
 
 def _fingerprints(images: Tensor) -> Tensor:

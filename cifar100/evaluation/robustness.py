@@ -5,7 +5,7 @@ Each of the 75 cells is saved when it is finished (`corruption_results`), so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,9 +34,6 @@ SEED = 0
 
 CORRUPTION_OVERHEAD = 1.05
 """Time of a cell over that of its forward pass, roughly (benchmarks/corruptions.py)."""
-
-CorruptFn = Callable[[Tensor, int], Tensor]
-"""(a batch uint8 [B, S, S, 3], the index of its first image) -> the corrupted batch."""
 
 
 def evaluate_corruptions(
@@ -78,8 +75,8 @@ def evaluate_corruptions(
     store.save()  # a file that cannot be written should fail before the long work
     for name, severity in missing:
         if published is None:
-            corruption = partial(_corrupt, name=name, severity=severity, sample_ids=rows.tolist())
-            figures = evaluate(dataset.test.images[rows], dataset.test.labels[rows], corruption)
+            corruption = partial(corrupt, name=name, severity=severity, seed=SEED)
+            figures = evaluate(dataset.test.images[rows], dataset.test.labels[rows], rows.tolist(), corruption)
         else:
             images, labels = published.cell(name, severity)
             figures = evaluate(images[rows], labels[rows])
@@ -126,25 +123,24 @@ def _missing_cells(
     return missing
 
 
-def _corrupt(images: Tensor, start: int, *, name: str, severity: int, sample_ids: list[int]) -> Tensor:
-    return corrupt(images, name, severity, sample_ids=sample_ids[start : start + len(images)], seed=SEED)
-
-
 def _evaluate(
     model: nn.Module,
     images: np.ndarray,
     labels: np.ndarray,
-    corruption: CorruptFn | None = None,
+    sample_ids: Sequence[int] = (),
+    corruption: Callable[..., Tensor] | None = None,
     *,
     config: AugmentConfig,
     compute: Compute,
 ) -> dict[str, float]:
-    """The results of a cell, or of clean images if `corruption` is None."""
+    """The results of a cell, or of images as they are if `corruption` is None: a `corrupt` without its images and their
+    `sample_ids`."""
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(labels), BATCH_SIZE):
             batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(compute.device)
-            batch = batch if corruption is None else corruption(batch, start)
+            if corruption is not None:
+                batch = corruption(batch, sample_ids=sample_ids[start : start + BATCH_SIZE])
             yield normalize(batch, config.mean, config.std), torch.empty(0)
 
     watch = Stopwatch()

@@ -73,12 +73,6 @@ def cells_figure(confusion: np.ndarray, groups: Sequence[int] = ()) -> Figure:
     return figure
 
 
-def class_confusion_figure(confusion: np.ndarray, dataset: Dataset) -> Figure:
-    """The matrix int [C, C] of a dataset's classes, those of a superclass side by side."""
-    ordered, names, groups = by_superclass(confusion, dataset)
-    return confusion_figure(ordered, names, groups)
-
-
 def by_superclass(confusion: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, list[str], list[int]]:
     """The matrix int [C, C], the names [C] and the superclasses [C] of the classes, those of one side by side."""
     order = superclass_order(dataset.superclass_of, len(dataset.classes))
@@ -213,7 +207,7 @@ def evaluation_images(evaluation: Evaluation, dataset: Dataset) -> dict[str, Cal
 
     def confusion() -> bytes:
         matrix = metrics.confusion_matrix(evaluation.logits, evaluation.labels)
-        return to_png(class_confusion_figure(matrix, dataset), dpi=100)
+        return to_png(confusion_figure(*by_superclass(matrix, dataset)), dpi=100)
 
     return {"confusion": confusion, "samples": lambda: _samples(evaluation, dataset)}
 

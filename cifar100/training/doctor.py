@@ -6,7 +6,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -55,10 +55,6 @@ class Diagnosis:
     estimates: list[Estimate]
     advice: Advice
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON types."""
-        return asdict(self)
-
 
 def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
     """Examine this machine with `compute`; `say` is called with what is about to be done."""
@@ -78,7 +74,7 @@ def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
         say("timing evaluation")
         eval_rate = measure_evaluation(compute, SECONDS_PER_MEASUREMENT)
     return Diagnosis(
-        versions=_versions(),
+        versions=versions() | {"numpy": np.__version__, "pillow": version("pillow"), "os": platform.platform()},
         devices=_devices(),
         device=str(compute.device),
         precision=compute.precision,
@@ -159,10 +155,6 @@ def _gradient_line(check: GradientCheck) -> str:
     verdict = "correct" if check.passed else "WRONG: use a newer PyTorch, or --device cpu"
     deviation = f"{check.tensor_name} deviates most from the CPU's in fp32, by {check.relative_error:.2%}"
     return f"{verdict}; {deviation} of its norm (limit {check.limit:.0%})"
-
-
-def _versions() -> dict[str, str]:
-    return versions() | {"numpy": np.__version__, "pillow": version("pillow"), "os": platform.platform()}
 
 
 def _devices() -> list[dict[str, Any]]:
