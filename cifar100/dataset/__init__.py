@@ -84,7 +84,8 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
                 place = Path(value)
             # unlike Path.is_dir, os.path.isdir raises nothing if the name is too long or the directory may not be read
             if not (os.path.isdir(place) or os.path.isfile(place)):
-                raise UserError("dataset.not_found", f"{origin} is {place}, which does not exist.")
+                what = "is neither a directory nor a file" if os.path.lexists(place) else "does not exist"
+                raise UserError("dataset.not_found", f"{origin} is {place}, which {what}.")
             return place
     return DEFAULT_FOLDER if _find(DEFAULT_FOLDER) else None
 

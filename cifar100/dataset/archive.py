@@ -41,7 +41,7 @@ def _may_be_published(path: Path) -> bool:
     folders = {layout.folder for _, layout in _KNOWN}
     with path.open("rb") as file:
         start = file.read(BLOCKSIZE)
-    if not _is_gzip(start) and not _is_tar(start):
+    if not _is_gzip(start) and not is_tar(start):
         return path.name.endswith((".tar.gz", ".tgz")) and not start.startswith(b"PK")
     left = MAX_PEEK
     try:
@@ -66,8 +66,12 @@ def _is_gzip(start: bytes) -> bool:
     return start.startswith(b"\x1f\x8b")
 
 
-def _is_tar(start: bytes) -> bool:
-    return start[257:262] == b"ustar"
+def is_tar(start: bytes) -> bool:
+    """Whether this first block of a file is the header of a tar archive, of any version."""
+    try:
+        return start[257:262] == b"ustar" or bool(TarInfo.frombuf(start, "utf-8", "replace").name)
+    except TarError:
+        return False
 
 
 def read(path: Path) -> Dataset:
@@ -92,7 +96,7 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     too_large = UserError("archive.too_large", f"{name} unpacks to more than any archive of the dataset.")
     try:
         content = io.BytesIO(read_file(path))
-        with content if _is_tar(content.getbuffer()[:BLOCKSIZE].tobytes()) else gzip.open(content) as file:
+        with content if is_tar(content.getbuffer()[:BLOCKSIZE].tobytes()) else gzip.open(content) as file:
             while (block := file.read(BLOCKSIZE)) != bytes(BLOCKSIZE):  # zeros mark the end
                 if len(block) < BLOCKSIZE:
                     raise EOFError

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from cifar100.dataset.archive import is_tar
 from cifar100.dataset.tree import Directory, Listing, Member
 from cifar100.images.names import is_hidden
 from cifar100.support.errors import UserError
@@ -35,8 +36,14 @@ MAX_RATIO, FREE_RATIO_BYTES = 50, 1 << 30
 """An archive may unpack to FREE_RATIO_BYTES, or to MAX_RATIO times its size: photos hardly compress."""
 
 CHUNK = 1 << 20
-OTHER_ARCHIVES = {b"Rar!\x1a\x07": "RAR", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"\x28\xb5\x2f\xfd": "Zstandard"}
-
+OTHER_ARCHIVES = {
+    b"Rar!\x1a\x07": "RAR",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"\x04\x22\x4d\x18": "LZ4",
+}
+ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+"""Others are Deflate64, which Windows uses for large files, and those of AES encryption and of newer programs."""
 
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error),
@@ -53,7 +60,7 @@ def open_archive(path: Path) -> Directory | None:
     name = str(path)
     try:
         with path.open("rb") as file:
-            start = file.read(512)
+            start = file.read(tarfile.BLOCKSIZE)
         other = next((kind for magic, kind in OTHER_ARCHIVES.items() if start.startswith(magic)), None)
         if other:
             raise UserError(
@@ -66,7 +73,7 @@ def open_archive(path: Path) -> Directory | None:
         if source is not None:
             with source:
                 return _open_tar(path, _unpacked(path, source))
-        return _open_tar(path, path.open("rb")) if start[257:262] == b"ustar" else None
+        return _open_tar(path, path.open("rb")) if is_tar(start) else None
     except UserError:
         raise
     except OSError as error:
@@ -102,6 +109,12 @@ def _open_zip(path: Path) -> Directory:
             raise _too_large(path)
         if info.flag_bits & 1:
             raise UserError("archive.encrypted", f"{path} is encrypted: unpack it and name the directory.")
+        if info.compress_type not in ZIP_METHODS:
+            raise UserError(
+                "archive.method",
+                f"{path} is compressed by a method that is not supported ({info.compress_type}): unpack it and name "
+                "the directory.",
+            )
         if not info.is_dir():
             tree.add(info.filename, info.file_size, partial(_open_member, archive, info), is_file=not _is_link(info))
     return tree.top
@@ -142,7 +155,7 @@ def _decompressed(path: Path, start: bytes) -> io.BufferedIOBase | None:
         return gzip.GzipFile(path)
     if start.startswith(b"BZh"):
         return bz2.BZ2File(path)
-    return lzma.LZMAFile(path) if start.startswith(b"\xfd7zXZ") else None
+    return lzma.LZMAFile(path) if start.startswith((b"\xfd7zXZ", b"\x5d\0\0")) else None
 
 
 def _unpacked(path: Path, source: io.BufferedIOBase) -> IO[bytes]:
@@ -242,7 +255,7 @@ class _Tree:
             return
         full = f"{self.path}/{'/'.join(parts)}"
         if ".." in parts or name.startswith("/") or len(parts) > MAX_DEPTH:
-            self._listings[""].errors.append(f"{full[:200]} is not a path in the archive, or is too deep.")
+            self._listings[""].errors.append(f"{self.path}/{name[:200]} is not a path in the archive, or is too deep.")
             return
         listing = self._directory(parts[:-1])
         if not is_file:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
-from cifar100.dataset.labels_csv import find_labeled
+from cifar100.dataset.labels_csv import find_labeled, may_hold_labels
 from cifar100.dataset.layout import (
     SPLIT_WORDS,
     Layout,
@@ -18,7 +20,7 @@ from cifar100.dataset.layout import (
     split_of,
 )
 from cifar100.dataset.tree import Directory, File
-from cifar100.images.names import natural_sort_key
+from cifar100.images.names import HEIF_SUFFIXES, is_image, natural_sort_key
 from cifar100.support.errors import UserError
 
 MAX_WRAPPERS = 3
@@ -30,7 +32,8 @@ def find_layout(root: Directory) -> Layout | None:
     A directory whose only content is another directory of images is passed through. Raises UserError if the layout is
     ambiguous.
     """
-    return _find(root, root, MAX_WRAPPERS)
+    layout = _find(root, root, MAX_WRAPPERS)
+    return layout and replace(layout, errors=tuple(dict.fromkeys([*root.listing.errors, *layout.errors])))
 
 
 def _find(root: Directory, directory: Directory, wrappers: int) -> Layout | None:
@@ -58,7 +61,10 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
     order = sorted(fitting, key=lambda name: (name.casefold() not in SPLIT_WORDS, natural_sort_key(name)))
     train = next((name for name in order if kinds[name] == "train"), None)
     tests = [name for kind in ("test", "val") for name in order if kinds[name] == kind]
-    errors: list[str] = []
+    first = train or next(iter(tests), None)
+    if first is not None and len(fitting[first].with_images) == 1 and is_filler(*fitting[first].with_images):
+        return None  # train/images/, often next to train/labels/
+    errors = [*directory.listing.errors]
     files = {name: _class_files(fitting[name], errors) for name in order}
     if train is None and others:
         raise UserError(
@@ -136,6 +142,7 @@ def _class_files(directory: Directory, errors: list[str], *, without: Collection
     images, which may be classes themselves, or if two names are the same."""
     names: dict[str, str] = {}
     files: dict[str, list[File]] = {}
+    errors += directory.listing.errors
     for name, folder in directory.directories.items():
         if name in without:
             continue
@@ -165,7 +172,10 @@ def _refuse_nested(directory: Directory, folder: Directory) -> None:
     elif split is not None:
         advice = f"name {inside} itself"
     elif len(same) > 1:
-        advice = f"if {listed(same)} are splits, rename one to train and one to test; if classes, move their images up"
+        advice = (
+            f"if {listed(same)} are splits, rename one to train and one to test; if classes, move their images up; "
+            f"if each is a dataset, name one, such as {inside}"
+        )
     else:
         advice = (
             f"if these are classes, move them up into {directory.name}, or name {inside}; if {inside} is one class, "
@@ -212,19 +222,36 @@ def hint_for(directory: Directory) -> str:
     """A sentence that says how to fix a directory without class folders; "" if it has nothing to do with images."""
     suffixes = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
     archives = [name for name in directory.listing.files if name.lower().endswith(suffixes)]
+    paths = [path for path, _ in directory.walk()]
+    packed = os.path.isfile(directory.name)
     if directory.holds_images:
-        location = listed(directory.with_images) or f"{directory.name} itself"
-        count = images(directory.count_images())
-        return (
-            f" It contains {count}, in {location}, but no class folders: move the images of each class into a folder "
-            "named like the class, or list them in a labels.csv with the columns file and label."
-        )
+        return _unlabeled_hint(directory, paths)
     if archives:
-        return f" It contains {listed(archives)}: name {'that' if len(archives) == 1 else 'one'}, or unpack here."
-    files = [path for path, _ in directory.walk()]
-    if files and directory.directories:
-        return (
-            f" It contains {len(files):,} files, but none with the suffix of an image: save or rename images as .jpg, "
-            ".png or .webp."
+        it = "that" if len(archives) == 1 else "one"
+        return f" It contains {listed(archives)}: " + (
+            f"unpack it and name {it}." if packed else f"name {it}, or unpack here."
         )
-    return ""
+    if paths and (directory.directories or packed):
+        other = "; if it contains another dataset, unpack it and name the directory" if packed else ""
+        return (
+            f" It contains {len(paths):,} files, but none with the suffix of an image: save or rename images as .jpg, "
+            f".png or .webp{other}."
+        )
+    return f" {directory.listing.errors[0]}" if directory.listing.errors else ""
+
+
+def _unlabeled_hint(directory: Directory, paths: list[str]) -> str:
+    """The sentences about a directory that contains images, but neither class folders nor labels of them."""
+    found = [path for path in paths if is_image(path)]
+    tables = [path for path in paths if may_hold_labels(path)]
+    heic = [path for path in found if path.lower().endswith(HEIF_SUFFIXES)]
+    hint = (
+        f" It contains {images(len(found))}, in {listed(directory.with_images) or f'{directory.name} itself'}, but no "
+        "class folders: move the images of each class into a folder named like the class, or list them in a labels.csv "
+        "with the columns file and label."
+    )
+    if tables:
+        hint += f" {listed(tables)} names none of them: the first is {listed(found[:1])}."
+    if heic:
+        hint += f" {images(len(heic)).capitalize()} of HEIC, the format of iPhones, cannot be read: save as JPEG."
+    return hint

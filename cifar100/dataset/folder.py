@@ -141,6 +141,11 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     if both:
         notes.append(f"{images(both)} in both train and test, so the test accuracy is optimistic")
 
+    in_classes = np.unique(np.stack([rows, labels]), axis=1)[0]
+    conflicting = len(in_classes) - len(np.unique(in_classes))
+    if conflicting:
+        notes.append(f"{images(conflicting)} in more than one class: cifar100 data report lists them")
+
     pixels, sizes = loaded.decoded.pixels, _known_sizes(loaded.decoded)
     brightest = int(pixels.max())
     if brightest < DARK:
@@ -219,7 +224,8 @@ def _refuse_untrainable(layout: Layout) -> None:
     if len(layout.classes) < 2:
         raise UserError(
             "dataset.one_class",
-            f"{place} contains one class, {listed(layout.classes)}; training requires at least two.",
+            f"{place} contains one class, {listed(layout.classes)}; training requires at least two."
+            + (f" Not used: {escape_control_chars(', '.join(layout.ignored))}." if layout.ignored else ""),
         )
 
 

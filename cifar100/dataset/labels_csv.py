@@ -31,9 +31,11 @@ MAX_BYTES = 1 << 26
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "labelname", "category", "classes", "categories", "target", "breed"),
-    *("species", "diagnosis", "variety"),
+    *("species", "diagnosis", "dx", "variety"),
 )
 """Names of the class column, by priority; lower case, letters only."""
+
+FILE_COLUMN = re.compile("file|image|img|path|id$")
 
 SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "partition")
 
@@ -46,7 +48,7 @@ class Images:
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
         for path in self.files:
             pure = PurePosixPath(path)
-            for name in {pure.name, pure.stem}:
+            for name in {pure.name, pure.stem, pure.stem.casefold()}:
                 self._paths[name].append(path)
 
     def find(self, cell: str, split: str = "") -> str:
@@ -55,7 +57,10 @@ class Images:
         name = cell.strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
-        paths = self._paths.get(name.rpartition("/")[2], [])
+        last = name.rpartition("/")[2]
+        paths = self._paths.get(last) or self._paths.get(
+            PurePosixPath(last).stem.casefold() if is_image(last) else "", []
+        )
         if len(paths) > 1:
             paths = [path for path in paths if split and directory_split(path) == split] or paths
         if len(paths) > 1:
@@ -92,7 +97,7 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
     file to read, which must then label images. Raises UserError if several files label images and do not correspond to
     splits, or if the class column is ambiguous.
     """
-    names = [only] if only else [name for name in sorted(directory.listing.files) if _may_hold_labels(name)]
+    names = [only] if only else [name for name in sorted(directory.listing.files) if may_hold_labels(name)]
     if not names:
         return None
     found = Images(directory)
@@ -117,7 +122,8 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
     return Layout(root.name, ordered, tuple(ignored), remarks)
 
 
-def _may_hold_labels(name: str) -> bool:
+def may_hold_labels(name: str) -> bool:
+    """Whether a file of this name may be a CSV file of labels."""
     return name.lower().endswith((".csv", ".tsv")) and "submission" not in name.lower()
 
 
@@ -158,10 +164,10 @@ def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> 
     kind = split_of(name.rpartition(".")[0], loose=True)
     try:
         header, cells = _cells(directory.listing.files[name], found)
-        column, paths = _file_column(cells, found, kind)
+        column, paths = _file_column(header, cells, found, kind)
         if column < 0:
             return None
-        split_column = _split_column(header, cells)
+        split_column = _split_column(header, [row for row, image in zip(cells, paths, strict=True) if image])
         label_column = _label_column(header, cells, {column, split_column}, named=optional)
     except UserError as error:
         if optional:
@@ -181,6 +187,8 @@ def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> 
     missing = sum(not image for image in paths)
     remarks = [f"labels from {name}, columns '{header[column]}' and '{header[label_column]}'"]
     remarks += [f"{name}: {missing:,} rows name no existing image"] if missing else []
+    others = [name for place, name in enumerate(header) if name and place not in (column, label_column, split_column)]
+    remarks += [f"{name}: columns not used: {listed(others)}"] if others else []
     return Table(name, list(labels.values()), tuple(remarks))
 
 
@@ -202,27 +210,55 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
     if not rows:
         raise UserError("dataset.csv", "is empty.")
     header, *below = rows
-    if any(cell.strip() in found.files for cell in header):  # no header
+    if any(cell.strip() in found.files or (re.search(r"\d", cell) and found.find(cell)) for cell in header):
         header, below = [f"column {number}" for number in range(1, len(header) + 1)], rows
     width = len(header)
+    long = next((row for row in below if any(row[width:])), None)
+    if long is not None:
+        raise UserError(
+            "dataset.csv",
+            f"has {width} columns in its first line and {len(long)} in that of {long[0][:60]!r}: name all columns, and "
+            f"quote cells that contain {delimiter!r}.",
+        )
     return [name.strip() for name in header], [(row + [""] * width)[:width] for row in below]
 
 
-def _file_column(cells: list[list[str]], found: Images, split: str) -> tuple[int, list[str]]:
-    """The index of the column that names the most images, and the paths by row; -1 if none names any."""
-    best, best_paths, most = -1, [], 0
+def _file_column(header: list[str], cells: list[list[str]], found: Images, split: str) -> tuple[int, list[str]]:
+    """The index of the column that names the most images, and the paths by row; -1 if none names any. A column that is
+    named precedes one that is not, such as row numbers. Raises UserError if two columns name the images differently."""
+    best, best_paths, most = -1, [], (False, 0, False)
+    rival = -1
     for column in range(len(cells[0]) if cells else 0):
         paths = [found.find(row[column], split) for row in cells]
         number = len({path for path in paths if path})
-        if number > most:
-            best, best_paths, most = column, paths, number
+        name = _key(header[column])
+        rank = (bool(name) and name not in LABEL_COLUMNS, number, bool(FILE_COLUMN.search(name)))
+        if number and rank > most:
+            best, best_paths, most, rival = column, paths, rank, -1
+        elif number and rank == most and paths != best_paths:
+            rival = column
+    if rival >= 0:
+        raise UserError(
+            "dataset.csv_columns",
+            f"its columns {listed((header[best], header[rival]))} both name the images, differently: remove one.",
+        )
     return best, best_paths
 
 
-def _split_column(header: list[str], cells: list[list[str]]) -> int:
-    """The index of the column with the split of every row; -1 if there is none."""
-    columns = (column for column, name in enumerate(header) if _key(name) in SPLIT_COLUMNS)
-    return next((column for column in columns if all(split_of(row[column]) for row in cells)), -1)
+def _split_column(header: list[str], labeled: list[list[str]]) -> int:
+    """The index of the column with the split of every labeled row; -1 if there is none. Raises UserError if only some
+    of its cells are splits."""
+    for column, name in enumerate(header):
+        wrong = (
+            [row[column] for row in labeled if not split_of(row[column])] if _key(name) in SPLIT_COLUMNS else labeled
+        )
+        if not wrong:
+            return column
+        if len(wrong) < len(labeled):
+            raise UserError(
+                "dataset.csv", f"its column '{name}' contains {listed(set(wrong))}: use train, val and test only."
+            )
+    return -1
 
 
 def _label_column(header: list[str], cells: list[list[str]], others: set[int], *, named: bool) -> int:

@@ -72,8 +72,9 @@ class Layout:
             for name in self.classes
         ]
         more = len(counts) - MAX_CLASSES_LISTED
-        listed = ", ".join(counts[:MAX_CLASSES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-        lines = [f"layout: {location}", f"classes and files: {listed}", *self.remarks]
+        shown = ", ".join(counts[:MAX_CLASSES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+        lines = [f"layout: {location}", f"classes and files: {shown}", *self.remarks]
+        lines += [f"look alike, but are different classes: {listed(same)}" for same in lookalikes(self.classes)]
         lines += [f"not used: {', '.join(self.ignored)}"] if self.ignored else []
         return [escape_control_chars(line) for line in lines]
 
@@ -129,6 +130,14 @@ def lookalike_hint(names: Iterable[str], others: Iterable[str]) -> str:
     known = {_letters(other): other for other in others}
     pairs = ((name, known.get(_letters(name), name)) for name in names)
     return next((f" {one!a} and {two!a} are different names: rename one." for one, two in pairs if one != two), "")
+
+
+def lookalikes(names: Iterable[str]) -> list[list[str]]:
+    """Those of these names that have the same letters as another one, in groups."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_letters(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _letters(name: str) -> str:

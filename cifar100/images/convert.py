@@ -24,7 +24,6 @@ from cifar100.support.errors import UserError
 # Pillow supports more, and passes some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
 
-HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """The brands after `ftyp` in a HEIF file (ISO/IEC 23008-12), which Pillow does not read."""
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
-"""Files that operating systems create, besides those whose names begin with a dot. Lower case."""
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
+SYSTEM_FILES = (
+    "thumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "@eadir",
+    "$recycle.bin",
+    "lost+found",
+    "system volume information",
+)
+"""Files and directories that operating systems create, besides those whose names begin with a dot. Lower case."""
 
 
 def is_hidden(name: str) -> bool:
@@ -19,7 +29,7 @@ def is_image(path: str | Path) -> bool:
 
     A class folder contains at least one of these; then every file in it is read.
     """
-    from cifar100.images.convert import HEIF_SUFFIXES, image_suffixes
+    from cifar100.images.convert import image_suffixes
 
     return str(path).lower().endswith((*image_suffixes(), *HEIF_SUFFIXES))
 

@@ -79,7 +79,7 @@ def test_the_systems_files_and_links_and_names_that_lead_out_are_left_out(tmp_pa
             archive.addfile(info)
     dataset = read(tmp_path / "a.tar", settings(), say=SILENT)
     assert len(dataset.train) + len(dataset.test) == 4
-    assert len(dataset.unreadable) == 4
+    assert len(dataset.unreadable) == 7  # links, devices, and names that lead out
     assert not list(tmp_path.rglob("*.png"))
 
 
@@ -87,6 +87,21 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(content)
     archive.addfile(info, io.BytesIO(content))
+
+
+def test_a_tar_archive_without_a_magic_number(tmp_path: Path) -> None:
+    content = bytearray()
+    for number, name in enumerate(("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")):
+        image = encoded(number)
+        info = tarfile.TarInfo(name)
+        info.size = len(image)
+        header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+        header[257:265] = bytes(8)  # "ustar" and the version, which the first tar programs did not write
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        content += header + image + bytes(-len(image) % tarfile.BLOCKSIZE)
+    (tmp_path / "a.tar").write_bytes(content + bytes(1024))
+    assert read(tmp_path / "a.tar", settings(), say=SILENT).classes == ("cat", "dog")
 
 
 def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
@@ -135,12 +150,22 @@ def pax_bomb() -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
 
 
+def deflate64() -> bytes:
+    """The method by which Windows compresses large files."""
+    content = bytearray(as_zip(("cat/1.png", b"x")))
+    for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(mark) + place] = 9
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
         (lambda: as_zip(("cat/1.png", b"x"))[:-30], "archive.damaged"),
         (lambda: b"PK\x03\x04" + bytes(50), "archive.damaged"),
         (encrypted, "archive.encrypted"),
+        (deflate64, "archive.method"),
+        (lambda: b"\x04\x22\x4d\x18" + bytes(90), "archive.kind"),
         (lambda: as_zip(("cat/1.bmp", bytes(40_000)), compression=zipfile.ZIP_DEFLATED), "archive.too_large"),
         (pax_bomb, "archive.damaged"),
         (lambda: b"Rar!\x1a\x07\x01\0" + bytes(90), "archive.kind"),
@@ -161,6 +186,23 @@ def test_a_hostile_or_foreign_archive_is_refused(
         read(path, settings(), say=SILENT)
     assert caught.value.code == code
     assert_one_sentence(str(caught.value), path)
+
+
+@pytest.mark.parametrize(
+    ("members", "hint"),
+    [
+        ((("in.zip", b"PK"),), "'in.zip': unpack it and name that"),
+        ((("../cat/1.png", b"x"),), "../cat/1.png is not a path in the archive"),
+        ((("cifar-100-python/train", b"x"),), "unpack it and name the directory"),
+    ],
+)
+def test_an_archive_of_something_else_says_what_to_do(
+    tmp_path: Path, members: tuple[tuple[str, bytes], ...], hint: str
+) -> None:
+    (tmp_path / "a.zip").write_bytes(as_zip(*members))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "a.zip", settings(), say=SILENT)
+    assert_one_sentence(str(caught.value), hint)
 
 
 def test_a_claimed_list_of_members_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,13 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
     assert not as_set(dataset.train) & as_set(dataset.test)
 
 
+def test_images_in_two_classes_are_counted(tmp_path: Path) -> None:
+    photos(tmp_path, {"cat": 3, "dog": 3})
+    shutil.copy(tmp_path / "cat" / "0.png", tmp_path / "dog" / "copy.png")
+    notes = read(tmp_path, settings(), say=SILENT).notes
+    assert [note for note in notes if note.startswith("1 image in more than one class")]
+
+
 def test_images_in_train_and_test_alike_are_counted(tmp_path: Path) -> None:
     photos(tmp_path / "train", {"cat": 3, "dog": 3})
     photos(tmp_path / "test", {"cat": 2, "dog": 3}, seed=50)

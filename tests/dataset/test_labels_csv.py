@@ -53,6 +53,9 @@ PAIR = {"all": {"cat": ["0.jpg", "1.jpg"], "dog": ["2.jpg"]}}
         ",filepaths,class id,labels\n0,data/images/0.jpg,7,cat\n1,data/images/1.jpg,7,cat\n2,data/images/2.jpg,8,dog\n",
         '"file","label"\n"0.jpg","cat"\n"1.jpg","cat"\n"2.jpg","dog"\n',
         "images/0.jpg,cat\nimages/1.jpg,cat\nimages/2.jpg,dog\n",
+        ",id,label\n2,0,cat\n1,1,cat\n0,2,dog\n",  # row numbers that are names of images, too
+        "0,cat\n1,cat\n2,dog\n",
+        "file,label\n0.JPG,cat\n1.png,cat\nIMAGES/2.jpeg,dog\n",
         "file,label\n0.jpg,cat\n0.jpg,cat\n1.jpg,cat\n2.jpg,dog\nmissing.jpg,dog\n3.jpg,\n",
     ],
 )
@@ -69,6 +72,11 @@ def test_what_is_read_is_reported(flat: Path) -> None:
     shown = "\n".join(layout_of(flat).describe())
     for part in ("'id'", "'breed'", "1 rows name no existing", "4 images without a label", "cat 1, dog 1"):
         assert part in shown
+
+
+def test_columns_that_are_not_used_are_reported(flat: Path) -> None:
+    (flat / "labels.csv").write_text("id,label,fold,is_train,set\n0,cat,1,1,a\n1,dog,2,0,a\n")
+    assert "labels.csv: columns not used: 'fold', 'is_train', 'set'" in layout_of(flat).remarks
 
 
 def test_a_column_of_splits(flat: Path) -> None:
@@ -140,6 +148,9 @@ def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, tab
         (b"id,label\n0,cat\n0,dog\n", "dataset.csv", ["'cat'", "'dog'", "images/0.jpg"]),
         (b"id,label\n0,caf\xe9\n", "dataset.csv", ["UTF-8"]),
         (b"", "dataset.csv", ["is empty"]),
+        (b"old_id,new_id,label\n0,1,cat\n1,0,dog\n", "dataset.csv_columns", ["'new_id', 'old_id'", "remove one"]),
+        (b"id,label\n0,cat, black\n", "dataset.csv", ["2 columns", "'0'", "quote"]),
+        (b"id,label,split\n0,cat,train\n1,dog,hold\n", "dataset.csv", ["'split' contains 'hold'", "train, val"]),
         (b"id,label\n0,c\0t\n" + b'1,"' + bytes(200_000), "dataset.csv", ["labels.csv"]),
     ],
 )

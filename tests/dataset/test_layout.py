@@ -176,9 +176,26 @@ def test_only_test_images_are_a_layout(tmp_path: Path) -> None:
     assert counts(layout_of(make(tmp_path, test={"cat": 2}, train=3))) == {"test": {"cat": 2}}
 
 
-@pytest.mark.parametrize("folders", [{}, {"cat": 0}, {".": 3}, {"train": 3, "test": 2}, {"images": 4}])
+@pytest.mark.parametrize(
+    "folders",
+    [
+        *({}, {"cat": 0}, {".": 3}, {"train": 3, "test": 2}, {"images": 4}),
+        {name: {"images": 3, "labels": 0} for name in ("train", "valid")},
+    ],
+)
 def test_images_without_classes_are_no_layout(tmp_path: Path, folders: dict[str, Any]) -> None:
     assert find_layout(on_disk(make(tmp_path, **folders))) is None
+
+
+def test_directories_of_operating_systems_are_no_classes(tmp_path: Path) -> None:
+    system = {"$RECYCLE.BIN": 1, "System Volume Information": 0, "lost+found": 0, "@eaDir": {"cat": 1}}
+    layout = layout_of(make(tmp_path, cat={".": 2, "@eaDir": {"0.jpg": 1}}, dog=2, **system))
+    assert counts(layout) == {"all": {"cat": 2, "dog": 2}}
+
+
+def test_classes_that_look_alike_are_named(tmp_path: Path) -> None:
+    shown = "\n".join(layout_of(make(tmp_path, dog=2, **{"red oak": 2, "red_Oak": 2})).describe())
+    assert "look alike, but are different classes: 'red oak', 'red_Oak'" in shown
 
 
 def test_classes_are_in_natural_order(tmp_path: Path) -> None:
@@ -268,6 +285,27 @@ def all_heic(place: Path) -> None:
         (place / name / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + name.encode() * 20)
 
 
+def flat_heic(place: Path) -> None:
+    all_heic(place)
+    for path in place.glob("*/*"):
+        path.rename(place / f"{path.parent.name}.heic")
+        path.parent.rmdir()
+
+
+def labels_of_others(place: Path) -> None:
+    no_class_folders(place)
+    (place / "labels.csv").write_text("id,label\n1,cat\n2,dog\n")
+
+
+def a_test_folder_of_images(place: Path) -> None:
+    photos(place, {"test": 2, "cat": 2})
+
+
+def datasets(place: Path) -> None:
+    for name in ("color", "gray"):
+        photos(place / name, {"cat": 2, "dog": 2})
+
+
 def no_suffixes(place: Path) -> None:
     for path in photos(place, {"cat": 2, "dog": 2}).glob("*/*"):
         path.rename(path.with_suffix(""))
@@ -323,6 +361,10 @@ def an_archive_of_them(place: Path) -> None:
         (all_heic, "dataset.empty_class", ["'cat', 'dog'", "HEIC", "JPEG"]),
         (a_single_image, "dataset.single_image", ["'dog'", "at least two"]),
         (one_class, "dataset.one_class", ["'cat'", "at least two"]),
+        (a_test_folder_of_images, "dataset.one_class", ["'cat'", "Not used: test/ (2 images"]),
+        (flat_heic, "dataset.format", ["2 images of HEIC", "save as JPEG"]),
+        (labels_of_others, "dataset.format", ["'labels.csv' names none of them: the first is 'a.png'"]),
+        (datasets, "dataset.nested", ["name one, such as "]),
         (only_test, "dataset.no_train", ["train/", "in test/", "evaluate CHECKPOINT --data-dir"]),
         (other_classes_in_test, "dataset.classes", ["test/", r"'[red]\nowl'"]),
         (
@@ -375,7 +417,14 @@ def test_a_link_to_the_folder_that_it_is_in_ends(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat" / "deeper").symlink_to("../..")
     layout = layout_of(tmp_path)
     assert counts(layout) == {"train": {"cat": 2, "dog": 2}}
-    assert [path.split("/")[-1].split()[0] for path in layout.errors] == ["deeper"]
+    assert [path.split("/")[-1].split()[0] for path in layout.errors] == ["again", "deeper"]
+
+
+def test_a_class_folder_whose_link_is_broken_is_reported(tmp_path: Path) -> None:
+    make(tmp_path, train={"cat": 2, "dog": 2})
+    (tmp_path / "train" / "owl").symlink_to(tmp_path / "gone")
+    (tmp_path / "test").symlink_to(tmp_path / "gone")
+    assert [Path(error.split()[0]).name for error in layout_of(tmp_path).errors] == ["test", "owl"]
 
 
 def test_class_folders_may_be_links(tmp_path: Path) -> None:
