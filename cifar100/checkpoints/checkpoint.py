@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import math
 import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
@@ -22,7 +21,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts
+from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts, strip_prefixes
 from cifar100.checkpoints.torch_file import read_torch_file
 from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, size_problem, tensor_problem
 from cifar100.checkpoints.version1 import upgrade
@@ -96,7 +95,7 @@ class Checkpoint:
     assumed: list[str] = field(default_factory=list)
     """The fields above that a foreign file does not contain: "classes", "image_size", "mean", "std"."""
     left_aside: list[str] = field(default_factory=list)
-    """Names of tensors of a foreign file that do not belong to the network; at most 100."""
+    """Names of tensors of a foreign file that are not used, "model.*" for a state dict; about 100 at most."""
 
     @property
     def notes(self) -> list[str]:
@@ -112,7 +111,7 @@ class Checkpoint:
         if self.left_aside:
             more = f" and {len(self.left_aside) - 3} more" if len(self.left_aside) > 3 else ""
             names = ", ".join(name[:60] for name in self.left_aside[:3])
-            lines.append(f"ignored tensors, not part of the network: {names}{more}")
+            lines.append(f"ignored tensors: {names}{more}")
         return lines
 
     def knows(self, classes: Sequence[str]) -> bool:
@@ -191,11 +190,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if content.get("format") == FORMAT:
         return _from_content(path, content)
     failure = UserError("checkpoint.content", "it is a PyTorch file without weights of a network.")
-    for place, tensors in enumerate(islice(state_dicts(content), MAX_STATE_DICTS)):
+    found = list(islice(state_dicts(content), MAX_STATE_DICTS))
+    for number, (_, tensors) in enumerate(found):
         try:
-            return from_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+            result = from_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+            others = (place for place, its in found if len(its) == len(tensors) and its is not tensors)
+            result.left_aside = [*(f"{place}*" for place in others), *result.left_aside]
+            return result
         except UserError as error:
-            failure = error if place == 0 else failure
+            failure = error if number == 0 else failure
     raise UserError(failure.code, f"{path}: {failure}")
 
 
@@ -293,8 +296,3 @@ def _foreign_checkpoint(
         assumed=["classes", "image_size", "mean", "std"],
         left_aside=sorted(shapes.keys() - set(own.values()))[:MAX_LEFT_ASIDE],
     )
-
-
-def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the `module.` of DataParallel and the `_orig_mod.` of torch.compile in their names."""
-    return {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in weights.items()}

@@ -40,15 +40,23 @@ KEY_PATTERNS = [
 ]
 
 
-def state_dicts(content: Mapping[Any, Any], depth: int = MAX_DEPTH) -> Iterator[dict[str, Tensor]]:
-    """The tensors of each dictionary in a foreign file, the most likely state dict first."""
-    if depth:
-        for value in [content[name] for name in WRAPPERS if name in content] + list(content.values()):
-            if isinstance(value, Mapping):
-                yield from state_dicts(value, depth - 1)
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if tensors:
-        yield tensors
+def state_dicts(content: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The place ("model.net.") and the tensors of each dictionary in a foreign file, the most likely state dict first.
+
+    A dictionary that occurs several times, as a file of a few bytes may repeat one, is searched once.
+    """
+    seen: set[int] = set()
+
+    def search(found: Mapping[Any, Any], place: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        seen.add(id(found))
+        for name, value in ({name: found[name] for name in WRAPPERS if name in found} | dict(found)).items():
+            if depth and isinstance(value, Mapping) and id(value) not in seen:
+                yield from search(value, f"{place}{str(name)[:60]}.", depth - 1)
+        tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        if tensors:
+            yield place, tensors
+
+    return search(content, "", MAX_DEPTH)
 
 
 def networks(names: Iterable[str]) -> list[dict[str, str]]:
@@ -70,3 +78,8 @@ def _our_name(name: str) -> str:
     for pattern, replacement in KEY_PATTERNS:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the `module.` of DataParallel and the `_orig_mod.` of torch.compile in their names."""
+    return {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in weights.items()}

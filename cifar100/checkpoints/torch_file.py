@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 
 from cifar100.support.errors import UserError
-from cifar100.support.files import not_a_file
+from cifar100.support.files import content_hint, not_a_file
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The first pickle of the older format: its magic number."""
@@ -136,18 +136,27 @@ def _scan_archive(name: str, path: Path) -> set[str]:
         for part in parts:
             if part.filename.rpartition("/")[2] == "data.pkl":
                 if part.file_size > MAX_PICKLE_BYTES:
-                    raise ValueError("too long")
+                    raise UserError(
+                        "checkpoint.too_long",
+                        f"{name} is refused: it holds {part.file_size >> 20:,} MiB outside of tensors, such as NumPy "
+                        "arrays. Save only the weights: torch.save(model.state_dict(), PATH).",
+                    )
                 found |= _scan_pickle(io.BytesIO(archive.read(part)))
         return found
 
 
 def _scan_legacy(name: str, file: IO[bytes]) -> set[str]:
     """The globals in the pickles of the older format: magic number, version, system, content, keys of storages."""
-    if file.read(len(LEGACY_START)) != LEGACY_START:
+    start = file.read(64)
+    if not start.startswith(LEGACY_START):
+        hint = content_hint(start)
+        if not hint and start.startswith(b"\x80"):
+            hint = " It is a pickle: write it with torch.save(model.state_dict(), PATH)."
         raise UserError(
             "checkpoint.format",
-            f"{name} is damaged, or not a checkpoint: it is no zip archive as torch.save writes.",
+            f"{name} is damaged, or not a checkpoint: it is no zip archive as torch.save writes.{hint}",
         )
+    file.seek(len(LEGACY_START))
     return set().union(*(_scan_pickle(file) for _ in range(4)))
 
 

@@ -35,7 +35,7 @@ from cifar100.checkpoints.validation import field_problem, tensor_problem
 from cifar100.config import RunConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
-from cifar100.support.files import atomic_write, not_a_file
+from cifar100.support.files import atomic_write, content_hint, not_a_file, read_start
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """The bundled weights, "pretrained"; their model card is the README.md next to them."""
@@ -65,7 +65,7 @@ def load_weights(
     if is_hub_address(path):
         path = download_model(path)
     path = Path(path)
-    checkpoint = _read(path) if path.suffix == ".safetensors" else load_checkpoint(path)
+    checkpoint = _read(path) if path.suffix.lower() == ".safetensors" else load_checkpoint(path)
     given = {"mean": mean, "std": std, "classes": classes}
     for name, values in given.items():
         if values is None:
@@ -163,7 +163,8 @@ def _read(path: Path) -> Checkpoint:
     except UserError as error:
         raise UserError(error.code, f"{path}: {error}") from None
     except (OSError, SafetensorError) as error:
-        raise UserError("weights.unreadable", f"{path} cannot be read as safetensors ({error}).") from None
+        hint = content_hint(read_start(path))
+        raise UserError("weights.unreadable", f"{path} cannot be read as safetensors ({error}).{hint}") from None
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     kept = {name: value for name, value in metadata.items() if name not in TRAINING_ONLY_FIELDS}
     return Checkpoint.from_dict(kept | {"weights": weights})

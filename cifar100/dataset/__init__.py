@@ -19,6 +19,7 @@ from cifar100.dataset.download import ARCHIVE, HOMES, download_cifar100
 from cifar100.dataset.layout import Layout
 from cifar100.dataset.published import check_image_size
 from cifar100.support.errors import UserError
+from cifar100.support.files import content_hint, read_start
 from cifar100.support.terminal import emit
 
 __all__ = [
@@ -96,8 +97,9 @@ def read(place: Path, config: Config | None = None, *, say: Callable[[str], None
     reader, found = _found(place)
     if reader is folder:
         return folder.read(*found, config=config, say=say)
+    dataset = reader.read(*found)
     check_image_size(config.data.image_size)
-    return reader.read(*found)
+    return dataset
 
 
 def find_class_folders(config: Config) -> Layout | None:
@@ -128,7 +130,8 @@ def _found(place: Path) -> tuple[Any, Any]:
         raise UserError(
             "dataset.format",
             f"{place} is not a known dataset file. It must be an archive of CIFAR-100 or CIFAR-10 (.tar.gz), a .zip or "
-            f".tar of class folders, or a .csv of labels; or name a directory.{folder.hint(place)}",
+            f".tar of class folders, or a .csv of labels; or name a directory."
+            f"{folder.hint(place) or content_hint(read_start(place))}",
         )
     hint = folder.hint(place)
     if hint:

@@ -16,6 +16,7 @@ from tarfile import AREGTYPE, BLOCKSIZE, REGTYPE, TarError, TarInfo
 from cifar100.dataset import binary, pickles
 from cifar100.dataset.base import Dataset, read_file
 from cifar100.support.errors import UserError
+from cifar100.support.files import content_hint, read_start
 
 MAX_UNPACKED_BYTES = 1 << 29
 """Maximum size of the unpacked archive; the official ones have about a third of that."""
@@ -127,7 +128,8 @@ def read_members(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     except (gzip.BadGzipFile, zlib.error):
         raise UserError(
             "archive.damaged",
-            f"{name} is not a .tar.gz archive, or is damaged: download it again, or name a directory.",
+            f"{name} is not a .tar.gz archive, or is damaged: download it again, or name a directory."
+            f"{content_hint(read_start(path))}",
         ) from None
     except TarError:
         raise UserError(

@@ -20,6 +20,7 @@ from cifar100.images import limits
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.images.square import to_square
 from cifar100.support.errors import UserError
+from cifar100.support.files import content_hint
 
 # Pillow supports more, and passes some (EPS) to other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "AVIF", "JPEG2000")
@@ -113,7 +114,7 @@ def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
     name, start = str(name), b""
     try:
         content = file if isinstance(file, bytes) else limits.read_file(file)
-        start = content[:12]
+        start = content[:64]
         limits.check_icon(content)
         guarded = limits.GuardedFile(content)
         with warnings.catch_warnings(action="ignore"):
@@ -137,7 +138,7 @@ def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
                 "image.heic",
                 f"{name} is HEIC (HEIF), the photo format of iPhones, which is not supported: save it as JPEG.",
             ) from None
-        raise UserError("image.format", f"{name} is not an image that can be read.") from None
+        raise UserError("image.format", f"{name} is not an image that can be read.{content_hint(start)}") from None
     except UserError as error:
         raise UserError(error.code, f"{name}: {error}" if error.code != "image.special" else str(error)) from None
     except OSError as error:

@@ -19,7 +19,7 @@ import numpy as np
 from cifar100.checkpoints.validation import field_problem
 from cifar100.prediction.onnx_format import DEPTHS, FLOAT, FORMAT, METADATA_START, VERSION, Stored, layout
 from cifar100.support.errors import UserError
-from cifar100.support.files import not_a_file
+from cifar100.support.files import content_hint, not_a_file
 from cifar100.support.provenance import DatasetInfo, read_records
 
 MAX_BYTES = 1 << 29  # resnet34 in fp32 has 81 MiB
@@ -90,7 +90,8 @@ def _metadata(name: str, content: bytes) -> tuple[dict[str, Any], str]:
     """The metadata at the end of a file, and their JSON."""
     start = content.find(b"{", content.rfind(METADATA_START)) if METADATA_START in content else -1
     if start < 0 or len(content) - start > MAX_METADATA_BYTES:
-        raise UserError("onnx.format", f"{name} is damaged, or not an ONNX file that cifar100 export wrote.")
+        hint = content_hint(content[:64])
+        raise UserError("onnx.format", f"{name} is damaged, or not an ONNX file that cifar100 export wrote.{hint}")
     try:
         text = content[start:].decode()
         metadata = json.loads(text)

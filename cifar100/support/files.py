@@ -89,6 +89,26 @@ def temporary_prefix(path: Path) -> str:
     return f".{path.name}."
 
 
+def read_start(path: str | Path) -> bytes:
+    """The first bytes of a file, for `content_hint`; b" " if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64)
+    except OSError:
+        return b" "
+
+
+def content_hint(start: bytes) -> str:
+    """A sentence about a file that starts with these bytes and often stands for another one; "" if it does not."""
+    if not start:
+        return " It is empty."
+    if start.startswith(b"version https://git-lfs"):
+        return " It is a Git LFS pointer: run git lfs pull to download the file itself."
+    if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return " It is a web page: download the file itself."
+    return " It is a safetensors file: rename it to end in .safetensors." if start[8:10] == b'{"' else ""
+
+
 def not_a_file(path: str | Path) -> str:
     """A sentence about what is at `path` instead of a regular file; "" if there is nothing."""
     if os.path.isdir(path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,54 @@ def test_a_file_is_read(tmp_path: Path, kind: str, zipped: bool) -> None:
     assert_identical(checkpoint.weights, network())
     assert (checkpoint.assumed, checkpoint.left_aside) == (EVERYTHING, left_aside)
     assert not any(tensor.requires_grad for tensor in checkpoint.weights.values())
+
+
+def test_another_network_in_the_file_is_named(tmp_path: Path) -> None:
+    ema = {name: tensor + 1 for name, tensor in network().items()}
+    torch.save({"state_dict": network(), "state_dict_ema": ema, "optimizer": {"state": {}}}, tmp_path / "w.pth")
+    checkpoint = load_weights(tmp_path / "w.pth")
+    assert_identical(checkpoint.weights, ema)
+    assert checkpoint.left_aside == ["state_dict.*"]
+    assert "ignored tensors: state_dict.*" in checkpoint.notes
+
+
+def test_a_dictionary_that_a_file_repeats_is_searched_once(tmp_path: Path) -> None:
+    repeated = {number: dict.fromkeys(range(1000), 0) for number in range(3)}
+    for _ in range(2):
+        repeated = dict.fromkeys(range(3000), repeated)  # 10 ** 10 entries in 40 KB
+    torch.save(repeated, tmp_path / "w.pth")
+    start = time.process_time()
+    with pytest.raises(UserError, match="without weights"):
+        load_weights(tmp_path / "w.pth")
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("w.pth", b"", "It is empty"),
+        ("w.pth", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("w.onnx", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("w.pth", b"\n<!DOCTYPE html><title>404</title>", "web page"),
+        ("w.pth", b'\x10\0\0\0\0\0\0\0{"fc.weight": 1}', "rename it to end in .safetensors"),
+        ("w.pth", pickle.dumps({"fc.weight": [1.0]}), "torch.save(model.state_dict(), PATH)"),
+    ],
+)
+def test_what_stands_for_weights_is_recognized(tmp_path: Path, name: str, content: bytes, hint: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_predictor(tmp_path / name)
+    assert_one_sentence(str(caught.value), tmp_path / name, hint)
+
+
+def test_weights_as_numpy_arrays_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar100.checkpoints.torch_file.MAX_PICKLE_BYTES", 1 << 16)
+    torch.save({name: tensor.numpy() for name, tensor in network().items()}, tmp_path / "w.pth")
+    with pytest.raises(UserError) as caught:
+        load_weights(tmp_path / "w.pth")
+    assert caught.value.code == "checkpoint.too_long"
+    assert_one_sentence(str(caught.value), "NumPy", "torch.save(model.state_dict(), PATH)")
 
 
 def test_safetensors_without_json(tmp_path: Path) -> None:

@@ -449,6 +449,13 @@ def test_train_and_test_images_are_those_of_their_folders(tmp_path: Path, names:
     assert (len(dataset.train), len(dataset.test), dataset.image_size) == (5, 6, 24)
 
 
+def test_a_web_page_named_like_an_archive_is_recognized(tmp_path: Path) -> None:
+    for name in ("photos.zip", "photos.tar.gz"):
+        (tmp_path / name).write_text("<!DOCTYPE html><title>Sign in</title>")
+        with pytest.raises(UserError, match="web page"):
+            read(tmp_path / name, settings(), say=SILENT)
+
+
 def test_own_images_are_neither_synthetic_nor_a_published_set(tmp_path: Path) -> None:
     dataset = read(photos(tmp_path, {"cat": 3, "dog": 3}), settings(), say=SILENT)
     assert not dataset.is_synthetic

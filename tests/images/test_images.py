@@ -434,6 +434,15 @@ def test_heic_is_recognized_by_its_content(tmp_path: Path, brand: bytes) -> None
         assert_one_sentence(str(caught.value), "HEIC", "JPEG")
 
 
+def test_what_stands_for_an_image_is_recognized() -> None:
+    for content, hint in (
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<HTML>404", "web page"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            to_model_input(content)
+
+
 def test_the_suffixes_are_those_of_the_formats() -> None:
     suffixes = image_suffixes()
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".jp2", ".tga", ".ico", ".mpo", ".avif"} <= set(suffixes)
