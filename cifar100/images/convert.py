@@ -116,6 +116,7 @@ def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
         content = file if isinstance(file, bytes) else limits.read_file(file)
         start = content[:64]
         limits.check_icon(content)
+        limits.check_tags(content)
         guarded = limits.GuardedFile(content)
         with warnings.catch_warnings(action="ignore"):
             opened = Image.open(guarded, formats=FORMATS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,12 @@ MAX_SCANNED_PIXELS = 4_000_000_000
 
 MAX_JPEG2000_BYTES = 16_000_000
 """Compressed bytes to decode, at 3 MB/s."""
+
+MAX_TAG_VALUES = 500_000
+"""Values in the tags of a TIFF file, such as one for each strip."""
+
+BYTE_KINDS, DESCRIPTION, FIRST_EXTENSION_TAG = (1, 2, 6, 7), 270, 700
+"""Kinds of TIFF values that are read as one string, which may be long in these tags: a description, XMP, ICC profiles."""
 
 LARGE_PIXELS = 24_000_000
 """Larger images are reduced by an integer factor before they are resized."""
@@ -102,6 +109,25 @@ def check_icon(content: bytes) -> None:
         width, height = (int.from_bytes(sizes[i : i + 4], order, signed=not is_png) for i in (0, 4))
         if abs(width * height) > MAX_ICON_PIXELS:
             raise TooExpensive("is an icon with too many pixels")
+
+
+def check_tags(content: bytes) -> None:
+    """Raise TooExpensive if a TIFF file lists millions of strips or other values: Pillow makes an object of each."""
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return
+    is_big = 43 in content[2:4]  # BigTIFF
+    start, number, entry = ("8xQ", "Q", "HHQ8x") if is_big else ("4xI", "H", "HHI4x")
+    try:
+        (offset,) = struct.unpack_from(order + start, content)
+        (count,) = struct.unpack_from(order + number, content, offset)
+        size, offset = struct.calcsize(order + entry), offset + struct.calcsize(order + number)
+        tags = [struct.unpack_from(order + entry, content, offset + size * i) for i in range(min(count, 1 << 16))]
+    except struct.error:  # truncated
+        return
+    texts = (DESCRIPTION, *(tag for tag, _, _ in tags if tag >= FIRST_EXTENSION_TAG))
+    if sum(length for tag, kind, length in tags if kind not in BYTE_KINDS or tag not in texts) > MAX_TAG_VALUES:
+        raise TooExpensive("has too much metadata")
 
 
 def prepare(image: Image.Image, content: bytes) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import assert_one_sentence
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from cifar100.images import limits
 from cifar100.images.convert import to_model_input, to_rgb
@@ -73,6 +73,21 @@ def tags_of_a_megabyte() -> bytes:
     return tiff(tags, 60_000) + bytes(1_000_000)
 
 
+def tiff_values(changed_tag: int, kind: int, order: str = "<") -> bytes:
+    """A TIFF of 8x8 pixels of which one tag has 20 million values."""
+    count = 20_000_000
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 3, 273: 200, 277: 1, 278: 1, 279: 64, 320: 0}
+    content = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, value in tags.items():
+        values = (tag, kind, count, 200) if tag == changed_tag else (tag, 4, 1, value)
+        content += struct.pack(f"{order}HHII", *values)
+    return content.ljust(200, b"\0") + bytes(count * {1: 1, 2: 1, 3: 2, 4: 4}[kind])
+
+
+def big_tiff() -> bytes:
+    return b"II+\0\x08\0\0\0" + struct.pack("<QQHHQQ", 16, 1, 273, 4, 20_000_000, 60) + bytes(80_000_000)
+
+
 def icon(width: int, height: int) -> bytes:
     png = encoded(Image.new("1", (width, height)), "PNG")
     return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(png), 22) + png
@@ -92,6 +107,12 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "many segments in a JPEG": jpeg_markers,
     "many texts in a PNG": png_chunks,
     "many large tags in a TIFF": tags_of_a_megabyte,
+    "a TIFF with many strips": lambda: tiff_values(273, 4),
+    "a TIFF with many strips, big-endian": lambda: tiff_values(273, 3, ">"),
+    "a TIFF with many strips as bytes": lambda: tiff_values(273, 1),
+    "a TIFF with many strips as text": lambda: tiff_values(273, 2),
+    "a TIFF with a long color table": lambda: tiff_values(320, 1),
+    "a BigTIFF with many strips": big_tiff,
     "more pixels than an icon has": lambda: icon(13_000, 13_600),
     "more pixels than any photo": lambda: png_that_claims(10_000, 9_000),
     "a WebP of more memory than is allowed": lambda: encoded(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
@@ -117,6 +138,14 @@ def test_decoding_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError) as caught:
         to_model_input(b"P3 2000 2000 255\n" + b"1 " * 12_000_000)  # as text, which Pillow reads number by number
     assert caught.value.code == "image.cost"
+
+
+def test_a_tiff_of_one_strip_a_row_with_a_long_description_is_read() -> None:
+    one_row = TiffImagePlugin.ImageFileDirectory_v2()
+    one_row[278] = 1
+    image = Image.new("L", (4, 20_000), 128)
+    content = encoded(image, "TIFF", tiffinfo=one_row, description="x" * 1_000_000, icc_profile=bytes(600_000))
+    assert to_rgb(content).size == (4, 20_000)
 
 
 def test_pages_after_the_first_cost_nothing() -> None:
