@@ -43,7 +43,7 @@ MAX_TAG_VALUES = 500_000
 """Values in the tags of a TIFF file, such as one for each strip."""
 
 BYTE_KINDS, DESCRIPTION, FIRST_EXTENSION_TAG = (1, 2, 6, 7), 270, 700
-"""Kinds of TIFF values that are read as one string, which may be long in these tags: a description, XMP, ICC profiles."""
+"""Kinds of TIFF values that are read as one string, which may be long in these tags (description, XMP, ICC profile)."""
 
 LARGE_PIXELS = 24_000_000
 """Larger images are reduced by an integer factor before they are resized."""
@@ -125,8 +125,12 @@ def check_tags(content: bytes) -> None:
         tags = [struct.unpack_from(order + entry, content, offset + size * i) for i in range(min(count, 1 << 16))]
     except struct.error:  # truncated
         return
-    texts = (DESCRIPTION, *(tag for tag, _, _ in tags if tag >= FIRST_EXTENSION_TAG))
-    if sum(length for tag, kind, length in tags if kind not in BYTE_KINDS or tag not in texts) > MAX_TAG_VALUES:
+    num_values = sum(
+        length
+        for tag, kind, length in tags
+        if kind not in BYTE_KINDS or (tag != DESCRIPTION and tag < FIRST_EXTENSION_TAG)
+    )
+    if num_values > MAX_TAG_VALUES:
         raise TooExpensive("has too much metadata")
 
 
