@@ -107,7 +107,7 @@ class Torchrun:
     def start(
         self, count: int, *words: object, happens: str = "", env: dict[str, str] | None = None, **settings: Any
     ) -> subprocess.Popen[str]:
-        """`count` processes under torchrun, or without it where that is 0."""
+        """`count` processes under torchrun, or without it if that is 0."""
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in (SHORT | settings).items()]
         flags = [] if "--resume" in words else [*flags, "--no-report"]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count else []
@@ -226,7 +226,7 @@ def assert_follows(folder: Path, config: Config, world: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 64])
-def test_the_parts_are_everything_once_the_first_ones_larger(size: int, count: int) -> None:
+def test_shards_partition_the_range(size: int, count: int) -> None:
     parts = [DistContext(rank=rank, size=size).shard(10, 10 + count) for rank in range(size)]
     assert [place for part in parts for place in range(part.start, part.stop)] == list(range(10, 10 + count))
     lengths = [part.stop - part.start for part in parts]
@@ -331,7 +331,7 @@ def test_stopped_in_mid_epoch_it_resumes_with_the_same_bits(torchrun: Torchrun, 
 
 
 @pytest.mark.slow
-def test_the_first_may_take_its_time_to_save(torchrun: Torchrun, tmp_path: Path) -> None:
+def test_ranks_wait_while_rank_0_saves(torchrun: Torchrun, tmp_path: Path) -> None:
     """torchrun ends all processes a moment after one of them ended."""
     stopped = torchrun(2, run_dir="run", happens="SIGTERM, slow disk:1:2")
     assert stopped.stdout.count("Stopped by SIGTERM at epoch 1, step 3. Saved") == 1
@@ -357,7 +357,7 @@ def test_another_number_of_processes_resumes_and_is_logged(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: Path, number: signal.Signals) -> None:
-    """Also where each process gets it twice, as it does when a whole job is asked to stop."""
+    """Also if each process receives it twice, as when a whole job is stopped."""
     process = torchrun.start(2, run_dir="run", epochs=500)
     assert process.stdout is not None
     for line in process.stdout:
@@ -391,7 +391,7 @@ def test_a_failed_process_ends_all_and_the_run_can_be_resumed(torchrun: Torchrun
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_in_one_process_ends_all(torchrun: Torchrun, tmp_path: Path) -> None:
+def test_a_nonfinite_loss_in_one_rank_ends_all(torchrun: Torchrun, tmp_path: Path) -> None:
     result = torchrun(2, run_dir="run", happens="nan:1:5", save_seconds=0)
     assert result.returncode == 1
     (message,) = our_lines(result.stderr)
@@ -413,7 +413,7 @@ def test_a_loss_that_is_no_number_in_one_process_ends_all(torchrun: Torchrun, tm
         ("", ["--run-dir=locked"], "Another run is using"),
     ],
 )
-def test_a_mistake_is_reported_once_and_ends_all(
+def test_a_user_error_is_reported_once_and_ends_all(
     torchrun: Torchrun, tmp_path: Path, happens: str, words: list[str], message: str
 ) -> None:
     with RunDir(tmp_path / "locked"):
@@ -427,7 +427,7 @@ def test_a_mistake_is_reported_once_and_ends_all(
 
 
 @pytest.mark.slow
-def test_the_others_wait_until_the_first_has_the_data(torchrun: Torchrun, tmp_path: Path) -> None:
+def test_other_ranks_wait_until_rank_0_has_the_data(torchrun: Torchrun, tmp_path: Path) -> None:
     """It may have to download it; that is done once, and reported."""
     result = torchrun(3, run_dir="run", epochs=1, warmup_epochs=0, happens="slow data:0:0")
     assert result.returncode == 0, result.stderr
@@ -436,7 +436,7 @@ def test_the_others_wait_until_the_first_has_the_data(torchrun: Torchrun, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_second_run_moves_the_first_aside_once(torchrun: Torchrun, tmp_path: Path) -> None:
+def test_a_second_run_archives_the_first_once(torchrun: Torchrun, tmp_path: Path) -> None:
     for _ in range(2):
         assert torchrun(2, run_dir="run", stop_after=1).returncode == 0
     (moved,) = (tmp_path / "run" / "previous").iterdir()
@@ -494,7 +494,7 @@ def test_one_process_needs_no_collectives() -> None:
         _ = 1 / 0
 
 
-def test_one_process_of_torchrun_is_a_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_of_torchrun_trains_without_ddp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     with distributed.init_distributed() as alone:
@@ -502,13 +502,13 @@ def test_one_process_of_torchrun_is_a_training_alone(monkeypatch: pytest.MonkeyP
     assert not torch.distributed.is_initialized()
 
 
-def test_gpus_are_joined_by_nccl_and_may_synchronise_their_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_use_nccl_and_may_use_sync_bn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No GPU is here: the calls are watched."""
     made: list[str] = []
     wrapped: list[dict[str, Any]] = []
 
     def wrap(model: nn.Module, *, forward_sync_buffers: bool = True, **options: Any) -> nn.Module:
-        wrapped.append({"synchronised": forward_sync_buffers, **options})
+        wrapped.append({"synchronized": forward_sync_buffers, **options})
         return model
 
     def new_group(*, backend: str, timeout: Any) -> str:
@@ -530,30 +530,30 @@ def test_gpus_are_joined_by_nccl_and_may_synchronise_their_batch_norm(monkeypatc
     assert isinstance(plain.bn1, nn.SyncBatchNorm)
     assert list(map(id, plain.parameters())) == list(map(id, weights)), "the optimizer holds the same ones"
     two.wrap_ddp(plain, compiled=True)
-    settings = {"process_group": "nccl", "synchronised": False, "gradient_as_bucket_view": True}
+    settings = {"process_group": "nccl", "synchronized": False, "gradient_as_bucket_view": True}
     assert wrapped == [settings | {"static_graph": static} for static in (True, True, False)]
 
 
-def test_gpus_agree_after_every_16th_step_and_cpus_after_each() -> None:
+def test_gpus_sync_after_every_16th_step_and_cpus_after_each() -> None:
     steps = range(40)
     assert [step for step in steps if DistContext(size=2, backend="nccl").syncs_after(step)] == [15, 31]
     assert all(DistContext(size=2, backend="gloo").syncs_after(step) for step in steps)
     assert all(DistContext().syncs_after(step) for step in steps)
 
 
-def test_between_two_agreements_nothing_is_asked(
+def test_between_two_syncs_there_is_no_collective(
     tiny_data: Path, tmp_path: Path, narrow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 8 steps in two epochs two are followed by an agreement, beside the two at the end of each epoch."""
-    asked, reduce = [], DistContext.all_reduce_max
+    calls, reduce = [], DistContext.all_reduce_max
     monkeypatch.setattr(DistContext, "syncs_after", lambda _self, step: step in (2, 5))
-    monkeypatch.setattr(DistContext, "all_reduce_max", lambda self, *v: asked.append(len(v)) or reduce(self, *v))
+    monkeypatch.setattr(DistContext, "all_reduce_max", lambda self, *v: calls.append(len(v)) or reduce(self, *v))
     config = Config().replace(**SHORT, report=False, data_dir=tiny_data, run_dir=tmp_path / "run")
     assert len(train(config).history) == 2
-    assert asked == [3, 1, 1, 3, 1, 1]
+    assert calls == [3, 1, 1, 3, 1, 1]
 
 
-def test_processes_that_are_not_found_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_processes_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     with suppress(KeyError):
@@ -563,7 +563,7 @@ def test_processes_that_are_not_found_are_a_sentence(monkeypatch: pytest.MonkeyP
     assert raised.value.code == "dist.init"
 
 
-def test_a_batch_is_no_smaller_than_the_processes_are_many(tiny_data: Path) -> None:
+def test_a_batch_has_an_image_for_each_process(tiny_data: Path) -> None:
     split = load_dataset(Config().replace(data_dir=tiny_data)).train
     with pytest.raises(UserError, match="--batch-size") as raised:
         TrainLoader(split, Config().augment, batch_size=2, seed=0, device=torch.device("cpu"), dist=DistContext(size=3))
