@@ -39,6 +39,8 @@ MAX_SLOW_WAITING = 4
 MAX_WORKER_BYTES = 2 << 30
 """Address space of a worker, on Linux: an image may take 1 GiB, the interpreter and its libraries take the rest."""
 
+TINY = b"P6 1 1 255\n\0\0\0"
+
 THUMBNAIL_SIZE = 192
 SHADE = 0.45
 """Brightness of what a crop leaves out."""
@@ -85,14 +87,13 @@ class DecoderPool:
 
     def __init__(self) -> None:
         context = _context()
-        self._fast = ProcessPool(NUM_FAST_WORKERS, initializer=_limit_worker, context=context)
-        self._slow = ProcessPool(1, initializer=_limit_worker, context=context)
+        self._fast = ProcessPool(NUM_FAST_WORKERS, initializer=_prepare_worker, context=context)
+        self._slow = ProcessPool(1, initializer=_prepare_worker, context=context)
         self._slow_places = threading.BoundedSemaphore(MAX_SLOW_WAITING)
 
     def warm_up(self) -> None:
-        """Start the workers, so that no visitor waits for it. They are slower than any limit while they start."""
-        tiny = b"P6 1 1 255\n\0\0\0"
-        for future in [pool.schedule(decode, (tiny, "", 1)) for pool in (self._fast, self._fast, self._slow)]:
+        """Start the workers, so that no visitor waits for it."""
+        for future in [pool.schedule(decode, (TINY, "", 1)) for pool in (self._fast, self._fast, self._slow)]:
             future.result()
 
     def __call__(self, content: bytes, name: str, image_size: int, fit: Fit = DEFAULT_FIT) -> DecodedImage:
@@ -147,12 +148,15 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cifar100.images.convert", "pebble.pool.process"])
+    context.set_forkserver_preload(["cifar100.images.convert", "cifar100.web.decoding", "pebble.pool.process"])
     return context
 
 
-def _limit_worker() -> None:
-    """Lower the priority of this worker, bound its memory, and let SIGTERM end it inside a decoder, too."""
+def _prepare_worker() -> None:
+    """Lower the priority of this worker, bound its memory, and let SIGTERM end it inside a decoder, too.
+
+    Load what the first image would load, which would count as its time.
+    """
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
@@ -160,3 +164,5 @@ def _limit_worker() -> None:
 
         os.nice(10)
         resource.setrlimit(resource.RLIMIT_AS, (MAX_WORKER_BYTES, MAX_WORKER_BYTES))
+    Image.init()
+    decode(TINY, "", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -56,6 +57,21 @@ def test_a_crop_is_outlined_on_the_whole_image() -> None:
     np.testing.assert_array_equal(shown[24, :, 0], expected)
     for fit in ("pad", "stretch"):
         assert decode(content.getvalue(), "wide.png", 32, fit).thumbnail.shape == (192, 192, 3)
+
+
+def loaded_modules() -> set[str]:
+    return set(sys.modules)
+
+
+def test_a_replaced_worker_is_ready(pool: DecoderPool) -> None:
+    """What it loads does not count as the time of its first image."""
+    with pytest.raises(TimeoutError):
+        pool._decode(pool._slow, 0.1, (many_scans(3000, 60), "slow.jpg", 32, "crop"))
+    content = io.BytesIO()
+    Image.new("RGB", (9, 8)).save(content, "WEBP")
+    before = pool._slow.schedule(loaded_modules).result()
+    pool._decode(pool._slow, 60, (content.getvalue(), "a.webp", 32, "crop"))
+    assert pool._slow.schedule(loaded_modules).result() == before
 
 
 def test_an_error_of_a_worker_keeps_its_code_and_message(pool: DecoderPool) -> None:
