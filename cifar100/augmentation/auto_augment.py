@@ -190,14 +190,14 @@ def apply_lut(images: Tensor, op: Tensor, lut: Tensor) -> Tensor:
     Autocontrast and equalize compute their tables from the image, one per channel.
     """
     channels = 256 * torch.arange(3, device=images.device)
-    places = (images.long() + channels).flatten(1)  # index of each value in the three tables, [B, S*S*3]
+    indices = (images.long() + channels).flatten(1)  # index of each value in the three tables, [B, S*S*3]
     one = torch.ones((), dtype=torch.int64, device=images.device)
-    counts = one.new_zeros(len(images), 3 * 256).scatter_add_(1, places, one.expand_as(places)).unflatten(1, (3, 256))
+    counts = one.new_zeros(len(images), 3 * 256).scatter_add_(1, indices, one.expand_as(indices)).unflatten(1, (3, 256))
     least, most = images.amin(dim=(1, 2)).long()[..., None], images.amax(dim=(1, 2)).long()[..., None]  # [B, 3, 1]
     kind = op[:, None, None]
     tables = torch.where(kind == Op.EQUALIZE, equalize_lut(counts, most), lut[:, None])
     tables = torch.where(kind == Op.AUTOCONTRAST, autocontrast_lut(least, most), tables)
-    return tables.flatten(1).to(torch.uint8).gather(1, places).view_as(images)
+    return tables.flatten(1).to(torch.uint8).gather(1, indices).view_as(images)
 
 
 def autocontrast_lut(least: Tensor, most: Tensor) -> Tensor:

@@ -193,14 +193,14 @@ def resolution_at_epoch(config: AugmentConfig, epoch: int, num_epochs: int, size
     return resolutions(config.train_sizes, num_epochs)[min(epoch, num_epochs - 1)]
 
 
-def augment(images: Tensor, draws: AugmentParams, config: AugmentConfig) -> Tensor:
+def augment(images: Tensor, params: AugmentParams, config: AugmentConfig) -> Tensor:
     """uint8 [B, S, S, 3] and their parameters -> float32 [B, 3, S, S]: all transforms of single images."""
     # The policy comes first, as in the paper: autocontrast and equalize would depend on the padding of the crop.
-    images = auto_augment.apply_policy(images, draws.ops, draws.levels, config.policy)
-    images = crop(images, draws.crop_top, draws.crop_left, config.crop_padding)
-    images = flip(images, draws.flipped)
+    images = auto_augment.apply_policy(images, params.ops, params.levels, config.policy)
+    images = crop(images, params.crop_top, params.crop_left, config.crop_padding)
+    images = flip(images, params.flipped)
     normalized = normalize(images, config.mean, config.std)
-    return cutout(normalized, draws.cutout_mask, draws.cutout_top, draws.cutout_left, config.cutout_size)
+    return cutout(normalized, params.cutout_mask, params.cutout_top, params.cutout_left, config.cutout_size)
 
 
 def describe_transforms(config: AugmentConfig) -> list[tuple[str, str]]:

@@ -19,8 +19,8 @@ def balanced_order(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     ids = rng.permutation(np.unique(labels))
     quota, rest = divmod(len(labels), len(ids))
     served = []
-    for place, id_ in enumerate(ids):
-        rows, wanted = rng.permutation(np.flatnonzero(labels == id_)), quota + (place < rest)
+    for index, id_ in enumerate(ids):
+        rows, wanted = rng.permutation(np.flatnonzero(labels == id_)), quota + (index < rest)
         served.append(np.resize(rows, wanted))  # repeats the rows cyclically
     return rng.permutation(np.concatenate(served))
 

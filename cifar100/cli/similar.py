@@ -72,10 +72,10 @@ class Similar:
         weights = f"model: {model_lines(predictor)[0]}"
         emit(escape_control_chars(weights))
         order = np.argsort(-similarity, kind="stable")[: self.count]
-        for place in order:
-            emit(f"{similarity[place]:7.4f}  {escape_control_chars(sources[place].name)}")
+        for row in order:
+            emit(f"{similarity[row]:7.4f}  {escape_control_chars(sources[row].name)}")
         if self.sheet is not None:
-            self._draw(self.sheet, [sources[place] for place in order], similarity[order].tolist(), weights)
+            self._draw(self.sheet, [sources[row] for row in order], similarity[order].tolist(), weights)
         return 0
 
     def _draw(self, path: Path, sources: list[ImageSource], similarity: list[float], weights: str) -> None:

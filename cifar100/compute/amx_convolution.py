@@ -117,8 +117,8 @@ def _gemm(images: Tensor, matrix: Tensor, stride: int) -> Tensor:
     batch, _, height, width = images.shape
     result = images.new_empty(batch, -(-height // stride), -(-width // stride), matrix.shape[1])
     at_once = _images_at_once(result.shape[1] * result.shape[2])
-    for some, place in zip(images.split(at_once), result.split(at_once), strict=True):
-        torch.mm(_im2col(some, stride), matrix, out=place.view(-1, matrix.shape[1]))
+    for some, output in zip(images.split(at_once), result.split(at_once), strict=True):
+        torch.mm(_im2col(some, stride), matrix, out=output.view(-1, matrix.shape[1]))
     return result.permute(0, 3, 1, 2)
 
 

@@ -105,7 +105,7 @@ def select_device(
         raise UserError(
             "device.absent", f"--device {device} is not available to PyTorch on this machine; choose from {there}."
         )
-    place = torch.device(device)
+    selected = torch.device(device)
     if local_rank is not None and device == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise UserError(
@@ -113,15 +113,15 @@ def select_device(
                 f"Process {local_rank + 1} of this machine found {torch.cuda.device_count()} GPUs; start at most one "
                 "process per GPU, or use --device cpu.",
             )
-        place = torch.device(device, local_rank)
+        selected = torch.device(device, local_rank)
     # PyTorch 2.13 trains four times slower compiled: github.com/pytorch/pytorch/issues/192551
     if compile and device == "mps":
         raise UserError("device.compile", "--compile makes training slower on Apple GPUs; omit it.")
     best, reason = _best_precision(device)
     if precision == "auto":
-        return Compute(place, best, reason)
+        return Compute(selected, best, reason)
     _refuse_precision(precision, device)
-    return Compute(place, precision, "as requested" if precision != best else f"as requested; {reason}")
+    return Compute(selected, precision, "as requested" if precision != best else f"as requested; {reason}")
 
 
 def _refuse_precision(precision: str, device: str) -> None:

@@ -52,11 +52,11 @@ def reliability_diagram(logits: np.ndarray, labels: np.ndarray, bins: int = NUM_
     """The reliability diagram with `bins` bins of equal width."""
     confidence, right = _answers(logits, labels)
     edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges, confidence, side="left").clip(1, bins) - 1
-    counts = np.bincount(place, minlength=bins)
+    bin_of = np.searchsorted(edges, confidence, side="left").clip(1, bins) - 1
+    counts = np.bincount(bin_of, minlength=bins)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(place, weights=values, minlength=bins)
+        sums = np.bincount(bin_of, weights=values, minlength=bins)
         return np.divide(sums, counts, out=np.full(bins, np.nan), where=counts > 0)
 
     return Reliability(edges, counts, mean(confidence), mean(right.astype(np.float64)))

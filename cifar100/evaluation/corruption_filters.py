@@ -37,11 +37,11 @@ def zoom_matrix(size: int, factor: float) -> Tensor:
     """[S, S]: the middle of a row enlarged by `factor`, as the authors cut it and scipy.ndimage.zoom interpolates."""
     cut = math.ceil(size / factor)
     top, large = (size - cut) // 2, round(cut * factor)
-    places = np.arange(large) * ((cut - 1) / max(1, large - 1))
-    lower = np.minimum(places.astype(int), max(0, cut - 2))
+    positions = np.arange(large) * ((cut - 1) / max(1, large - 1))
+    lower = np.minimum(positions.astype(int), max(0, cut - 2))
     matrix = np.zeros((large, size))
-    matrix[np.arange(large), top + lower] = 1 - (places - lower)
-    matrix[np.arange(large), top + np.minimum(lower + 1, cut - 1)] += places - lower
+    matrix[np.arange(large), top + lower] = 1 - (positions - lower)
+    matrix[np.arange(large), top + np.minimum(lower + 1, cut - 1)] += positions - lower
     trim = (large - size) // 2
     return torch.from_numpy(matrix[trim : trim + size].astype(np.float32))
 
@@ -62,7 +62,7 @@ def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) ->
     total = sum(weights)
     angle = torch.deg2rad(degrees.cpu().double())
     size = x.shape[2]
-    places = torch.arange(size, device=x.device)
+    positions = torch.arange(size, device=x.device)
     image = torch.arange(len(x), device=x.device)[:, None, None]
     channels_last = x.permute(0, 2, 3, 1)
     result = torch.zeros_like(channels_last)
@@ -71,8 +71,8 @@ def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) ->
             break
         down = torch.ceil(step * angle.sin() - 0.5).long().to(x.device)[:, None, None]
         right = torch.ceil(step * angle.cos() - 0.5).long().to(x.device)[:, None, None]
-        rows = (places[:, None] + down).clamp(0, size - 1)  # [B, S, 1]
-        columns = (places + right).clamp(0, size - 1)  # [B, 1, S]
+        rows = (positions[:, None] + down).clamp(0, size - 1)  # [B, S, 1]
+        columns = (positions + right).clamp(0, size - 1)  # [B, 1, S]
         result += weight / total * channels_last[image, rows, columns]
     return result.permute(0, 3, 1, 2)
 

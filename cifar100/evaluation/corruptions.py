@@ -104,13 +104,13 @@ def glass_blur(x: Tensor, rng: CorruptionRng, sigma: float, reach: int, times: i
     """Blur; each pixel takes the color of one up to `reach` above or left of it; blur again."""
     size = x.shape[2]
     blurred = torch.floor(_gaussian_blur(x, sigma, "nearest") * 255 + 1e-3) / 255
-    places = torch.arange(size, device=x.device)
-    inside = (places > reach) & (places <= size - reach)
+    positions = torch.arange(size, device=x.device)
+    inside = (positions > reach) & (positions <= size - reach)
     inside = (inside[:, None] & inside).long()  # [S, S]
     image = torch.arange(len(x), device=x.device)[:, None, None]
     for _ in range(times):
         offsets = rng.integers(-reach, reach, 2, size, size) * inside  # [B, 2, S, S]
-        rows, columns = places[:, None] + offsets[:, 0], places + offsets[:, 1]
+        rows, columns = positions[:, None] + offsets[:, 0], positions + offsets[:, 1]
         blurred = blurred.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
     return _gaussian_blur(blurred, sigma, "nearest")
 

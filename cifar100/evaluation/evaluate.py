@@ -244,7 +244,7 @@ def format_table(evaluation: Evaluation, *, per_class: bool = False) -> str:
     ]
     lines.append(f"{'ROC AUC':<14}{macro['roc_auc']:7.4f} {weighted['roc_auc']:7.4f}")
     lines.append(f"{'throughput':<14}{evaluation.images_per_second:,.0f} images/s on {evaluation.compute}")
-    lines += [f"{'' if place else 'note':<14}{note}" for place, note in enumerate(evaluation.notes)]
+    lines += [f"{'' if index else 'note':<14}{note}" for index, note in enumerate(evaluation.notes)]
     if evaluation.per_superclass:
         lines += ["", "Superclasses, best first", *_ranking(evaluation.per_superclass)]
     ranking = _score_lines(evaluation)

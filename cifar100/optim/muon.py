@@ -66,22 +66,22 @@ def _target_norms(rows: tuple[int, ...], device: torch.device) -> Tensor:
 
 def _orthogonalize(updates: list[Tensor]) -> list[Tensor]:
     """Each [out, in, H, W], orthogonalized as a matrix [out, in * H * W]; those with the same shorter side together."""
-    places: dict[torch.Size, list[int]] = {}
-    for place, update in enumerate(updates):
-        places.setdefault(update.shape, []).append(place)
+    indices: dict[torch.Size, list[int]] = {}
+    for index, update in enumerate(updates):
+        indices.setdefault(update.shape, []).append(index)
     shapes: dict[int, list[torch.Size]] = {}
-    for shape in places:
+    for shape in indices:
         shapes.setdefault(min(shape[0], shape[1:].numel()), []).append(shape)
     results = list(updates)
     for alike in shapes.values():
         # in channels_last, the memory format of weights except on MPS, they are matrices already
         stacks = [
-            torch.stack([updates[place].permute(0, 2, 3, 1).flatten(1) for place in places[shape]]) for shape in alike
+            torch.stack([updates[index].permute(0, 2, 3, 1).flatten(1) for index in indices[shape]]) for shape in alike
         ]
         for shape, stack in zip(alike, newton_schulz(stacks), strict=True):
             rows, channels, height, width = shape
-            for place, matrix in zip(places[shape], stack, strict=True):
-                results[place] = matrix.view(rows, height, width, channels).permute(0, 3, 1, 2)
+            for index, matrix in zip(indices[shape], stack, strict=True):
+                results[index] = matrix.view(rows, height, width, channels).permute(0, 3, 1, 2)
     return results
 
 

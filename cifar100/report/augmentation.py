@@ -101,9 +101,9 @@ def class_list(dataset: Dataset) -> list[str]:
     return lines
 
 
-def _as_trained_on(dataset: Dataset, config: Config, draws: batched.AugmentParams, place: int) -> torch.Tensor:
+def _as_trained_on(dataset: Dataset, config: Config, params: batched.AugmentParams, position: int) -> torch.Tensor:
     """[1, 3, S, S]: the image at a position of an epoch, mixed with the next one by Mixup or CutMix."""
-    pair = draws.with_first_appended()[place : place + 2]
+    pair = params.with_first_appended()[position : position + 2]
     rows = pair.order.numpy()
     images = batched.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
     labels = torch.from_numpy(dataset.train.labels[rows])
@@ -127,9 +127,11 @@ def draw_samples(dataset: Dataset, config: Config, *, albumentations: bool = Fal
         return ((results.permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
 
     for epoch in range(NUM_EPOCHS):
-        draws = batched.sample_epoch_params(config.augment, seed=seed, epoch=epoch, count=count, size=size)
-        places = draws.order.argsort()[rows].tolist()
-        columns.append(visible(torch.cat([_as_trained_on(dataset, config, draws, place) for place in places])))
+        params = batched.sample_epoch_params(config.augment, seed=seed, epoch=epoch, count=count, size=size)
+        positions = params.order.argsort()[rows].tolist()
+        columns.append(
+            visible(torch.cat([_as_trained_on(dataset, config, params, position) for position in positions]))
+        )
     if albumentations:
         pipeline = albumentations_pipeline.Pipeline(config.augment, seed, size)
         columns += [visible(pipeline[epoch, rows.tolist(), originals]) for epoch in range(NUM_EPOCHS)]

@@ -132,7 +132,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     names = [path.resolve().parent.name for path in paths]
     if len(set(names)) < len(paths):
         names = [f"{folder}/{path.name}" for folder, path in zip(names, paths, strict=True)]
-    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+    return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
 def history_of(path: Path, checkpoint: Checkpoint) -> History:

@@ -88,14 +88,14 @@ def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
     width = width or shutil.get_terminal_size((120, 24)).columns
     rows = [("", [escape_control_chars(run.name) for run in runs]), *_settings(runs), *_figures(runs)]
     first = max(len(name) for name, _ in rows) + 2
-    widths = [max(len(cells[place]) for _, cells in rows) + 2 for place in range(len(runs))]
+    widths = [max(len(cells[index]) for _, cells in rows) + 2 for index in range(len(runs))]
     blocks, shown = [], 0
     while shown < len(runs):
         until = shown + 1
         while until < len(runs) and first + sum(widths[shown : until + 1]) <= width:
             until += 1
         lines = [
-            f"{name:<{first}}" + "".join(f"{cells[place]:<{widths[place]}}" for place in range(shown, until))
+            f"{name:<{first}}" + "".join(f"{cells[index]:<{widths[index]}}" for index in range(shown, until))
             for name, cells in rows
         ]
         blocks.append("\n".join(line.rstrip() for line in lines))

@@ -81,8 +81,8 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
             elif not alone:
                 axes.plot([], [], **style, label=f"{escape_mathtext(name)} (train)")
             if panel == "top1" and alone and len(values):
-                place = {"xytext": (0, -8), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
-                axes.annotate(f"{values[-1]:.2%}", (epochs[-1], values[-1]), color=BLUE, **place)
+                options = {"xytext": (0, -8), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
+                axes.annotate(f"{values[-1]:.2%}", (epochs[-1], values[-1]), color=BLUE, **options)
         else:
             axes.plot(*column(history, panel), **style, label=None if alone else escape_mathtext(name))
     if panel == "top1":

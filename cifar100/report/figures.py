@@ -118,11 +118,11 @@ def accuracy_figure(accuracies: Mapping[str, float], *, columns: int = 1) -> Fig
     figure = new_figure(4.6 * columns, 0.6 + 0.19 * rows)
     for number, axes in enumerate(figure.subplots(1, columns, squeeze=False).flat):
         part = slice(number * rows, (number + 1) * rows)
-        places = np.arange(len(values[part]))
-        axes.barh(places, values[part], color=BLUE, height=0.7)
-        axes.set_yticks(places, [escape_mathtext(display_name(name)) for name in names[part]])
-        for place, value in zip(places, values[part], strict=True):
-            axes.text(value + 0.01, place, f"{value:.0%}", va="center", fontsize=7.5, color=INK)
+        positions = np.arange(len(values[part]))
+        axes.barh(positions, values[part], color=BLUE, height=0.7)
+        axes.set_yticks(positions, [escape_mathtext(display_name(name)) for name in names[part]])
+        for position, value in zip(positions, values[part], strict=True):
+            axes.text(value + 0.01, position, f"{value:.0%}", va="center", fontsize=7.5, color=INK)
         axes.set_ylim(rows - 0.4, -0.6)
         axes.set_xlim(0, 1.1)
         axes.set_xticks([])
@@ -138,12 +138,12 @@ def reliability_figure(table: Reliability, *, title: str) -> Figure:
     figure = new_figure(4.4, 4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     width, there = np.diff(table.edges), table.counts > 0
-    places, accuracy, confidence = (values[there] for values in (table.edges[:-1], table.accuracy, table.confidence))
+    positions, accuracy, confidence = (values[there] for values in (table.edges[:-1], table.accuracy, table.confidence))
     inside = {"width": width[there], "align": "edge", "linewidth": 0.8}
-    upper.bar(places, accuracy, color=BLUE, edgecolor=FAINT, label="accuracy", **inside)
+    upper.bar(positions, accuracy, color=BLUE, edgecolor=FAINT, label="accuracy", **inside)
     bottom, gap = np.minimum(accuracy, confidence), np.abs(confidence - accuracy)
     hatched = {"facecolor": "none", "edgecolor": ORANGE, "hatch": "////"}
-    upper.bar(places, gap, bottom=bottom, label="gap to confidence", **inside, **hatched)
+    upper.bar(positions, gap, bottom=bottom, label="gap to confidence", **inside, **hatched)
     upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1)
     upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.legend(frameon=False, fontsize=8, loc="upper left")

@@ -94,6 +94,5 @@ def _neighbors(subject: ReportInput, backend: TorchBackend, rows: Sequence[int])
     similarity = embed(subject.images[list(rows)]) @ embed(train.images).T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
     return [
-        [{"src": thumbnail(train.images[place]), "label": classes[train.labels[place]]} for place in places]
-        for places in nearest
+        [{"src": thumbnail(train.images[row]), "label": classes[train.labels[row]]} for row in rows] for rows in nearest
     ]

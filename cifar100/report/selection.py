@@ -39,8 +39,8 @@ def confused_pairs(
     both = np.triu(wrong + wrong.T)
     ranked = np.argsort(-both, axis=None, kind="stable")[:pairs]
     found = []
-    for place in ranked[both.flat[ranked] > 0].tolist():
-        one, other = divmod(place, len(confusion))
+    for cell in ranked[both.flat[ranked] > 0].tolist():
+        one, other = divmod(cell, len(confusion))
         if wrong[other, one] > wrong[one, other]:
             one, other = other, one
         there = _most_confident(probabilities, labels, one, other)
