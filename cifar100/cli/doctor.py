@@ -11,7 +11,7 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check training on this machine and estimate the time of each recipe.
+    """Check training on this machine; estimate the time of each recipe.
 
     It takes under a minute and needs no dataset.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(EvalOptions):
-    """Evaluate a checkpoint: top-1, top-5, superclasses, classes, loss, speed."""
+    """Evaluate a checkpoint: top-1, top-5, superclasses, classes, speed."""
 
     checkpoint: Positional[Path]
     """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;

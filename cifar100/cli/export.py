@@ -15,7 +15,7 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Export a model, and check the exported file against the checkpoint.
+    """Export to safetensors, ONNX (fp32/int8) or pt2; check the result.
 
     The result of the check is printed and written to FILE.check.json.
     """

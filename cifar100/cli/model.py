@@ -13,7 +13,7 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Layers of a network, their output shapes and numbers of parameters."""
+    """Print the layers of a network, output shapes and parameters."""
 
     name: Positional[ModelName] = "resnet18"
     """Architecture."""
