@@ -15,9 +15,9 @@ from cifar100.support.terminal import emit
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Export to safetensors, ONNX (fp32/int8) or pt2; check the result.
+    """Export to safetensors, ONNX (fp32/int8), pt2 or a static site.
 
-    The result of the check is printed and written to FILE.check.json.
+    The exported file is checked against the checkpoint; the result is printed and written to FILE.check.json.
     """
 
     checkpoint: Positional[Path]
