@@ -132,6 +132,50 @@ def test_web_page_and_api(predictor: Predictor, files: list[Path]) -> None:
         assert response["model"] == {"name": predictor.info.name, "sha256": predictor.info.digest}
 
 
+def unusual_files(folder: Path) -> list[Path]:
+    """Images of other modes, orientations and sizes, as a user's folder has them."""
+    small = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
+    rgb = Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC)
+    gray, exif = rgb.convert("L"), Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    alpha = Image.merge("RGBA", (*rgb.split(), gray))
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    images: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "turned.jpg": (rgb, {"exif": exif}),
+        "alpha.png": (alpha, {}),
+        "palette.gif": (rgb.quantize(8), {"transparency": 0}),
+        "gray.webp": (gray, {}),
+        "deep.png": (deep, {}),
+        "tiny.png": (rgb.resize((8, 8)), {}),
+        "large.jpg": (rgb.resize((2700, 1800)), {}),
+    }
+    for name, (image, options) in images.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in images]
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_unusual_images_get_one_answer_in_every_interface(
+    fit: str, exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, words = unusual_files(tmp_path), ["--fit", fit, "--views", "2"]
+    served = app_predictor(monkeypatch, "--checkpoint", exports / "best.onnx", *words)
+    lines = run(capsys, served, paths, "--json", *words).splitlines()
+    rows = csv.DictReader(io.StringIO(run(capsys, served, paths, "--csv", "--top-k", "1", *words)))
+    handlers = _Handlers(served)
+    answers = []
+    for path, line, row in zip(paths, map(json.loads, lines), rows, strict=True):
+        response, top1 = handlers.predict(str(path)), line["predictions"][0]
+        for other in (response["predictions"][0], row):
+            assert other["class_name"] == top1["class_name"]
+            assert float(other["probability"]) == pytest.approx(top1["probability"], rel=1e-4)
+        assert f'class="share">{top1["probability"]:.1%}<' in handlers.show(str(path))
+        reasons = {line["reason"], response["reason"], row["reason"]}
+        assert len(reasons) == 1
+        answers.append(top1["probability"])
+    assert len(set(answers)) == len(paths), "each image has its own"
+
+
 def app_predictor(monkeypatch: pytest.MonkeyPatch, *words: str | Path | int) -> Predictor:
     """The predictor that `cifar100 app` serves with these options."""
     served: list[Predictor] = []
