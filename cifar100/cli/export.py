@@ -17,7 +17,9 @@ from cifar100.support.terminal import emit
 class Export:
     """Export to safetensors, ONNX (fp32/int8), pt2 or a static site.
 
-    The exported file is checked against the checkpoint; the result is printed and written to FILE.check.json.
+    The exported file is checked against the checkpoint.
+
+    The result is printed and written to FILE.check.json.
     """
 
     checkpoint: Positional[Path]
