@@ -84,7 +84,7 @@ def test_no_package_imports_another_in_a_cycle() -> None:
 
 
 def test_no_module_shadows_another_library() -> None:
-    """`python train.py` from inside cifar100/ must not find ours where it looks for theirs."""
+    """`python train.py` from inside cifar100/ must not find our modules in place of installed ones."""
     others = set(sys.stdlib_module_names) | packages_distributions().keys() - {"cifar100"}
     assert not {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} & others
 

@@ -1,7 +1,7 @@
 """The brief's commands and interfaces, word for word, as a user who follows it would meet them.
 
 The tree is copied, `config.py` is edited by hand (few epochs, a small batch, no workers), and the four commands run
-from inside `cifar100/`, from a plain clone: nothing of it is installed where they run.
+from inside `cifar100/`, from a plain clone: the package is not installed there.
 """
 
 from __future__ import annotations

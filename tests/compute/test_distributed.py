@@ -445,7 +445,7 @@ def test_a_second_run_archives_the_first_once(torchrun: Torchrun, tmp_path: Path
 
 @pytest.mark.slow
 def test_two_hosts(tmp_path: Path) -> None:
-    """Two network namespaces where there may be, else two addresses: equal to one host; each killed; the cable cut."""
+    """Two network namespaces if permitted, else two addresses: equal to one host; each killed; the connection cut."""
     script = [sys.executable, str(ROOT / "benchmarks" / "two_hosts.py"), "--out", str(tmp_path / "report.md")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(script, env=env, capture_output=True, text=True, timeout=3000, check=False)
