@@ -28,6 +28,7 @@ from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
 
 MAX_BYTES = 1 << 26
+MAX_COLUMNS, MAX_CELLS = 1000, 10_000_000
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "classname", "labelname", "category", "classes", "categories", "target", "breed"),
@@ -202,6 +203,8 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
         text = content.decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count)
+        if first.count(delimiter) >= MAX_COLUMNS:
+            raise UserError("dataset.csv", f"has more than {MAX_COLUMNS:,} columns, more than any file of labels.")
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except UnicodeDecodeError:
         raise UserError("dataset.csv", "is not UTF-8 text: save it as CSV in UTF-8.") from None
@@ -209,6 +212,10 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
         raise UserError("dataset.csv", f"cannot be read as CSV ({error}).") from None
     if not rows:
         raise UserError("dataset.csv", "is empty.")
+    if len(rows) * len(rows[0]) > MAX_CELLS:
+        raise UserError(
+            "dataset.csv", f"has more than {MAX_CELLS:,} cells: remove the columns that are neither image nor class."
+        )
     header, *below = rows
     if any(cell.strip() in found.files or (re.search(r"\d", cell) and found.find(cell)) for cell in header):
         header, below = [f"column {number}" for number in range(1, len(header) + 1)], rows

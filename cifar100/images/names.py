@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+MAX_DIGITS = 4000
+"""Digits of a number that are compared; Python converts no more than 4300."""
+
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 SYSTEM_FILES = (
@@ -37,4 +40,4 @@ def is_image(path: str | Path) -> bool:
 def natural_sort_key(name: str) -> tuple[list[str | int], str]:
     """Sort key of names with numbers by value: 2 before 10."""
     parts = re.split(r"(\d+)", name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    return [int(part[:MAX_DIGITS]) if place % 2 else part for place, part in enumerate(parts)], name

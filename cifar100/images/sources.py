@@ -88,6 +88,8 @@ def _find(words: Iterable[str | Path], skipped: Counter[str]) -> list[ImageSourc
             sources += _in_folder(word, skipped)
         elif glob.has_magic(word) and not os.path.lexists(word):
             sources += _matches(word, skipped)
+        elif not word:
+            sources.append(ImageSource(word, "An argument is empty: name an image."))
         else:
             sources.append(ImageSource(word))  # reading it gives the error message
     return sources

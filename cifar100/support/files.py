@@ -112,5 +112,6 @@ def content_hint(start: bytes) -> str:
 def not_a_file(path: str | Path) -> str:
     """A sentence about what is at `path` instead of a regular file; "" if there is nothing."""
     if os.path.isdir(path):
-        return " It is a directory."
+        best = os.path.join(path, "best_model.pth")
+        return f" It is the directory of a run: name {best}." if os.path.isfile(best) else " It is a directory."
     return " It is a device or a pipe, not a file." if os.path.exists(path) else ""

@@ -116,6 +116,13 @@ def test_what_stands_for_weights_is_recognized(tmp_path: Path, name: str, conten
     assert_one_sentence(str(caught.value), tmp_path / name, hint)
 
 
+def test_the_checkpoint_in_a_run_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "best_model.pth").touch()
+    with pytest.raises(UserError) as caught:
+        load_weights(tmp_path)
+    assert_one_sentence(str(caught.value), f"name {tmp_path / 'best_model.pth'}.")
+
+
 def test_weights_as_numpy_arrays_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar100.checkpoints.torch_file.MAX_PICKLE_BYTES", 1 << 16)
     torch.save({name: tensor.numpy() for name, tensor in network().items()}, tmp_path / "w.pth")

@@ -9,7 +9,7 @@ from conftest import assert_one_sentence
 from own_images import SILENT, photos, settings
 
 from cifar100.cli.main import main
-from cifar100.dataset import read
+from cifar100.dataset import labels_csv, read
 from cifar100.dataset.folder import find
 from cifar100.dataset.layout import Layout
 from cifar100.support.errors import UserError
@@ -150,16 +150,26 @@ def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, tab
         (b"", "dataset.csv", ["is empty"]),
         (b"old_id,new_id,label\n0,1,cat\n1,0,dog\n", "dataset.csv_columns", ["'new_id', 'old_id'", "remove one"]),
         (b"id,label\n0,cat, black\n", "dataset.csv", ["2 columns", "'0'", "quote"]),
+        (b"id,label" + b",x" * 1000 + b"\n0,cat\n", "dataset.csv", ["1,000 columns"]),
+        (b"id,label,note\n" + b"0,cat,\n" * 40, "dataset.csv", ["100 cells", "remove the columns"]),
         (b"id,label,split\n0,cat,train\n1,dog,hold\n", "dataset.csv", ["'split' contains 'hold'", "train, val"]),
         (b"id,label\n0,c\0t\n" + b'1,"' + bytes(200_000), "dataset.csv", ["labels.csv"]),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_refused(flat: Path, table: bytes, code: str, expected: list[str]) -> None:
+def test_a_file_that_cannot_be_understood_is_refused(
+    flat: Path, monkeypatch: pytest.MonkeyPatch, table: bytes, code: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(labels_csv, "MAX_CELLS", 100)
     (flat / "labels.csv").write_bytes(table)
     with pytest.raises(UserError) as caught:
         find(flat)
     assert caught.value.code == code
     assert_one_sentence(str(caught.value), flat / "labels.csv", *expected)
+
+
+def test_a_class_may_be_a_number_of_any_length(flat: Path) -> None:
+    (flat / "labels.csv").write_text(f"id,label\n0,{'1' * 5000}\n1,2\n")
+    assert layout_of(flat).classes == ["2", "1" * 5000]
 
 
 def test_two_files_that_label_the_same_images_are_refused(flat: Path) -> None:

@@ -198,6 +198,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.pixels is not None
     assert (first.pixels == 9).all()
     assert second.problem == "Standard input can be read only once."
+    assert expand_inputs([""])[0].problem == "An argument is empty: name an image."
 
 
 def test_text_on_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
