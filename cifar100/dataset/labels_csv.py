@@ -256,14 +256,14 @@ def _split_column(header: list[str], labeled: list[list[str]]) -> int:
     """The index of the column with the split of every labeled row; -1 if there is none. Raises UserError if only some
     of its cells are splits."""
     for column, name in enumerate(header):
-        wrong = (
-            [row[column] for row in labeled if not split_of(row[column])] if _key(name) in SPLIT_COLUMNS else labeled
-        )
+        if _key(name) not in SPLIT_COLUMNS:
+            continue
+        wrong = {row[column] for row in labeled if not split_of(row[column])}
         if not wrong:
             return column
-        if len(wrong) < len(labeled):
+        if any(split_of(row[column]) for row in labeled):
             raise UserError(
-                "dataset.csv", f"its column '{name}' contains {listed(set(wrong))}: use train, val and test only."
+                "dataset.csv", f"its column '{name}' contains {listed(wrong)}: use train, val and test only."
             )
     return -1
 
