@@ -188,16 +188,8 @@ def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, co
     test = canonical_split(loaded.decoded.pixels[loaded.rows], labels, len(known))
     none = Split(test.images[:0], test.labels[:0], "")
     notes = (*layout.describe(), f"evaluated: {images(len(test))}, all that there are", *_listed(loaded.unreadable))
-    return Dataset(
-        spec,
-        none,
-        test,
-        layout.place,
-        _format_sizes(_known_sizes(loaded.decoded)),
-        notes,
-        loaded.unreadable,
-        test_name="test" if "test" in splits and len(splits) == 1 else "all",
-    )
+    sizes, test_name = _format_sizes(_known_sizes(loaded.decoded)), "test" if list(splits) == ["test"] else "all"
+    return Dataset(spec, none, test, layout.place, sizes, notes, loaded.unreadable, test_name=test_name)
 
 
 def _refuse_untrainable(layout: Layout) -> None:
