@@ -132,7 +132,7 @@ def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
         raise UserError("image.folder", f"{name} is a directory, not an image.") from None
     except (limits.TooExpensive, Image.DecompressionBombError, MemoryError) as error:
         reason = str(error) if isinstance(error, limits.TooExpensive) else "has too many pixels"
-        raise UserError("image.cost", f"{name} {reason}; it is not opened.") from None
+        raise UserError("image.cost", f"{name} {reason}: save it as a smaller JPEG or PNG.") from None
     except UnidentifiedImageError:
         if is_heif(start):
             raise UserError(

@@ -50,7 +50,8 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 def _read(folder: Path, name: str) -> RunRecord:
     if not os.path.isfile(folder / "config.json"):
-        raise UserError("compare.no_run", f"{folder} is not a run directory: it has no config.json.")
+        reason = "is not a run directory: it has no config.json" if folder.is_dir() else "does not exist"
+        raise UserError("compare.no_run", f"{folder} {reason}.")
     config = upgrade_recipe(_objects(folder / "config.json")[0])
     final = _objects(folder / "evaluation.json")[0] if os.path.isfile(folder / "evaluation.json") else {}
     history = _objects(folder / "metrics.jsonl", per_line=True) if os.path.isfile(folder / "metrics.jsonl") else []

@@ -340,7 +340,7 @@ def test_what_drips_is_left_in_time(at: Callable[[str], str], monkeypatch: pytes
 
 def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) -> None:
     (image,) = load_images(expand_inputs([at("bomb")]), 32)
-    assert image.problem == f"{at('bomb')} has too many pixels; it is not opened."
+    assert image.problem == f"{at('bomb')} has too many pixels: save it as a smaller JPEG or PNG."
 
 
 @pytest.mark.parametrize(
