@@ -156,33 +156,37 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--photos", type=int, default=200)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as temporary:
         site = Path(temporary) / "site"
         print(export_site(asked.weights, site, data_dir=asked.data_dir, images=asked.images))
         size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        expect.set_options(timeout=120_000)
-        seen = visits(browser, url)
-        print(json.dumps(seen, indent=2), flush=True)
+        with sync_playwright() as playwright:  # `asyncio.run` does not work inside
+            server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_address[1]}/"
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            expect.set_options(timeout=120_000)
+            seen = visits(browser, url)
+            print(json.dumps(seen, indent=2), flush=True)
 
-        test = load_dataset(Config().replace(data_dir=asked.data_dir)).test
-        rows = np.unique(np.linspace(0, len(test) - 1, asked.images).round().astype(int))
-        (site / "test").mkdir()
-        names = [f"test/{row}.png" for row in rows]
-        for row, name in zip(rows, names, strict=True):
-            Image.fromarray(test.images[row]).save(site / name)
-        photos = [f"photos/{name}" for name in write_photos(site / "photos", asked.photos)]
-        predictor = load_predictor(site / "model.onnx")
-        page = browser.new_page()
-        page.goto(url)
-        expect(page.locator("#time")).to_contain_text("for the network")
-        answers = {"test images": parity(page, site, names, predictor), "photos": parity(page, site, photos, predictor)}
-        version = browser.version
-        browser.close()
-        server.shutdown()
+            test = load_dataset(Config().replace(data_dir=asked.data_dir)).test
+            rows = np.unique(np.linspace(0, len(test) - 1, asked.images).round().astype(int))
+            (site / "test").mkdir()
+            names = [f"test/{row}.png" for row in rows]
+            for row, name in zip(rows, names, strict=True):
+                Image.fromarray(test.images[row]).save(site / name)
+            photos = [f"photos/{name}" for name in write_photos(site / "photos", asked.photos)]
+            predictor = load_predictor(site / "model.onnx")
+            page = browser.new_page()
+            page.goto(url)
+            expect(page.locator("#time")).to_contain_text("for the network")
+            answers = {
+                "test images": parity(page, site, names, predictor),
+                "photos": parity(page, site, photos, predictor),
+            }
+            version = browser.version
+            browser.close()
+            server.shutdown()
         result = {
             "parity": answers,
             "visits": seen,
