@@ -14,12 +14,13 @@ MARK = '<meta name="generator" content="cifar100 report">'
 def render(template: str, content: dict[str, Any]) -> str:
     """The page of a template here with this content; names in it are escaped. Raises UndefinedError if something that
     the template needs is missing."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = files("cifar100.report")
-    css = Markup(here.joinpath("page.css").read_text(encoding="utf-8"))  # noqa: S704  ours
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    def source(name: str) -> str:
+        return files("cifar100.report").joinpath(name).read_text(encoding="utf-8")
+
+    options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, **options)
     environment.filters["display_name"] = display_name
-    source = here.joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(content, css=css)
+    return environment.get_template(template).render(content, css=Markup(source("page.css")))  # noqa: S704  ours
