@@ -25,14 +25,13 @@ import numpy as np
 import pyarrow
 import torch
 from conftest import untrained
+from narrow_cifar100 import small_network
 from PIL import Image
 from pyarrow import parquet
 from test_formats import cifar10_binary, cifar100_binary, cifar100_parquet, some
-from torch import nn
 
 from cifar100.checkpoints.checkpoint import FORMAT, VERSION, load_checkpoint
 from cifar100.dataset.classes import CLASSES, SUPERCLASSES
-from cifar100.model import ResNet, build_model
 
 LARGEST = 1 << 22  # bytes that an archive may unpack to, here
 ESCAPE = "\x1b[31m\n\u202e"  # red, a line break, right to left
@@ -715,11 +714,6 @@ RESUME += rows(
 OURS = {"format": FORMAT, "version": VERSION}
 
 
-def small_network(name: str = "resnet18", classes: int = 100) -> nn.Module:
-    """A fiftieth of the work of resnet18."""
-    return ResNet((1, 1, 1, 1), classes, 8) if name == "resnet18" else build_model(name, classes)
-
-
 def with_torch(content: Any, **options: Any) -> Corrupt:
     return lambda: torch.save(content, "bad.pth", **options)
 
@@ -968,7 +962,7 @@ CHECKPOINTS = [
     Row(
         "checkpoint: of other classes",
         "evaluate bad.pth --data-dir data",
-        lambda: untrained(weights=small_network(classes=2).state_dict(), **CAT_AND_DOG).save(Path("bad.pth")),
+        lambda: untrained(weights=small_network(num_classes=2).state_dict(), **CAT_AND_DOG).save(Path("bad.pth")),
         "evaluate.classes",
         "2 classes",
     ),

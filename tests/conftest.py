@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from narrow_cifar100 import narrow_training
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -77,7 +77,7 @@ def untrained(**fields: Any) -> Checkpoint:
     """A resnet18 for CIFAR-100 as it starts, as a checkpoint; `fields` change its content."""
     expected: dict[str, Any] = {
         "model": "resnet18",
-        "weights": resnet18().state_dict(),
+        "weights": fields.get("weights") or resnet18().state_dict(),
         "classes": list(CLASSES),
         "superclasses": list(SUPERCLASSES),
         "superclass_of": list(SUPERCLASS_OF),
@@ -215,11 +215,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings in this test are of a network with a fiftieth of the work of resnet18."""
-    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
-        monkeypatch.setattr(
-            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
-        )
+    """Trainings in this test are of a network with a fiftieth of the work of resnet18, and plot nothing."""
+    narrow_training(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from tarfile import SYMTYPE
 from typing import Any
@@ -39,12 +38,12 @@ from bad_input import (
     holds,
     last,
     nothing,
-    small_network,
     with_fields,
     with_torch,
     zipped,
 )
 from conftest import assert_one_sentence, untrained
+from narrow_cifar100 import narrow_training, small_network
 from PIL import Image
 from test_dataset import as_python2, write_folder
 from test_formats import cifar10_parquet, cifar100_binary, some
@@ -62,11 +61,6 @@ from cifar100.train import train
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
-def use_small_networks(patch: pytest.MonkeyPatch) -> None:
-    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
-        patch.setattr(import_module(module), "build_model", small_network)
-
-
 @pytest.fixture(scope="session")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all is well."""
@@ -76,7 +70,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (50, 40), "teal").save(intact / "photo.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(intact)
-        use_small_networks(patch)
+        narrow_training(patch.setattr)
         untrained(weights=small_network().state_dict()).save(Path("good.pth"))
         settings = {"epochs": 2, "batch_size": 2, "warmup_epochs": 1, "stop_after": 1, "device": "cpu"}
         train(Config().replace(**settings, data_dir=Path("data"), run_dir=Path(LOGS)))
@@ -88,7 +82,7 @@ def workplace(intact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of it as the working folder, on a machine without a network."""
     shutil.copytree(intact, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    use_small_networks(monkeypatch)
+    narrow_training(monkeypatch.setattr)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setattr(fetching, "HOMES", (f"{(tmp_path / 'home').as_uri()}/",))
@@ -126,14 +120,17 @@ def full_disk() -> Iterator[None]:
         (with_fields(), "predict photo.png --checkpoint bad.pth", 0),
         (nothing, "evaluate good.pth --data-dir data --json x.json", 0),
         (nothing, "data preview --data-dir data --out x.png", 0),
-        (nothing, "train --resume --data-dir data", 0),
-        (last("dataset", lambda info: replace(info, name="other")), "train --resume --data-dir data", 0),
+        (nothing, "train --resume --no-report --data-dir data", 0),
+        (last("dataset", lambda info: replace(info, name="other")), "train --resume --no-report --data-dir data", 0),
         (holds("x.tar.gz", WHOLE), "data check x.tar.gz", 1),
         (holds("x.tar.gz", beside(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
     ],
 )
-def test_valid_input_succeeds(workplace: Path, capfd: Any, corrupt: Corrupt, words: str, code: int) -> None:
+def test_valid_input_succeeds(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, corrupt: Corrupt, words: str, code: int
+) -> None:
     """So that a row of the table fails by what it corrupts, and by nothing else."""
+    monkeypatch.setattr("cifar100.report.augmentation.images_per_second", lambda _loader: 1.0)  # starts workers
     corrupt()
     assert main(words.split()) == code
     assert capfd.readouterr().err == ""

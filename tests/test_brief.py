@@ -97,8 +97,10 @@ def test_train_writes_the_files_that_the_brief_names(clone: Clone) -> None:
     assert [path.name for path in logs.glob("training_log_*.txt") if re.fullmatch(r"\D+\d{8}_\d{6}\.txt", path.name)]
     for name in ("best_model.pth", "checkpoint_epoch_1.pth", "checkpoint_epoch_2.pth", "last.pth"):
         assert (logs / name).is_file()
-    for name in ("metrics.jsonl", "metrics.csv", "config.json", "curves.png"):
+    for name in ("metrics.jsonl", "metrics.csv", "config.json"):
         assert (logs / name).is_file()
+    with Image.open(logs / "curves.png") as image:
+        assert image.size == (1080, 720)
     log = next(logs.glob("training_log_*.txt")).read_text()
     assert "Epoch   2/2" in log
     assert "Final     test top-1" in log

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
-from importlib import import_module
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Split
-from cifar100.model import ResNet
 from cifar100.report.augmentation import preview
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
@@ -246,12 +244,8 @@ def test_any_number_of_workers_gives_the_same_batches_from_any_step_on(num_worke
 
 
 @pytest.fixture
-def config(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
     """A run of 2 epochs of 4 steps, of a small network."""
-    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
-        monkeypatch.setattr(
-            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
-        )
     settings = {
         "epochs": 2,
         "batch_size": 64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,19 @@ LAST = Selection(rule="last")
 FIT = TemperatureFit(temperature=1.5, fitted_on="val", num_images=5000)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of weights to share, in fp32."""
+    folder = tmp_path_factory.mktemp("shared")
+    save_weights(untrained(selection=LAST, evaluation={"top1": 0.5}), folder / "some.safetensors")
+    return folder
+
+
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """Weights to share, in fp32."""
-    path = tmp_path / "some.safetensors"
-    save_weights(untrained(selection=LAST, evaluation={"top1": 0.5}), path)
-    return path
+def shared(saved: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "some.safetensors"
 
 
 @pytest.mark.parametrize(("precision", "error", "size"), [("fp32", 0.0, 45), ("fp16", 5e-4, 23), ("bf16", 4e-3, 23)])

@@ -44,11 +44,11 @@ import atexit, os, signal, sys, time
 import torch.distributed as dist
 from cifar100.checkpoints import checkpoint
 from cifar100.cli.main import main
-from cifar100.model import ResNet
 from cifar100.training import setup
 from cifar100.training.step import TrainStep
+from narrow_cifar100 import narrow_training
 
-setup.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+narrow_training()
 what, rank, at = os.environ.get("HAPPENS", "nothing:0:-1").split(":")
 call, load = TrainStep.__call__, setup.load_dataset
 if what == "SIGTERM, slow disk":
@@ -84,6 +84,8 @@ atexit.register(lambda: dist.is_initialized() and print("a process group is left
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
+PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "precision": "fp32", "device": "cpu"}
 
 GENTLE = {"epochs": 1, "lr": 0.002}
@@ -111,7 +113,7 @@ class Torchrun:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in (SHORT | settings).items()]
         flags = [] if "--resume" in words else [*flags, "--no-report"]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count else []
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CIFAR100_DATA_DIR": str(self.data)}
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "CIFAR100_DATA_DIR": str(self.data)}
         environment |= {"HAPPENS": happens} if happens else {}
         if env is not None:
             environment.pop("OMP_NUM_THREADS", None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 from conftest import untrained, write_official
 from device_recorder import MPS, Recording, mps_kernel, on_device, recorded
+from narrow_cifar100 import narrow_training, small_network
 from PIL import Image
 
 from cifar100.augmentation.loader import TrainLoader
@@ -24,7 +24,6 @@ from cifar100.compute.device import Compute
 from cifar100.config import Config
 from cifar100.dataset import Split
 from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
-from cifar100.model import ResNet
 from cifar100.optim.build import build_optimizer
 from cifar100.optim.ema import ModelEma, update_bn
 from cifar100.training.step import TrainStep
@@ -47,11 +46,6 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 """Settings of a training; each is a scenario."""
 
 
-def network(num_classes: int = 100) -> ResNet:
-    """Each kind of layer, with little work."""
-    return ResNet((1, 1, 1, 1), num_classes, width=8)
-
-
 def train_steps(settings: dict[str, Any]) -> Recording:
     """Two epochs of three steps, and the batch-norm statistics of the EMA weights."""
     config = Config().replace(batch_size=BATCH_SIZE, **settings)
@@ -60,7 +54,7 @@ def train_steps(settings: dict[str, Any]) -> Recording:
     split = Split(images, np.arange(NUM_IMAGES), "")
     with recorded() as recording:
         loader = TrainLoader(split, config.augment, batch_size=BATCH_SIZE, seed=0, device=MPS, num_classes=100)
-        model = COMPUTE.prepare(network()).train()
+        model = COMPUTE.prepare(small_network()).train()
         ema = ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None
         optimizer = build_optimizer(model, config.optim)
         step = TrainStep(model, optimizer, COMPUTE, config.optim, ema=ema, loss_weight=loader.loss_weight)
@@ -105,15 +99,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: None)
-    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
-        monkeypatch.setattr(import_module(module), "build_model", lambda _, num_classes: network(num_classes))
-    monkeypatch.setattr("cifar100.training.gradient_check.resnet18", network)
+    narrow_training(monkeypatch.setattr)
+    monkeypatch.setattr("cifar100.training.gradient_check.resnet18", small_network)
 
 
 def commands(folder: Path, data: Path) -> dict[str, Callable[[], Recording]]:
     """The commands that compute on the device, in an order in which they can run."""
     train = ["train", f"--data-dir={data}", "--epochs=2", "--batch-size=64", "--no-report", "--ema-decay=0.9"]
-    untrained(weights=network().state_dict(), config={"dataset": "synthetic"}).save(folder / "best.pth")
+    untrained(weights=small_network().state_dict(), config={"dataset": "synthetic"}).save(folder / "best.pth")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(folder / "image.png")
 
     def resume() -> Recording:

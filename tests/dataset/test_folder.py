@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from cifar100.config import Config
 from cifar100.dataset import decode, load_dataset, read, tree
 from cifar100.evaluation.evaluate import evaluate
 from cifar100.images.convert import to_model_input
-from cifar100.model import ResNet
 from cifar100.support.errors import UserError
 from cifar100.support.progress import progress
 from cifar100.support.text import escape_control_chars
@@ -409,10 +407,8 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_network(tmp_path: Path, narrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network with a fiftieth of the work of resnet18, in the test's folder."""
-    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
-        monkeypatch.setattr(import_module(module), "build_model", lambda _, classes: ResNet((1, 1, 1, 1), classes, 8))
     monkeypatch.chdir(tmp_path)
 
 

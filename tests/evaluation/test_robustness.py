@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bad_input import small_network
 from conftest import assert_one_sentence, untrained
+from narrow_cifar100 import small_network
 
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint

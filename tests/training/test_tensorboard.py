@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from PIL import Image
 
 from cifar100.config import Config
-from cifar100.model import ResNet
 from cifar100.support.errors import UserError
 from cifar100.train import train
 from cifar100.training import tensorboard
@@ -93,11 +91,8 @@ def test_tensorboard_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_resumed(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("cifar100.training.setup", "cifar100.checkpoints.checkpoint"):
-        monkeypatch.setattr(
-            import_module(module), "build_model", lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
-        )
+@pytest.mark.usefixtures("narrow")
+def test_a_run_that_is_resumed(tiny_data: Path, tmp_path: Path) -> None:
     where = {"data_dir": tiny_data, "run_dir": tmp_path / "run", "report": False, "tensorboard": True}
     config = Config().replace(epochs=3, batch_size=64, warmup_epochs=1, lr=0.02, **where)
     train(config.replace(stop_after=2))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from cifar100.config import Config
 from cifar100.support.errors import UserError
@@ -69,13 +70,11 @@ def test_an_absent_library_is_named_with_its_pip_command(monkeypatch: pytest.Mon
 TRAIN = """
 import sys
 from pathlib import Path
-from cifar100.checkpoints import checkpoint
 from cifar100.config import Config
-from cifar100.model import ResNet
 from cifar100.train import train
-from cifar100.training import setup
+from narrow_cifar100 import narrow_training
 
-setup.build_model = checkpoint.build_model = lambda _name, classes: ResNet((1, 1, 1, 1), classes, 8)
+narrow_training()
 data, run, stop, resume = sys.argv[1:]
 config = Config().replace(data_dir=Path(data), run_dir=Path(run), epochs=3, batch_size=64, warmup_epochs=1)
 config = config.replace(report=False, track="trackio", stop_after=int(stop))
@@ -96,6 +95,7 @@ print(json.dumps({run: SQLiteStorage.get_logs(project, run) for run in runs}))
 def test_trackio_has_one_run_with_each_epoch_once(tiny_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     env = os.environ | {"TRACKIO_DIR": str(tmp_path / "store"), "HF_HUB_OFFLINE": "1"}
+    env["PYTHONPATH"] = str(ROOT / "tests")
 
     def run(code: str, *words: object) -> str:
         command = [sys.executable, "-c", code, *map(str, words)]

@@ -141,7 +141,9 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize(
-    "settings", [{"precision": "fp32"}, {"precision": "bf16"}, EVERYTHING], ids=["fp32", "bf16", "all"]
+    "settings",
+    [{"precision": "fp32"}, {"precision": "bf16", "train_sizes": (16,)}, EVERYTHING],
+    ids=["fp32", "bf16", "all"],
 )
 def test_a_run_stopped_in_mid_epoch_resumes_exactly(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
