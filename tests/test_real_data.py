@@ -39,7 +39,7 @@ def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -
 
 def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    started = train_until(folder, 6, signal.SIGKILL, "--save-seconds", "3", "--train-sizes", "16")
+    started = train_until(folder, 6, signal.SIGKILL, "--save-seconds=3", "--train-sizes=16", "--batch-size=32")
     assert "CIFAR-100 (verified): 50,000 train and 10,000 test images" in started
     first = load_checkpoint(folder / "last.pth")
     resumed = train_until(folder, first.loop["step"] + 6, signal.SIGTERM, "--resume")
@@ -47,7 +47,7 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     assert "Stopped by SIGTERM" in resumed
     second = load_checkpoint(folder / "last.pth")
     assert second.loop["step"] >= first.loop["step"] + 6
-    assert second.loop["seen"] == 128 * second.loop["step"]
+    assert second.loop["seen"] == 32 * second.loop["step"]
     assert 4.0 < second.loop["loss_sum"] / second.loop["seen"] < 5.5, "near ln 100 at the start"
 
     test = load_dataset().test
@@ -58,12 +58,16 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"] if cpu_has_fast_bf16() else ["auto"])
 def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> None:
-    """Through the Predictor: batch norms folded, and in the precision that it chooses."""
+    """Through the Predictor: batch norms folded, and in the precision that it chooses. On all test images if the CPU is
+    fast, else on every fifth."""
     predictor = load_predictor(precision=precision)
+    every, tolerance = (1, 0.001) if cpu_has_fast_bf16() else (5, 0.02)
     test = load_dataset(Config().replace(data_dir=Path(os.environ["CIFAR100_DATA_DIR"]))).test
-    batches = (test.images[start : start + 250] for start in range(0, len(test), 250))
-    predicted = np.concatenate([predictor.backend.logits(images).argmax(axis=1) for images in batches])
-    assert np.mean(predicted == test.labels) == pytest.approx(load_weights("pretrained").evaluation["top1"], abs=0.001)
+    images, labels = test.images[::every], test.labels[::every]
+    batches = (images[start : start + 250] for start in range(0, len(images), 250))
+    predicted = np.concatenate([predictor.backend.logits(batch).argmax(axis=1) for batch in batches])
+    expected = load_weights("pretrained").evaluation["top1"]
+    assert np.mean(predicted == labels) == pytest.approx(expected, abs=tolerance)
 
 
 def test_ten_test_images_occur_in_train() -> None:

@@ -464,7 +464,7 @@ def test_the_commands_of_the_documents(torchrun: Torchrun, tmp_path: Path) -> No
     installed = tmp_path / "cifar100"
     installed.write_text(f"#!{sys.executable}\nimport sys\nfrom cifar100.cli.main import main\nsys.exit(main())\n")
     installed.chmod(0o755)
-    flags = ["--epochs=1", "--warmup-epochs=0", "--batch-size=100", "--lr=0.01", "--train-sizes=16"]
+    flags = ["--epochs=1", "--warmup-epochs=0", "--batch-size=100", "--lr=0.01", "--train-sizes=16", "--no-report"]
     for folder, words in (
         (inside.parent, ["-m", "cifar100", "train"]),
         (inside, ["train.py"]),
