@@ -91,6 +91,7 @@ def from_hub(code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_torch_hub_gives_the_pretrained_network(tmp_path: Path) -> None:
     printed = from_hub(
         "import cifar100; from cifar100 import load_predictor; model = load('resnet18', pretrained=True); "

@@ -278,6 +278,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object
     monkeypatch.setattr(TrainStep, "__call__", acting)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_mid_epoch_resumes_exactly_with_other_workers(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

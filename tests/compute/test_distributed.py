@@ -236,6 +236,7 @@ def test_shards_partition_the_range(size: int, count: int) -> None:
     assert max(lengths) - min(lengths) <= 1
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_that_averages_their_gradients(torchrun: Torchrun, tmp_path: Path) -> None:
     """The quick one: three steps of 64 images and one of 8, one voice, whole sums, one set of files."""
     result = torchrun(2, run_dir="run", **GENTLE)

@@ -157,7 +157,7 @@ def test_corruptions_run_on_mps() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "train",
+        pytest.param("train", marks=pytest.mark.slow),
         pytest.param("train --resume after epochs on the CPU", marks=pytest.mark.slow),
         pytest.param("evaluate --tta 6", marks=pytest.mark.slow),
         "predict --explain",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_sentence, untrained
+from conftest import assert_one_sentence, narrow_network, random_checkpoint
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config
@@ -17,9 +17,10 @@ from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    return untrained(config={"val_fraction": 0.5})
+@pytest.fixture
+def checkpoint(monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    return random_checkpoint(config={"val_fraction": 0.5})
 
 
 def test_it_agrees_with_the_predictor_image_by_image(checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
     assert figures["weighted"]["recall"] == pytest.approx(figures["top1"])
 
 
+@pytest.mark.slow
 def test_the_nearest_train_images_of_mistakes(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
     """Three each, and the nearest is the one that the features say."""
     checkpoint.save(tmp_path / "model.pth")

@@ -80,6 +80,7 @@ def test_the_time_left_is_estimated_after_twenty_steps_or_two_epochs(steps: int,
     assert (current_progress(run).seconds_left is not None) == is_shown
 
 
+@pytest.mark.slow
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     """The bar carries loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
     ours, theirs = pty.openpty()

@@ -356,6 +356,7 @@ def test_the_error_of_a_failed_run_is_in_its_log(config: Config) -> None:
 
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
+@pytest.mark.slow
 def test_a_closed_console_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
     words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
     pipe = f"{sys.executable} {NARROW_CLI} {words} | {reader}"
@@ -468,6 +469,7 @@ def test_eval_every_skips_epochs_but_never_the_last(config: Config) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
+@pytest.mark.slow
 def test_ctrl_c_saves_and_exits_with_130(tiny_data: Path, tmp_path: Path) -> None:
     words = ["train", "--epochs", "50", "--batch-size", "32", "--data-dir", str(tiny_data)]
     process = subprocess.Popen([sys.executable, NARROW_CLI, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
