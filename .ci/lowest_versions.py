@@ -1,4 +1,4 @@
-"""Print a pip constraint for each dependency in pyproject.toml: the lowest version that it admits."""
+"""Print a pip constraint for each dependency in pyproject.toml: the lowest allowed version."""
 
 import tomllib
 from pathlib import Path

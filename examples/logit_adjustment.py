@@ -1,9 +1,9 @@
-"""Adjust a model that was trained on classes of different sizes, so that it does not favor the common ones.
+"""Adjust a model that was trained on classes of different sizes, so that it does not favor frequent classes.
 
     python examples/logit_adjustment.py logs/cifar100/best_model.pth adjusted.safetensors --data-dir my_photos
 
 Subtracts log(n_c / n), n_c of n train images being of class c, from the bias of the output layer: post-hoc logit
-adjustment (Menon et al. 2021, arXiv 2007.07314). predict, evaluate and export take the result. On the long-tailed
+adjustment (Menon et al. 2021, arXiv 2007.07314). predict, evaluate and export accept the result. On the long-tailed
 CIFAR-100 it gains 4 points (docs/results.md). Probabilities are then uncalibrated.
 """
 
@@ -24,11 +24,11 @@ if __name__ == "__main__":
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="ends in .safetensors")
     parser.add_argument("--data-dir", type=Path, help="the images that it was trained on")
-    words = parser.parse_args()
-    checkpoint = load_weights(words.checkpoint)
-    dataset, train, _ = load_eval_split(checkpoint, split="train", data_dir=words.data_dir)
+    args = parser.parse_args()
+    checkpoint = load_weights(args.checkpoint)
+    dataset, train, _ = load_eval_split(checkpoint, split="train", data_dir=args.data_dir)
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
     bias = checkpoint.weights["fc.bias"] - torch.from_numpy(np.log(counts / counts.sum())).float()
     weights = checkpoint.weights | {"fc.bias": bias}
-    save_weights(replace(checkpoint, weights=weights, calibration=None, evaluation={}, metrics={}), words.out)
-    print(f"{words.out}: adjusted for classes of {counts.min():,} to {counts.max():,} train images")
+    save_weights(replace(checkpoint, weights=weights, calibration=None, evaluation={}, metrics={}), args.out)
+    print(f"{args.out}: adjusted for classes of {counts.min():,} to {counts.max():,} train images")

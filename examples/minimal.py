@@ -3,8 +3,8 @@
     python examples/minimal.py --recipe fast
     python examples/minimal.py --data-dir my_photos --epochs 30
 
-The result has the same bits as that of `cifar100 train` with the same settings. What `train` adds is around the loop:
-checkpoints, exact resume, logs, several processes.
+The result is bit-identical to that of `cifar100 train` with the same settings; `cifar100 train` adds checkpoints, exact
+resume, logs and distributed training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cifar100.training.step import TrainStep
 
 
 def train(config: Config) -> float:
-    """Train as `config` says; top-1 on the test images after the last epoch, in 0..1."""
+    """Train with these settings; returns top-1 on the test images after the last epoch, in 0..1."""
     compute = select_device(config.run.device, config.run.precision)
     dataset = load_dataset(config)
     loader = TrainLoader.from_config(config, dataset.train, compute.device)
@@ -54,6 +54,6 @@ if __name__ == "__main__":
     parser.add_argument("--recipe", default="baseline", choices=["baseline", "fast"])
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--data-dir", type=Path)
-    words = parser.parse_args()
-    settings = recipe(words.recipe).replace(data_dir=words.data_dir)
-    train(settings.replace(epochs=words.epochs) if words.epochs else settings)
+    args = parser.parse_args()
+    settings = recipe(args.recipe).replace(data_dir=args.data_dir)
+    train(settings.replace(epochs=args.epochs) if args.epochs else settings)

@@ -1,4 +1,4 @@
-"""Name what is in images, with the weights that come with the package or with a checkpoint of your own.
+"""Classify images with the bundled weights or with a checkpoint.
 
 python examples/predict.py photo.jpg holidays/*.jpg
 python examples/predict.py photo.jpg --checkpoint logs/cifar100/best_model.pth
@@ -14,7 +14,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+")
     parser.add_argument("--checkpoint", default="pretrained")
-    words = parser.parse_args()
-    predictor = load_predictor(words.checkpoint)
-    for path, predictions in zip(words.images, predictor.predict_stream(words.images, top_k=3), strict=True):
+    args = parser.parse_args()
+    predictor = load_predictor(args.checkpoint)
+    for path, predictions in zip(args.images, predictor.predict_stream(args.images, top_k=3), strict=True):
         print(path, *(f"{found.class_name} {found.probability:.1%}" for found in predictions), sep="  ")

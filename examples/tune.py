@@ -1,12 +1,11 @@
-"""Search a few settings with Optuna, judged on held-out train images; the test images play no part.
+"""Tune hyperparameters with Optuna on held-out train images; the test images are not used.
 
     pip install optuna
     python examples/tune.py --trials 20 --epochs 5 --recipe fast
 
-All state is in the storage, one SQLite file. Start the command again to continue; start it several times at once, also
-on machines that share the storage (--storage postgresql://...), to work on one study together. A trial is trained epoch
-by epoch, as `cifar100 train --stop-after N --resume` does it, and pruned if its accuracy is below the median of the
-earlier trials at that epoch.
+All state is in the storage, an SQLite file. Run the command again to resume; several processes, also on machines that
+share the storage (--storage postgresql://...), work on the same study. A trial is trained epoch by epoch, as with
+`cifar100 train --stop-after N --resume`, and pruned if its accuracy is below the median of the earlier trials then.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ def suggest(trial: optuna.Trial) -> dict[str, float]:
 
 
 def accuracy(trial: optuna.Trial, base: Config, folder: Path) -> float:
-    """Top-1 on the held-out images after the last epoch; TrialPruned if it is not worth going that far."""
+    """Top-1 on the held-out images after the last epoch. Raises TrialPruned if the trial is stopped early."""
     config = base.replace(**suggest(trial), run_dir=folder / f"trial_{trial.number}")
     top1 = 0.0
     for epoch in range(1, config.optim.epochs + 1):
         try:
             top1 = train(config.replace(stop_after=epoch), recipe="tuned", resume=epoch > 1).history[-1]["top1"]
-        except RunFailed as error:  # the loss became NaN, say
+        except RunFailed as error:  # such as a loss of NaN
             raise optuna.TrialPruned(str(error)) from None
         trial.report(top1, epoch)
         if trial.should_prune():
@@ -52,44 +51,44 @@ def accuracy(trial: optuna.Trial, base: Config, folder: Path) -> float:
 
 
 def main() -> None:
-    """Work on the study until it has so many trials; print the best ones."""
+    """Run trials until the study has enough; print the best ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=20, help="of the whole study, over all processes")
+    parser.add_argument("--trials", type=int, default=20, help="of the study, over all processes")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--recipe", default="baseline")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--image-size", type=int, default=32, help="of your own images")
+    parser.add_argument("--image-size", type=int, default=32, help="of custom images")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--folder", type=Path, default=Path("tuning"))
-    parser.add_argument("--storage", help="an SQLAlchemy address; not given: tune.db in --folder")
-    words = parser.parse_args()
-    base = recipe(words.recipe).replace(
-        epochs=words.epochs,
-        warmup_epochs=min(1, words.epochs / 4),
-        data_dir=words.data_dir,
-        image_size=words.image_size,
+    parser.add_argument("--storage", help="an SQLAlchemy URL; default: tune.db in --folder")
+    args = parser.parse_args()
+    base = recipe(args.recipe).replace(
+        epochs=args.epochs,
+        warmup_epochs=min(1, args.epochs / 4),
+        data_dir=args.data_dir,
+        image_size=args.image_size,
         val_fraction=0.2,
         checkpoint_every=0,
         report=False,
     )
-    if words.batch_size:
-        base = base.replace(batch_size=words.batch_size)
-    words.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(words.folder / "tune.lock"):  # two processes that create the tables at once would fail
+    if args.batch_size:
+        base = base.replace(batch_size=args.batch_size)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(args.folder / "tune.lock"):  # two processes that create the tables at once would fail
         study = optuna.create_study(
-            storage=words.storage or f"sqlite:///{words.folder / 'tune.db'}",
+            storage=args.storage or f"sqlite:///{args.folder / 'tune.db'}",
             study_name="cifar100",
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_warmup_steps=1),
             load_if_exists=True,
         )
-    if len(study.get_trials(states=COUNTED)) < words.trials:
-        enough = MaxTrialsCallback(words.trials, states=COUNTED)
-        study.optimize(lambda trial: accuracy(trial, base, words.folder), callbacks=[enough])
+    if len(study.get_trials(states=COUNTED)) < args.trials:
+        enough = MaxTrialsCallback(args.trials, states=COUNTED)
+        study.optimize(lambda trial: accuracy(trial, base, args.folder), callbacks=[enough])
     print(f"{'trial':>5} {'top-1':>7}  settings")
     for trial in sorted(study.get_trials(states=(TrialState.COMPLETE,)), key=lambda one: -(one.value or 0))[:5]:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
-        print(f"{trial.number:>5} {trial.value or 0:7.2%}  {told}")
+        settings = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
+        print(f"{trial.number:>5} {trial.value or 0:7.2%}  {settings}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Space: `cifar100 app` with the model beside this file."""
+"""The Hugging Face Space: `cifar100 app` with the model in the same directory."""
 
 from pathlib import Path
 

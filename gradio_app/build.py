@@ -1,4 +1,4 @@
-"""Makes the folder that is uploaded as a Space: the files beside this one, the package, and one model.
+"""Build the folder to upload as a Hugging Face Space: the files of this directory, the package, and a model.
 
 python gradio_app/build.py FOLDER [--weights pretrained] [--format onnx-int8] [--data-dir DIR]
 """
@@ -13,8 +13,8 @@ from cifar100.export import export
 
 HERE = Path(__file__).resolve().parent
 FILES = ("app.py", "README.md", "requirements.txt", "Dockerfile")
-LEFT_OUT = ("__pycache__", "pretrained", "data", "logs", "*.pyi")
-"""Of the package: what other Pythons made, weights that the model stands for, what runs from inside it left."""
+IGNORED = ("__pycache__", "pretrained", "data", "logs", "*.pyi")
+"""Not copied from the package: caches, the bundled weights, which the model replaces, and output of runs."""
 
 
 def main() -> None:
@@ -23,15 +23,15 @@ def main() -> None:
     parser.add_argument("--weights", default="pretrained")
     parser.add_argument("--format", choices=("onnx-int8", "onnx"), default="onnx-int8")
     parser.add_argument("--data-dir", type=Path)
-    asked = parser.parse_args()
-    shutil.rmtree(asked.folder, ignore_errors=True)
-    asked.folder.mkdir(parents=True)
+    args = parser.parse_args()
+    shutil.rmtree(args.folder, ignore_errors=True)
+    args.folder.mkdir(parents=True)
     for name in FILES:
-        shutil.copy(HERE / name, asked.folder)
-    shutil.copytree(HERE.parent / "cifar100", asked.folder / "cifar100", ignore=shutil.ignore_patterns(*LEFT_OUT))
-    print(export(Path(asked.weights), asked.format, asked.folder / "model.onnx", data_dir=asked.data_dir))
-    size = sum(path.stat().st_size for path in asked.folder.rglob("*") if path.is_file())
-    print(f"{asked.folder} is the Space: {size / 2**20:.1f} MiB")
+        shutil.copy(HERE / name, args.folder)
+    shutil.copytree(HERE.parent / "cifar100", args.folder / "cifar100", ignore=shutil.ignore_patterns(*IGNORED))
+    print(export(Path(args.weights), args.format, args.folder / "model.onnx", data_dir=args.data_dir))
+    size = sum(path.stat().st_size for path in args.folder.rglob("*") if path.is_file())
+    print(f"{args.folder} is the Space: {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
