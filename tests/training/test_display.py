@@ -1,4 +1,4 @@
-"""What a run shows on a terminal of 80 columns, and its first and last lines."""
+"""Console output of a run: fits an 80-column terminal; its first and last lines."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ FLAGS = ["--epochs", "1", "--batch-size", "32", "--no-report", "--device", "cpu"
 def test_the_next_command_works_after_training_on_synthetic_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It must evaluate on the synthetic images again, and neither download CIFAR-100 nor read it from --data-dir."""
+    """It must evaluate on the synthetic images again, neither downloading CIFAR-100 nor reading it from --data-dir."""
     monkeypatch.setattr(synthetic, "TRAIN_PER_CLASS", 1)
     monkeypatch.setattr(synthetic, "TEST_PER_CLASS", 1)
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_the_next_command_works_after_training_on_synthetic_images(
 
 @pytest.mark.usefixtures("narrow")
 def test_few_images_and_a_useless_result_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Images of noise cannot be learned, and nine of them are few."""
+    """Random noise cannot be learned, and nine training images are few."""
     data, run = photos(tmp_path / "data", {"a": 4, "b": 4, "c": 4}), tmp_path / "run"
     flags = ["--data-dir", str(data), "--image-size", "16", "--run-dir", str(run), *FLAGS]
     assert main(["train", *flags]) == 0
@@ -96,7 +96,7 @@ def test_few_images_and_a_useless_result_are_reported(tmp_path: Path, capsys: py
     first, _, rest = console.partition("Epoch")
     assert "--recipe finetune" in first
     assert "NO BETTER THAN CHANCE, 33.33%" in rest
-    assert "momentum" not in console, "the defaults are in the log"
+    assert "momentum" not in console, "default settings belong in the log only"
     (log,) = run.glob("training_log_*.txt")
     assert "momentum 0.9" in log.read_text()
     assert len(first.splitlines()) <= 15

@@ -1,4 +1,4 @@
-"""`cifar100 doctor`: what it finds, and the times that it derives."""
+"""`cifar100 doctor`: its checks, and its estimates of training time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = {"baseline": [32], "fast": [16, 24, 32], "best": [16, 24, 32], "finetune
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Narrow networks, the smallest batches, and no dataset."""
+    """Narrow networks, minimal batches, and no dataset."""
     monkeypatch.setattr(timing, "build_model", narrow_network)
     monkeypatch.setattr(timing, "SMALLEST_BATCH", 2)
     monkeypatch.setattr(doctor, "SECONDS_PER_MEASUREMENT", 0.01)
@@ -52,7 +52,7 @@ def test_doctor_reports_everything_as_json(capsys: pytest.CaptureFixture[str], t
     baseline = next(row for row in result["estimates"] if row["recipe"] == "baseline")
     assert baseline["train_seconds"] == pytest.approx(100 * 50_000 / rates["baseline", 32])
     assert result["advice"]["code"]
-    assert printed.err.count("\n") == 10, "one line of progress for each part"
+    assert printed.err.count("\n") == 10, "one progress line per measurement"
     assert not list(tmp_path.iterdir())
 
 
@@ -77,14 +77,14 @@ def test_estimates_follow_the_image_sizes_of_each_recipe() -> None:
 @pytest.mark.parametrize(
     ("call_seconds", "measured_batch_size"), [(10.0, 8), (0.001, 64)], ids=["slow machine", "fast machine"]
 )
-def test_a_full_batch_is_timed_only_if_there_is_time(
+def test_a_full_batch_is_timed_only_on_a_fast_machine(
     call_seconds: float, measured_batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timing, "build_model", narrow_network)
     monkeypatch.setattr(timing, "_seconds", lambda _run, _compute: call_seconds)
     speed = measure_training("finetune", 32, select_device("cpu", "fp32"), seconds=1.0, update_seconds=40.0)
     assert (speed.batch_size, speed.measured_batch_size) == (64, measured_batch_size)
-    if measured_batch_size == 8:  # 8 images take 10 s, so 64 take 80, and the update 40
+    if measured_batch_size == 8:  # 8 images take 10 s, so 64 take 80 s, and the optimizer update takes 40 s
         assert speed.images_per_second == pytest.approx(64 / 120)
 
 

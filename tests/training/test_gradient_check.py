@@ -1,4 +1,4 @@
-"""The gradients of a device against the CPU's."""
+"""The gradient check: the gradients of a device compared with those of the CPU."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def gradients() -> dict[str, Tensor]:
-    """Those of the CPU in fp32."""
+    """The gradients of the CPU in fp32."""
     return gradient_check._gradients(Compute(CPU, "fp32", ""))
 
 
 @pytest.fixture
 def wrong_gradient(gradients: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The gradient of one tensor is 2 % too large on the device, whose gradients are computed after the CPU's."""
+    """Makes the gradient of one tensor 2 % too large on the device; returns the name of the tensor."""
     name = "layer3.0.bn1.weight"
-    answers = iter([gradients, gradients | {name: gradients[name] * 1.02}])
+    answers = iter([gradients, gradients | {name: gradients[name] * 1.02}])  # of the CPU, then of the device
     monkeypatch.setattr(gradient_check, "_gradients", lambda _: next(answers))
     return name
 
@@ -49,7 +49,7 @@ def test_memory_format_changes_only_rounding(gradients: dict[str, Tensor], monke
     assert 0 < max(errors) < 1e-3
 
 
-def test_a_wrong_gradient_is_refused_by_name(wrong_gradient: str) -> None:
+def test_a_wrong_gradient_is_reported_by_tensor_name(wrong_gradient: str) -> None:
     with pytest.raises(UserError) as caught:
         check_gradients(Compute(CPU, "fp32", ""))
     assert caught.value.code == "device.gradients"
@@ -65,7 +65,7 @@ def test_a_gradient_that_is_not_finite_deviates_most(value: float, monkeypatch: 
     assert (worst.passed, worst.tensor_name, worst.relative_error) == (False, "a", float("inf"))
 
 
-def test_an_operation_that_fails_on_the_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operation_that_fails_on_the_device_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_compute: Compute) -> dict[str, Tensor]:
         raise RuntimeError("view size is not compatible with input tensor's size and stride\nmore")
 
@@ -76,7 +76,7 @@ def test_an_operation_that_fails_on_the_device_is_refused(monkeypatch: pytest.Mo
     assert "view size is not compatible" in str(caught.value)
 
 
-def test_the_random_state_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_global_random_state_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradient_check, "resnet18", lambda: narrow_network("resnet18", 100))
     before = torch.get_rng_state()
     gradient_check._gradients(Compute(CPU, "fp32", ""))

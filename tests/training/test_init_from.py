@@ -1,4 +1,4 @@
-"""--init-from and --freeze-stem: training that starts from weights."""
+"""--init-from and --freeze-stem: training from pretrained weights."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from cifar100.train import train
 
 
 @pytest.fixture
-def given(tmp_path: Path) -> Checkpoint:
-    """Weights of a resnet18 for CIFAR-100, in given.safetensors."""
+def pretrained(tmp_path: Path) -> Checkpoint:
+    """Weights of a resnet18 for CIFAR-100, in pretrained.safetensors."""
     torch.manual_seed(7)
     checkpoint = untrained(weights=resnet18().state_dict())
-    save_weights(checkpoint, tmp_path / "given.safetensors")
+    save_weights(checkpoint, tmp_path / "pretrained.safetensors")
     return checkpoint
 
 
-def test_all_weights_are_loaded_if_the_classes_are_the_same(tmp_path: Path, given: Checkpoint) -> None:
+def test_all_weights_are_loaded_if_the_classes_are_the_same(tmp_path: Path, pretrained: Checkpoint) -> None:
     model = resnet18()
-    message = load_pretrained(tmp_path / "given.safetensors", model, given.classes)
-    assert_identical(model.state_dict(), given.weights)
+    message = load_pretrained(tmp_path / "pretrained.safetensors", model, pretrained.classes)
+    assert_identical(model.state_dict(), pretrained.weights)
     assert "122 of 122 tensors" in message
 
 
 @pytest.mark.parametrize("classes", [["cat", "dog"], [f"other {i}" for i in range(100)]])
-def test_other_classes_get_a_new_classifier(tmp_path: Path, given: Checkpoint, classes: list[str]) -> None:
+def test_other_classes_get_a_new_classifier(tmp_path: Path, pretrained: Checkpoint, classes: list[str]) -> None:
     model = resnet18(len(classes))
     fresh = model.fc.weight.clone()
-    message = load_pretrained(tmp_path / "given.safetensors", model, classes)
+    message = load_pretrained(tmp_path / "pretrained.safetensors", model, classes)
     assert torch.equal(model.fc.weight, fresh)
-    assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], given.weights["layer4.1.conv2.weight"])
+    assert torch.equal(model.state_dict()["layer4.1.conv2.weight"], pretrained.weights["layer4.1.conv2.weight"])
     assert "120 of 122 tensors" in message
     assert "re-initialized" in message
 
 
-def test_matching_weights_of_another_network_are_loaded(tmp_path: Path, given: Checkpoint) -> None:
+def test_matching_weights_of_another_network_are_loaded(tmp_path: Path, pretrained: Checkpoint) -> None:
     model = resnet34()
-    load_pretrained(tmp_path / "given.safetensors", model, given.classes)
-    assert torch.equal(model.state_dict()["layer1.1.conv2.weight"], given.weights["layer1.1.conv2.weight"])
+    load_pretrained(tmp_path / "pretrained.safetensors", model, pretrained.classes)
+    assert torch.equal(model.state_dict()["layer1.1.conv2.weight"], pretrained.weights["layer1.1.conv2.weight"])
 
 
-@pytest.mark.usefixtures("given")
+@pytest.mark.usefixtures("pretrained")
 def test_a_network_without_matching_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        load_pretrained(tmp_path / "given.safetensors", ResNet((1, 1, 1, 1), 1, 8), ["a"])
-    assert_one_sentence(str(caught.value), "given.safetensors", "none of its layers fits")
+        load_pretrained(tmp_path / "pretrained.safetensors", ResNet((1, 1, 1, 1), 1, 8), ["a"])
+    assert_one_sentence(str(caught.value), "pretrained.safetensors", "none of its layers fits")
 
 
 @pytest.mark.usefixtures("narrow")
@@ -77,7 +77,7 @@ def test_a_run_with_a_frozen_stem_resumes_without_the_initial_weights(tiny_data:
     assert_identical(after, load_checkpoint(resumed / "last.pth").weights)
 
 
-def test_a_file_that_is_missing_is_named_before_anything_is_touched(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_missing_weights_file_is_reported_before_anything_is_written(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         train(Config().replace(init_from=tmp_path / "none.pth", data_dir=tiny_data, run_dir=tmp_path / "run"))
     assert_one_sentence(str(caught.value), "none.pth")

@@ -1,4 +1,4 @@
-"""What a run tells on a terminal and off it."""
+"""Log lines and the progress bar, on a terminal and without one."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_time_left_is_shown_only_when_known() -> None:
     [((), 10 + 20 + 20), ((16, 16, 32), 10 + 20 + 80), ((32, 16), 10 + 5 + 5)],
     ids=["their own", "growing", "shrinking"],
 )
-def test_the_time_left_knows_the_sizes_of_epochs_to_come(sizes: tuple[int, ...], left: float) -> None:
-    """At the middle of the first of three epochs, ten seconds after the start."""
+def test_the_time_left_accounts_for_progressive_resizing(sizes: tuple[int, ...], left: float) -> None:
+    """In the middle of the first of three epochs, ten seconds after the start."""
     run: Any = SimpleNamespace(
         config=Config().replace(epochs=3, train_sizes=sizes),
         state=LoopState(step=20, seen=1, train_seconds=10.0),
@@ -82,7 +82,7 @@ def test_the_time_left_is_estimated_after_twenty_steps_or_two_epochs(steps: int,
 
 @pytest.mark.slow
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
-    """The bar carries loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
+    """The bar shows loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
     ours, theirs = pty.openpty()
     words = ["train", "--epochs", "1", "--batch-size", "2", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
     process = subprocess.Popen(
@@ -96,7 +96,7 @@ def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     while True:
         try:
             part = os.read(ours, 4096)
-        except OSError:  # the other end is closed
+        except OSError:  # the other end of the pseudo-terminal is closed
             break
         if not part:
             break
@@ -107,10 +107,10 @@ def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     assert "Epoch   1/1 | train loss" in text
 
 
-def test_a_metrics_file_that_stays_open_elsewhere_is_reported_once(
+def test_a_locked_metrics_file_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A spreadsheet on Windows, say: the run must not end, and rows that were not written come with the next ones."""
+    """As a spreadsheet does on Windows: the run must not end, and the missing rows are written with the next ones."""
     folder = RunDir(tmp_path)
     row = dict.fromkeys(COLUMNS, 1) | {"split": "test", "elapsed_seconds": 1.0}
     is_open = True

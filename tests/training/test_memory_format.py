@@ -1,4 +1,4 @@
-"""What was saved in one memory format is used in that of the device."""
+"""Tensors saved in one memory format are loaded in the memory format of the device."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_weights_load_from_either_memory_format(
         save_weights(checkpoint, path)
     loaded = load_weights(path)
     assert_identical(loaded.weights, random_checkpoint().weights)
-    loaded.mean, loaded.std = checkpoint.mean, checkpoint.std  # which a bare state dict does not have
+    loaded.mean, loaded.std = checkpoint.mean, checkpoint.std  # a bare state dict has neither
     pixels = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8).numpy()
     expected = TorchBackend(random_checkpoint(), CPU).logits(pixels)
     assert (TorchBackend(loaded, CPU).logits(pixels) == expected).all()

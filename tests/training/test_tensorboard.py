@@ -1,4 +1,4 @@
-"""What TensorBoard is given: each step once, however often a run was stopped and gone on with."""
+"""TensorBoard event files contain each step once, however often a run was stopped and resumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def read(folder: Path) -> Any:
-    """What TensorBoard itself finds in a folder."""
+    """The events of a directory, as read by TensorBoard itself."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
@@ -57,7 +57,7 @@ def test_rows_settings_and_images(tmp_path: Path) -> None:
         (2, 0.2),
         (3, 0.3),
     ]
-    assert "evaluation/loss" not in found.Tags()["scalars"], "what was not measured is not there"
+    assert "evaluation/loss" not in found.Tags()["scalars"], "a metric without a value must not be written"
     (image,) = found.Images("confusion")
     assert np.asarray(Image.open(io.BytesIO(image.encoded_image_string)))[0, 0].tolist() == [0, 128, 128]
     session = str(found.summary_metadata["_hparams_/session_start_info"])
@@ -69,7 +69,7 @@ def test_rows_settings_and_images(tmp_path: Path) -> None:
 def test_resuming_from_an_earlier_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
     first = TensorBoardLogger(tmp_path, {})
     for count in range(1, 6):
-        first.epoch(rows(count))  # killed here: not closed
+        first.epoch(rows(count))  # never closed, as if the process was killed
     second = TensorBoardLogger(tmp_path, {})
     second.truncate_to(rows(3))
     second.epoch(rows(4))
@@ -78,7 +78,7 @@ def test_resuming_from_an_earlier_checkpoint_leaves_each_step_once(tmp_path: Pat
         assert steps(tmp_path, tag) == [1, 2, 3, 4]
 
 
-def test_every_column_of_interest_is_there() -> None:
+def test_every_scalar_is_a_column_of_the_metrics() -> None:
     assert set(SCALARS.values()) <= set(COLUMNS)
 
 

@@ -1,4 +1,4 @@
-"""Trackers: what Trackio finds in its own store, also after a run was killed and resumed."""
+"""Experiment trackers: a killed and resumed run remains one run with each epoch once, also in Trackio's own store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 class Recorder:
-    """A library with the interface of wandb that records its calls."""
+    """A stand-in for wandb that records its calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inits: list[dict[str, Any]] = []
@@ -43,7 +43,7 @@ class Recorder:
         self.ended += 1
 
 
-def test_a_resumed_run_continues_its_own_and_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_logs_each_epoch_once_under_the_same_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Recorder(monkeypatch)
     for counts in ((1, 2, 3), (3, 4)):  # killed in the fourth epoch, and resumed in the third
         mine = Tracker("wandb", tmp_path / "tracker.json", {"lr": 0.1, "data_dir": "/somewhere"})
@@ -56,10 +56,10 @@ def test_a_resumed_run_continues_its_own_and_repeats_nothing(tmp_path: Path, mon
     assert first == second
     assert first["id"] == first["name"]
     assert first["resume"] == "allow"
-    assert first["config"] == {"lr": 0.1}, "folders are of the machine"
+    assert first["config"] == {"lr": 0.1}, "local directories must not be uploaded"
 
 
-def test_an_absent_library_is_named_with_its_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_its_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "find_spec", lambda _name: None)
     require_tracker(Config())
     with pytest.raises(UserError, match=r"pip install 'cifar100\[trackio\]'") as caught:

@@ -1,4 +1,4 @@
-"""Training runs: what they keep, how they stop, and that resuming is exact."""
+"""Training runs: the files they write, how they stop, and that resuming is bit-identical."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "train_s
 
 @pytest.fixture
 def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
-    """A run of 2 epochs of 4 steps at 16 px, of a network with a fiftieth of the work of resnet18."""
+    """A run of 2 epochs of 4 steps at 16 px, of a network with 2 % of the FLOPs of resnet18."""
     return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
 
 
@@ -48,13 +48,13 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 def figures(folder: Path) -> list[dict[str, object]]:
-    """The rows of metrics.jsonl without what a clock gave."""
+    """The rows of metrics.jsonl without durations and rates."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{name: row[name] for name in COLUMNS if "second" not in name} for row in rows]
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int) -> None:
-    """Send this process a signal during a step of the next run."""
+    """Send this process a signal during one step of the next run."""
     call = TrainStep.__call__
 
     def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
@@ -107,8 +107,8 @@ def test_a_run_writes_its_documented_files(config: Config) -> None:
     assert json.loads((folder / "evaluation.json").read_text())["images"] == 100
 
 
-def test_a_benchmark_gives_its_own_dataset_model_and_steps(config: Config) -> None:
-    """And nothing is evaluated on the test set at the end."""
+def test_train_accepts_a_dataset_a_model_and_a_number_of_steps(config: Config) -> None:
+    """With finalize=False there is no final evaluation on the test set either."""
     dataset = synthetic.make()
     split = dataset.train.take(np.arange(0, len(dataset.train), 8))
     model = ResNet((1, 1, 1, 1), 100, 4)
@@ -126,7 +126,7 @@ def test_a_benchmark_gives_its_own_dataset_model_and_steps(config: Config) -> No
     assert not (result.folder / "evaluation.json").exists()
 
 
-def test_the_same_seed_is_the_same_run_and_another_is_not(config: Config, tmp_path: Path) -> None:
+def test_only_equal_seeds_give_bit_identical_runs(config: Config, tmp_path: Path) -> None:
     runs = [config.replace(run_dir=tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
     a, b, c = (weights(train(run).folder) for run in runs)
     assert_identical(a, b)
@@ -172,8 +172,8 @@ def test_stop_after_ends_a_long_schedule_early_and_can_be_resumed(config: Config
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tmp_path: Path) -> None:
-    """SIGKILL leaves no time to save: the run resumes from the latest save, wherever in an epoch that was."""
+def test_a_run_killed_at_random_moments_resumes_exactly(tiny_data: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no time to save: the run resumes from the latest checkpoint, also in mid-epoch."""
     rng = random.Random(os.environ.get("CIFAR100_TEST_SEED", "7"))
     flags = ["--epochs=6", "--batch-size=16", "--lr=0.02", "--warmup-epochs=1", "--save-seconds=0", "--no-report"]
     whole = tmp_path / "whole"
@@ -188,7 +188,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tiny_data: Path, tm
         )
         if killed < 4 and attempt < 25:
             seen = (folder / "last.pth").stat().st_mtime_ns if resume else 0
-            while process.poll() is None:  # let it get a little further than the last time, then kill it anywhere
+            while process.poll() is None:  # wait for a new checkpoint, then kill at a random moment
                 time.sleep(0.02)
                 if (folder / "last.pth").exists() and (folder / "last.pth").stat().st_mtime_ns != seen:
                     break
@@ -220,7 +220,7 @@ def test_a_damaged_last_checkpoint_is_skipped_for_an_earlier_one(
 
 
 def test_a_run_of_an_earlier_version_is_resumed_exactly(config: Config, tmp_path: Path) -> None:
-    """Its checkpoint and config.json have settings that were removed since, at their defaults."""
+    """Its checkpoint and config.json contain settings that have since been removed, at their defaults."""
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     last = train(config.replace(stop_after=1)).folder / "last.pth"
     saved = load_checkpoint(last)
@@ -308,7 +308,7 @@ def test_after_a_signal_in_the_last_evaluation_resuming_finalizes_the_run(
     assert (config.run.run_dir / "evaluation.json").exists()
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(config: Config) -> None:
+def test_resuming_a_finished_run_changes_nothing(config: Config) -> None:
     folder = train(config).folder
     before = weights(folder)
     assert train(config, resume=True).stopped_by is None
@@ -339,7 +339,7 @@ def test_stop_after_a_finished_epoch_is_an_error(config: Config) -> None:
     assert raised.value.code == "resume.stop_after"
 
 
-def test_a_failed_new_run_reports_where_the_previous_one_is(config: Config) -> None:
+def test_a_failed_run_reports_where_the_previous_one_was_archived(config: Config) -> None:
     train(config.replace(stop_after=1))
     with pytest.raises(RunFailed):
         train(config.replace(lr=1e30, warmup_epochs=0))
@@ -400,7 +400,7 @@ def test_a_full_disk_leaves_existing_files_intact(
 def test_a_best_checkpoint_that_cannot_be_written_fails_the_run(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written in a thread; the error is raised at the next save at the latest."""
+    """It is written in a background thread; the error is raised at the next save at the latest."""
     real = os.fsync
 
     def no_space(descriptor: int) -> None:
@@ -412,7 +412,7 @@ def test_a_best_checkpoint_that_cannot_be_written_fails_the_run(
     threads = threading.active_count()
     with pytest.raises(RunFailed, match=r"best_model.pth could not be written \(No space left on device\)"):
         train(config)
-    assert not (config.run.run_dir / "last.pth").exists(), "it would name a best top-1 whose weights are lost"
+    assert not (config.run.run_dir / "last.pth").exists(), "it would refer to a best checkpoint that does not exist"
     assert threading.active_count() == threads
 
 
@@ -420,25 +420,25 @@ def test_a_best_checkpoint_that_cannot_be_written_fails_the_run(
 def test_the_best_checkpoint_is_written_while_training_continues(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_seconds: int
 ) -> None:
-    """Its weights are those of its epoch, and no other checkpoint that knows of it is written before it is complete."""
+    """It has the weights of its epoch, and no checkpoint that refers to it is written before it is complete."""
     first_epoch = weights(train(config.replace(run_dir=tmp_path / "one", stop_after=1)).folder)
     call, save, stepped = TrainStep.__call__, Checkpoint.save, threading.Event()
     written: list[tuple[str, float]] = []
     best: list[Checkpoint] = []
 
-    def noted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+    def recorded(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         call(self, images, labels, learning_rate=learning_rate, number=number)
         if number == 4:
             stepped.set()
 
     def slow(self: Checkpoint, path: Path) -> None:
         if path.name == "best_model.pth":
-            assert stepped.wait(timeout=60), "training waits for the file"
+            assert stepped.wait(timeout=60), "training waited for the checkpoint to be written"
             best.append(self)
         save(self, path)
         written.append((path.name, self.loop["best_top1"]))
 
-    monkeypatch.setattr(TrainStep, "__call__", noted)
+    monkeypatch.setattr(TrainStep, "__call__", recorded)
     monkeypatch.setattr(Checkpoint, "save", slow)
     train(config.replace(save_seconds=save_seconds))
     assert_identical(best[0].weights, first_epoch)
@@ -457,7 +457,7 @@ def test_a_plot_that_cannot_be_drawn_does_not_fail_the_run(config: Config, capsy
 def test_val_fraction_selects_on_held_out_images(config: Config) -> None:
     result = train(config.replace(val_fraction=0.5))
     assert {row["split"] for row in result.history} == {"val"}
-    assert result.history[0]["steps"] == 2, "100 of the 200 images are left to train on"
+    assert result.history[0]["steps"] == 2, "100 of the 200 images remain in the train split"
     best = load_checkpoint(result.folder / "best_model.pth")
     assert best.selection == Selection(rule="best", split="val")
     assert json.loads((result.folder / "evaluation.json").read_text())["split"] == "test"
@@ -517,9 +517,9 @@ def test_training_ends_with_a_report(config: Config) -> None:
     assert f"Report    {folder / 'report' / 'index.html'}" in log.read_text()
     (folder / "report" / "index.html").write_text("not ours")
     assert train(config.replace(report=True, val_fraction=0.5), resume=True).stopped_by is None
-    assert "Report    not written: " in log.read_text(), "which does not end a run"
+    assert "Report    not written: " in log.read_text(), "a failed report must not fail the run"
     train(config)
-    assert not (folder / "report").exists(), "it has moved with its run"
+    assert not (folder / "report").exists(), "the report must be archived with its run"
     assert (next((folder / "previous").iterdir()) / "report" / "index.html").exists()
 
 
@@ -533,25 +533,25 @@ def test_saving_is_not_counted_as_training_time(config: Config, monkeypatch: pyt
 
     monkeypatch.setattr(Checkpoint, "save", slow)
     history = train(config.replace(save_seconds=0)).history
-    assert len(saved) > len(history), "also in mid-epoch"
+    assert len(saved) > len(history), "expected checkpoints in mid-epoch too"
     apart = history[-1]["elapsed_seconds"] - sum(row["train_seconds"] for row in history)
-    assert apart > 0.2 * (len(saved) - 2), "all but the last epoch's two"
+    assert apart > 0.2 * (len(saved) - 2), "all saves but the two of the last epoch precede elapsed_seconds"
 
 
 def test_the_warm_up_changes_no_state(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As before a timed run on a GPU: the run is the same, bit for bit; every kind of batch was met, in its layout."""
+    """The run is bit-identical with a warm-up, which covers every batch shape, in the memory format of training."""
     config = config.replace(optimizer="muon", train_sizes=(16, 32), **EVERYTHING)
     plain = train(config.replace(run_dir=tmp_path / "plain")).folder
-    call, met = TrainStep.__call__, []
+    call, shapes = TrainStep.__call__, []
 
-    def noted(self: TrainStep, images: Tensor, *words: Any, **named: Any) -> None:
-        met.append((*images.shape[::3], images.is_contiguous(memory_format=torch.channels_last)))
+    def recorded(self: TrainStep, images: Tensor, *words: Any, **named: Any) -> None:
+        shapes.append((*images.shape[::3], images.is_contiguous(memory_format=torch.channels_last)))
         call(self, images, *words, **named)
 
-    monkeypatch.setattr(TrainStep, "__call__", noted)
+    monkeypatch.setattr(TrainStep, "__call__", recorded)
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     warmed = train(config.replace(run_dir=tmp_path / "warmed", compile=True)).folder
-    assert met[:4] == [(64, 16, True), (8, 16, True), (64, 32, True), (8, 32, True)]
-    assert set(met[4:]) == set(met[:4])
+    assert shapes[:4] == [(64, 16, True), (8, 16, True), (64, 32, True), (8, 32, True)]
+    assert set(shapes[4:]) == set(shapes[:4])
     assert_identical(weights(plain), weights(warmed))
     assert json.loads((warmed / "evaluation.json").read_text())["clock"]["warm_up_seconds"] > 0
