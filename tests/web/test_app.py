@@ -1,4 +1,4 @@
-"""The parts of the web app; `test_app_in_browser.py` tests the whole."""
+"""Components of the web app; `test_app_in_browser.py` tests the app end to end."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from cifar100.web.decoding import decode
 from cifar100.web.service import Classified, Failed, InferenceService
 
 
-def sure_checkpoint(**fields: Any) -> Checkpoint:
-    """A whole resnet18 that was never trained, and is sure of what it says all the same."""
+def confident_checkpoint(**fields: Any) -> Checkpoint:
+    """An untrained resnet18 with a scaled head, so that its predictions are confident."""
     torch.manual_seed(0)
     weights = resnet18().state_dict()
     weights["fc.weight"] *= 100
@@ -44,10 +44,10 @@ def sure_checkpoint(**fields: Any) -> Checkpoint:
 CLASSES: tuple[str, ...] = ("apple", "sweet_pepper", "<b>fox</b>", "\x1b[31mroad", "sea")
 
 
-def sure_of(place: int) -> Predictor:
+def predictor_favoring(class_id: int) -> Predictor:
     def logits(pixels: np.ndarray) -> np.ndarray:
         found = np.zeros((len(pixels), len(CLASSES)), np.float32)
-        found[:, place] = 3
+        found[:, class_id] = 3
         return found
 
     evaluation = {"images": 10_000, "top1": 0.76, "top5": 0.94, "superclass_top1": 0.85}
@@ -74,19 +74,19 @@ def png(image: np.ndarray | Image.Image) -> bytes:
 
 
 def photo(seed: int = 0) -> np.ndarray:
-    """Smooth enough to be no noise, uint8 [60, 80, 3]."""
+    """A smooth random image, which is not classified as noise: uint8 [60, 80, 3]."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((80, 60), Image.Resampling.BICUBIC))
 
 
-# Answers
+# Predictions
 
 
-def test_an_answer_is_ranked_and_calibrated() -> None:
-    answer = InferenceService(sure_of(1))("a.png", png(photo()), top_k=3)
+def test_predictions_are_sorted_and_calibrated() -> None:
+    answer = InferenceService(predictor_favoring(1))("a.png", png(photo()), top_k=3)
     predictions = answer.result.predictions
     assert [p.class_name for p in predictions] == ["sweet_pepper", "apple", "<b>fox</b>"]
-    assert predictions[0].probability == pytest.approx(np.exp(1.5) / (np.exp(1.5) + 4)), "temperature 2"
+    assert predictions[0].probability == pytest.approx(np.exp(1.5) / (np.exp(1.5) + 4)), "softmax at temperature 2"
     assert not answer.result.unsure
     assert answer.result.pixels.shape == (32, 32, 3)
     assert answer.overlay.shape == (256, 256, 3)
@@ -102,14 +102,18 @@ def test_an_answer_is_ranked_and_calibrated() -> None:
         (bytes(service.MAX_BYTES + 1), "a.png is larger than 30 MB"),
     ],
 )
-def test_what_has_no_answer_is_one_message(content: bytes, message: str) -> None:
+def test_invalid_files_raise_a_user_error(content: bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        InferenceService(sure_of(0))("a.png", content)
+        InferenceService(predictor_favoring(0))("a.png", content)
 
 
-def test_several_continue_after_a_bad_one() -> None:
+def test_classify_all_continues_after_an_invalid_file() -> None:
     files = [("a", lambda: png(photo())), ("b", lambda: b"text"), ("c", lambda: png(photo(1)))]
-    assert [type(of) for of in InferenceService(sure_of(0)).classify_all(files)] == [Classified, Failed, Classified]
+    assert [type(of) for of in InferenceService(predictor_favoring(0)).classify_all(files)] == [
+        Classified,
+        Failed,
+        Classified,
+    ]
 
 
 def test_forward_passes_do_not_overlap() -> None:
@@ -161,28 +165,28 @@ def test_rejection_reason(pixels: np.ndarray, probabilities: np.ndarray, reason:
         (np.tile(photo(), (1, 80, 1))[:10], ""),
     ],
 )
-def test_padding_does_not_hide_that_an_image_is_one_color_or_noise(image: np.ndarray, reason: str) -> None:
+def test_padding_does_not_affect_rejection(image: np.ndarray, reason: str) -> None:
     backend = FakeBackend(lambda pixels: np.tile(np.log(CONFIDENT), (len(pixels), 1)), CLASSES)
     (result,) = Predictor(backend, fit="pad").classify([image])
     assert result.reason == reason
 
 
-def test_spatial_autocorrelation_is_that_of_neighbors() -> None:
-    """Against numpy's own, of all pairs of neighbors; a chessboard is the opposite of a photo."""
+def test_spatial_autocorrelation_is_the_correlation_of_adjacent_pixels() -> None:
+    """Compared with np.corrcoef over all pairs of adjacent pixels; a checkerboard gives -1."""
     image = photo()
     gray = np.repeat(image[:, :, :1], 3, axis=2)
     pairs = [(gray[:, 1:], gray[:, :-1]), (gray[1:], gray[:-1])]
     expected = np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs])
     assert spatial_autocorrelation(gray) == pytest.approx(expected, abs=0.05)
-    chessboard = np.indices((32, 32)).sum(0)[:, :, None] % 2 * np.full(3, 255)
-    assert spatial_autocorrelation(chessboard.astype(np.uint8)) == pytest.approx(-1)
+    checkerboard = np.indices((32, 32)).sum(0)[:, :, None] % 2 * np.full(3, 255)
+    assert spatial_autocorrelation(checkerboard.astype(np.uint8)) == pytest.approx(-1)
 
 
 # Markup
 
 
-class Strict(HTMLParser):
-    """Fails on tags that do not nest; keeps texts, and attributes by tag."""
+class StrictParser(HTMLParser):
+    """Fails on unbalanced tags; collects the text and the attributes of each tag."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -204,8 +208,8 @@ class Strict(HTMLParser):
         self.texts.append(data)
 
 
-def test_names_are_text_wherever_they_appear() -> None:
-    predictor = sure_of(2)
+def test_names_are_escaped_in_all_markup() -> None:
+    predictor = predictor_favoring(2)
     info = predictor.info
     answer = InferenceService(predictor)("<script>alert(1)</script>.png", png(photo()))
     for page in (
@@ -215,35 +219,35 @@ def test_names_are_text_wherever_they_appear() -> None:
         html.classes(info),
         html.failure(Failed("", "<script>")),
     ):
-        assert "script" not in {tag for tag, _ in Strict(page).attributes}
+        assert "script" not in {tag for tag, _ in StrictParser(page).attributes}
         assert "<i>bad" not in page
         assert "<script>" not in page
         assert "\x1b" not in page
-    assert "<b>fox</b>" in "".join(Strict(html.answer(answer, info)).texts)
+    assert "<b>fox</b>" in "".join(StrictParser(html.answer(answer, info)).texts)
 
 
-def test_every_image_of_an_answer_has_a_text_and_is_embedded() -> None:
-    predictor = sure_of(0)
-    parsed = Strict(html.answer(InferenceService(predictor)("a.png", png(photo())), predictor.info))
+def test_images_of_an_answer_have_alt_text_and_are_embedded() -> None:
+    predictor = predictor_favoring(0)
+    parsed = StrictParser(html.answer(InferenceService(predictor)("a.png", png(photo())), predictor.info))
     images = [attributes for tag, attributes in parsed.attributes if tag == "img"]
     assert len(images) == 3
-    assert (images[0]["width"], images[0]["height"]) == ("256", "192"), "the whole image, as wide as it is"
+    assert (images[0]["width"], images[0]["height"]) == ("256", "192"), "the whole image, with its aspect ratio"
     for attributes in images:
         assert attributes["alt"]
         assert (attributes["src"] or "").startswith("data:image/png;base64,")
 
 
 def test_an_unsure_answer_is_marked_and_still_has_its_top1_class() -> None:
-    predictor = sure_of(0)
+    predictor = predictor_favoring(0)
     flat = InferenceService(predictor)("a.png", png(np.full((50, 50, 3), 7, np.uint8)))
-    shown = "".join(Strict(html.answer(flat, predictor.info)).texts)
+    shown = "".join(StrictParser(html.answer(flat, predictor.info)).texts)
     assert "Unsure" in shown
     assert "single color" in shown
     assert "apple" in shown
 
 
-def test_the_model_tab_names_the_worst_classes_first() -> None:
-    shown = "".join(Strict(html.about_model(sure_of(0))).texts)
+def test_the_model_tab_lists_the_worst_classes_first() -> None:
+    shown = "".join(StrictParser(html.about_model(predictor_favoring(0))).texts)
     assert "76.0%" in shown
     assert shown.index("sweet pepper") < shown.index("apple")
 
@@ -251,7 +255,7 @@ def test_the_model_tab_names_the_worst_classes_first() -> None:
 def test_a_model_without_an_evaluation() -> None:
     predictor = predictor_of(lambda pixels: np.zeros((len(pixels), 5)))
     assert "unknown" in html.about_model(predictor)
-    shown = "".join(Strict(html.classes(predictor.info)).texts)
+    shown = "".join(StrictParser(html.classes(predictor.info)).texts)
     assert all(name in shown for name in ("apple", "sweet pepper", "sea"))
 
 
@@ -262,7 +266,7 @@ def test_a_run_is_shown_with_the_accuracy_of_its_epoch() -> None:
     assert "unknown" not in shown.partition("Accuracy")[2]
 
 
-def test_the_page_of_other_classes_names_their_dataset_and_has_no_examples(tmp_path: Path) -> None:
+def test_a_model_with_other_classes_shows_its_dataset_and_no_examples(tmp_path: Path) -> None:
     own = predictor_of(lambda pixels: np.zeros((len(pixels), 5)), dataset=DatasetInfo(name="<my> photos"))
     blocks = build(own, decode, tmp_path / "own")
     shown = json.dumps(blocks.get_config_file())
@@ -271,7 +275,7 @@ def test_the_page_of_other_classes_names_their_dataset_and_has_no_examples(tmp_p
     assert not list((tmp_path / "own").iterdir())
 
 
-def test_the_page_of_cifar100_starts_with_an_answered_example(tmp_path: Path) -> None:
+def test_a_cifar100_model_starts_with_a_classified_example(tmp_path: Path) -> None:
     backend = FakeBackend(lambda pixels: np.tile(np.arange(100.0), (len(pixels), 1)), PUBLISHED_CLASSES)
     components = build(Predictor(backend), decode, tmp_path).get_config_file()["components"]
     (shown,) = (of["props"]["value"] for of in components if of["props"].get("elem_id") == "answer")
@@ -279,10 +283,10 @@ def test_the_page_of_cifar100_starts_with_an_answered_example(tmp_path: Path) ->
     assert html.display_name(PUBLISHED_CLASSES[-1]) in shown
 
 
-# Opening a model
+# Loading a model
 
 
-def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_an_error_names_weights_that_do_not_match_the_model(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     untrained(model="resnet34").save(path)
     with pytest.raises(UserError, match=r"model\.pth"):

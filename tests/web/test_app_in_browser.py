@@ -1,4 +1,4 @@
-"""The web page in a real browser, and by its API: served by ourselves on 127.0.0.1, with random weights."""
+"""The web app in a real browser and through its API: served on 127.0.0.1, with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect, sync_playwright
-from test_app import sure_checkpoint
+from test_app import confident_checkpoint
 
 from cifar100.images.sources import example_photos
 from cifar100.inference import Predictor, load_predictor
@@ -29,20 +29,20 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 ARGUMENTS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-PATIENCE = 60_000  # ms: of a machine that does other work
+TIMEOUT_MS = 60_000  # generous, for a busy machine
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("weights") / "model.pth"
-    sure_checkpoint().save(path)
+    confident_checkpoint().save(path)
     with serving(load_predictor(path, device="cpu"), keep_seconds=20) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photo.png, noise.png, text.png (none), large.png (too many bytes)."""
+    """photo.png, noise.png, text.png (not an image), large.png (above the size limit)."""
     folder = tmp_path_factory.mktemp("photos")
     Image.open(example_photos()[0]).resize((256, 256)).save(folder / "photo.png")
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
@@ -54,32 +54,34 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    """A page of the browser, that fails the test where anything is asked of another host."""
+    """A browser page; the test fails on requests to other hosts and on violations of the Content-Security-Policy."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium")
-    strangers: list[str] = []
+    foreign_urls: list[str] = []
 
     def watch(route: Route) -> None:
         if route.request.url.startswith((address, "data:", "blob:")):
             route.continue_()
         else:
-            strangers.append(route.request.url)
+            foreign_urls.append(route.request.url)
             route.abort()
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(permissions=["camera", "clipboard-read", "clipboard-write"])
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
+        page.set_default_timeout(TIMEOUT_MS)
+        expect.set_options(timeout=TIMEOUT_MS)
         page.route("**/*", watch)
-        refused: list[str] = []
-        page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
+        violations: list[str] = []
+        page.on(
+            "console", lambda message: violations.append(message.text) if "Content Security" in message.text else None
+        )
         page.goto(address)
         expect(page.get_by_role("tab", name="Image", exact=True)).to_be_visible()
         yield page
         browser.close()
-    assert strangers == []
-    assert refused == [], "the policy had something to forbid"
+    assert foreign_urls == []
+    assert violations == [], "violations of the Content-Security-Policy"
 
 
 def send(page: Page, *files: Path) -> None:
@@ -87,7 +89,7 @@ def send(page: Page, *files: Path) -> None:
     page.locator(f"{place} input[type=file]").set_input_files([str(file) for file in files])
 
 
-def test_upload_bars_overlay_error_several(page: Page, photos: Path) -> None:
+def test_uploads_of_one_and_of_several_files(page: Page, photos: Path) -> None:
     send(page, photos / "photo.png")
     expect(page.locator("#answer [aria-label=Answer] ol.bars li")).to_have_count(5)
     assert [image.get_attribute("alt") for image in page.locator("#answer img").all()] == [
@@ -127,7 +129,7 @@ def test_too_many_images_are_reported(page: Page, photos: Path) -> None:
     expect(page.locator("#answers [role=alert]")).to_contain_text(f"send {MAX_IMAGES} at once")
 
 
-def test_by_keyboard_an_example_and_its_answer(page: Page) -> None:
+def test_an_example_can_be_chosen_by_keyboard(page: Page) -> None:
     examples = page.locator("#examples button, #examples [role=button]")
     expect(examples.first.locator("img")).to_have_attribute("alt", "Example: bee")
     for _ in range(40):
@@ -140,13 +142,13 @@ def test_by_keyboard_an_example_and_its_answer(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_it_fits_phones_and_reads_in_both_lights(page: Page, photos: Path, width: int, scheme: Any) -> None:
+def test_fits_phones_and_is_readable_in_light_and_dark_mode(page: Page, photos: Path, width: int, scheme: Any) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=scheme)
     page.reload()
     send(page, photos / "photo.png")
     expect(page.locator("#answer [aria-label=Answer] ol.bars li")).to_have_count(5)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "horizontal overflow"
     for where in ("#answer [aria-label=Answer] .share", "#answer figcaption", "#answer .name small"):
         assert contrast(page, where) >= 4.5, where
     for tab in ("Model", "Classes", "API"):
@@ -155,17 +157,17 @@ def test_it_fits_phones_and_reads_in_both_lights(page: Page, photos: Path, width
 
 
 def contrast(page: Page, where: str) -> float:
-    """Of a text with what is behind it (WCAG 2.2, 4.5 at least)."""
-    colours = page.locator(where).first.evaluate(
+    """The contrast ratio of a text and its background (WCAG 2.2 requires at least 4.5)."""
+    colors = page.locator(where).first.evaluate(
         """element => {
             const text = getComputedStyle(element).color;
             let back = "rgba(0, 0, 0, 0)";
             for (let e = element; e && back === "rgba(0, 0, 0, 0)"; e = e.parentElement)
                 back = getComputedStyle(e).backgroundColor;
-            return [text, back].map(colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number));
+            return [text, back].map(color => color.match(/[\\d.]+/g).slice(0, 3).map(Number));
         }"""
     )
-    scaled = np.array(colours) / 255
+    scaled = np.array(colors) / 255
     linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return float((high + 0.05) / (low + 0.05))
@@ -174,7 +176,7 @@ def contrast(page: Page, where: str) -> float:
 # The API
 
 
-def test_the_api_answers_and_refuses(address: str, photos: Path) -> None:
+def test_api_predictions_and_errors(address: str, photos: Path) -> None:
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
@@ -193,7 +195,7 @@ def test_the_api_answers_and_refuses(address: str, photos: Path) -> None:
     assert list(described["named_endpoints"]) == ["/predict"]
 
 
-def test_no_address_is_fetched(address: str) -> None:
+def test_urls_are_not_fetched(address: str) -> None:
     from gradio_client import Client
     from gradio_client.exceptions import AppError
 
@@ -207,7 +209,7 @@ def test_no_address_is_fetched(address: str) -> None:
         client.predict({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, 3, api_name="/predict")
 
 
-def test_uploads_go(address: str, photos: Path) -> None:
+def test_uploads_are_deleted(address: str, photos: Path) -> None:
     from gradio_client import Client, handle_file
 
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -217,17 +219,17 @@ def test_uploads_go(address: str, photos: Path) -> None:
     while list(folder.rglob("noise.png")) and time.monotonic() < deadline:
         time.sleep(1)
     assert not list(folder.rglob("noise.png"))
-    assert list(folder.rglob("bee.jpg")), "the examples stay"
+    assert list(folder.rglob("bee.jpg")), "the examples are kept"
 
 
-def test_it_listens_here_alone(address: str) -> None:
+def test_listens_on_localhost_only(address: str) -> None:
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(address) as response:
         assert "default-src 'self'" in response.headers["content-security-policy"]
 
 
-def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
-    sure_checkpoint().save(tmp_path / "model.pth")
+def test_the_temporary_folder_is_deleted_on_exit(tmp_path: Path) -> None:
+    confident_checkpoint().save(tmp_path / "model.pth")
     before = os.environ.get("GRADIO_TEMP_DIR", "")
     with contextlib.ExitStack() as stack:
         stack.enter_context(serving(load_predictor(tmp_path / "model.pth", device="cpu")))
@@ -237,20 +239,20 @@ def test_the_folder_goes_with_the_page(tmp_path: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = before
 
 
-# Where it does not come from a file, and where it is too much
+# Camera and clipboard; overload
 
 
-def test_from_the_camera(page: Page) -> None:
-    """The browser's own synthetic camera."""
+def test_camera(page: Page) -> None:
+    """Uses the fake video device of Chromium."""
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
-    page.wait_for_function("document.querySelector('#image video')?.readyState >= 2")  # it has a frame
+    page.wait_for_function("document.querySelector('#image video')?.readyState >= 2")  # a frame is available
     page.get_by_label("capture photo").click()
     expect(page.locator("#answer [aria-label=Answer] ol.bars li")).to_have_count(5)
 
 
 @pytest.mark.parametrize("by_key", [False, True])
-def test_from_the_clipboard(page: Page, by_key: bool) -> None:
+def test_clipboard(page: Page, by_key: bool) -> None:
     page.evaluate(
         """async () => {
             const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
@@ -261,7 +263,7 @@ def test_from_the_clipboard(page: Page, by_key: bool) -> None:
             await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
         }"""
     )
-    for number in range(2):  # and again, over the answer that is there
+    for number in range(2):  # the second time after removing the first image
         if by_key:
             page.keyboard.press("Control+v")
         else:
@@ -274,8 +276,8 @@ def test_from_the_clipboard(page: Page, by_key: bool) -> None:
 
 @pytest.fixture
 def slow_model(tmp_path: Path) -> Predictor:
-    """Takes $TEST_SECONDS for an image."""
-    sure_checkpoint().save(tmp_path / "model.pth")
+    """A predictor that takes $TEST_SECONDS per batch."""
+    confident_checkpoint().save(tmp_path / "model.pth")
     predictor = load_predictor(tmp_path / "model.pth", device="cpu")
     logits_and_cams = predictor.backend.logits_and_cams
 
@@ -287,7 +289,7 @@ def slow_model(tmp_path: Path) -> Predictor:
     return predictor
 
 
-def test_what_takes_too_long_is_given_up_and_the_page_lives_on(
+def test_the_app_keeps_working_after_a_timeout(
     slow_model: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gradio_client import Client, handle_file
@@ -305,7 +307,7 @@ def test_what_takes_too_long_is_given_up_and_the_page_lives_on(
         assert len(client.predict(photo, 3, api_name="/predict")["predictions"]) == 3
 
 
-def test_more_visitors_than_may_wait_are_refused_and_the_others_answered(
+def test_requests_beyond_the_queue_limit_are_refused(
     slow_model: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gradio_client import Client, handle_file
@@ -323,7 +325,7 @@ def test_more_visitors_than_may_wait_are_refused_and_the_others_answered(
                 answered += len(job.result(timeout=120)["predictions"]) == 3
             except Exception as error:
                 refusals.add(str(error))
-        assert answered >= 4, "those in work and those that waited"
+        assert answered >= 4, "those being processed and those in the queue"
         assert answered < 20
         assert refusals
         assert all("queue is full" in text.lower() for text in refusals), refusals

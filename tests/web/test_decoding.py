@@ -1,4 +1,4 @@
-"""Decoding of uploads in worker processes: the same pixels, and expensive images that hold up nobody."""
+"""Decoding of uploads in worker processes: identical pixels, and expensive images that do not delay others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def jpeg(seed: int = 0) -> bytes:
 
 
 def many_scans(side: int, count: int) -> bytes:
-    """A small progressive JPEG that takes long: its last scan is repeated."""
+    """A small progressive JPEG that is slow to decode, because its last scan is repeated."""
     content = io.BytesIO()
     Image.new("L", (side, side), 128).save(content, "JPEG", progressive=True)
     whole = content.getvalue()
@@ -40,7 +40,7 @@ def many_scans(side: int, count: int) -> bytes:
     return whole[:-2] + last * count + b"\xff\xd9"
 
 
-def test_a_worker_decodes_as_this_process_does(pool: DecoderPool) -> None:
+def test_a_worker_decodes_the_same_pixels(pool: DecoderPool) -> None:
     expected, actual = decode(jpeg(), "a.jpg", 32), pool(jpeg(), "a.jpg", 32)
     np.testing.assert_array_equal(actual.pixels, expected.pixels)
     np.testing.assert_array_equal(actual.thumbnail, expected.thumbnail)
@@ -63,8 +63,8 @@ def loaded_modules() -> set[str]:
     return set(sys.modules)
 
 
-def test_a_replaced_worker_is_ready(pool: DecoderPool) -> None:
-    """What it loads does not count as the time of its first image."""
+def test_a_replaced_worker_has_imported_its_modules(pool: DecoderPool) -> None:
+    """Its imports are done before its first image, so they do not count toward the time limit."""
     with pytest.raises(TimeoutError):
         pool._decode(pool._slow, 0.1, (many_scans(3000, 60), "slow.jpg", 32, "crop"))
     content = io.BytesIO()
@@ -82,7 +82,7 @@ def test_an_error_of_a_worker_keeps_its_code_and_message(pool: DecoderPool) -> N
     assert (there.value.code, str(there.value)) == (here.value.code, str(here.value))
 
 
-def test_expensive_images_are_ended_and_hold_up_nobody(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expensive_images_time_out_and_do_not_delay_others(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "FAST_SECONDS", 0.3)
     monkeypatch.setattr(decoding, "SLOW_SECONDS", 0.5)
     monkeypatch.setattr(pool, "_slow_places", threading.BoundedSemaphore(2))
@@ -115,8 +115,8 @@ def test_a_killed_worker_is_replaced(pool: DecoderPool, monkeypatch: pytest.Monk
     assert pool(jpeg(), "a.jpg", 32).pixels.shape == (32, 32, 3)
 
 
-def test_closing_ends_the_requests_that_wait() -> None:
-    """Otherwise their threads would keep the process of the app from exiting."""
+def test_closing_ends_waiting_requests() -> None:
+    """Otherwise their threads would keep the app's process from exiting."""
     codes: list[str] = []
 
     def attack() -> None:
@@ -139,7 +139,7 @@ def _exit(*_: object) -> None:
     os._exit(1)
 
 
-def test_a_closed_pool_refuses(tmp_path: Path) -> None:
+def test_a_closed_pool_raises(tmp_path: Path) -> None:
     with decoder_pool() as pool:
         pass
     with pytest.raises(UserError) as error:

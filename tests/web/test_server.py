@@ -1,4 +1,4 @@
-"""The server of the web app: what it refuses, what it survives, what it leaves behind."""
+"""The server of the web app: rejected requests, malformed input, cleanup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_app import sure_checkpoint
+from test_app import confident_checkpoint
 
 from cifar100.images.sources import example_photos
 from cifar100.inference import load_predictor
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.pth"
-    sure_checkpoint().save(path)
+    confident_checkpoint().save(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def port(model_file: Path) -> Iterator[int]:
-    """That of a server which was started with proxies in the environment that do not exist."""
+    """The port of a server that was started with unreachable proxies in the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             patch.setenv(name, "http://127.0.0.1:9")
@@ -59,7 +59,7 @@ def test_foreign_host_headers_are_refused(port: int, host: str, status: int) -> 
     assert connection.getresponse().status == status
 
 
-def test_a_port_that_is_taken_is_one_message(model_file: Path) -> None:
+def test_a_port_in_use_is_a_user_error(model_file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         with pytest.raises(UserError) as error, serving(load_predictor(model_file, device="cpu"), port=number):
@@ -155,7 +155,7 @@ MALFORMED = {
 def test_a_malformed_request_is_refused_without_a_traceback(app: tuple[int, Path], name: str) -> None:
     port, log = app
     status, _ = send(port, *MALFORMED[name])
-    assert 400 <= status < 500 or name == "an unknown session"  # that one is answered in an event stream
+    assert 400 <= status < 500 or name == "an unknown session"  # reported in an event stream
     assert "Traceback" not in log.read_text()
 
 

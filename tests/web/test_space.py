@@ -1,4 +1,4 @@
-"""gradio_app/: the folder that `make space` makes, in a fresh environment, as a Space would run it."""
+"""gradio_app/: the folder that `make space` writes, run in a fresh environment as on Hugging Face Spaces."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_app import sure_checkpoint
+from test_app import confident_checkpoint
 
 SPACE = ROOT / "gradio_app"
 
 
-def test_the_front_matter_and_the_requirements_pin_the_same_gradio() -> None:
+def test_front_matter_and_requirements_pin_the_same_gradio() -> None:
     import yaml
 
     matter = yaml.safe_load((SPACE / "README.md").read_text().split("---")[1])
@@ -28,14 +28,14 @@ def test_the_front_matter_and_the_requirements_pin_the_same_gradio() -> None:
     assert all("==" in line for line in requirements)
     assert not any(line.startswith("torch") for line in requirements)
     pinned = set((ROOT / "constraints.txt").read_text().split())
-    assert set(requirements) <= pinned, "the tests run what the Space runs"
+    assert set(requirements) <= pinned, "the tests use the versions of the Space"
 
 
 @pytest.mark.slow
-def test_it_runs_from_its_own_requirements_without_torch(tmp_path: Path) -> None:
+def test_runs_with_its_requirements_and_without_torch(tmp_path: Path) -> None:
     from gradio_client import Client, handle_file
 
-    sure_checkpoint().save(tmp_path / "model.pth")
+    confident_checkpoint().save(tmp_path / "model.pth")
     space = tmp_path / "space"
     words = [space, "--weights", tmp_path / "model.pth", "--format", "onnx"]
     subprocess.run([sys.executable, SPACE / "build.py", *map(str, words)], check=True, env={**os.environ, **ON_PATH})

@@ -19,11 +19,11 @@ def upload(folder: Path, name: str, *, age: float = 0, size: int = 10) -> Path:
 
 
 def left(folder: Path) -> set[str]:
-    """The names of the directories with an upload; `Path.rglob` fails if one is deleted meanwhile."""
+    """The names of the directories that contain an upload. `Path.rglob` would fail if one is deleted meanwhile."""
     return {Path(parent).name for parent, _, names in os.walk(folder) if "image.png" in names}
 
 
-def test_old_uploads_go_with_their_directories(tmp_path: Path) -> None:
+def test_old_uploads_and_their_directories_are_deleted(tmp_path: Path) -> None:
     old = upload(tmp_path, "old", age=100)
     upload(tmp_path, "new", age=10)
     example = upload(tmp_path / "examples", "example", age=1000)
@@ -33,14 +33,14 @@ def test_old_uploads_go_with_their_directories(tmp_path: Path) -> None:
     assert example.exists()
 
 
-def test_the_oldest_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
+def test_the_oldest_uploads_are_deleted_above_the_size_limit(tmp_path: Path) -> None:
     for age in range(5):
         upload(tmp_path, str(age), age=age, size=100)
     delete_uploads(tmp_path, max_age=60, max_bytes=250)
     assert left(tmp_path) == {"0", "1"}
 
 
-def test_a_thread_deletes_while_uploads_come(tmp_path: Path) -> None:
+def test_a_thread_deletes_uploads_while_others_arrive(tmp_path: Path) -> None:
     with deleting_uploads(tmp_path, max_age=0.1):
         for number in range(50):
             upload(tmp_path, str(number))
