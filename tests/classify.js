@@ -1,4 +1,4 @@
-// For page.evaluate on the static site: the page's own classifier on files of its server.
+// For page.evaluate on the static site: classifies files of its server with the page's classifier.
 async ({ paths, side }) => {
   const { Classifier } = await import("./classifier.js");
   const model = await (await fetch("model.json")).json();

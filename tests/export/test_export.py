@@ -1,4 +1,4 @@
-"""cifar100/export: what is written does what the checkpoint does, here with a narrow network on synthetic images."""
+"""cifar100/export: exported files compute what the checkpoint does; a narrow network and synthetic images."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ def reference(exports: Path, pixels: np.ndarray) -> np.ndarray:
 PIXELS = synthetic.make().test.images[::10]
 
 
-def assert_found(folder: Path, file: str, format: str) -> None:
-    """What was found when the file was made is beside it, and good."""
-    kept = json.loads((folder / f"{file}.check.json").read_text())
-    assert (kept["file"], kept["format"]) == (file, format)
-    assert kept["bytes"] == (folder / file).stat().st_size
-    assert kept["images"] == 200
-    assert kept["on"] == "200 of 600 synthetic test images"
-    assert set(kept["difference"]) == {"1", "2", "7", "64"}
-    assert kept["agreement"] > 0.9 if format == "onnx-int8" else kept["agreement"] == 1
-    assert min(kept["images_per_second"].values()) > 0
+def assert_check_file(folder: Path, file: str, format: str) -> None:
+    """The result of the check at export is stored next to the file, and is good."""
+    check = json.loads((folder / f"{file}.check.json").read_text())
+    assert (check["file"], check["format"]) == (file, format)
+    assert check["bytes"] == (folder / file).stat().st_size
+    assert check["images"] == 200
+    assert check["on"] == "200 of 600 synthetic test images"
+    assert set(check["difference"]) == {"1", "2", "7", "64"}
+    assert check["agreement"] > 0.9 if format == "onnx-int8" else check["agreement"] == 1
+    assert min(check["images_per_second"].values()) > 0
 
 
-def test_what_was_found_is_kept_beside_the_file(exports: Path) -> None:
-    assert_found(exports, "best.onnx", "onnx")
-    assert_found(exports, "best.safetensors", "safetensors")
+def test_the_check_is_stored_next_to_the_file(exports: Path) -> None:
+    assert_check_file(exports, "best.onnx", "onnx")
+    assert_check_file(exports, "best.safetensors", "safetensors")
 
 
 @pytest.mark.slow
-def test_what_was_found_of_int8_and_pt2(all_exports: Path) -> None:
-    assert_found(all_exports, "best.int8.onnx", "onnx-int8")
-    assert_found(all_exports, "best.pt2", "pt2")
+def test_the_checks_of_int8_and_pt2(all_exports: Path) -> None:
+    assert_check_file(all_exports, "best.int8.onnx", "onnx-int8")
+    assert_check_file(all_exports, "best.pt2", "pt2")
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 60])
-def test_onnx_gives_the_logits_of_the_checkpoint(exports: Path, batch: int) -> None:
+def test_onnx_logits_equal_the_checkpoints(exports: Path, batch: int) -> None:
     predictor = load_predictor(exports / "best.onnx")
     logits = predictor.backend.logits(PIXELS[:batch])
     np.testing.assert_allclose(logits, reference(exports, PIXELS[:batch]), atol=1e-4)
@@ -80,7 +80,7 @@ def test_pt2_needs_only_pytorch(all_exports: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_graph_may_take_floats(exports: Path) -> None:
+def test_float_input_format(exports: Path) -> None:
     export(exports / "best.pth", "onnx", exports / "float.onnx", input_format="float", images=20, seconds=0.01)
     np.testing.assert_allclose(
         load_predictor(exports / "float.onnx").backend.logits(PIXELS), reference(exports, PIXELS), atol=1e-4
@@ -91,25 +91,27 @@ def test_a_graph_may_take_floats(exports: Path) -> None:
     np.testing.assert_allclose(logits, reference(exports, PIXELS), atol=1e-4)
 
 
-def assert_maps_make_the_logits(path: Path, bias: np.ndarray) -> None:
+def assert_maps_average_to_the_logits(path: Path, bias: np.ndarray) -> None:
     logits, maps = OnnxBackend(path).logits_and_cams(PIXELS[:5])
     np.testing.assert_allclose(maps.mean(axis=(2, 3)) + bias, logits, atol=1e-4)
 
 
-def test_the_maps_are_what_the_logits_are_made_of(exports: Path) -> None:
-    assert_maps_make_the_logits(exports / "best.onnx", load_checkpoint(exports / "best.pth").weights["fc.bias"].numpy())
+def test_the_maps_average_to_the_logits(exports: Path) -> None:
+    assert_maps_average_to_the_logits(
+        exports / "best.onnx", load_checkpoint(exports / "best.pth").weights["fc.bias"].numpy()
+    )
 
 
 @pytest.mark.slow
-def test_the_maps_of_int8_too(all_exports: Path) -> None:
+def test_the_maps_of_int8_average_to_the_logits(all_exports: Path) -> None:
     bias = load_checkpoint(all_exports / "best.pth").weights["fc.bias"].numpy()
-    assert_maps_make_the_logits(all_exports / "best.int8.onnx", bias)
-    assert b".py" not in (all_exports / "best.int8.onnx").read_bytes(), "a path of this machine"
+    assert_maps_average_to_the_logits(all_exports / "best.int8.onnx", bias)
+    assert b".py" not in (all_exports / "best.int8.onnx").read_bytes(), "contains a path of this machine"
     assert OnnxBackend(all_exports / "best.int8.onnx").metadata["std"] == [0.2, 0.25, 0.3]
 
 
 def test_the_maps_are_grad_cam(exports: Path) -> None:
-    """The gradient's way (Selvaraju et al. 2017), from the last stage of the unfolded network."""
+    """Compared with Grad-CAM (Selvaraju et al. 2017) at the last stage of the unfolded network."""
     checkpoint = load_checkpoint(exports / "best.pth")
     model = checkpoint.build().eval()
     features: list[Any] = []
@@ -123,7 +125,7 @@ def test_the_maps_are_grad_cam(exports: Path) -> None:
 
 
 @pytest.mark.slow
-def test_int8_is_a_fraction_of_the_size_and_close(all_exports: Path) -> None:
+def test_int8_is_small_and_accurate(all_exports: Path) -> None:
     assert (all_exports / "best.int8.onnx").stat().st_size < 0.5 * (all_exports / "best.onnx").stat().st_size
     logits, expected = (
         load_predictor(all_exports / "best.int8.onnx").backend.logits(PIXELS),
@@ -134,7 +136,7 @@ def test_int8_is_a_fraction_of_the_size_and_close(all_exports: Path) -> None:
     assert {onnx.TensorProto.DataType.Name(t.data_type) for t in weights if t.dims[0] != 100} == {"INT8"}
 
 
-def test_what_belongs_to_the_weights_goes_along(exports: Path) -> None:
+def test_metadata_are_exported(exports: Path) -> None:
     predictor = load_predictor(exports / "best.onnx")
     assert predictor.classes == tuple(load_checkpoint(exports / "best.pth").classes)
     assert (predictor.image_size, predictor.temperature) == (32, 1.5)
@@ -144,14 +146,14 @@ def test_what_belongs_to_the_weights_goes_along(exports: Path) -> None:
     assert (facts["mean"], facts["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
 
 
-def test_nothing_of_this_machine_is_in_the_file(exports: Path) -> None:
+def test_the_file_contains_no_local_paths(exports: Path) -> None:
     content = (exports / "best.onnx").read_bytes()
     assert b"site-packages" not in content
     assert b"nowhere" not in content
     assert b".py" not in content
 
 
-def test_the_same_predictions_from_each_file(exports: Path) -> None:
+def test_every_format_predicts_the_same(exports: Path) -> None:
     image = synthetic.make().test.images[77]
     expected = load_predictor(exports / "best.pth", precision="fp32").predict(image)
     for name in ("best.onnx", "best.safetensors"):
@@ -159,7 +161,7 @@ def test_the_same_predictions_from_each_file(exports: Path) -> None:
         assert [p[:2] for p in found] == [p[:2] for p in expected]
 
 
-def test_random_pixels_where_there_are_no_images(
+def test_random_pixels_are_used_without_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -175,7 +177,7 @@ def test_random_pixels_where_there_are_no_images(
     assert not list(tmp_path.glob("*.onnx*"))
 
 
-def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
+def test_a_file_with_other_logits_is_rejected(exports: Path) -> None:
     checkpoint = load_checkpoint(exports / "best.pth")
     checked = Reference(checkpoint, synthetic.make().test, 64)
 
@@ -200,7 +202,7 @@ def test_a_file_that_does_something_else_is_refused(exports: Path) -> None:
         ("folder.onnx", "output.is_directory"),
     ],
 )
-def test_a_place_that_is_none(
+def test_invalid_output_paths(
     exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, code: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -211,7 +213,7 @@ def test_a_place_that_is_none(
     assert_one_sentence(str(caught.value), out)
 
 
-def test_a_full_disk_leaves_what_was_there(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_previous_file(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -226,7 +228,7 @@ def test_a_full_disk_leaves_what_was_there(exports: Path, tmp_path: Path, monkey
     assert out.read_bytes() == b"the earlier one"
 
 
-def test_without_the_extra(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnxruntime_installed(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UserError) as caught:
         export(exports / "best.pth", "onnx", tmp_path / "best.onnx")

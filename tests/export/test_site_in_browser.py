@@ -1,4 +1,4 @@
-"""The static site in a real browser: its answers held to Python's, offline, and under bad input."""
+"""The static site in a real browser: predictions compared with Python's, offline use, invalid input."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 ARGUMENTS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 ARGUMENTS += ["--host-resolver-rules=MAP insecure.test 127.0.0.1"]
-PATIENCE = 60_000  # ms: of a machine that does other work
+TIMEOUT_MS = 60_000  # generous, for a busy machine
 BELOW = "some/where"
-"""The site's place on its server."""
+"""The path of the site on its server."""
 
 CACHE = os.environ.get("XDG_CACHE_HOME", "")
-"""The user's, before the tests set their own: the runtime is fetched into it once, not once a run."""
+"""The user's cache, before the tests set their own: the runtime is downloaded only once."""
 
 
 class Server:
-    """Serves a folder; `paths` are those that were asked for, `sent` the bytes of their bodies."""
+    """Serves a folder; `paths` are the requested paths, `sent` the number of bytes in the response bodies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Server:
 
         class Handler(SimpleHTTPRequestHandler):
             def log_message(self, format: str, *arguments: object) -> None:
-                """Nothing."""
+                """Log nothing."""
 
             def do_GET(self) -> None:
                 outer.paths.append(self.path)
@@ -71,14 +71,14 @@ class Server:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Answer nothing from now on."""
+        """Stop answering requests."""
         self.server.shutdown()
         self.server.server_close()
 
 
 @contextmanager
 def serving(site: Path, tmp_path: Path) -> Iterator[Server]:
-    """A copy of the site on a server of its own, below a path."""
+    """Serve a copy of the site under the path BELOW."""
     shutil.copytree(site, tmp_path / "www" / BELOW)
     server = Server(tmp_path / "www")
     try:
@@ -89,7 +89,7 @@ def serving(site: Path, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def site(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of best.onnx, with the real runtime."""
+    """The site exported from best.onnx, with the real runtime."""
     out = tmp_path_factory.mktemp("site") / "site"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", CACHE)
@@ -105,10 +105,10 @@ def server(site: Path, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Browser]]:
-    """Launches Chromium, with further options."""
-    assert CHROMIUM is not None, "there is no Chromium"
+    """A function that launches Chromium with additional arguments and options."""
+    assert CHROMIUM is not None, "Chromium is not installed"
     with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE)
+        expect.set_options(timeout=TIMEOUT_MS)
         yield lambda *arguments, **options: playwright.chromium.launch(
             executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments], **options
         )
@@ -121,9 +121,9 @@ def browser(launch: Callable[..., Browser]) -> Browser:
 
 @pytest.fixture
 def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
-    """A browser without a past, that fails the test if anything is asked of another host, or the policy forbids it."""
+    """A new context; the test fails on requests to other hosts and on violations of the Content-Security-Policy."""
     foreign_urls: list[str] = []
-    forbidden: list[str] = []
+    violations: list[str] = []
     hosts = (f"{server.origin}/", f"http://insecure.test:{server.port}/", "data:", "blob:")
 
     def watch(route: Route) -> None:
@@ -134,20 +134,20 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
             route.abort()
 
     context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"])
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT_MS)
     context.route("**/*", watch)
     context.on(
-        "console", lambda message: forbidden.append(message.text) if "Content Security" in message.text else None
+        "console", lambda message: violations.append(message.text) if "Content Security" in message.text else None
     )
     yield context
     context.close()
     assert foreign_urls == []
-    assert forbidden == []
+    assert violations == []
 
 
 @pytest.fixture
 def page(context: BrowserContext, server: Server) -> Page:
-    """The page, its model loaded and its first example answered."""
+    """The page, after its model is loaded and its first example classified."""
     page = context.new_page()
     page.goto(server.url)
     wait_for_answer(page)
@@ -155,7 +155,7 @@ def page(context: BrowserContext, server: Server) -> Page:
 
 
 def wait_for_answer(page: Page) -> None:
-    """Until the model itself has answered for what is shown."""
+    """Wait until the model has classified the image shown."""
     expect(page.locator("#time")).to_contain_text("for the network")
 
 
@@ -170,11 +170,11 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# Answers
+# Predictions
 
 
-def test_pixels_and_answers_are_pythons(page: Page, server: Server, exports: Path) -> None:
-    """200 generated photos of unusual sizes and modes: the network is shown what Pillow gives, to the last bit."""
+def test_pixels_and_predictions_equal_pythons(page: Page, server: Server, exports: Path) -> None:
+    """200 generated photos of unusual sizes and modes: input pixels differ by at most 1 from Pillow's."""
     names = write_photos(server.folder / BELOW / "photos", 200)
     paths = [f"photos/{name}" for name in names]
     answers = page.evaluate((ROOT / "tests/classify.js").read_text(), {"paths": paths, "side": 64})
@@ -193,7 +193,7 @@ def test_pixels_and_answers_are_pythons(page: Page, server: Server, exports: Pat
     assert same >= 199
 
 
-def test_an_example_is_answered_before_the_model_is_there(context: BrowserContext, server: Server) -> None:
+def test_an_example_is_shown_before_the_model_is_loaded(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     page.route("**/model.onnx*", lambda route: None)  # never answered
     page.goto(server.url)
@@ -206,7 +206,7 @@ def test_an_example_is_answered_before_the_model_is_there(context: BrowserContex
     assert page.locator("#bars").inner_text() == early
 
 
-def test_bars_superclasses_input_map_and_time(page: Page, photo: Path) -> None:
+def test_the_answer_shows_bars_superclasses_input_and_map(page: Page, photo: Path) -> None:
     send(page, photo)
     expect(page.locator("#picture")).to_have_attribute("aria-label", re.compile("evidence for .+ is strongest"))
     wait_for_answer(page)
@@ -226,7 +226,7 @@ def test_bars_superclasses_input_map_and_time(page: Page, photo: Path) -> None:
 def test_custom_classes_without_superclasses_or_temperature(
     browser: Browser, tmp_path: Path, site: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The graph takes floats here, and names hold markup."""
+    """The graph takes floats here, and class names contain markup."""
     monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     classes = ["<b>blue</b>", "dark_red", "green"]
     weights = narrow_network("resnet18", 3).state_dict()
@@ -252,22 +252,22 @@ def test_custom_classes_without_superclasses_or_temperature(
         page.close()
 
 
-# From the first visit to the last
+# Caching and network access
 
 
-def test_the_second_visit_loads_nothing_and_works_offline(context: BrowserContext, server: Server, photo: Path) -> None:
+def test_the_second_visit_works_offline(context: BrowserContext, server: Server, photo: Path) -> None:
     page = context.new_page()
     page.goto(server.url)
     expect(page.locator("#offline")).to_contain_text("offline")
     for large in ("model.onnx", "ort-wasm-simd-threaded.wasm.gz"):
-        assert len([path for path in server.paths if large in path]) == 1, "once, and not again to be kept"
+        assert len([path for path in server.paths if large in path]) == 1, "downloaded once, not again for the cache"
     server.stop()
     page.goto(server.url)
     wait_for_answer(page)
     send(page, photo)
     wait_for_answer(page)
     policy = page.evaluate("async () => (await fetch('worker.js')).headers.get('Content-Security-Policy')")
-    assert "default-src 'self'" in policy, "workers obey a header only"
+    assert "default-src 'self'" in policy, "in workers the policy applies only as a header"
 
 
 def test_a_new_export_replaces_the_old_one(context: BrowserContext, server: Server) -> None:
@@ -290,11 +290,11 @@ def test_a_new_export_replaces_the_old_one(context: BrowserContext, server: Serv
             break
         page.wait_for_timeout(200)
     assert page.title() == "Que voit-on ici ?"
-    assert not [path for path in server.paths[before:] if ".onnx" in path], "what did not change is not loaded again"
+    assert not [path for path in server.paths[before:] if ".onnx" in path], "unchanged files are not downloaded again"
 
 
-def test_without_storage_it_works_and_reports_it(context: BrowserContext, server: Server, photo: Path) -> None:
-    """A plain http address is no secure context: no caches, no service worker, no digests, no camera."""
+def test_works_without_storage_and_reports_it(context: BrowserContext, server: Server, photo: Path) -> None:
+    """Plain http is not a secure context: no caches, no service worker, no digests, no camera."""
     page = context.new_page()
     page.goto(f"http://insecure.test:{server.port}/{BELOW}/")
     wait_for_answer(page)
@@ -312,7 +312,7 @@ def test_without_storage_it_works_and_reports_it(context: BrowserContext, server
 def test_no_request_leaves_the_host(
     launch: Callable[..., Browser], server: Server, photo: Path, tmp_path: Path
 ) -> None:
-    """Whoever asks, page, worker or service worker: any other host would be asked for through the proxy."""
+    """From the page, the worker and the service worker: requests to other hosts would go through the proxy."""
     (tmp_path / "proxy").mkdir()
     proxy = Server(tmp_path / "proxy")
     browser = launch(proxy={"server": proxy.origin, "bypass": "127.0.0.1"})
@@ -327,12 +327,12 @@ def test_no_request_leaves_the_host(
     assert asked == "forbidden"
     assert proxy.paths == []
     page.goto("http://elsewhere.test/")
-    assert proxy.paths, "the proxy would have seen it"
+    assert proxy.paths, "the proxy records requests"
     browser.close()
     proxy.stop()
 
 
-# Ways in
+# Input methods
 
 
 def test_by_keyboard_alone(page: Page) -> None:
@@ -365,12 +365,12 @@ def test_dropped_and_pasted(page: Page) -> None:
         wait_for_answer(page)
 
 
-def test_from_the_camera(page: Page) -> None:
+def test_camera(page: Page) -> None:
     page.get_by_role("button", name="Camera").click()
     page.get_by_role("button", name="Take the photo").click()
     expect(page.locator("#picture")).to_have_js_property("width", 640)
     wait_for_answer(page)
-    assert page.locator("#camera video").evaluate("video => video.srcObject") is None, "the camera is off"
+    assert page.locator("#camera video").evaluate("video => video.srcObject") is None, "the camera is still on"
 
 
 def test_several_at_once(page: Page, photo: Path, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def written(content: bytes) -> Callable[[Path], None]:
     return make
 
 
-def two_gigabytes(path: Path) -> None:
+def write_two_gigabytes(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2 << 30)
 
@@ -433,11 +433,11 @@ BAD = {
     "cut.bmp": (cut(saved("BMP")), "incomplete"),
     "header.jpg": (cut(saved("JPEG"), 0.01), "incomplete"),
     "thin.png": (saved("PNG", (4000, 2)), "too long and thin"),
-    "large.bin": (two_gigabytes, "larger than 100 MB"),
+    "large.bin": (write_two_gigabytes, "larger than 100 MB"),
 }
 
 
-def test_bad_files_get_a_sentence_and_the_page_works_on(page: Page, photo: Path, tmp_path: Path) -> None:
+def test_the_page_reports_invalid_files_and_keeps_working(page: Page, photo: Path, tmp_path: Path) -> None:
     for name, (make, message) in BAD.items():
         make(tmp_path / name)
         send(page, tmp_path / name)
@@ -448,7 +448,7 @@ def test_bad_files_get_a_sentence_and_the_page_works_on(page: Page, photo: Path,
         wait_for_answer(page)
 
 
-def test_too_many_pixels_are_refused_undecoded_and_48_megapixels_are_answered(
+def test_too_many_pixels_are_rejected_and_48_megapixels_are_classified(
     page: Page, tmp_path: Path, exports: Path
 ) -> None:
     Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
@@ -462,7 +462,7 @@ def test_too_many_pixels_are_refused_undecoded_and_48_megapixels_are_answered(
 
 
 def test_a_worker_that_dies_is_replaced(page: Page, photo: Path) -> None:
-    """A message that makes it throw stands for a crash."""
+    """The crash is simulated by an error event."""
     page.evaluate(
         """() => {
             const start = Worker.prototype.postMessage;
@@ -482,7 +482,7 @@ def test_a_worker_that_dies_is_replaced(page: Page, photo: Path) -> None:
     "name", ["model.onnx", "runtime/ort.wasm.bundle.min.js", "runtime/ort-wasm-simd-threaded.wasm.gz"]
 )
 @pytest.mark.parametrize("damage", ["missing", "modified"])
-def test_a_missing_or_modified_file_is_named_and_may_be_tried_again(
+def test_a_missing_or_modified_file_is_named_and_can_be_retried(
     context: BrowserContext, server: Server, photo: Path, name: str, damage: str
 ) -> None:
     path = server.folder / BELOW / name
@@ -516,7 +516,7 @@ def test_a_missing_description_is_reported(context: BrowserContext, server: Serv
 
 
 def test_a_browser_without_webassembly_is_reported(context: BrowserContext, server: Server) -> None:
-    """The worker finds none, as in browsers that switch it off."""
+    """The worker deletes it, as if the browser had it disabled."""
     worker = server.folder / BELOW / "worker.js"
     worker.write_text(f"{worker.read_text()}\ndelete self.WebAssembly;\n")
     page = context.new_page()
@@ -525,11 +525,11 @@ def test_a_browser_without_webassembly_is_reported(context: BrowserContext, serv
     expect(page.locator("#bars li")).to_have_count(5)
 
 
-# Looks
+# Layout
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (390, "light"), (1280, "dark"), (1280, "light")])
-def test_it_fits_phones_and_reads_in_both_schemes(
+def test_layout_and_contrast_in_light_and_dark_mode(
     context: BrowserContext, server: Server, width: int, scheme: Any
 ) -> None:
     page = context.new_page()
@@ -537,7 +537,7 @@ def test_it_fits_phones_and_reads_in_both_schemes(
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(server.url)
     wait_for_answer(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "horizontal overflow"
     for where in ("#verdict", "#lead", "#bars .name small", "figcaption", ".primary", "#time", "footer"):
         assert contrast(page, where) >= 4.5, where
     assert page.locator(".fill").first.evaluate("bar => getComputedStyle(bar).transitionDuration") == "0s"
@@ -556,7 +556,7 @@ def test_embedded(context: BrowserContext, server: Server) -> None:
 
 
 def contrast(page: Page, where: str) -> float:
-    """Of a text with what is behind it (WCAG 2.2, 4.5 at least)."""
+    """The contrast ratio of a text and its background (WCAG 2.2 requires at least 4.5)."""
     colors = page.locator(where).first.evaluate(
         """element => {
             const text = getComputedStyle(element).color;

@@ -1,4 +1,4 @@
-"""The files by which transformers.js loads a model from the hub: what they say, and that package itself under Node."""
+"""The files that transformers.js needs to load a model from the hub: their content, and the package under Node.js."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cifar100.support.provenance import TemperatureFit
 
 PACKAGE = "@huggingface/transformers@4.3.1"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cifar100", "transformers.js-4.3.1")
-"""The user's, before the tests set their own: the package is installed into it once, not once a run."""
+"""In the user's cache, before the tests set their own: the package is installed only once."""
 
 
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `cifar100 push --folder` writes of a narrow network with a temperature, in model/; best.pth beside it."""
+    """best.pth, a narrow network with a temperature, and model/, which `cifar100 push --folder` wrote."""
     folder = tmp_path_factory.mktemp("pushed")
     random_checkpoint(calibration=TemperatureFit(temperature=1.5)).save(folder / "best.pth")
     with pytest.MonkeyPatch.context() as patch:
@@ -43,18 +43,18 @@ def predictor(pushed: Path, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     return load_predictor(pushed / "best.pth", device="cpu", precision="fp32")
 
 
-def test_the_files_and_what_they_say(pushed: Path) -> None:
+def test_config_files(pushed: Path) -> None:
     config = json.loads((pushed / "model" / "config.json").read_text())
     assert config["model_type"] == "resnet"
     assert config["id2label"]["1"] == "aquarium fish"
     assert {config["label2id"][name] for name in config["id2label"].values()} == set(range(100))
     preprocessor = json.loads((pushed / "model" / "preprocessor_config.json").read_text())
     assert preprocessor["crop_size"] == {"height": 32, "width": 32}
-    assert preprocessor["do_normalize"] is False, "the graph does"
+    assert preprocessor["do_normalize"] is False, "the graph normalizes"
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("model", 1e-5), ("model_quantized", 0.2)])
-def test_the_graphs_give_calibrated_probabilities(
+def test_the_graphs_compute_calibrated_probabilities(
     pushed: Path, predictor: Predictor, name: str, tolerance: float
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -65,7 +65,7 @@ def test_the_graphs_give_calibrated_probabilities(
     np.testing.assert_allclose(softmax(np.asarray(logits)), expected, atol=tolerance)
 
 
-def test_without_the_libraries_the_rest_is_pushed(
+def test_without_onnx_the_other_files_are_pushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
@@ -92,11 +92,11 @@ console.log(JSON.stringify(answers));
 
 
 @pytest.mark.slow
-def test_with_the_package_itself(pushed: Path, predictor: Predictor) -> None:
+def test_transformers_js_predicts_the_same(pushed: Path, predictor: Predictor) -> None:
     if not (CACHE / "installed").exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         npm = shutil.which("npm")
-        assert npm, "npm is needed"
+        assert npm, "npm is required"
         words = ["install", "--prefix", str(CACHE), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
         subprocess.run([npm, *words], check=True, timeout=600, capture_output=True)
         (CACHE / "installed").touch()

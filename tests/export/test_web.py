@@ -1,4 +1,4 @@
-"""The exported static site: its files, its model metadata, and the origin of its runtime."""
+"""The exported static site: its files, its model metadata, and the download of its runtime."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAKES = {name: name.encode() for name in web_runtime.FILES}
 
 @pytest.fixture
 def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small files pass for the runtime's."""
+    """Replace the files of the runtime by small ones."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in FAKES.items()}
     monkeypatch.setattr(web_runtime, "FILES", digests)
     monkeypatch.setattr("cifar100.export.web.FILES", digests)
@@ -41,7 +41,7 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def site(fake_runtime: None, exports: Path, tmp_path: Path) -> Path:
-    """The site of best.onnx."""
+    """The site exported from best.onnx."""
     export_site(exports / "best.onnx", tmp_path / "site", say=lambda _: None)
     return tmp_path / "site"
 
@@ -50,7 +50,7 @@ def facts_of(site: Path) -> dict[str, Any]:
     return json.loads((site / "model.json").read_text())
 
 
-def test_every_file_is_there_and_digests_are_true(site: Path, exports: Path) -> None:
+def test_every_file_exists_and_matches_its_digest(site: Path, exports: Path) -> None:
     facts = facts_of(site)
     for entry in facts["files"].values():
         content = (site / entry["path"]).read_bytes()
@@ -63,7 +63,7 @@ def test_every_file_is_there_and_digests_are_true(site: Path, exports: Path) -> 
     assert not list(site.rglob(".*")), "temporary files"
 
 
-def test_the_service_worker_knows_every_file_that_the_page_needs(site: Path) -> None:
+def test_the_service_worker_lists_every_file_of_the_page(site: Path) -> None:
     first, _, rest = (site / "sw.js").read_text().partition(";\n")
     files = json.loads(first.removeprefix("const FILES = "))
     there = {str(path.relative_to(site)): path for path in site.rglob("*") if path.is_file()}
@@ -72,8 +72,8 @@ def test_the_service_worker_knows_every_file_that_the_page_needs(site: Path) -> 
     assert "addEventListener" in rest
 
 
-def test_nothing_points_out_of_the_folder() -> None:
-    """Relative paths, so that it runs from below any address; no other host; no inline script or style."""
+def test_no_external_or_absolute_references() -> None:
+    """Relative paths only, so that it works under any path; no other host; no inline script or style."""
     for path in sorted(SITE.iterdir()):
         text = path.read_text()
         if path.suffix in (".html", ".js", ".css"):
@@ -95,7 +95,7 @@ def test_every_text_of_the_page_is_in_one_file() -> None:
     assert not re.findall(r">\s*([A-Za-z][\w ]+)\s*<", body), "text outside strings.js"
 
 
-def test_the_answers_of_examples_are_the_predictors(site: Path, exports: Path) -> None:
+def test_stored_predictions_of_examples_equal_the_predictors(site: Path, exports: Path) -> None:
     predictor = load_predictor(exports / "best.onnx")
     examples = facts_of(site)["examples"]
     assert len(examples) == len(example_photos())
@@ -118,7 +118,7 @@ def test_model_json_has_the_calibration_and_the_thresholds(site: Path) -> None:
     from cifar100.prediction import rejection
 
     facts = facts_of(site)
-    assert facts["fit"] == DEFAULT_FIT, "the page implements no other"
+    assert facts["fit"] == DEFAULT_FIT, "the page implements only this one"
     assert facts["temperature"] == 1.5
     assert facts["unsure"]["min_probability"] == rejection.MIN_PROBABILITY
     assert facts["unsure"]["min_pixel_std"] == rejection.MIN_PIXEL_STD
@@ -142,12 +142,12 @@ def test_custom_classes_have_no_superclasses_no_temperature_no_examples(
     digest = load_predictor(tmp_path / "own.pth", device="cpu").info.digest
     assert facts["about"]["weights"] == {"name": "own.pth", "sha256": digest}
     assert facts["evaluation"] == {}
-    assert any("int8" in line for line in messages), "why it is not in int8"
+    assert any("int8" in line for line in messages), "the reason for not using int8"
 
 
-def test_examples_of_ones_own_lose_their_metadata(fake_runtime: None, exports: Path, tmp_path: Path) -> None:
+def test_metadata_of_custom_examples_are_removed(fake_runtime: None, exports: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn it
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees
     exif[0x010E] = "a secret place"
     Image.new("RGB", (2000, 1000), "green").save(tmp_path / "my cat.jpg", exif=exif)
     export_site(exports / "best.onnx", tmp_path / "site", examples=[tmp_path / "my cat.jpg"], say=lambda _: None)
@@ -164,7 +164,7 @@ def test_the_folder_is_a_static_space(site: Path) -> None:
     assert (fields["sdk"], fields["app_file"]) == ("static", "index.html")
 
 
-def test_an_earlier_site_is_replaced_and_nothing_else(site: Path, exports: Path, tmp_path: Path) -> None:
+def test_only_an_earlier_site_is_replaced(site: Path, exports: Path, tmp_path: Path) -> None:
     (site / "CNAME").write_text("example.org")
     (site / "examples" / "old.jpg").write_text("old")
     export_site(exports / "best.onnx", site, say=lambda _: None)
@@ -201,14 +201,14 @@ def test_a_model_without_a_temperature_is_described(exports: Path) -> None:
     assert model_json(read_onnx(exports / "best.onnx")[1] | {"calibration": None})["temperature"] == 1
 
 
-def test_options_of_the_site_are_refused_elsewhere(cifar100: Command, exports: Path, tmp_path: Path) -> None:
+def test_site_options_are_rejected_for_other_formats(cifar100: Command, exports: Path, tmp_path: Path) -> None:
     for options in (["onnx", "--serve"], ["web"], ["web", "--out", "x", "--input-format", "float"]):
         result = cifar100("export", exports / "best.onnx", "--format", *options)
         assert result.returncode == 2
         assert_one_sentence(result.stderr.strip(), "--")
 
 
-def test_the_server_is_for_this_machine_and_sends_the_policy(site: Path) -> None:
+def test_the_server_listens_on_localhost_and_sends_the_policy(site: Path) -> None:
     import threading
     import urllib.request
 
@@ -227,7 +227,7 @@ def test_the_server_is_for_this_machine_and_sends_the_policy(site: Path) -> None
 
 @pytest.fixture
 def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An npm whose package holds the fakes; calls.txt beside it has a line for each call."""
+    """The folder of a fake npm whose package contains FAKES; calls.txt there has a line for each call."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in FAKES.items()}
     monkeypatch.setattr(web_runtime, "FILES", digests)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -245,7 +245,7 @@ def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_runtime_is_fetched_once_at_the_pinned_version(fake_npm: Path, tmp_path: Path) -> None:
+def test_the_runtime_is_downloaded_once_at_the_pinned_version(fake_npm: Path, tmp_path: Path) -> None:
     for _ in range(2):
         assert web_runtime.runtime_files(say=lambda _: None) == FAKES
     (call,) = (fake_npm / "calls.txt").read_text().splitlines()
@@ -253,10 +253,10 @@ def test_the_runtime_is_fetched_once_at_the_pinned_version(fake_npm: Path, tmp_p
     cached = tmp_path / "cache" / "cifar100" / f"onnxruntime-web-{web_runtime.VERSION}"
     (cached / next(iter(FAKES))).write_bytes(b"damaged")
     assert web_runtime.runtime_files(say=lambda _: None) == FAKES
-    assert len((fake_npm / "calls.txt").read_text().splitlines()) == 2, "a damaged file is fetched again"
+    assert len((fake_npm / "calls.txt").read_text().splitlines()) == 2, "a damaged file is downloaded again"
 
 
-def test_what_npm_gives_is_verified(fake_npm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_files_are_verified(fake_npm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_runtime, "FILES", dict.fromkeys(FAKES, "0" * 64))
     with pytest.raises(RunFailed) as caught:
         web_runtime.runtime_files(say=lambda _: None)
@@ -264,14 +264,14 @@ def test_what_npm_gives_is_verified(fake_npm: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo 'E404 not found' >&2; exit 1", "echo nothing"])
-def test_an_npm_that_fails_is_one_sentence(fake_npm: Path, script: str) -> None:
+def test_a_failing_npm_is_one_error(fake_npm: Path, script: str) -> None:
     (fake_npm / "npm").write_text(f"#!/bin/sh\n{script}\n")
     with pytest.raises(RunFailed) as caught:
         web_runtime.runtime_files(say=lambda _: None)
     assert_one_sentence(str(caught.value), "onnxruntime-web")
 
 
-def test_without_npm_the_message_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_npm_the_message_explains_alternatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError) as caught:
@@ -281,7 +281,7 @@ def test_without_npm_the_message_says_how(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("below", web_runtime.FOLDERS)
-def test_a_folder_of_ones_own(fake_npm: Path, tmp_path: Path, below: str) -> None:
+def test_a_local_runtime_folder(fake_npm: Path, tmp_path: Path, below: str) -> None:
     folder = tmp_path / "own" / below
     folder.mkdir(parents=True)
     for name, content in FAKES.items():
