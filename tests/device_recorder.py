@@ -1,10 +1,10 @@
-"""Record the operations that an Apple GPU would run, without one.
+"""Record the operations that would run on an Apple GPU, on a machine without one.
 
 Everything is computed on the CPU. `_Placement`, a TorchFunctionMode, makes `.to("mps")` and `device="mps"` mark the
-storage of a tensor instead of moving it, and `.device` answers "mps" for a marked one: Python code then takes the
-branches that it takes on a Mac. `_Operations`, a TorchDispatchMode below it, sees each ATen operation on a marked
-tensor, those of the backward pass included, and marks its results. As on the real device, an operation must not mix
-tensors of two devices. What a kernel calls inside is not seen.
+storage of a tensor instead of moving it, and `.device` returns "mps" for a marked tensor, so that Python code takes the
+same branches as on a Mac. `_Operations`, a TorchDispatchMode below it, intercepts each ATen operation on a marked
+tensor, including the backward pass, and marks its results. As on the real device, an operation must not mix
+tensors of two devices. Calls inside a kernel are not recorded.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 MPS, CPU = torch.device("mps"), torch.device("cpu")
 
-WAITING_METHODS = {"item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__int__", "__float__", "__index__"}
-"""Methods of a tensor that make the CPU wait for the device."""
+SYNCHRONIZING_METHODS = {"item", "tolist", "cpu", "numpy", "__array__", "__bool__", "__int__", "__float__", "__index__"}
+"""Tensor methods that synchronize the CPU with the device."""
 
-WAITING_OPERATIONS = {
+SYNCHRONIZING_OPERATIONS = {
     "_local_scalar_dense",
     "nonzero",
     "masked_select",
@@ -40,21 +40,21 @@ WAITING_OPERATIONS = {
     "unique_dim",
     "_unique2",
 }
-"""ATen operations whose result, or its shape, the CPU must wait for."""
+"""ATen operations that synchronize, because their result or its shape is needed on the CPU."""
 
 
-CHECKED_ON_THE_CPU_ONLY = {"one_hot"}
-"""Functions that look at the values of their arguments if these are on the CPU, and not on a GPU."""
+VALIDATED_ON_THE_CPU_ONLY = {"one_hot"}
+"""Functions that validate the values of their arguments on the CPU, but not on a GPU."""
 
 
 @dataclass(frozen=True)
 class TensorKind:
-    """What decides which kernel runs on a tensor."""
+    """The properties of a tensor that determine which kernel runs."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     is_channels_last: bool
-    """Whether it is in channels_last and not also in NCHW, as a map of one pixel is."""
+    """Whether it is contiguous in channels_last but not in NCHW; a 1x1 feature map is contiguous in both."""
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorKind:
@@ -73,11 +73,11 @@ class Operation:
 
 @dataclass
 class Recording:
-    """What reached the device."""
+    """The operations and synchronizations of the device."""
 
     operations: Counter[Operation] = field(default_factory=Counter)
     synchronizations: list[str] = field(default_factory=list)
-    """Where the CPU waited for the device, or the device for the CPU's data, inside `step`."""
+    """Synchronizing calls and copies between CPU and device inside `step`."""
     num_steps: int = 0
     _in_step: bool = False
 
@@ -86,7 +86,7 @@ class Recording:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """What is called inside is part of training steps."""
+        """Count synchronizations inside this block as part of a training step."""
         self._in_step = True
         try:
             yield
@@ -98,7 +98,7 @@ class Recording:
             self.synchronizations.append(what)
 
 
-_marked: dict[int, StorageWeakRef] = {}  # the weak reference keeps the address from being used again
+_marked: dict[int, StorageWeakRef] = {}  # the weak reference keeps the address from being reused
 
 
 def _mark(value: Any) -> None:
@@ -124,7 +124,7 @@ _PROPERTIES: dict[Any, Callable[[Tensor], Any]] = {
 
 
 class _Placement(TorchFunctionMode):
-    """What Python code sees: marked tensors are on "mps"."""
+    """The Python level: marked tensors appear to be on "mps"."""
 
     def __init__(self, recording: Recording, operations: _Operations) -> None:
         super().__init__()
@@ -136,10 +136,10 @@ class _Placement(TorchFunctionMode):
         if func in _PROPERTIES:
             return _PROPERTIES[func](args[0])
         name = getattr(func, "__name__", "")
-        if name == "_parse_to" or func is torch.device:  # they only read the name of a device
+        if name == "_parse_to" or func is torch.device:  # these only parse the name of a device
             return func(*args, **kwargs)
         is_ours = bool(args) and isinstance(args[0], Tensor) and on_device(args[0])
-        if name in WAITING_METHODS and is_ours:
+        if name in SYNCHRONIZING_METHODS and is_ours:
             self.recording.synchronized(f"Tensor.{name}")
             if name in ("numpy", "__array__"):
                 raise TypeError("can't convert mps:0 device type tensor to numpy")
@@ -149,7 +149,7 @@ class _Placement(TorchFunctionMode):
         if not any(map(_names_mps, named)):
             if not any(isinstance(value, Tensor) and on_device(value) for value in tree_leaves((args, kwargs))):
                 return func(*args, **kwargs)
-            with self.operations.creating(checked=name in CHECKED_ON_THE_CPU_ONLY):
+            with self.operations.creating(checked=name in VALIDATED_ON_THE_CPU_ONLY):
                 return func(*args, **kwargs)
         args, kwargs = tree_map(lambda value: CPU if _names_mps(value) else value, (args, kwargs))
         if name == "to" and not is_ours:
@@ -177,7 +177,7 @@ class _Placement(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """What PyTorch's kernels see."""
+    """The dispatcher level: records the operations on marked tensors."""
 
     def __init__(self, recording: Recording) -> None:
         super().__init__()
@@ -187,7 +187,8 @@ class _Operations(TorchDispatchMode):
 
     @contextmanager
     def creating(self, *, checked: bool = False) -> Iterator[None]:
-        """Operations without tensor arguments are the device's in here; if `checked`, those that wait are not."""
+        """Attribute operations without tensor arguments to the device in this block; if `checked`, ignore those that
+        synchronize."""
         self.num_creating += 1
         self.checked = checked
         try:
@@ -204,9 +205,9 @@ class _Operations(TorchDispatchMode):
             return func(*args, **kwargs)
         base, _, overload = str(func).removeprefix("aten.").partition(".")
         others = [tensor for tensor in tensors if tensor.ndim > 0 and not on_device(tensor)]
-        if self.checked and base in WAITING_OPERATIONS:
+        if self.checked and base in SYNCHRONIZING_OPERATIONS:
             return func(*args, **kwargs)
-        if base in WAITING_OPERATIONS:
+        if base in SYNCHRONIZING_OPERATIONS:
             self.recording.synchronized(base)
         elif base in ("copy_", "_foreach_copy_", "_copy_from"):
             if others:
@@ -226,7 +227,7 @@ class _Operations(TorchDispatchMode):
 
 @contextmanager
 def recorded() -> Iterator[Recording]:
-    """Record what this block runs on "mps"."""
+    """Record the operations of this block on "mps"."""
     recording = Recording()
     operations = _Operations(recording)
     with _Placement(recording, operations), operations:
@@ -242,8 +243,8 @@ def _native_functions() -> dict[str, dict[str, Any]]:
 
 
 def mps_kernel(name: str) -> str | None:
-    """What an operation runs on MPS: "MPS" for a kernel of its own, "composite" for one made of other operations; None
-    if it has neither, so that PyTorch would raise NotImplementedError."""
+    """How an operation is implemented on MPS: "MPS" by a dedicated kernel, "composite" by other operations, and None if
+    it is not, so that PyTorch would raise NotImplementedError."""
     entry = _native_functions().get(name)
     if entry is None:
         return None

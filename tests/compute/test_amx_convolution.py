@@ -1,4 +1,4 @@
-"""compute/amx_convolution.py: GEMM equals the convolution and its gradients, and is used only if it is faster."""
+"""compute/amx_convolution.py: GEMM gives the output and gradients of the convolution, and is used only if faster."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from cifar100.compute import amx_convolution
 from cifar100.compute.amx_convolution import Conv1x1, Conv3x3
 
 SHAPES = [
-    pytest.param(512, 512, 4, 4, 1, id="products in all three directions"),
+    pytest.param(512, 512, 4, 4, 1, id="GEMM for output and both gradients"),
     pytest.param(256, 512, 8, 8, 2, id="stride 2"),
-    pytest.param(256, 256, 8, 8, 1, id="a product for the weights only"),
-    pytest.param(256, 512, 5, 7, 2, id="sides odd and unequal"),
+    pytest.param(256, 256, 8, 8, 1, id="GEMM for the weight gradient only"),
+    pytest.param(256, 512, 5, 7, 2, id="odd height and width"),
     pytest.param(512, 512, 1, 1, 1, id="a single pixel"),
 ]
 
 
 @pytest.fixture
 def amx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU with AMX, whether or not this one is: the products run on any."""
+    """Pretend that the CPU has AMX; the matrix products run on any CPU."""
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
 
 
 def results(layer: Conv3x3, images: torch.Tensor, above: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The output and the gradients by images and weights, in bf16 autocast."""
+    """The output and its gradients with respect to images and weights, under bf16 autocast."""
     images = images.clone().requires_grad_()
     layer.weight.grad = None
     with torch.autocast("cpu", torch.bfloat16):
@@ -61,7 +61,7 @@ def test_gemm_equals_the_convolution(
     of_images, of_weight = torch.autograd.grad(expected, exact, above)
     for ours, reference in zip(results(layer, images, above), (expected.detach(), of_images, of_weight), strict=True):
         assert ours.shape == reference.shape
-        # each number is rounded once to bf16, of 8 bits; CPUs that emulate bf16 round sums more often
+        # each value is rounded once to bf16 (8 significant bits); CPUs that emulate bf16 also round partial sums
         torch.testing.assert_close(ours, reference, rtol=2**-7, atol=2**-7 * float(reference.abs().max()))
 
 
@@ -106,7 +106,7 @@ def test_frozen_weights_and_images_get_no_gradient(amx: None) -> None:
 
 @pytest.mark.parametrize("in_channels", [3, 6, 8, 12, 16])
 def test_gradients_of_a_narrow_shortcut(in_channels: int) -> None:
-    """Without the workaround of oneDNN #6035 this crashes (one thread), or hangs or is wrong by 40 % (two)."""
+    """Without the workaround for oneDNN #6035 this crashes with one thread, and hangs or is off by 40 % with two."""
     torch.manual_seed(0)
     layer = torch.nn.utils.convert_conv2d_weight_memory_format(Conv1x1(in_channels, 16, stride=2), torch.channels_last)
     images = torch.randn(32, in_channels, 32, 32).contiguous(memory_format=torch.channels_last).requires_grad_()

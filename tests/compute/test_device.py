@@ -1,4 +1,4 @@
-"""The choice of device and precision, the hardware faked."""
+"""Selection of device and precision, on simulated hardware."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cifar100.training.step import TrainStep
 
 @pytest.fixture
 def hardware(monkeypatch: pytest.MonkeyPatch):
-    """Pretend that the machine has this hardware."""
+    """Returns a function that simulates a machine with the given hardware."""
 
     def fake(*, cuda: bool = False, mps: bool = False, bf16_gpu: bool = True, amx: bool = False, avx: bool = False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -75,7 +75,7 @@ def test_each_rank_has_its_own_gpu(hardware, monkeypatch: pytest.MonkeyPatch) ->
     assert select_device("cpu", "fp32", local_rank=2).device.type == "cpu"
 
 
-def test_an_apple_gpu_is_for_one_process(hardware) -> None:
+def test_an_apple_gpu_supports_one_process_only(hardware) -> None:
     hardware(mps=True)
     assert select_device(local_rank=0).device.type == "cpu"
     with pytest.raises(UserError, match="--device mps") as raised:
@@ -128,21 +128,21 @@ def test_a_requested_device_or_precision_is_used_or_refused(
         "--device=cpu --precision=fp16",
     ],
 )
-def test_a_refused_device_ends_with_2_and_leaves_nothing(
+def test_an_unavailable_device_exits_with_2_and_writes_nothing(
     hardware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str
 ) -> None:
     hardware(mps=True)
     monkeypatch.chdir(tmp_path)
     try:
         code = main(["train", "--dataset=synthetic", "--run-dir=run", *flags.split()])
-    except SystemExit as error:  # tyro's, for a word that it does not know
+    except SystemExit as error:  # raised by tyro for an invalid choice
         code = error.code
     assert code == 2
     assert flags.rsplit(maxsplit=1)[-1].split("=", maxsplit=1)[0] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_precision_is_what_the_network_computes_in(hardware) -> None:
+def test_the_network_computes_in_the_selected_precision(hardware) -> None:
     hardware(amx=True)
     layer = torch.nn.Linear(4, 4)
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
@@ -153,7 +153,7 @@ def test_precision_is_what_the_network_computes_in(hardware) -> None:
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("bf16", True)])
 def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool) -> None:
-    """The device is faked: the step computes on the CPU, and hooks read the flag that cuDNN would obey."""
+    """The device is simulated: the step runs on the CPU, and hooks read the flag that cuDNN would use."""
     layer, config = torch.nn.Linear(12, 5), Config().optim
     model = torch.nn.Sequential(torch.nn.Flatten(), layer)
     step = TrainStep(model, build_optimizer(model, config), select_device("cpu", "fp32"), config)
@@ -169,18 +169,19 @@ def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_malloc_keeps_freed_memory() -> None:
-    """Freed memory is allocated again without new pages from the system."""
-    # Eight tensors, as in a step: glibc before 2.38 cannot reuse the chunk of a single aligned allocation (bug 14581).
+    """Freed memory is reused without new page faults."""
+    # Eight tensors, as in a training step: glibc before 2.38 cannot reuse the chunk of a single aligned allocation
+    # (bug 14581).
     code = """
 import resource, torch
 from cifar100.compute.device import disable_malloc_trim
 
-def pages_taken():
+def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(10 << 20) for _ in range(8)]  # 40 MiB each: glibc maps 32 MiB and more anew each time
+    tensors = [torch.ones(10 << 20) for _ in range(8)]  # 40 MiB each: glibc uses mmap for each block of 32 MiB or more
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(min(pages_taken() for _ in range(6)), disable_malloc_trim(), min(pages_taken() for _ in range(12)))
+print(min(page_faults() for _ in range(6)), disable_malloc_trim(), min(page_faults() for _ in range(12)))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, done, after = result.stdout.split()

@@ -1,7 +1,7 @@
-"""Distributed training under torchrun: the same training as in one process, and one log.
+"""Distributed training under torchrun: equivalent to training in one process, with a single log.
 
-`START` starts a training as `torchrun -m cifar100 train` would, of a network with a fiftieth of the work of
-resnet18, in which something can happen to one process at one step. What is compared with one process is in fp32.
+`START` is a script that trains like `torchrun -m cifar100 train`, but a network with 2 % of the FLOPs of resnet18, and
+injects a fault into one rank at one step. Runs that are compared with a single process use fp32.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from cifar100.training.step import TrainStep
 from narrow_cifar100 import narrow_training
 
 narrow_training()
-what, rank, at = os.environ.get("HAPPENS", "nothing:0:-1").split(":")
+what, rank, at = os.environ.get("FAULT", "nothing:0:-1").split(":")
 call, load = TrainStep.__call__, setup.load_dataset
 if what == "SIGTERM, slow disk":
     save = checkpoint.Checkpoint.save
@@ -61,7 +61,7 @@ def step(self, images, labels, *, learning_rate, number):
         if what in ("SIGTERM", "SIGTERM, slow disk"): os.kill(os.getpid(), signal.SIGTERM)
         if what == "nan": images = images * float("nan")
         if what == "memory": raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        if what == "silence":
+        if what == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(600)
     call(self, images, labels, learning_rate=learning_rate, number=number)
@@ -80,7 +80,7 @@ def load_dataset(config, **options):
     return dataset
 
 TrainStep.__call__, setup.load_dataset = step, load_dataset
-atexit.register(lambda: dist.is_initialized() and print("a process group is left", file=sys.stderr))
+atexit.register(lambda: dist.is_initialized() and print("process group not destroyed", file=sys.stderr))
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -89,7 +89,8 @@ PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "precision": "fp32", "device": "cpu"}
 
 GENTLE = {"epochs": 1, "lr": 0.002}
-"""Rounding grows fast through so small a batch norm: in an epoch at 0.02, fp32 comes 10 % of its way off float64."""
+"""Batch norm amplifies rounding at this batch size: in an epoch at a learning rate of 0.02, fp32 deviates from float64
+by 10 % of the total change of the weights."""
 
 WARNING_OF_TORCHRUN = (
     "*****************************************Setting OMP_NUM_THREADS environment variable for each process to be 1 in "
@@ -99,7 +100,7 @@ WARNING_OF_TORCHRUN = (
 
 
 class Torchrun:
-    """Starts trainings in a folder, on the tiny data."""
+    """Starts training runs in a directory, on the tiny dataset."""
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
@@ -107,14 +108,14 @@ class Torchrun:
         (folder / "start.py").write_text(START)
 
     def start(
-        self, count: int, *words: object, happens: str = "", env: dict[str, str] | None = None, **settings: Any
+        self, count: int, *words: object, fault: str = "", env: dict[str, str] | None = None, **settings: Any
     ) -> subprocess.Popen[str]:
-        """`count` processes under torchrun, or without it if that is 0."""
+        """Start `count` processes under torchrun, or a single process without torchrun if `count` is 0."""
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in (SHORT | settings).items()]
         flags = [] if "--resume" in words else [*flags, "--no-report"]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)] if count else []
         environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "CIFAR100_DATA_DIR": str(self.data)}
-        environment |= {"HAPPENS": happens} if happens else {}
+        environment |= {"FAULT": fault} if fault else {}
         if env is not None:
             environment.pop("OMP_NUM_THREADS", None)
             environment |= env
@@ -132,7 +133,7 @@ class Torchrun:
         try:
             out, errors = process.communicate(timeout=400)
         finally:
-            process.terminate()  # which, of a test that waited in vain, ends torchrun's processes too
+            process.terminate()  # after a timeout: torchrun then ends its workers too
         return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
@@ -154,18 +155,18 @@ def log_of(folder: Path) -> str:
 
 
 def our_lines(errors: str) -> list[str]:
-    """The lines of `cifar100` itself on stderr."""
+    """The lines that `cifar100` itself wrote to stderr."""
     return [line for line in errors.splitlines() if line.startswith("cifar100: ")]
 
 
 def first_exit_code(errors: str) -> str:
-    """The exit code of the process that torchrun saw fail first."""
+    """The exit code of the process that torchrun reports as the root cause."""
     return errors.rpartition("Root Cause")[2].partition("exitcode  : ")[2].split()[0]
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As torchrun gives each process on two cores: the reference rounds as they do."""
+    """One thread, as torchrun gives each process, so that the reference rounds identically."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -178,8 +179,9 @@ def fresh_model() -> nn.Module:
 
 
 def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float]]:
-    """One process that does what `world` would: each one's part through its own batch norm, the gradients of all
-    images averaged. The weights at the end, with process 0's running statistics, and the mean loss of each epoch."""
+    """Emulate `world` ranks in one process: each rank's shard has its own batch norm statistics, and the gradients are
+    averaged over all images. Returns the final weights, with the running statistics of rank 0, and each epoch's mean
+    loss."""
     dataset = load_dataset(config)
     loader = TrainLoader(
         dataset.train, config.augment, batch_size=config.optim.batch_size, seed=0, device=torch.device("cpu")
@@ -212,7 +214,7 @@ def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float
 
 
 def assert_follows(folder: Path, config: Config, world: int) -> None:
-    """The run in a folder ends where the reference does: apart by less than a hundredth of the way that they went."""
+    """Assert that the final weights of a run deviate from the reference by less than 1 % of their total change."""
     weights, losses = reference(config, world)
     found, start = last(folder).weights, dict(fresh_model().named_parameters())
     assert found.keys() == weights.keys()
@@ -237,8 +239,8 @@ def test_shards_partition_the_range(size: int, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_that_averages_their_gradients(torchrun: Torchrun, tmp_path: Path) -> None:
-    """The quick one: three steps of 64 images and one of 8, one voice, whole sums, one set of files."""
+def test_two_ranks_train_like_one_process_with_averaged_gradients(torchrun: Torchrun, tmp_path: Path) -> None:
+    """Three steps of 64 images and one of 8; also one log, metrics over all images, and one set of files."""
     result = torchrun(2, run_dir="run", **GENTLE)
     assert result.returncode == 0, result.stderr
     assert result.stderr.replace("\n", "") in ("", WARNING_OF_TORCHRUN)
@@ -251,7 +253,7 @@ def test_two_processes_train_as_one_that_averages_their_gradients(torchrun: Torc
 
 @pytest.mark.slow
 def test_mixed_images_are_mixed_across_processes(torchrun: Torchrun, tmp_path: Path) -> None:
-    """The last image of a process's part with the first of the next one's."""
+    """The last image of a rank's shard is mixed with the first image of the next rank's."""
     mixed = GENTLE | {"cutmix_probability": 0.5, "mixup_probability": 0.3}
     result = torchrun(2, run_dir="run", **mixed)
     assert result.returncode == 0, result.stderr
@@ -260,8 +262,10 @@ def test_mixed_images_are_mixed_across_processes(torchrun: Torchrun, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "batch_size"), [(3, 64), (3, 33), (2, 199)])
-def test_batches_that_do_not_divide(torchrun: Torchrun, tmp_path: Path, count: int, batch_size: int) -> None:
-    """The last batches have 8, 2 and 1 images: with 33 a step one process of three has none, with 199 one of two."""
+def test_batches_that_are_not_divisible_by_the_number_of_ranks(
+    torchrun: Torchrun, tmp_path: Path, count: int, batch_size: int
+) -> None:
+    """The last batch has 8, 2 or 1 images: with batch size 33 one of three ranks has none, with 199 one of two."""
     result = torchrun(count, run_dir="run", **GENTLE | {"batch_size": batch_size})
     assert result.returncode == 0, result.stderr
     config = Config().replace(**(SHORT | GENTLE | {"batch_size": batch_size, "data_dir": torchrun.data}))
@@ -299,8 +303,8 @@ with init_distributed() as context:
 
 
 @pytest.mark.slow
-def test_evaluation_counts_each_image_once_in_every_process(torchrun: Torchrun, tmp_path: Path) -> None:
-    """Also with fewer images than processes; and all evaluate process 0's model, running statistics and all."""
+def test_evaluation_counts_each_image_once_on_every_rank(torchrun: Torchrun, tmp_path: Path) -> None:
+    """Also with fewer images than ranks; all ranks evaluate the model of rank 0, including its running statistics."""
     (tmp_path / "start.py").write_text(EVALUATE)
     for process in (torchrun.start(0, "one", "--resume"), torchrun.start(3, "three", "--resume")):
         assert process.wait(timeout=400) == 0
@@ -314,15 +318,15 @@ def test_evaluation_counts_each_image_once_in_every_process(torchrun: Torchrun, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
-def test_stopped_in_mid_epoch_it_resumes_with_the_same_bits(torchrun: Torchrun, tmp_path: Path, count: int) -> None:
-    """The signal comes to one process; all stop at the same step."""
+def test_a_distributed_run_stopped_in_mid_epoch_resumes_exactly(torchrun: Torchrun, tmp_path: Path, count: int) -> None:
+    """The signal is sent to one process; all stop at the same step."""
     whole = torchrun(count, run_dir="whole")
     assert whole.returncode == 0, whole.stderr
-    stopped = torchrun(count, run_dir="run", happens=f"SIGTERM:{count - 1}:5")
+    stopped = torchrun(count, run_dir="run", fault=f"SIGTERM:{count - 1}:5")
     assert first_exit_code(stopped.stderr) == "130"
     assert stopped.stdout.count("Stopped by SIGTERM at epoch 2, step 2. Saved") == 1
     loop = last(tmp_path / "run").loop
-    assert (loop["epoch"], loop["step"], loop["seen"]) == (1, 2, 128), "the sums are over the images of all"
+    assert (loop["epoch"], loop["step"], loop["seen"]) == (1, 2, 128), "sums must be over the images of all ranks"
     resumed = torchrun(count, "--resume", "--run-dir=run")
     assert resumed.returncode == 0, resumed.stderr
     assert "bit-identical" not in resumed.stdout
@@ -335,8 +339,8 @@ def test_stopped_in_mid_epoch_it_resumes_with_the_same_bits(torchrun: Torchrun, 
 
 @pytest.mark.slow
 def test_ranks_wait_while_rank_0_saves(torchrun: Torchrun, tmp_path: Path) -> None:
-    """torchrun ends all processes a moment after one of them ended."""
-    stopped = torchrun(2, run_dir="run", happens="SIGTERM, slow disk:1:2")
+    """torchrun terminates the other processes shortly after the first one exits."""
+    stopped = torchrun(2, run_dir="run", fault="SIGTERM, slow disk:1:2")
     assert stopped.stdout.count("Stopped by SIGTERM at epoch 1, step 3. Saved") == 1
     assert last(tmp_path / "run").loop["step"] == 3
 
@@ -346,7 +350,7 @@ def test_ranks_wait_while_rank_0_saves(torchrun: Torchrun, tmp_path: Path) -> No
 def test_another_number_of_processes_resumes_and_is_logged(
     torchrun: Torchrun, tmp_path: Path, before: int, after: int
 ) -> None:
-    assert "Saved" in torchrun(before, run_dir="run", happens="SIGTERM:0:5").stdout
+    assert "Saved" in torchrun(before, run_dir="run", fault="SIGTERM:0:5").stdout
     resumed = torchrun(after, "--resume", "--run-dir=run")
     assert resumed.returncode == 0, resumed.stderr
     assert "Not bit-identical to an uninterrupted run: on " in resumed.stdout
@@ -354,13 +358,15 @@ def test_another_number_of_processes_resumes_and_is_logged(
     assert [row["epoch"] for row in rows(tmp_path / "run")] == [1, 2]
     config = Config().replace(**(SHORT | {"data_dir": torchrun.data}))
     _, losses = reference(config, 1)
-    assert rows(tmp_path / "run")[1]["train_loss"] == pytest.approx(losses[1], rel=0.02), "over the whole epoch"
+    assert rows(tmp_path / "run")[1]["train_loss"] == pytest.approx(losses[1], rel=0.02), "mean over the whole epoch"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: Path, number: signal.Signals) -> None:
-    """Also if each process receives it twice, as when a whole job is stopped."""
+def test_a_signal_to_torchrun_saves_and_ends_all_ranks(
+    torchrun: Torchrun, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Also if each process receives the signal twice, as when a whole job is stopped."""
     process = torchrun.start(2, run_dir="run", epochs=500)
     assert process.stdout is not None
     for line in process.stdout:
@@ -376,26 +382,25 @@ def test_a_signal_to_torchrun_saves_and_ends_all(torchrun: Torchrun, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("happens", ["SIGKILL:0:5", "SIGKILL:1:5", "silence:1:5", "memory:1:5"])
-def test_a_failed_process_ends_all_and_the_run_can_be_resumed(torchrun: Torchrun, happens: str) -> None:
-    """Killed, hanging for longer than --dist-timeout, or out of memory: torchrun's report names the rank."""
-    timeout = (
-        10 if happens.startswith("silence") else 100
-    )  # seconds: also on busy cores only the silent rank exceeds it
-    process = torchrun.start(2, run_dir="run", happens=happens, epochs=500, save_seconds=0, dist_timeout=timeout)
+@pytest.mark.parametrize("fault", ["SIGKILL:0:5", "SIGKILL:1:5", "hang:1:5", "memory:1:5"])
+def test_a_failed_rank_ends_all_and_the_run_can_be_resumed(torchrun: Torchrun, fault: str) -> None:
+    """A rank is killed, hangs for longer than --dist-timeout or runs out of memory: torchrun reports the rank."""
+    # seconds: only the hanging rank exceeds it, even on busy cores
+    timeout = 10 if fault.startswith("hang") else 100
+    process = torchrun.start(2, run_dir="run", fault=fault, epochs=500, save_seconds=0, dist_timeout=timeout)
     _, errors = process.communicate(timeout=400)
     assert process.returncode == 1
-    what, rank, _ = happens.split(":")
-    # the rank that timed out; an error of the other rank may be noticed together with the first
-    failed_rank, code = ("0", "1") if what == "silence" else (rank, "-9" if what == "SIGKILL" else "1")
+    what, rank, _ = fault.split(":")
+    # if a rank hangs, the other one times out and fails; an error of the second rank may be reported with the first
+    failed_rank, code = ("0", "1") if what == "hang" else (rank, "-9" if what == "SIGKILL" else "1")
     assert re.search(rf"rank +: {failed_rank} .*\n +exitcode +: {code} ", errors)
-    assert ("Out of memory at 64 images per step" in errors) == happens.startswith("memory")
+    assert ("Out of memory at 64 images per step" in errors) == fault.startswith("memory")
     assert torchrun(2, "--resume", "--run-dir=run", "--stop-after=2").returncode == 0
 
 
 @pytest.mark.slow
-def test_a_nonfinite_loss_in_one_rank_ends_all(torchrun: Torchrun, tmp_path: Path) -> None:
-    result = torchrun(2, run_dir="run", happens="nan:1:5", save_seconds=0)
+def test_a_nonfinite_loss_on_one_rank_ends_all_ranks(torchrun: Torchrun, tmp_path: Path) -> None:
+    result = torchrun(2, run_dir="run", fault="nan:1:5", save_seconds=0)
     assert result.returncode == 1
     (message,) = our_lines(result.stderr)
     assert_one_sentence(message, "at step 6 of the run (epoch 2, step 2)", "The last good checkpoint is kept")
@@ -405,7 +410,7 @@ def test_a_nonfinite_loss_in_one_rank_ends_all(torchrun: Torchrun, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("happens", "words", "message"),
+    ("fault", "words", "message"),
     [
         ("", ["--batch-size=1"], "--batch-size is 1, and each of the 2 processes needs an image"),
         ("", ["--sync-bn"], "--sync-bn is for GPUs"),
@@ -416,23 +421,25 @@ def test_a_nonfinite_loss_in_one_rank_ends_all(torchrun: Torchrun, tmp_path: Pat
         ("", ["--run-dir=locked"], "Another run is using"),
     ],
 )
-def test_a_user_error_is_reported_once_and_ends_all(
-    torchrun: Torchrun, tmp_path: Path, happens: str, words: list[str], message: str
+def test_a_user_error_is_reported_once_and_ends_all_ranks(
+    torchrun: Torchrun, tmp_path: Path, fault: str, words: list[str], message: str
 ) -> None:
     with RunDir(tmp_path / "locked"):
-        result = torchrun(2, *words, happens=happens)
+        result = torchrun(2, *words, fault=fault)
     (line,) = our_lines(result.stderr)
     assert_one_sentence(line, message)
     assert first_exit_code(result.stderr) == "2"
-    assert "a process group is left" not in result.stderr, "with one, a rank may abort at its exit"
+    assert "process group not destroyed" not in result.stderr, (
+        "a rank may abort at exit if its process group still exists"
+    )
     assert result.stdout == ""
-    assert 'start.py", line' not in result.stderr, "no traceback of ours"
+    assert 'start.py", line' not in result.stderr, "a traceback was printed"
 
 
 @pytest.mark.slow
 def test_other_ranks_wait_until_rank_0_has_the_data(torchrun: Torchrun, tmp_path: Path) -> None:
-    """It may have to download it; that is done once, and reported."""
-    result = torchrun(3, run_dir="run", epochs=1, warmup_epochs=0, happens="slow data:0:0")
+    """Rank 0 may have to download the dataset; it does so once, and logs it."""
+    result = torchrun(3, run_dir="run", epochs=1, warmup_epochs=0, fault="slow data:0:0")
     assert result.returncode == 0, result.stderr
     times = [[float(word) for word in (tmp_path / f"loaded_by_{rank}").read_text().split()] for rank in range(3)]
     assert min(began for began, _ in times[1:]) >= times[0][1]
@@ -448,7 +455,8 @@ def test_a_second_run_archives_the_first_once(torchrun: Torchrun, tmp_path: Path
 
 @pytest.mark.slow
 def test_two_hosts(tmp_path: Path) -> None:
-    """Two network namespaces if permitted, else two addresses: equal to one host; each killed; the connection cut."""
+    """Two network namespaces if permitted, else two addresses: the same result as on one host; either host killed;
+    the connection lost."""
     script = [sys.executable, str(ROOT / "benchmarks" / "two_hosts.py"), "--out", str(tmp_path / "report.md")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(script, env=env, capture_output=True, text=True, timeout=3000, check=False)
@@ -458,8 +466,8 @@ def test_two_hosts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_documents(torchrun: Torchrun, tmp_path: Path) -> None:
-    """As a module, as a file from inside cifar100/, as the installed command; resnet18 itself."""
+def test_the_torchrun_commands_of_the_documentation(torchrun: Torchrun, tmp_path: Path) -> None:
+    """As a module, as a script inside cifar100/ and as the installed command; with the real resnet18."""
     inside = tmp_path / "clone" / "cifar100"
     shutil.copytree(ROOT / "cifar100", inside, ignore=shutil.ignore_patterns("__pycache__", "data", "logs"))
     installed = tmp_path / "cifar100"
@@ -497,7 +505,7 @@ def test_one_process_needs_no_collectives() -> None:
         _ = 1 / 0
 
 
-def test_one_process_of_torchrun_trains_without_ddp(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_with_one_process_trains_without_ddp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     with distributed.init_distributed() as alone:
@@ -506,7 +514,7 @@ def test_one_process_of_torchrun_trains_without_ddp(monkeypatch: pytest.MonkeyPa
 
 
 def test_gpus_use_nccl_and_may_use_sync_bn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No GPU is here: the calls are watched."""
+    """Without a GPU: the calls to PyTorch are recorded."""
     made: list[str] = []
     wrapped: list[dict[str, Any]] = []
 
@@ -531,7 +539,7 @@ def test_gpus_use_nccl_and_may_use_sync_bn(monkeypatch: pytest.MonkeyPatch) -> N
     assert not [module for module in plain.modules() if isinstance(module, nn.SyncBatchNorm)]
     two.wrap_ddp(plain, sync_bn=True)
     assert isinstance(plain.bn1, nn.SyncBatchNorm)
-    assert list(map(id, plain.parameters())) == list(map(id, weights)), "the optimizer holds the same ones"
+    assert list(map(id, plain.parameters())) == list(map(id, weights)), "the optimizer must hold the same parameters"
     two.wrap_ddp(plain, compiled=True)
     settings = {"process_group": "nccl", "synchronized": False, "gradient_as_bucket_view": True}
     assert wrapped == [settings | {"static_graph": static} for static in (True, True, False)]
@@ -547,7 +555,7 @@ def test_gpus_sync_after_every_16th_step_and_cpus_after_each() -> None:
 def test_between_two_syncs_there_is_no_collective(
     tiny_data: Path, tmp_path: Path, narrow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 8 steps in two epochs two are followed by an agreement, beside the two at the end of each epoch."""
+    """Each epoch of four steps has one reduction at its sync point and two at its end."""
     calls, reduce = [], DistContext.all_reduce_max
     monkeypatch.setattr(DistContext, "syncs_after", lambda _self, step: step in (2, 5))
     monkeypatch.setattr(DistContext, "all_reduce_max", lambda self, *v: calls.append(len(v)) or reduce(self, *v))
@@ -556,7 +564,7 @@ def test_between_two_syncs_there_is_no_collective(
     assert calls == [3, 1, 1, 3, 1, 1]
 
 
-def test_unreachable_processes_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_torchrun_environment_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     with suppress(KeyError):
@@ -566,7 +574,7 @@ def test_unreachable_processes_are_one_error(monkeypatch: pytest.MonkeyPatch) ->
     assert raised.value.code == "dist.init"
 
 
-def test_a_batch_has_an_image_for_each_process(tiny_data: Path) -> None:
+def test_a_batch_size_below_the_number_of_ranks_is_refused(tiny_data: Path) -> None:
     split = load_dataset(Config().replace(data_dir=tiny_data)).train
     with pytest.raises(UserError, match="--batch-size") as raised:
         TrainLoader(split, Config().augment, batch_size=2, seed=0, device=torch.device("cpu"), dist=DistContext(size=3))

@@ -1,6 +1,6 @@
-"""What an Apple GPU would be asked to do, recorded with the device faked as "mps" (see `device_recorder`).
+"""The operations that would run on an Apple GPU, recorded on a simulated "mps" device (see `device_recorder`).
 
-`python tests/test_mps_operations.py` prints the table of docs/devices.md.
+`python tests/compute/test_mps_operations.py` prints the table of docs/devices.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "alternating flip": {"alternating_flip": True},
     "train sizes 16 and 24": {"train_sizes": (16, 24)},
 }
-"""Settings of a training; each is a scenario."""
+"""Training settings by scenario."""
 
 
 def train_steps(settings: dict[str, Any]) -> Recording:
@@ -60,7 +60,7 @@ def train_steps(settings: dict[str, Any]) -> Recording:
         step = TrainStep(model, optimizer, COMPUTE, config.optim, ema=ema, loss_weight=loader.loss_weight)
         for epoch in range(2):
             batches = loader.epoch(epoch)
-            batch = next(batches, None)  # this also copies the random parameters of the epoch to the device
+            batch = next(batches, None)  # this also copies the augmentation parameters of the epoch to the device
             with recording.step():
                 while batch is not None:
                     step(*batch, learning_rate=0.01, number=recording.num_steps)
@@ -90,7 +90,7 @@ def run_command(*words: str | Path) -> Recording:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Mac with a few images and narrow networks; the folder that it works in."""
+    """Simulates a Mac with a few images and narrow networks; returns its working directory."""
     fake_machine(monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -104,7 +104,7 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands(folder: Path, data: Path) -> dict[str, Callable[[], Recording]]:
-    """The commands that compute on the device, in an order in which they can run."""
+    """The commands that use the device, in an order in which they can run."""
     train = ["train", f"--data-dir={data}", "--epochs=2", "--batch-size=64", "--no-report", "--ema-decay=0.9"]
     untrained(weights=small_network().state_dict(), config={"dataset": "synthetic"}).save(folder / "best.pth")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(folder / "image.png")
@@ -167,7 +167,7 @@ def test_commands_run_on_mps(name: str, machine: Path, tiny_data: Path) -> None:
     assert_runs_on_mps(commands(machine, tiny_data)[name]())
 
 
-def test_the_recorder_sees_what_it_looks_for() -> None:
+def test_the_recorder_detects_operations_and_synchronizations() -> None:
     with recorded() as recording:
         images = torch.randn(2, 3, 4, 4).to(MPS).contiguous(memory_format=torch.channels_last)
         norm = torch.nn.BatchNorm2d(3).to(MPS)
@@ -188,7 +188,7 @@ def test_the_recorder_sees_what_it_looks_for() -> None:
 
 
 def _table() -> str:
-    """Scenarios and their operations, as Markdown."""
+    """The scenarios and their operations as a Markdown table."""
     from tempfile import TemporaryDirectory
 
     recordings: dict[str, Recording] = {}
