@@ -1,4 +1,4 @@
-"""Class activation maps: equal to Grad-CAM by autograd up to scale, in both backends; overlays."""
+"""Class activation maps: proportional to Grad-CAM, in both backends; overlays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def backend(checkpoint: Checkpoint) -> TorchBackend:
 
 
 def grad_cam(checkpoint: Checkpoint, class_ids: list[int]) -> np.ndarray:
-    """Equations 1 and 2 of Selvaraju et al. 2017 by autograd, of the unfolded network: float32 [B, h, w]."""
+    """Grad-CAM of the unfolded network by autograd (Selvaraju et al. 2017, eq. 1 and 2): float32 [B, h, w]."""
     model = checkpoint.build().eval()
     features: list[Any] = []
     model.layer4.register_forward_hook(lambda _module, _inputs, output: features.append(output))
@@ -52,19 +52,19 @@ def grad_cam(checkpoint: Checkpoint, class_ids: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("class_ids", [None, [3, 0, 9, 3, 1, 7]])
-def test_cams_are_grad_cam_up_to_scale(
+def test_cams_are_proportional_to_grad_cam(
     checkpoint: Checkpoint, backend: TorchBackend, class_ids: list[int] | None
 ) -> None:
     logits, cams = backend.logits_and_cams(PIXELS)
     assert cams.shape == (6, 100, 4, 4)
     chosen = logits.argmax(axis=1).tolist() if class_ids is None else class_ids
-    expected = 16 * grad_cam(checkpoint, chosen)  # the mean over 4x4 cells is in its gradient
+    expected = 16 * grad_cam(checkpoint, chosen)  # its gradient includes the mean over 4x4 cells
     np.testing.assert_allclose(np.maximum(cams[range(6), chosen], 0), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_maps_average_to_the_logits_and_leave_them_as_they_are(checkpoint: Checkpoint, backend: TorchBackend) -> None:
+def test_maps_average_to_the_unchanged_logits(checkpoint: Checkpoint, backend: TorchBackend) -> None:
     logits, cams = backend.logits_and_cams(PIXELS)
-    assert np.array_equal(logits, backend.logits(PIXELS)), "--explain changes no probability"
+    assert np.array_equal(logits, backend.logits(PIXELS)), "--explain does not change the probabilities"
     bias = checkpoint.weights["fc.bias"].numpy()
     np.testing.assert_allclose(cams.mean(axis=(2, 3)) + bias, logits, atol=1e-4)
 
@@ -92,7 +92,7 @@ def test_predict_explain_loads_the_model_once_and_works_in_batches(
 
     monkeypatch.setattr(weights, "load_weights", lambda *args, **options: opened.append(args) or load(*args, **options))
     monkeypatch.setattr(TorchBackend, "logits_and_cams", logits_and_cams)
-    monkeypatch.setattr(TorchBackend, "logits", None)  # one forward pass gives both
+    monkeypatch.setattr(TorchBackend, "logits", None)  # one forward pass computes both
     for number in range(5):
         Image.fromarray(PIXELS[number]).save(tmp_path / f"{number}.png")
     options = ["--checkpoint", exports / "best.pth", "--explain", tmp_path / "sheet.png", "--batch-size", "2"]
@@ -107,7 +107,7 @@ def test_heatmaps_are_of_the_top1_class_in_0_to_1() -> None:
     heatmaps = top1_heatmaps(logits, cams)
     for heatmap, cam in zip(heatmaps, (cams[0, 1], cams[1, 0]), strict=True):
         np.testing.assert_allclose(heatmap, np.maximum(cam, 0) / cam.max(), rtol=1e-6)
-    assert not normalize_cams(np.full((1, 4, 4), -1.0)).any(), "without evidence a map is 0"
+    assert not normalize_cams(np.full((1, 4, 4), -1.0)).any(), "a map without positive values is 0"
 
 
 def test_overlay_shows_the_image_and_the_map() -> None:
@@ -120,14 +120,14 @@ def test_overlay_shows_the_image_and_the_map() -> None:
     heatmap = np.zeros((4, 4), np.float32)
     heatmap[0, 3] = 1
     hot = overlay(pixels, heatmap)
-    assert hot[10, 245].tolist() == [239, 240, 186], "white, under the map's brightest color"
-    assert np.array_equal(hot[130:], flat[130:]), "and nowhere else"
+    assert hot[10, 245].tolist() == [239, 240, 186], "white, blended with the brightest color of the map"
+    assert np.array_equal(hot[130:], flat[130:]), "unchanged elsewhere"
     assert overlay(np.zeros((300, 300, 3), np.uint8), heatmap).shape == (300, 300, 3)
 
 
-def test_the_colormap_works_in_grayscale() -> None:
+def test_the_colormap_increases_in_lightness() -> None:
     values = np.linspace(0, 1, 256)
     lightness = apply_colormap(values) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > 0).all()
     published = 255 * colormaps["inferno"](values)[:, :3]
-    assert np.abs(apply_colormap(values) - published).max() < 18, "inferno, but for its fine bends"
+    assert np.abs(apply_colormap(values) - published).max() < 18, "an approximation of inferno"

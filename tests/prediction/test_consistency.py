@@ -1,4 +1,4 @@
-"""The same image gets the same probabilities and the same "unsure" everywhere, and each answer names its weights."""
+"""All interfaces report the same probabilities and the same "unsure" for an image, and name the weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from cifar100.web import html, server
 from cifar100.web.app import _Handlers
 from cifar100.web.service import InferenceService
 
-TEMPERATURE = 1.5  # of `exports`
+TEMPERATURE = 1.5  # the temperature of the models in `exports`
 LABELS = np.array([0, 50, 99])
 
 
@@ -70,8 +70,8 @@ def run(capsys: pytest.CaptureFixture[str], predictor: Predictor, files: list[Pa
     return capsys.readouterr().out
 
 
-def test_expected_answers_are_calibrated_and_flagged(predictor: Predictor) -> None:
-    """What the others are compared with is softmax(logits / temperature), and the three reasons occur."""
+def test_reference_predictions_are_calibrated_and_flagged(predictor: Predictor) -> None:
+    """The reference for the other tests: softmax(logits / temperature); all three reasons occur."""
     expected = metrics.softmax(predictor.backend.logits(images()) / TEMPERATURE)
     results = list(predictor.classify(images()))
     for result, probabilities in zip(results, expected, strict=True):
@@ -133,11 +133,11 @@ def test_web_page_and_api(predictor: Predictor, files: list[Path]) -> None:
 
 
 def unusual_files(folder: Path) -> list[Path]:
-    """Images of other modes, orientations and sizes, as a user's folder has them."""
+    """Images of various modes, orientations and sizes."""
     small = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
     rgb = Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC)
     gray, exif = rgb.convert("L"), Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees
     alpha = Image.merge("RGBA", (*rgb.split(), gray))
     deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     images: dict[str, tuple[Image.Image, dict[str, Any]]] = {
@@ -155,7 +155,7 @@ def unusual_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_unusual_images_get_one_answer_in_every_interface(
+def test_unusual_images_get_the_same_prediction_in_every_interface(
     fit: str, exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, words = unusual_files(tmp_path), ["--fit", fit, "--views", "2"]
@@ -173,7 +173,7 @@ def test_unusual_images_get_one_answer_in_every_interface(
         reasons = {line["reason"], response["reason"], row["reason"]}
         assert len(reasons) == 1
         answers.append(top1["probability"])
-    assert len(set(answers)) == len(paths), "each image has its own"
+    assert len(set(answers)) == len(paths), "the probabilities of different images differ"
 
 
 def app_predictor(monkeypatch: pytest.MonkeyPatch, *words: str | Path | int) -> Predictor:

@@ -1,4 +1,4 @@
-"""cifar100/inference.py: the Predictor over a fake model, and checkpoints: ours, foreign, damaged and hostile."""
+"""cifar100/inference.py: the Predictor with a fake model, and with checkpoints and plain state dicts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cifar100.support.errors import UserError
 
 
 def by_brightness(pixels: np.ndarray) -> np.ndarray:
-    """A model that takes an image of mean value v for class v: logits [B, 100]."""
+    """A model that predicts class v for an image of mean value v: logits [B, 100]."""
     assert pixels.dtype == np.uint8
     assert pixels.shape[1:] == (32, 32, 3)
     return -np.abs(pixels.mean(axis=(1, 2, 3))[:, None] - np.arange(100)).astype(np.float32)
@@ -36,22 +36,22 @@ def by_brightness(pixels: np.ndarray) -> np.ndarray:
 PREDICTOR = Predictor(FakeBackend(by_brightness, CLASSES))
 
 
-def grey(value: int) -> np.ndarray:
+def gray(value: int) -> np.ndarray:
     return np.full((32, 32), value, np.uint8)
 
 
-def test_predictions_are_sorted_and_named() -> None:
-    predictions = PREDICTOR.predict(grey(40), top_k=3)
+def test_predictions_are_sorted_and_have_names() -> None:
+    predictions = PREDICTOR.predict(gray(40), top_k=3)
     assert [p.class_id for p in predictions] == [40, 39, 41]
     assert [p.class_name for p in predictions] == [CLASSES[40], CLASSES[39], CLASSES[41]]
     assert predictions[0].probability > predictions[1].probability == predictions[2].probability
 
 
-def test_equally_likely_classes_are_named_by_id() -> None:
+def test_equally_likely_classes_are_sorted_by_id() -> None:
     levels = np.arange(100, dtype=np.float32) % 3
     undecided = Predictor(FakeBackend(lambda pixels: np.tile(levels, (len(pixels), 1)), CLASSES))
     expected = [*range(2, 100, 3), *range(1, 100, 3), *range(0, 100, 3)]
-    assert [p.class_id for p in undecided.predict(grey(0), top_k=100)] == expected
+    assert [p.class_id for p in undecided.predict(gray(0), top_k=100)] == expected
 
 
 def test_two_views_average_the_logits_of_the_image_and_its_flip() -> None:
@@ -69,14 +69,14 @@ def test_two_views_average_the_logits_of_the_image_and_its_flip() -> None:
 
 
 @pytest.mark.parametrize("views", [0, 3, "2"])
-def test_another_number_of_views_is_refused(views: Any) -> None:
+def test_invalid_numbers_of_views(views: Any) -> None:
     with pytest.raises(UserError) as caught:
         Predictor(PREDICTOR.backend, views=views)
     assert caught.value.code == "predict.views"
 
 
 def test_probabilities_of_all_classes_sum_to_1() -> None:
-    predictions = PREDICTOR.predict(grey(40), top_k=100)
+    predictions = PREDICTOR.predict(gray(40), top_k=100)
     probabilities = [p.probability for p in predictions]
     assert sorted(p.class_id for p in predictions) == list(range(100))
     assert sum(probabilities) == pytest.approx(1, abs=1e-12)
@@ -84,16 +84,16 @@ def test_probabilities_of_all_classes_sum_to_1() -> None:
 
 
 def test_top_k_does_not_change_the_probabilities() -> None:
-    assert PREDICTOR.predict(grey(40), top_k=1) == PREDICTOR.predict(grey(40), top_k=100)[:1]
+    assert PREDICTOR.predict(gray(40), top_k=1) == PREDICTOR.predict(gray(40), top_k=100)[:1]
 
 
-def test_five_are_named_unless_asked_otherwise() -> None:
-    assert len(PREDICTOR.predict(grey(40))) == 5
-    assert [len(p) for p in PREDICTOR.predict_batch([grey(1), grey(2)])] == [5, 5]
+def test_top_k_is_5_by_default() -> None:
+    assert len(PREDICTOR.predict(gray(40))) == 5
+    assert [len(p) for p in PREDICTOR.predict_batch([gray(1), gray(2)])] == [5, 5]
 
 
 def test_a_prediction_unpacks_as_name_id_and_probability() -> None:
-    prediction = PREDICTOR.predict(grey(7), top_k=1)[0]
+    prediction = PREDICTOR.predict(gray(7), top_k=1)[0]
     class_name, class_id, probability = prediction
     assert (class_name, class_id) == (CLASSES[7], 7)
     assert prediction == Prediction(class_name, class_id, probability)
@@ -107,22 +107,22 @@ def test_softmax_neither_overflows_nor_loses_small_probabilities() -> None:
 
 @pytest.mark.parametrize("top_k", [0, 101, -1, 2.5, 5.0, True, "5", None, [5]], ids=repr)
 @pytest.mark.parametrize("method", ["predict", "predict_batch", "predict_stream"])
-def test_a_top_k_that_is_none_is_refused(method: str, top_k: Any) -> None:
-    image = grey(1) if method == "predict" else [grey(1)]
+def test_invalid_top_k(method: str, top_k: Any) -> None:
+    image = gray(1) if method == "predict" else [gray(1)]
     with pytest.raises(UserError) as caught:
         getattr(PREDICTOR, method)(image, top_k)
     assert_one_sentence(str(caught.value), "top_k", repr(top_k), "1 to 100")
 
 
 @pytest.mark.parametrize("top_k", [1, 100, np.int64(3)])
-def test_a_whole_top_k_is_taken(top_k: Any) -> None:
-    assert len(PREDICTOR.predict(grey(1), top_k)) == top_k
+def test_valid_top_k(top_k: Any) -> None:
+    assert len(PREDICTOR.predict(gray(1), top_k)) == top_k
 
 
 @pytest.mark.parametrize("count", [0, 1, BATCH_SIZE, BATCH_SIZE + 1])
-def test_a_batch_is_named_in_order(count: int) -> None:
+def test_a_batch_is_classified_in_order(count: int) -> None:
     values = [i % 100 for i in range(count)]
-    predictions = PREDICTOR.predict_batch([grey(value) for value in values], top_k=1)
+    predictions = PREDICTOR.predict_batch([gray(value) for value in values], top_k=1)
     assert [p[0].class_id for p in predictions] == values
 
 
@@ -132,22 +132,22 @@ def stacked(images: list[np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, stacked], ids=lambda kind: kind.__name__)
 def test_a_batch_may_be_any_iterable(kind: Callable[[Any], Any]) -> None:
-    predictions = PREDICTOR.predict_batch(kind([grey(3), grey(5)]), top_k=1)
+    predictions = PREDICTOR.predict_batch(kind([gray(3), gray(5)]), top_k=1)
     assert [p[0].class_id for p in predictions] == [3, 5]
 
 
 class Tracked(np.ndarray):
-    """An image that can be seen to be alive."""
+    """An image whose lifetime is tracked by a weak reference."""
 
 
-def test_a_generator_is_drawn_on_a_batch_at_a_time() -> None:
+def test_a_generator_is_consumed_batch_by_batch() -> None:
     alive: list[weakref.ref[np.ndarray]] = []
     drawn, most_alive, batches = 0, 0, []
 
     def images() -> Iterator[np.ndarray]:
         nonlocal drawn, most_alive
         for i in range(1000):
-            image = grey(i % 100).view(Tracked)
+            image = gray(i % 100).view(Tracked)
             alive.append(weakref.ref(image, alive.remove))
             most_alive = max(most_alive, len(alive))
             drawn += 1
@@ -166,7 +166,7 @@ def test_a_generator_is_drawn_on_a_batch_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("batch", ["photo.jpg", Path("photo.jpg")])
-def test_one_path_is_no_batch(batch: Any) -> None:
+def test_a_single_path_is_not_a_batch(batch: Any) -> None:
     with pytest.raises(UserError) as caught:
         PREDICTOR.predict_batch(batch)
     assert_one_sentence(str(caught.value), "batch", "predict")
@@ -181,19 +181,19 @@ ONE_IMAGE = {
 
 
 @pytest.mark.parametrize("batch", ONE_IMAGE.values(), ids=ONE_IMAGE)
-def test_one_image_is_no_batch(batch: Any) -> None:
+def test_a_single_image_is_not_a_batch(batch: Any) -> None:
     with pytest.raises(UserError) as caught:
         PREDICTOR.predict_batch(batch)
     assert_one_sentence(str(caught.value), "batch")
 
 
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         PREDICTOR.predict(tmp_path / "missing.png")
     assert_one_sentence(str(caught.value), "missing.png")
 
 
-def test_the_repr_says_what_it_is() -> None:
+def test_the_repr_names_the_source() -> None:
     assert "from memory" in repr(PREDICTOR)
 
 
@@ -238,7 +238,7 @@ def test_names_size_and_source_come_from_the_checkpoint(predictor: Predictor, sa
 
 
 def direct(weights: dict[str, torch.Tensor], mean: Any, std: Any) -> np.ndarray:
-    """The probabilities, computed with nothing but the model itself."""
+    """The probabilities, computed directly with the model."""
     model = resnet18(len(NAMES))
     model.load_state_dict(weights)
     inputs = (torch.from_numpy(np.stack(IMAGES)) / 255 - torch.tensor(mean)) / torch.tensor(std)
@@ -251,7 +251,7 @@ def expected_of_plain_weights(weights: dict[str, torch.Tensor]) -> np.ndarray:
     return direct(weights, DEFAULTS.mean, DEFAULTS.std)
 
 
-def test_weights_and_normalisation_come_from_the_checkpoint(
+def test_weights_and_normalization_come_from_the_checkpoint(
     predictor: Predictor, weights: dict[str, torch.Tensor], expected_of_plain_weights: np.ndarray
 ) -> None:
     expected = direct(weights, MEAN, STD)
@@ -294,7 +294,7 @@ def test_a_plain_state_dict_predicts_the_same(
     torch.save({key: plain} if key else plain, tmp_path / "weights.pth")
     predictor = load_predictor(tmp_path / "weights.pth", device="cpu", precision="fp32")
     assert (len(predictor.classes), predictor.image_size) == (7, 32)
-    resized = Predictor(FakeBackend(predictor.backend.logits, predictor.classes, SIZE))  # the file has no size
+    resized = Predictor(FakeBackend(predictor.backend.logits, predictor.classes, SIZE))  # not stored in the file
     np.testing.assert_allclose(all_probabilities(resized), expected_of_plain_weights, rtol=1e-4, atol=1e-6)
 
 
@@ -303,18 +303,18 @@ def zeros_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) for name, tensor in weights.items()}
 
 
-def test_a_plain_state_dict_of_100_classes_has_the_names_of_cifar100(tmp_path: Path) -> None:
+def test_a_plain_state_dict_of_100_classes_uses_the_names_of_cifar100(tmp_path: Path) -> None:
     torch.save(zeros_of(resnet18().state_dict()), tmp_path / "weights.pth")
     assert load_predictor(tmp_path / "weights.pth").classes == CLASSES
 
 
-def test_a_device_that_is_not_there_is_refused(saved: Path) -> None:
+def test_an_unavailable_device_is_refused(saved: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_predictor(saved, device="tpu")
     assert_one_sentence(str(caught.value), "tpu")
 
 
-# Light to import
+# Import cost
 
 
 @pytest.mark.parametrize("modules", ["cifar100", "cifar100.inference, cifar100.images.convert"])

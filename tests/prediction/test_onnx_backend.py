@@ -1,4 +1,4 @@
-"""A Predictor from an ONNX file: without PyTorch, and never from a file that is damaged, foreign or hostile."""
+"""A Predictor from an ONNX file: runs without PyTorch, and rejects damaged, foreign and malicious files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_pytorch_is_not_imported(exports: Path) -> None:
 
 @pytest.mark.parametrize("model", DEPTHS)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_the_tensors_of_a_layout_are_the_networks(model: str, precision: str) -> None:
+def test_the_tensors_of_a_layout_match_the_network(model: str, precision: str) -> None:
     facts = {
         "model": model,
         "classes": ["x"] * 7,
@@ -61,8 +61,8 @@ def test_the_tensors_of_a_layout_are_the_networks(model: str, precision: str) ->
 
 
 @pytest.mark.parametrize("takes", ["uint8", "float"])
-def test_a_file_is_a_valid_model(exports: Path, takes: str) -> None:
-    """By the judgement of the onnx package, which also writes it as we do."""
+def test_exported_files_are_valid_onnx_models(exports: Path, takes: str) -> None:
+    """According to onnx.checker; the onnx package also serializes it to the same bytes."""
     exported = onnx.load(exports / "best.onnx")
     facts = json.loads(exported.metadata_props[0].value)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in exported.graph.initializer}
@@ -83,21 +83,21 @@ def facts(**changes: object) -> Change:
     return change
 
 
-def outside(model: ModelProto) -> None:
+def external_data(model: ModelProto) -> None:
     tensor = model.graph.initializer[2]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../../../etc/passwd")
 
 
-def more(*shape: int) -> Change:
+def extra_tensor(*shape: int) -> Change:
     return lambda model: model.graph.initializer.append(
-        TensorProto(name="more", dims=shape, data_type=TensorProto.FLOAT)
+        TensorProto(name="extra", dims=shape, data_type=TensorProto.FLOAT)
     )
 
 
 def operator(kind: str, **settings: Any) -> Change:
-    return lambda model: model.graph.node.append(helper.make_node(kind, ["images"], ["more"], **settings))
+    return lambda model: model.graph.node.append(helper.make_node(kind, ["images"], ["extra"], **settings))
 
 
 def wide_padding(model: ModelProto) -> None:
@@ -131,7 +131,7 @@ def flipped_bit(model: ModelProto) -> None:
 
 
 def broadcasting(model: ModelProto) -> None:
-    """Stored tensors whose sum is 2 GiB, of a few numbers each."""
+    """Small stored tensors whose broadcast sum takes 2 GiB."""
     for place in range(4):
         shape = [1] * place + [512 if place < 3 else 4] + [1] * (4 - place)
         model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), f"wide{place}"))
@@ -141,24 +141,24 @@ def broadcasting(model: ModelProto) -> None:
 
 
 def other_wiring(model: ModelProto) -> None:
-    """The same operators and tensors, another program."""
+    """The same operators and tensors, connected differently."""
     adds = [node for node in model.graph.node if node.op_type == "Add"]
     adds[1].input[1] = adds[1].input[0]
 
 
 REFUSED: list[tuple[str, Change, str]] = [
-    ("data outside", outside, "onnx.graph"),
+    ("external data", external_data, "onnx.graph"),
     ("a loop", operator("Loop", body=helper.make_graph([], "body", [], [])), "onnx.graph"),
     ("an allocation", operator("ConstantOfShape"), "onnx.graph"),
     ("a vendor's operator", operator("Conv", domain="com.evil"), "onnx.graph"),
-    ("a name for a terminal", operator("\x1b[31mRed"), "onnx.graph"),
+    ("an escape sequence in an operator", operator("\x1b[31mRed"), "onnx.graph"),
     ("a tensor in an operator", operator("Cast", to=numpy_helper.from_array(np.zeros(3))), "onnx.graph"),
     ("tensors that broadcast", broadcasting, "onnx.graph"),
     ("other wiring", other_wiring, "onnx.graph"),
     ("wide padding", wide_padding, "onnx.graph"),
-    ("one more tensor", more(512, 512, 3, 3), "onnx.graph"),
-    ("a huge claim", more(1 << 40), "onnx.graph"),
-    ("a claim below 0", more(-1, 1, 1, 1), "onnx.graph"),
+    ("one more tensor", extra_tensor(512, 512, 3, 3), "onnx.graph"),
+    ("a huge declared shape", extra_tensor(1 << 40), "onnx.graph"),
+    ("a negative dimension", extra_tensor(-1, 1, 1, 1), "onnx.graph"),
     ("one more convolution", operator("Conv"), "onnx.graph"),
     ("another network", facts(model="resnet34"), "onnx.graph"),
     ("another precision", facts(precision="int8"), "onnx.graph"),
@@ -177,12 +177,12 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("another digest", facts(sha256="0" * 64), "onnx.digest"),
     ("no digest", facts(sha256=None), "onnx.metadata"),
     ("no metadata", lambda model: model.ClearField("metadata_props"), "onnx.format"),
-    ("metadata that are no JSON", lambda m: setattr(m.metadata_props[0], "value", "{"), "onnx.metadata"),
-    ("deep metadata", lambda m: setattr(m.metadata_props[0], "value", '{"a":' * 100_000), "onnx.metadata"),
+    ("metadata that are not JSON", lambda m: setattr(m.metadata_props[0], "value", "{"), "onnx.metadata"),
+    ("deeply nested metadata", lambda m: setattr(m.metadata_props[0], "value", '{"a":' * 100_000), "onnx.metadata"),
     ("no format", facts(format="other"), "onnx.metadata"),
     ("an earlier version", facts(version=2), "onnx.version"),
     ("a version of lists", facts(version=[[]]), "onnx.version"),
-    ("no network", facts(model="vgg"), "onnx.metadata"),
+    ("an unknown network", facts(model="vgg"), "onnx.metadata"),
     ("a network that is a dictionary", facts(model={}), "onnx.metadata"),
     ("no classes", facts(classes=[]), "onnx.metadata"),
     ("classes that are numbers", facts(classes=[1, 2]), "onnx.metadata"),
@@ -202,7 +202,7 @@ REFUSED: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "code"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_what_is_no_export_of_ours_is_refused(exports: Path, tmp_path: Path, change: Change, code: str) -> None:
+def test_modified_exports_are_rejected(exports: Path, tmp_path: Path, change: Change, code: str) -> None:
     model = onnx.load(exports / "best.onnx")
     change(model)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
@@ -212,7 +212,7 @@ def test_what_is_no_export_of_ours_is_refused(exports: Path, tmp_path: Path, cha
     assert caught.value.code == code
 
 
-def test_what_metadata_leave_out_is_empty(exports: Path, tmp_path: Path) -> None:
+def test_optional_metadata_may_be_missing(exports: Path, tmp_path: Path) -> None:
     model = onnx.load(exports / "best.onnx")
     metadata = json.loads(model.metadata_props[0].value)
     for name in ("superclasses", "superclass_of", "selection", "evaluation", "calibration", "assumed"):
@@ -238,7 +238,7 @@ def test_a_foreign_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\x03\x04" * 50, b"\xff" * 64, b"text, not a model\n"])
-def test_what_is_no_onnx_file(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_onnx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_predictor(tmp_path / "model.onnx")
@@ -246,7 +246,7 @@ def test_what_is_no_onnx_file(tmp_path: Path, content: bytes) -> None:
     assert caught.value.code == "onnx.format"
 
 
-def test_a_file_that_is_cut_short_or_damaged_is_refused(exports: Path, tmp_path: Path) -> None:
+def test_truncated_and_damaged_files_are_rejected(exports: Path, tmp_path: Path) -> None:
     content = (exports / "best.onnx").read_bytes()
     rng = np.random.default_rng(0)
     for number in range(150):
@@ -263,13 +263,13 @@ def test_a_file_that_is_cut_short_or_damaged_is_refused(exports: Path, tmp_path:
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     with (tmp_path / "model.onnx").open("wb") as file:
-        file.truncate(1 << 31)  # takes no space on the disk
+        file.truncate(1 << 31)  # sparse: uses no disk space
     with pytest.raises(UserError) as caught:
         load_predictor(tmp_path / "model.onnx")
     assert_one_sentence(str(caught.value), "2,048 MiB")
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_directory(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
     for name, message in (("nothing.onnx", "There is no model"), ("folder.onnx", "It is a directory.")):
         with pytest.raises(UserError) as caught:
@@ -284,11 +284,11 @@ def test_without_onnxruntime(exports: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert_one_sentence(str(caught.value), "onnxruntime", "pip install 'cifar100[onnx]'")
 
 
-def test_it_runs_on_the_cpu_alone(exports: Path) -> None:
-    wishes: list[dict[str, Any]] = [{"device": "cuda"}, {"precision": "bf16"}]
-    for wish in wishes:
+def test_only_the_cpu_is_supported(exports: Path) -> None:
+    options: list[dict[str, Any]] = [{"device": "cuda"}, {"precision": "bf16"}]
+    for option in options:
         with pytest.raises(UserError) as caught:
-            load_predictor(exports / "best.onnx", **wish)
+            load_predictor(exports / "best.onnx", **option)
         assert caught.value.code == "predict.onnx_device"
 
 

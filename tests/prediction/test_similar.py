@@ -21,8 +21,8 @@ def predictor() -> Predictor:
     return load_predictor("pretrained", device="cpu", precision="fp32")
 
 
-def test_the_features_are_those_that_the_last_layer_takes(predictor: Predictor) -> None:
-    """Their product with the last layer's weights gives the logits again."""
+def test_embeddings_are_the_normalized_input_of_the_last_layer(predictor: Predictor) -> None:
+    """Their product with the weights of the last layer is proportional to the logits without the bias."""
     from cifar100.checkpoints.weights import load_weights
 
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -38,7 +38,7 @@ def test_the_features_are_those_that_the_last_layer_takes(predictor: Predictor) 
         assert np.corrcoef(mine, expected)[0, 1] == pytest.approx(1, abs=1e-4)
 
 
-def test_it_takes_any_images_in_batches(predictor: Predictor) -> None:
+def test_embed_accepts_images_in_batches(predictor: Predictor) -> None:
     images = [Image.new("RGB", (50, 40), color) for color in ("red", "green", "blue")]
     np.testing.assert_allclose(predictor.embed(images, batch_size=2), predictor.embed(images), atol=1e-5)
     assert len(predictor.embed([])) == 0
@@ -46,7 +46,7 @@ def test_it_takes_any_images_in_batches(predictor: Predictor) -> None:
         predictor.embed(np.zeros((32, 32, 3), np.uint8))
 
 
-def test_an_exported_model_says_that_it_has_none(exports: Path) -> None:
+def test_exported_models_have_no_features(exports: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_predictor(exports / "best.onnx").embed([np.zeros((32, 32, 3), np.uint8)])
     assert caught.value.code == "predict.no_features"
@@ -54,7 +54,7 @@ def test_an_exported_model_says_that_it_has_none(exports: Path) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Noise in six images, one of them twice, and a file that is no image."""
+    """A folder of six noise images and an invalid file; query.png is a copy of one of the images."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
     Path("photos").mkdir()
@@ -85,16 +85,16 @@ def test_the_same_image_is_the_most_similar(photos: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "code"), [(["query.png", "--in", "photos", "--count", "0"], 2), (["query.png", "--in", "empty"], 2)]
 )
-def test_what_cannot_be_searched(photos: Path, words: list[str], code: int) -> None:
+def test_invalid_searches(photos: Path, words: list[str], code: int) -> None:
     Path("empty").mkdir()
     assert main(["similar", *words, "--device", "cpu"]) == code
 
 
-def test_a_query_that_is_no_image_fails(photos: Path) -> None:
+def test_a_missing_query_fails(photos: Path) -> None:
     assert main(["similar", "none.png", "--in", str(photos), "--device", "cpu"]) == 1
 
 
-def test_a_checkpoint_of_ones_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_checkpoint(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from conftest import narrow_network
 
     monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
