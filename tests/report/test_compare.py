@@ -1,4 +1,4 @@
-"""`cifar100 compare`: what differs between runs, and what came out."""
+"""`cifar100 compare`: differences in settings and results between runs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cifar100.report.compare import comparison, read_runs
 from cifar100.support.errors import UserError
 
 
-def a_run(folder: Path, done: int, top1: float | None = None, **settings: Any) -> Path:
-    """The files that a run of so many epochs leaves, its best epoch the second; `top1` is its final figure."""
+def write_run(folder: Path, done: int, top1: float | None = None, **settings: Any) -> Path:
+    """Write the files of a run of `done` epochs, of which the second is the best; `top1` is the final accuracy."""
     folder.mkdir(parents=True)
     config = {"recipe": "baseline", "settings": Config().replace(**settings).flat(), "versions": {"torch": "2.13.0"}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -33,17 +33,17 @@ def a_run(folder: Path, done: int, top1: float | None = None, **settings: Any) -
     return folder
 
 
-def lines(text: str) -> dict[str, str]:
-    """The rows of a table by their names."""
+def table_rows(text: str) -> dict[str, str]:
+    """The rows of a table by name."""
     split = [re.split(r"\s{2,}", line, maxsplit=1) for line in text.splitlines()]
     return {parts[0]: parts[1] for parts in split if len(parts) == 2}
 
 
 def test_different_settings_and_results_are_shown(tmp_path: Path) -> None:
-    a_run(tmp_path / "one", 3, 0.7, lr=0.1, run_dir=Path("here"))
-    a_run(tmp_path / "two", 2, None, lr=0.2, train_sizes=(16, 32), run_dir=Path("there"), epochs=50)
+    write_run(tmp_path / "one", 3, 0.7, lr=0.1, run_dir=Path("here"))
+    write_run(tmp_path / "two", 2, None, lr=0.2, train_sizes=(16, 32), run_dir=Path("there"), epochs=50)
     (tmp_path / "two" / "last.pth").write_text("")
-    table = lines(comparison(read_runs([tmp_path / "one", tmp_path / "two" / "last.pth"]), 200))
+    table = table_rows(comparison(read_runs([tmp_path / "one", tmp_path / "two" / "last.pth"]), 200))
     shown = {name: re.split(r"\s{2,}", cells) for name, cells in table.items()}
     assert shown["lr"] == ["0.1", "0.2"]
     assert shown["train_sizes"] == ["none", "16 32"]
@@ -60,17 +60,17 @@ def test_different_settings_and_results_are_shown(tmp_path: Path) -> None:
 
 
 def test_the_best_finished_run_is_named(tmp_path: Path) -> None:
-    paths = [a_run(tmp_path / name, 2, top1) for name, top1 in (("one", 0.7), ("two", 0.72), ("three", None))]
+    paths = [write_run(tmp_path / name, 2, top1) for name, top1 in (("one", 0.7), ("two", 0.72), ("three", None))]
     text = comparison(read_runs(paths), 200)
     low, high = map(float, re.findall(r"(-?[\d.]+) to (-?[\d.]+)", text.splitlines()[-1])[0])
     assert text.splitlines()[-1].startswith("Highest test top-1: two, 2.00 points above one")
-    spread = 196 * (0.7 * 0.3 / 10_000 + 0.72 * 0.28 / 10_000) ** 0.5  # of two independent fractions
+    spread = 196 * (0.7 * 0.3 / 10_000 + 0.72 * 0.28 / 10_000) ** 0.5  # 95% interval of two proportions
     assert (low, high) == (pytest.approx(2 - spread, abs=0.01), pytest.approx(2 + spread, abs=0.01))
     assert text.count("epochs") == 1
 
 
 def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
-    runs = read_runs([a_run(tmp_path / f"run{number}", 2) for number in range(5)])
+    runs = read_runs([write_run(tmp_path / f"run{number}", 2) for number in range(5)])
     wide, narrow = comparison(runs, 400), comparison(runs, 80)
     assert wide.count("best top-1") == 1
     assert narrow.count("best top-1") == 3
@@ -78,13 +78,13 @@ def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
     assert max(map(len, narrow.splitlines())) <= 80
 
 
-def test_names_of_runs_are_distinct(tmp_path: Path) -> None:
-    paths = [a_run(tmp_path / place / "cifar100", 1) for place in ("a", "b")]
+def test_run_names_are_unique(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / place / "cifar100", 1) for place in ("a", "b")]
     assert [run.name for run in read_runs(paths)] == ["a/cifar100", "b/cifar100"]
 
 
 def test_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [str(a_run(tmp_path / name, 3)) for name in ("one", "two")]
+    runs = [str(write_run(tmp_path / name, 3)) for name in ("one", "two")]
     assert main(["compare", *runs, "--plot", str(tmp_path / "curves.png")]) == 0
     assert "best top-1" in capsys.readouterr().out
     with Image.open(tmp_path / "curves.png") as image:
@@ -102,18 +102,18 @@ def test_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("evaluation.json", "[" * 100_000),
     ],
 )
-def test_damaged_files(tmp_path: Path, name: str, content: str) -> None:
-    folder = a_run(tmp_path / "run\x1b[31m", 2)
+def test_damaged_run_files(tmp_path: Path, name: str, content: str) -> None:
+    folder = write_run(tmp_path / "run\x1b[31m", 2)
     (folder / name).write_text(content)
     with pytest.raises(UserError) as caught:
         read_runs([folder])
     assert_one_sentence(str(caught.value), name)
 
 
-def test_a_directory_that_is_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_is_not_write_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare"]) == 2
     assert main(["compare", str(tmp_path)]) == 2
-    assert main(["compare", str(a_run(tmp_path / "run", 1)), "--plot", str(tmp_path / "none" / "x.png")]) == 2
+    assert main(["compare", str(write_run(tmp_path / "run", 1)), "--plot", str(tmp_path / "none" / "x.png")]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 3
     for line in errors:

@@ -1,4 +1,4 @@
-"""`cifar100 report`: its figures are correct, it makes no requests, and any checkpoint gets one."""
+"""`cifar100 report`: correct figures, no network requests, and any checkpoint is supported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PLOTS = {"classes", "confusion", "coverage", "curves", "reliability", "reliabili
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """The history of a run of so many epochs."""
+    """The history of a run of `count` epochs."""
     return [
         dict.fromkeys(COLUMNS)
         | {"epoch": epoch, "learning_rate": 0.1, "train_loss": 4 / epoch, "train_top1": 0.1 * epoch, "split": "test"}
@@ -61,7 +61,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 class Page(HTMLParser):
-    """What is on a page: its text, the sources of its images, the ids and the links."""
+    """The content of a page: its text, image sources, ids and links."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -88,11 +88,11 @@ class Page(HTMLParser):
 
     @property
     def words(self) -> str:
-        """The text, each gap in it one space."""
+        """The text with whitespace collapsed."""
         return " ".join(self.text.split())
 
     def svgs(self) -> Iterator[str]:
-        """The images that are SVG."""
+        """The embedded SVG images."""
         for address in self.addresses:
             if address.startswith("data:image/svg+xml;base64,"):
                 yield base64.b64decode(address.partition(",")[2]).decode()
@@ -104,7 +104,7 @@ NAMES = sorted([HOSTILE, "a_b", "cat", "dog"])
 
 @pytest.fixture(scope="module")
 def own_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images of each of NAMES, a folder for each class."""
+    """An image folder with five images in each class of NAMES."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("own")
     for name in NAMES:
         (folder / name).mkdir()
@@ -134,7 +134,7 @@ def checkpoint(own_images: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def made(checkpoint: Checkpoint, own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of its report."""
+    """The folder of the report on the checkpoint."""
     folder = tmp_path_factory.mktemp("run")
     checkpoint.save(folder / "model.pth")
     assert main(["report", str(folder / "model.pth"), "--data-dir", str(own_images), "--device", "cpu"]) == 0
@@ -150,8 +150,8 @@ def read(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def assert_asks_for_nothing(page: Page) -> None:
-    """The page names nothing outside itself, and runs nothing."""
+def assert_self_contained(page: Page) -> None:
+    """The page references no other resource and contains no scripts."""
     assert page.addresses
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert "script" not in page.tags
@@ -166,7 +166,7 @@ def test_the_report_is_next_to_the_checkpoint_with_its_plots(made: Path) -> None
 
 
 def test_the_page_makes_no_requests(page: Page) -> None:
-    assert_asks_for_nothing(page)
+    assert_self_contained(page)
 
 
 def test_links_have_targets(page: Page) -> None:
@@ -176,7 +176,7 @@ def test_links_have_targets(page: Page) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
+def test_figures_equal_the_evaluation(made: Path, page: Page) -> None:
     figures = json.loads((made / "report.json").read_text())
     assert figures["images"] == 12
     assert f"{100 * figures['top1']:.2f} %" in page.words
@@ -201,7 +201,7 @@ def test_figures_are_those_of_the_evaluation(made: Path, page: Page) -> None:
 
 @pytest.mark.slow
 def test_the_nearest_train_images_of_mistakes(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
-    """Three each, and the nearest is the one that the features say."""
+    """Three per mistake, and the first is the nearest by the cosine similarity of the features."""
     checkpoint.save(tmp_path / "model.pth")
     where = {"data_dir": own_images, "device": "cpu"}
     page = report([tmp_path / "model.pth"], tmp_path / "with", neighbors=True, **where).read_text()
@@ -216,7 +216,7 @@ def test_the_nearest_train_images_of_mistakes(checkpoint: Checkpoint, own_images
 
 def test_plots_follow_the_color_scheme(page: Page) -> None:
     svgs = list(page.svgs())
-    assert len(svgs) == 4 + 1 + 2 + 1, "curves, the matrix, reliability, coverage"
+    assert len(svgs) == 4 + 1 + 2 + 1, "curves, confusion matrix, reliability, coverage"
     for svg in svgs:
         assert "prefers-color-scheme:dark" in svg
         assert "fill: #000000" not in svg, "black on black"
@@ -240,7 +240,7 @@ def test_names_are_escaped(page: Page) -> None:
 
 
 def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
-    """All cells but one, each another error: in the page by kind, with the means of what is whole; as PNG; as JSON."""
+    """With one of 75 cells missing: a table with means of complete kinds in the page, a PNG, and JSON."""
     path = tmp_path / "model.pth"
     checkpoint.save(path)
     assert list(CORRUPTIONS) == [kind for kinds in CATEGORIES.values() for kind in kinds]
@@ -273,7 +273,7 @@ def test_the_history_after_a_best_checkpoint_is_included(checkpoint: Checkpoint,
     kept.write_text("".join(json.dumps(row) + "\n" for row in rows(9)))
     assert history_of(path, checkpoint) == rows(9)
     kept.write_text("".join(json.dumps(row | {"top1": 0.5}) + "\n" for row in rows(9)))
-    assert history_of(path, checkpoint) == rows(3), "of another run"
+    assert history_of(path, checkpoint) == rows(3), "the metrics belong to another run"
     kept.write_text("{")
     assert history_of(path, checkpoint) == rows(3)
 
@@ -345,7 +345,7 @@ def test_files_that_are_not_a_report_are_not_overwritten(
     assert (tmp_path / "site" / "index.html").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
-def test_weights_that_are_not_finite(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
+def test_non_finite_weights(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
     weights = dict(checkpoint.weights)
     weights["fc.bias"] = weights["fc.bias"] * float("nan")
     replace(checkpoint, weights=weights).save(tmp_path / "model.pth")
@@ -364,7 +364,7 @@ def test_the_temperature_stored_with_the_weights(checkpoint: Checkpoint) -> None
     assert stored_temperature(replace(checkpoint, calibration=TemperatureFit(temperature=1e-9))) is None
 
 
-def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:
+def random_predictions(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(5)
     labels = rng.integers(0, classes, count)
     logits = rng.normal(size=(count, classes))
@@ -373,7 +373,7 @@ def some_answers(count: int = 600, classes: int = 12) -> tuple[np.ndarray, np.nd
 
 
 def test_galleries_show_the_extreme_predictions() -> None:
-    probabilities, labels = some_answers()
+    probabilities, labels = random_predictions()
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     mistakes = most_confident_errors(probabilities, labels, 10)
     assert (predicted[mistakes] != labels[mistakes]).all()
@@ -385,8 +385,8 @@ def test_galleries_show_the_extreme_predictions() -> None:
     assert most_confident_errors(probabilities, predicted, 10) == []
 
 
-def test_the_confused_pairs_equal_a_slow_count() -> None:
-    probabilities, labels = some_answers()
+def test_confused_pairs_equal_the_slow_reference() -> None:
+    probabilities, labels = random_predictions()
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(probabilities, labels)
     pairs = confused_pairs(confusion, probabilities, labels, pairs=5, examples=4)
@@ -405,7 +405,7 @@ def test_the_confused_pairs_equal_a_slow_count() -> None:
     assert confused_pairs(np.diag([3, 4]), probabilities, labels, pairs=5, examples=4) == []
 
 
-def test_the_order_keeps_superclasses_together() -> None:
+def test_classes_are_ordered_by_superclass() -> None:
     order = superclass_order(SUPERCLASS_OF, 100)
     assert sorted(order) == list(range(100))
     assert np.array(SUPERCLASS_OF)[order].tolist() == [group for group in range(20) for _ in range(5)]
@@ -413,7 +413,7 @@ def test_the_order_keeps_superclasses_together() -> None:
 
 
 @pytest.mark.parametrize(("fraction", "images"), [(0.76, 10_000), (0.5, 10), (0.0, 5), (1.0, 1)])
-def test_the_interval_equals_scipys(fraction: float, images: int) -> None:
+def test_the_wilson_interval_equals_scipys(fraction: float, images: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(round(fraction * images), images).proportion_ci(method="wilson")
@@ -421,8 +421,8 @@ def test_the_interval_equals_scipys(fraction: float, images: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def of_cifar100(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page on 100 classes and 20 superclasses, two runs laid over one another."""
+def cifar100_report(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a report on two runs, with 100 classes and 20 superclasses."""
     folder = tmp_path_factory.mktemp("runs")
     for name, epochs in (("short", 2), ("long", 5)):
         (folder / name).mkdir()
@@ -432,14 +432,14 @@ def of_cifar100(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.mark.slow
-def test_a_hundred_classes_and_two_runs(of_cifar100: Path, tiny_data: Path) -> None:
-    page = read(of_cifar100)
-    assert_asks_for_nothing(page)
-    assert {path.stem for path in of_cifar100.parent.glob("*.png")} == PLOTS
-    with Image.open(of_cifar100.parent / "confusion.png") as image:
+def test_100_classes_and_two_runs(cifar100_report: Path, tiny_data: Path) -> None:
+    page = read(cifar100_report)
+    assert_self_contained(page)
+    assert {path.stem for path in cifar100_report.parent.glob("*.png")} == PLOTS
+    with Image.open(cifar100_report.parent / "confusion.png") as image:
         assert min(image.size) > 2000, "the names of a hundred classes must be readable"
     names = re.findall(r"<li>([^<>]+)</li>", page.html.partition('class="heads"')[2])
-    assert names[:100] == names[100:200], "the names of the columns, and of the rows"
+    assert names[:100] == names[100:200], "columns and rows have the same order"
     assert [names.index(name) for name in ("beaver", "whale", "aquarium fish", "tractor")] == [0, 4, 5, 99]
     curves = [svg for svg in page.svgs() if "lighter: train" in svg]
     assert len(curves) == 2
@@ -475,15 +475,15 @@ NAMES_OF_A_CELL = """([row, column]) => {
 
 
 @pytest.mark.slow
-def test_in_a_browser(of_cifar100: Path) -> None:
+def test_in_a_browser(cifar100_report: Path) -> None:
     """No requests, and no horizontal overflow, at the widths of a phone, a tablet and a desktop."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = next(
         (path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None
     )
     if chromium is None:
-        pytest.skip("no Chromium here")
-    address = of_cifar100.resolve().as_uri()
+        pytest.skip("Chromium is not installed")
+    address = cifar100_report.resolve().as_uri()
     with playwright.sync_playwright() as started:
         options = ["--no-sandbox", "--disable-gpu"]
         browser = started.chromium.launch(executable_path=chromium, args=options)
@@ -510,8 +510,8 @@ def test_in_a_browser(of_cifar100: Path) -> None:
                 view.check("#zoom")
                 assert view.evaluate("document.querySelector('.matrix img').clientWidth") >= 2000
                 seen = view.evaluate(NAMES_OF_A_CELL, [57, 83])
-                assert seen == ["chimpanzee", "shrew"], "however far one scrolls, names stand beside the cells"
+                assert seen == ["chimpanzee", "shrew"], "row and column names stay visible when scrolling"
                 assert view.evaluate("document.documentElement.scrollWidth") <= width
                 view.close()
         browser.close()
-    assert len(backgrounds) == 2, "light and dark differ, whatever the width"
+    assert len(backgrounds) == 2, "one background color in light mode and one in dark mode"
