@@ -1,4 +1,4 @@
-"""cifar100/evaluation/calibration.py against torchmetrics, scipy and slow references."""
+"""cifar100/evaluation/calibration.py compared with torchmetrics, scipy and slow references."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from cifar100.evaluation.metrics import cross_entropy, softmax
 Case = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
-def believable(count: int = 2000, classes: int = 10, stretch: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels drawn from the probabilities that the logits stand for, the logits then stretched."""
+def calibrated(count: int = 2000, classes: int = 10, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels sampled from the softmax of the logits, and the logits times `scale`."""
     rng = np.random.default_rng(count)
     logits = 2 * rng.normal(size=(count, classes))
     labels = np.array([rng.choice(classes, p=row) for row in softmax(logits)])
-    return logits * stretch, labels
+    return logits * scale, labels
 
 
-def sure_of_itself() -> tuple[np.ndarray, np.ndarray]:
-    return believable(stretch=3)
+def overconfident() -> tuple[np.ndarray, np.ndarray]:
+    return calibrated(scale=3)
 
 
-def a_class_missing() -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = believable()
+def missing_class() -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = calibrated()
     return logits[labels != 4], labels[labels != 4]
 
 
@@ -48,21 +48,21 @@ def ties() -> tuple[np.ndarray, np.ndarray]:
 
 
 def all_wrong() -> tuple[np.ndarray, np.ndarray]:
-    logits, _ = believable()
+    logits, _ = calibrated()
     return logits, logits.argmin(axis=1)
 
 
-def all_right() -> tuple[np.ndarray, np.ndarray]:
-    logits, _ = believable()
+def all_correct() -> tuple[np.ndarray, np.ndarray]:
+    logits, _ = calibrated()
     return logits, logits.argmax(axis=1)
 
 
 def one_image() -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = believable()
+    logits, labels = calibrated()
     return logits[:1], labels[:1]
 
 
-CASES = [believable, sure_of_itself, a_class_missing, ties, all_wrong, all_right, one_image]
+CASES = [calibrated, overconfident, missing_class, ties, all_wrong, all_correct, one_image]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 
 
@@ -91,16 +91,16 @@ def test_the_reliability_diagram_equals_the_slow_reference(case: Case) -> None:
         np.testing.assert_allclose([table.confidence[number], table.accuracy[number]], expected, atol=1e-12)
 
 
-def test_a_bin_holds_its_upper_edge() -> None:
-    """Guo's bins are (low, high]: an image of confidence exactly 1/2 lies in the lower of two."""
+def test_bins_include_their_upper_edge() -> None:
+    """The bins of Guo et al. are (low, high]: a confidence of exactly 1/2 is in the lower of two bins."""
     assert reliability_diagram(np.zeros((3, 2)), np.array([0, 0, 1]), 2).counts.tolist() == [3, 0]
-    certain = np.array([[0.0, 1e4], [1e4, 0.0]])  # a confidence of exactly 1 has its place in the last
+    certain = np.array([[0.0, 1e4], [1e4, 0.0]])  # a confidence of exactly 1 is in the last bin
     assert reliability_diagram(certain, np.array([1, 1]), 10).counts.tolist() == [0] * 9 + [2]
     assert reliability_diagram(certain, np.array([1, 1]), 10).ece == pytest.approx(0.5)
 
 
 @each_case
-def test_the_temperature_is_the_one_of_lowest_loss(case: Case) -> None:
+def test_the_temperature_minimizes_the_loss(case: Case) -> None:
     logits, labels = case()
     found: Any = minimize_scalar(
         lambda power: cross_entropy(logits / np.exp(power), labels),
@@ -111,27 +111,27 @@ def test_the_temperature_is_the_one_of_lowest_loss(case: Case) -> None:
     ours = fit_temperature(logits, labels)
     assert MIN_TEMPERATURE <= ours <= MAX_TEMPERATURE
     assert cross_entropy(logits / ours, labels) <= found.fun + 1e-9
-    if case in (believable, sure_of_itself, a_class_missing):
+    if case in (calibrated, overconfident, missing_class):
         assert ours == pytest.approx(np.exp(found.x), rel=1e-4)
 
 
 def test_the_temperature_of_scaled_logits() -> None:
-    temperature = fit_temperature(*sure_of_itself())
-    assert temperature == pytest.approx(3 * fit_temperature(*believable()), rel=1e-6)
+    temperature = fit_temperature(*overconfident())
+    assert temperature == pytest.approx(3 * fit_temperature(*calibrated()), rel=1e-6)
     assert temperature == pytest.approx(3, rel=0.1)
-    assert fit_temperature(*all_right()) == MIN_TEMPERATURE
+    assert fit_temperature(*all_correct()) == MIN_TEMPERATURE
     assert fit_temperature(*all_wrong()) == MAX_TEMPERATURE
 
 
 def test_huge_logits_do_not_overflow() -> None:
-    logits, labels = believable()
+    logits, labels = calibrated()
     huge = (logits * 1e30).astype(np.float32)
     assert fit_temperature(huge, labels) == MAX_TEMPERATURE
     assert np.isfinite(reliability_diagram(huge, labels).ece)
 
 
 @each_case
-def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
+def test_cross_fitting_equals_the_slow_reference(case: Case) -> None:
     logits, labels = case()
     if case is one_image:
         with pytest.raises(ValueError, match="two images"):
@@ -145,7 +145,7 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
     for mine, other in (halves, halves[::-1]):
         expected[mine] = logits[mine] / fit_temperature(logits[other], labels[other])
     np.testing.assert_allclose(scaled, expected, rtol=1e-12)
-    assert (scaled.argmax(axis=1) == logits.argmax(axis=1)).all(), "a temperature changes no answer"
+    assert (scaled.argmax(axis=1) == logits.argmax(axis=1)).all(), "a temperature does not change the predicted classes"
     assert found.temperature == fit_temperature(logits, labels)
     assert found.ece_before == reliability_diagram(logits, labels).ece
     assert found.ece_after == reliability_diagram(scaled, labels).ece
@@ -153,7 +153,7 @@ def test_cross_fitting_equals_its_slow_reference(case: Case) -> None:
 
 
 def test_cross_fitting_corrects_overconfidence() -> None:
-    found, _ = cross_fit_temperature(*sure_of_itself(), "test")
+    found, _ = cross_fit_temperature(*overconfident(), "test")
     assert (found.fitted_on, found.num_images) == ("test-crossfit", 2000)
     assert found.ece_after < 0.3 * found.ece_before
     assert found.loss_after < found.loss_before
@@ -178,7 +178,7 @@ def test_the_operating_point_at_a_coverage() -> None:
     logits = np.log(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]))
     curve = risk_coverage_curve(logits, np.array([0, 0, 1, 0]))
     assert curve.at_coverage(0.5) == pytest.approx((0.5, 1.0, 0.8))
-    assert curve.at_coverage(0.6) == pytest.approx((0.75, 2 / 3, 0.7)), "at least so many"
+    assert curve.at_coverage(0.6) == pytest.approx((0.75, 2 / 3, 0.7)), "the smallest coverage of at least 0.6"
     assert curve.at_coverage(1) == pytest.approx((1, 0.75, 0.6))
 
 

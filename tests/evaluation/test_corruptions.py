@@ -1,7 +1,7 @@
-"""Corruptions: each against the authors' definition written plainly, image by image; their draws; their severities.
+"""Corruptions: compared with single-image references of the authors' definitions; random numbers; severities.
 
-The references below follow make_cifar_c.py with the libraries that it uses (scipy, OpenCV, Pillow), and get the draws
-of the batched code, so that both see the same noise.
+The references below follow make_cifar_c.py with the libraries that it uses (scipy, OpenCV, Pillow) and use the random
+numbers of the batched code, so that both add the same noise.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Four images of coarse and fine detail, uint8 [4, 32, 32, 3]."""
+    """Four images with coarse and fine detail, uint8 [4, 32, 32, 3]."""
     noise = np.random.default_rng(0).normal(size=(4, 32, 32, 3))
     coarse = ndimage.gaussian_filter(noise, (0, 4, 4, 0)) * 600 + 120
     return torch.from_numpy((coarse + 15 * noise).clip(0, 255).astype(np.uint8))
 
 
-# The definitions, for one image uint8 [32, 32, 3]; they give numbers in 0..255 and beyond.
+# The definitions, for one image uint8 [32, 32, 3]; results are on the scale 0..255, not yet clipped.
 
 
 def gaussian_noise(image: np.ndarray, draws: CorruptionRng, scale: float) -> np.ndarray:
@@ -202,12 +202,12 @@ def test_each_corruption_equals_its_definition(kind: str, images: Tensor) -> Non
             assert difference.mean() < 0.2 * TOLERANCE.get(kind, 1), severity
 
 
-def test_jpeg_is_pillows(images: Tensor) -> None:
+def test_jpeg_is_similar_to_opencvs(images: Tensor) -> None:
     found = corrupt(images, "jpeg_compression", 5, sample_ids=NUMBERS).numpy()
     ok, code = cv2.imencode(".jpg", images[0].numpy()[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])
     assert ok
     theirs = np.asarray(cv2.imdecode(code, 1), int)[:, :, ::-1]
-    assert np.abs(theirs - found[0]).mean() < 3, "another encoder, as coarse"
+    assert np.abs(theirs - found[0]).mean() < 3, "another encoder with the same quality"
 
 
 def test_the_corruptions_are_those_of_the_paper() -> None:
@@ -227,9 +227,9 @@ def test_an_image_is_corrupted_the_same_alone_and_in_a_batch(kind: str, images: 
     assert torch.equal(images, before)
     for place in range(4):
         alone = corrupt(images[place : place + 1], kind, 4, sample_ids=NUMBERS[place : place + 1])[0]
-        assert (alone.int() - together[place].int()).abs().max() <= 1, "rounding of sums in another order"
+        assert (alone.int() - together[place].int()).abs().max() <= 1, "sums in a different order round differently"
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(corrupt(images, kind, 4, sample_ids=NUMBERS), together), "bf16 is for the network"
+        assert torch.equal(corrupt(images, kind, 4, sample_ids=NUMBERS), together), "unaffected by autocast"
 
 
 DRAWING = sorted(
@@ -245,10 +245,10 @@ def test_random_numbers_depend_only_on_seed_and_sample_id(kind: str, images: Ten
     assert not torch.equal(first, corrupt(images, kind, 3, sample_ids=[n + 1 for n in NUMBERS], seed=1))
 
 
-# By the paper's own constants elastic_transform moves less as it bends more, frost dims what is bright, and glass_blur
-# is stronger at 3 than at 4.
+# With the constants of the paper, elastic_transform shifts less as it distorts more, frost darkens bright images, and
+# glass_blur is stronger at severity 3 than at 4.
 @pytest.mark.parametrize("kind", [kind for kind in CORRUPTIONS if kind != "elastic_transform"])
-def test_a_higher_severity_is_farther_from_the_image(kind: str, images: Tensor) -> None:
+def test_higher_severities_differ_more_from_the_image(kind: str, images: Tensor) -> None:
     many = images.repeat(12, 1, 1, 1)
     distances = [
         (corrupt(many, kind, severity, sample_ids=range(48)).float() - many).square().mean().sqrt().item()

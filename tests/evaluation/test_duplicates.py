@@ -1,4 +1,4 @@
-"""Duplicates: they are found, other images are not, and the accuracy without them."""
+"""Duplicates: detection without false positives, and the accuracy without them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from cifar100.support.errors import UserError
 
 
 def images(count: int, seed: int) -> np.ndarray:
-    """Images with large and small shapes, no two alike: uint8 [count, 32, 32, 3]."""
+    """Distinct images with coarse and fine structure: uint8 [count, 32, 32, 3]."""
     noise = np.random.default_rng(seed).normal(size=(count, 32, 32, 3))
     shapes = 700 * ndimage.gaussian_filter(noise, (0, 5, 5, 0)) + 120 * ndimage.gaussian_filter(noise, (0, 1, 1, 0))
     return (shapes + 128).clip(0, 255).astype(np.uint8)
 
 
 def changed(image: np.ndarray, kind: str) -> np.ndarray:
-    """The same image to a person."""
+    """A near duplicate of the image."""
     pil_image = Image.fromarray(image)
     if kind == "mirrored":
         return image[:, ::-1]
@@ -53,8 +53,8 @@ KINDS = ["mirrored", "shifted", "brighter", "noisy", "blurred"]
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """300 train and 40 test images of 4 classes; each of the first five test images is a changed train image, the sixth
-    the same as one, with another label; two of train are the same."""
+    """300 train and 40 test images of 4 classes. The first five test images are near duplicates of train images;
+    the sixth is an exact duplicate with another label. Two train images are equal."""
     train, test = images(300, 0), images(40, 1)
     train_labels, test_labels = np.arange(300) % 4, np.arange(40) % 4
     for row, kind in enumerate(KINDS):
@@ -128,7 +128,7 @@ def test_the_dataset_report(dataset: Dataset, tmp_path: Path) -> None:
     assert "<b>bee</b>" not in page
     assert "&lt;b&gt;bee" in page
     assert page.count("<figure>") == 7
-    assert "http://" not in page, "it opens offline"
+    assert "http://" not in page, "the page works offline"
     assert "https://" not in page
     assert "default-src 'none'" in page
     assert str(tmp_path) not in page
@@ -148,7 +148,7 @@ def test_the_commands(
     untrained(weights=small_network().state_dict()).save(tmp_path / "model.pth")
     words = ["evaluate", "model.pth", "--data-dir", str(tiny_data), "--device", "cpu", "--json", "figures.json"]
     capsys.readouterr()
-    assert main([*words, "--without-duplicates", "--views", "2"]) == 0, "the earlier names of the flags"
+    assert main([*words, "--without-duplicates", "--views", "2"]) == 0, "former names of the flags"
     output = capsys.readouterr().out
     assert "exact or near" in output
     assert "agreement" in output

@@ -1,4 +1,4 @@
-"""Evaluation: the figures of a checkpoint are those of its logits, whatever the batch."""
+"""Evaluation: metrics equal those of the Predictor, for any batch size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def checkpoint(monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     return random_checkpoint(config={"val_fraction": 0.5})
 
 
-def test_it_agrees_with_the_predictor_image_by_image(checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path) -> None:
+def test_equals_the_predictor_image_by_image(checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "model.pth")
     evaluation = evaluate(tmp_path / "model.pth", data_dir=tiny_data, device="cpu")
     predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
@@ -41,10 +41,10 @@ def test_the_splits(checkpoint: Checkpoint, tiny_data: Path) -> None:
         split: evaluate(checkpoint, split=split, data_dir=tiny_data, device="cpu").images
         for split in ("train", "val", "test")
     }
-    assert sizes == {"train": 100, "val": 100, "test": 100}, "half of 200 is held out, as in its training"
+    assert sizes == {"train": 100, "val": 100, "test": 100}, "half of the 200 images are held out, as in training"
 
 
-def test_a_split_that_is_not_there(checkpoint: Checkpoint, tiny_data: Path) -> None:
+def test_unknown_splits(checkpoint: Checkpoint, tiny_data: Path) -> None:
     plain = Checkpoint(**{**vars(checkpoint), "config": {}})
     for split in ("val", "tset"):
         with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""cifar100/evaluation/metrics.py against scikit-learn, torchmetrics and slow references."""
+"""cifar100/evaluation/metrics.py compared with scikit-learn, torchmetrics and slow references."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COARSE = np.array(SUPERCLASS_OF)
 def random_case(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(count)
     logits, labels = rng.normal(size=(count, CLASSES)).astype(np.float32), rng.integers(0, CLASSES, count)
-    logits[np.arange(count), labels] += 2  # so that some are right
+    logits[np.arange(count), labels] += 2  # so that some predictions are correct
     return logits, labels
 
 
-def a_class_missing() -> tuple[np.ndarray, np.ndarray]:
+def missing_class() -> tuple[np.ndarray, np.ndarray]:
     logits, labels = random_case()
     return logits[labels != 42], labels[labels != 42]
 
@@ -36,7 +36,7 @@ def all_wrong() -> tuple[np.ndarray, np.ndarray]:
     return logits, labels
 
 
-def all_right() -> tuple[np.ndarray, np.ndarray]:
+def all_correct() -> tuple[np.ndarray, np.ndarray]:
     logits, labels = random_case()
     logits[np.arange(len(labels)), labels] = 10
     return logits, labels
@@ -48,12 +48,12 @@ def one_image() -> tuple[np.ndarray, np.ndarray]:
 
 
 def tied() -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers for logits, so that most rows have several largest."""
+    """Integer logits, so that the maximum of most rows is tied."""
     rng = np.random.default_rng(3)
     return rng.integers(0, 4, (400, CLASSES)).astype(np.float32), rng.integers(0, CLASSES, 400)
 
 
-CASES = [random_case, a_class_missing, all_wrong, all_right, one_image]
+CASES = [random_case, missing_class, all_wrong, all_correct, one_image]
 Case = Callable[[], tuple[np.ndarray, np.ndarray]]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 
@@ -68,7 +68,7 @@ def test_top_k_agrees_with_sklearn(case: Case, k: int) -> None:
 
 def test_top_k_of_the_extreme_cases() -> None:
     assert [metrics.top_k_accuracy(*all_wrong(), k) for k in (1, 5)] == [0, 0]
-    assert [metrics.top_k_accuracy(*all_right(), k) for k in (1, 5)] == [1, 1]
+    assert [metrics.top_k_accuracy(*all_correct(), k) for k in (1, 5)] == [1, 1]
 
 
 @each_case
@@ -114,7 +114,7 @@ def test_everything_agrees_with_torchmetrics(case: Case) -> None:
     np.testing.assert_array_equal(confusion, expected.numpy())
     top1 = torch_metrics.multiclass_accuracy(*given, num_classes=CLASSES, average="micro")
     assert metrics.top_k_accuracy(logits, labels, 1) == pytest.approx(float(top1), abs=1e-6)
-    if case is not tied:  # which of those tied for the fifth place it takes is its own choice
+    if case is not tied:  # torchmetrics breaks ties differently
         top5 = torch_metrics.multiclass_accuracy(*given, num_classes=CLASSES, average="micro", top_k=5)
         assert metrics.top_k_accuracy(logits, labels, 5) == pytest.approx(float(top5), abs=1e-6)
     recall = torch_metrics.multiclass_recall(*given, num_classes=CLASSES, average=None)
@@ -127,8 +127,8 @@ def test_everything_agrees_with_torchmetrics(case: Case) -> None:
 
 
 def test_a_class_without_images_has_no_accuracy() -> None:
-    result = metrics.per_class_accuracy(metrics.confusion_matrix(*a_class_missing()))
-    missing = set(range(CLASSES)) - set(a_class_missing()[1].tolist())
+    result = metrics.per_class_accuracy(metrics.confusion_matrix(*missing_class()))
+    missing = set(range(CLASSES)) - set(missing_class()[1].tolist())
     assert 42 in missing
     assert set(np.flatnonzero(np.isnan(result))) == missing
 
@@ -178,8 +178,8 @@ def test_cross_entropy_does_not_overflow() -> None:
 
 
 def nan_rows() -> tuple[np.ndarray, np.ndarray]:
-    """Four images that would all be right; in the second the label's logit is NaN, in the third every one is, and in
-    the fourth another class's is."""
+    """Four correct predictions, then set to NaN: the logit of the label in row 1, all logits in row 2, and the logit of
+    another class in row 3."""
     logits, labels = np.eye(4, dtype=np.float32), np.arange(4)
     logits, labels = np.vstack([logits[1], logits[0], logits[0], logits[3]]), np.array([1, 0, 0, 3])
     logits[1, 0], logits[2, :], logits[3, 2] = np.nan, np.nan, np.nan
@@ -187,11 +187,11 @@ def nan_rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 5])
-def test_a_row_with_a_nan_is_a_miss(k: int) -> None:
+def test_a_row_with_a_nan_is_wrong(k: int) -> None:
     assert metrics.top_k_accuracy(*nan_rows(), k) == 0.25
 
 
-def test_a_row_with_a_nan_is_a_miss_for_the_superclass() -> None:
+def test_a_row_with_a_nan_is_wrong_for_the_superclass() -> None:
     assert metrics.superclass_accuracy(*nan_rows(), [0, 0, 1, 1]) == 0.25
 
 
@@ -199,7 +199,7 @@ def test_a_row_with_a_nan_is_not_counted_in_the_confusion_matrix() -> None:
     assert np.trace(metrics.confusion_matrix(*nan_rows())) == 1
 
 
-def test_a_nan_shows_in_the_loss() -> None:
+def test_a_nan_propagates_to_the_loss() -> None:
     assert np.isnan(metrics.cross_entropy(*nan_rows()))
 
 
@@ -217,7 +217,7 @@ MEASURES: list[Callable[[np.ndarray, np.ndarray], object]] = [
     [((0, CLASSES), (0,)), ((3, CLASSES), (2,)), ((CLASSES,), (1,)), ((3, CLASSES), (3, 1))],
     ids=["empty", "counts differ", "one row without an axis", "labels with an axis"],
 )
-def test_nothing_or_mismatched_shapes_are_refused(
+def test_empty_and_mismatched_shapes_are_refused(
     measure: Callable[[np.ndarray, np.ndarray], object], logits: tuple[int, ...], labels: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match="with N at least 1"):
@@ -257,8 +257,8 @@ def test_a_single_class_has_no_roc_auc() -> None:
     assert np.isnan(scores.roc_auc).all()
 
 
-def test_a_row_with_a_nan_is_a_miss_and_no_answer() -> None:
-    logits, labels = all_right()
+def test_class_scores_of_rows_with_a_nan() -> None:
+    logits, labels = all_correct()
     damaged = np.flatnonzero(labels == labels[0])[0]
     logits[damaged] = np.nan
     scores = metrics.class_scores(logits, labels)

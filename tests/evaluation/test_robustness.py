@@ -1,4 +1,4 @@
-"""The evaluation of corrupted images: its figures, what is kept, how it resumes, the files of CIFAR-100-C."""
+"""Evaluation on corrupted images: results, stored files, resuming, and the files of CIFAR-100-C."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_results_equal_a_direct_evaluation_of_corrupted_images(
     (kept,) = read_results(tmp_path / "best_model.pth", checkpoint)
     assert kept == result
     other = Checkpoint(**{**vars(checkpoint), "weights": small_network().state_dict()})
-    assert read_results(tmp_path / "best_model.pth", other) == [], "figures of other weights are not these"
+    assert read_results(tmp_path / "best_model.pth", other) == [], "results of other weights are ignored"
 
 
-def test_it_resumes_from_what_is_done(
+def test_resumes_an_interrupted_evaluation(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = 0
@@ -98,7 +98,7 @@ def test_it_resumes_from_what_is_done(
     }
     run(checkpoint, dataset, tmp_path, limit=2)
     kept_limits = [one.identity["images"] for one in read_results(tmp_path / "best_model.pth", checkpoint)]
-    assert kept_limits == [4, 2], "each number of images is an evaluation of its own"
+    assert kept_limits == [4, 2], "one evaluation per number of images"
 
 
 def test_results_for_pretrained_and_hub_weights_are_in_the_working_directory(
@@ -116,11 +116,11 @@ def test_results_for_pretrained_and_hub_weights_are_in_the_working_directory(
         run(checkpoint, dataset, path.parent, limit=limit)
         known = best_known(Path("pretrained"), checkpoint)
         assert known is not None
-        assert known.identity["images"] == limit, "the user's own of more images beats those that come along"
+        assert known.identity["images"] == limit, "the user's results on more images are preferred to the bundled ones"
 
 
 def write_published(folder: Path, dataset: Dataset, kinds: list[str]) -> None:
-    """Files of the layout of CIFAR-100-C, each severity darker than the one before; 100 images stand for 10,000."""
+    """Write files in the layout of CIFAR-100-C, darker with each severity; with 100 images instead of 10,000."""
     dark = [(dataset.test.images // (1 + level)) for level in range(5)]
     for kind in kinds:
         np.save(folder / f"{kind}.npy", np.concatenate(dark))
@@ -190,7 +190,7 @@ def test_damaged_results_are_not_overwritten(
     assert path.read_text() == content
 
 
-def test_an_unwritable_directory_is_an_error_before_the_work(
+def test_an_unwritable_directory_fails_before_the_evaluation(
     checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
 ) -> None:
     messages: list[str] = []
@@ -199,7 +199,7 @@ def test_an_unwritable_directory_is_an_error_before_the_work(
     assert len(messages) == 1
 
 
-def test_the_digest_is_of_the_numbers() -> None:
+def test_the_digest_depends_only_on_names_and_values() -> None:
     one = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
     assert state_dict_sha256(one) == state_dict_sha256(
         {"b": torch.ones(2), "a": torch.arange(6.0).reshape(3, 2).t().contiguous().t().reshape(2, 3)}

@@ -19,14 +19,14 @@ from cifar100.model import ResNet
 AUGMENT = AugmentConfig()
 
 
-def test_each_view_moves_a_dot_as_expected() -> None:
+def test_views_flip_and_shift_a_pixel() -> None:
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 3, 2] = 1
     assert [view(image).nonzero()[0, 2:].tolist() for view in (hflip, up_left, down_right)] == [[3, 5], [2, 1], [4, 3]]
     assert len(TTA_VIEWS) == 6
 
 
-def test_the_mean_is_of_logits_and_agreement_of_all_views() -> None:
+def test_logits_are_averaged_and_agreement_covers_all_views() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (40, 32, 32, 3), np.uint8), np.arange(40) % 10, "")
