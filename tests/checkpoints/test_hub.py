@@ -47,7 +47,7 @@ class HubHandler(Handler):
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else self.chunks()
-        self.server.asked.append(("POST", self.path, self.headers.get("Authorization", "")))
+        self.server.requests.append(("POST", self.path, self.headers.get("Authorization", "")))
         if self.headers.get("Authorization") != "Bearer hf_good":
             self.reply(403, {"error": "no"})
         elif self.path == "/api/repos/create":
@@ -146,7 +146,7 @@ def test_the_cache_serves_without_the_hub(server: Server, pushed: Path, monkeypa
 def test_the_weights_are_fetched_once(server: Server, pushed: Path) -> None:
     for _ in range(2):
         load_predictor("hf://someone/model")
-    assert len([path for method, path, _ in server.asked if method == "GET" and "safetensors" in path]) == 1
+    assert len([path for method, path, _ in server.requests if method == "GET" and "safetensors" in path]) == 1
 
 
 def test_onnx_where_there_are_no_weights(server: Server, exports: Path) -> None:
@@ -175,7 +175,7 @@ def test_what_is_not_there(server: Server, address: str, code: str, name: str) -
         load_predictor(address)
     assert caught.value.code == code
     assert_one_sentence(str(caught.value), name)
-    assert not [path for method, path, _ in server.asked if method == "GET"], "nothing was fetched"
+    assert not [path for method, path, _ in server.requests if method == "GET"], "nothing was fetched"
 
 
 def test_what_is_too_large_is_not_fetched(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_what_is_too_large_is_not_fetched(server: Server, pushed: Path, monkeypa
         load_predictor("hf://someone/model")
     assert caught.value.code == "hub.size"
     assert_one_sentence(str(caught.value), "model.safetensors", "someone/model")
-    assert not [path for method, path, _ in server.asked if method == "GET"]
+    assert not [path for method, path, _ in server.requests if method == "GET"]
 
 
 def test_weights_of_another_network_are_refused(server: Server, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_folder_to_look_at(server: Server, tmp_path: Path) -> None:
     words = ["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "look")]
     assert main(words) == 0
     assert load_predictor(tmp_path / "look" / "model.safetensors").predict(IMAGE)
-    assert not server.asked
+    assert not server.requests
 
 
 def test_the_card_says_what_the_checkpoint_knows(server: Server, pushed: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images of one's own for tests: class folders of small random images."""
+"""Custom datasets for tests: class folders of small random images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SILENT: Callable[[str], None] = lambda _text: None  # noqa: E731
 
 
 def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -> bytes:
-    """An image as the bytes of a file; every seed another, of another size."""
+    """A random image file as bytes; its pixels, and its size unless given, depend on the seed."""
     rng = np.random.default_rng(seed)
     width, height = size or rng.integers(20, 60, 2).tolist()
     file = io.BytesIO()
@@ -27,7 +27,7 @@ def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -
 
 
 def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:
-    """Class folders with these numbers of images, every second one a JPEG."""
+    """Write class folders with the given numbers of images, alternately PNG and JPEG; return `place`."""
     for name, count in classes.items():
         (place / name).mkdir(parents=True)
         for number in range(count):
@@ -46,7 +46,7 @@ def as_set(*splits: Split) -> set[tuple[int, bytes]]:
 
 
 def rows_of(folder: Path, names: list[str], size: int = 24) -> set[tuple[int, bytes]]:
-    """What the files in these class folders are once read."""
+    """The set of (label, pixels) expected when these class folders are read."""
     return {
         (label, to_model_input(path, size).tobytes())
         for label, name in enumerate(names)

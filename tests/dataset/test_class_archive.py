@@ -1,4 +1,4 @@
-"""Archives of class folders: read like the folders, without writing to the disk; malicious ones are refused."""
+"""Archives of class folders are read like the folders, without writing to disk; malicious archives are refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_data_check_of_an_archive(tmp_path: Path, folder: Path, capsys: pytest.C
     assert "cat 4 + 2, dog 4 + 2" in shown
 
 
-def test_the_systems_files_and_links_and_names_that_lead_out_are_left_out(tmp_path: Path) -> None:
+def test_system_files_links_and_escaping_paths_are_skipped(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for number, name in enumerate(("cat/1.png", "cat/2.png", "./dog/1.png", "dog/2.png")):
             add(archive, name, encoded(number))
@@ -79,7 +79,7 @@ def test_the_systems_files_and_links_and_names_that_lead_out_are_left_out(tmp_pa
             archive.addfile(info)
     dataset = read(tmp_path / "a.tar", settings(), say=SILENT)
     assert len(dataset.train) + len(dataset.test) == 4
-    assert len(dataset.unreadable) == 7  # links, devices, and names that lead out
+    assert len(dataset.unreadable) == 7  # links, devices, and paths that escape the archive
     assert not list(tmp_path.rglob("*.png"))
 
 
@@ -96,7 +96,7 @@ def test_a_tar_archive_without_a_magic_number(tmp_path: Path) -> None:
         info = tarfile.TarInfo(name)
         info.size = len(image)
         header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
-        header[257:265] = bytes(8)  # "ustar" and the version, which the first tar programs did not write
+        header[257:265] = bytes(8)  # the magic "ustar" and the version, which pre-POSIX tar archives lack
         header[148:156] = b" " * 8
         header[148:156] = b"%06o\0 " % sum(header)
         content += header + image + bytes(-len(image) % tarfile.BLOCKSIZE)
@@ -104,7 +104,7 @@ def test_a_tar_archive_without_a_magic_number(tmp_path: Path) -> None:
     assert read(tmp_path / "a.tar", settings(), say=SILENT).classes == ("cat", "dog")
 
 
-def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
+def test_a_damaged_member_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(3):
@@ -119,7 +119,7 @@ def test_a_damaged_member_is_left_out(tmp_path: Path) -> None:
     assert_one_sentence(expected, f"{path}/cat/1.bmp is damaged in its archive")
 
 
-# What is refused
+# Refused archives
 
 
 def as_zip(*members: tuple[str, bytes], **options: int) -> bytes:
@@ -137,8 +137,8 @@ def encrypted() -> bytes:
     return bytes(content)
 
 
-def long_list() -> bytes:
-    """A zip file that claims a list of members of 1 GiB."""
+def huge_central_directory() -> bytes:
+    """A zip file whose header declares a central directory of 1 GiB."""
     content = as_zip(("cat/1.png", b"x"))
     end = content.index(b"PK\x05\x06")
     return b"PK\x03\x04" + bytes(1 << 20) + content[: end + 12] + struct.pack("<L", 1 << 30) + content[end + 16 :]
@@ -151,7 +151,7 @@ def pax_bomb() -> bytes:
 
 
 def deflate64() -> bytes:
-    """The method by which Windows compresses large files."""
+    """The compression method of Windows for large files."""
     content = bytearray(as_zip(("cat/1.png", b"x")))
     for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         content[content.index(mark) + place] = 9
@@ -196,7 +196,7 @@ def test_a_hostile_or_foreign_archive_is_refused(
         ((("cifar-100-python/train", b"x"),), "unpack it and name the directory"),
     ],
 )
-def test_an_archive_of_something_else_says_what_to_do(
+def test_an_archive_without_class_folders_is_refused_with_a_hint(
     tmp_path: Path, members: tuple[tuple[str, bytes], ...], hint: str
 ) -> None:
     (tmp_path / "a.zip").write_bytes(as_zip(*members))
@@ -205,15 +205,15 @@ def test_an_archive_of_something_else_says_what_to_do(
     assert_one_sentence(str(caught.value), hint)
 
 
-def test_a_claimed_list_of_members_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_central_directory_allocates_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_archive, "MAX_ZIP_DIRECTORY", 1 << 16)
-    (tmp_path / "a.zip").write_bytes(long_list())
+    (tmp_path / "a.zip").write_bytes(huge_central_directory())
     with pytest.raises(UserError) as caught:
         read(tmp_path / "a.zip", settings(), say=SILENT)
     assert caught.value.code == "archive.too_large"
 
 
-def test_a_name_as_long_as_a_file_is_not_repeated_in_the_message(tmp_path: Path) -> None:
+def test_a_very_long_member_name_is_not_in_the_message(tmp_path: Path) -> None:
     content = bytearray(as_zip(("cat/1.png", bytes(30_000)), ("dog/1.png", b"x")))
     content[26:28] = (20_000).to_bytes(2, "little")  # the length of the first name in its local header
     path = tmp_path / "a.zip"
@@ -225,7 +225,7 @@ def test_a_name_as_long_as_a_file_is_not_repeated_in_the_message(tmp_path: Path)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_member_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(as_zip(("cat/1.png", b"x"), ("./cat/1.png", b"y")))
     with pytest.raises(UserError) as caught:
         read(tmp_path / "a.zip", settings(), say=SILENT)
@@ -233,8 +233,8 @@ def test_a_name_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-def test_damaged_archives_are_read_or_refused_and_never_anything_else(tmp_path: Path, kind: str) -> None:
-    """A bounded, seeded fuzzer: 150 files, each damaged in its own way."""
+def test_damaged_archives_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    """A bounded fuzzer with a fixed seed: 150 randomly damaged files."""
     members = [(f"{name}/{number}.png", encoded(number, size=(8, 8))) for name in ("cat", "dog") for number in range(3)]
     if kind == "zip":
         valid = as_zip(*members)

@@ -1,4 +1,4 @@
-"""cifar100/dataset: finding, reading, proving and splitting, and what malicious files must not do."""
+"""cifar100/dataset: locating, reading, verifying and splitting datasets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ META = {
 }
 
 
-PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]  # the one that can be taught
+PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]  # pure Python, so its dispatch can be overridden
 
 
 class Python2Pickler(PythonPickler):
-    """Writes text and bytes alike as Python 2's `str`, which is what the official files hold."""
+    """Pickles both text and bytes as Python 2's `str`, as in the official files."""
 
     dispatch: ClassVar[dict[type, Any]] = dict(PythonPickler.dispatch)
 
@@ -68,7 +68,7 @@ def to_images(data: np.ndarray) -> np.ndarray:
 def write_folder(
     folder: Path, replaced: dict[str, bytes] | None = None, *, write: Callable[[Any], bytes] = as_python3
 ) -> Path:
-    """A folder in the official layout, of two train and one test image; `replaced` gives files other contents."""
+    """Write two train images and one test image in the official layout; `replaced` overrides the content of files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "meta": write(META),
@@ -85,7 +85,7 @@ def write_folder(
 
 @pytest.mark.parametrize("write", [as_python2, as_python3, as_python3_with_text_keys], ids=lambda write: write.__name__)
 @pytest.mark.parametrize("inside", ["", "cifar-100-python"], ids=["the folder itself", "the folder above"])
-def test_an_official_folder_comes_back_as_it_was_written(tmp_path: Path, write: Any, inside: str) -> None:
+def test_the_official_layout_round_trips(tmp_path: Path, write: Any, inside: str) -> None:
     data, labels = rows(100), np.random.default_rng(1).permutation(100)
     train = {
         b"data": data,
@@ -110,7 +110,7 @@ def test_python_2_and_python_3_files_are_the_same_dataset(tmp_path: Path) -> Non
     assert len(prints) == 1
 
 
-def test_the_official_layout_with_other_images_says_so(tmp_path: Path) -> None:
+def test_other_images_in_the_official_layout_are_reported(tmp_path: Path) -> None:
     dataset = read(write_folder(tmp_path))
     assert not dataset.is_verified
     assert "NOT the published images" in str(dataset)
@@ -118,7 +118,7 @@ def test_the_official_layout_with_other_images_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_the_real_set_is_recognized_and_read_in_seconds() -> None:
+def test_the_real_dataset_is_verified_and_read_in_seconds() -> None:
     dataset, fastest = load_dataset(), float("inf")
     for _ in range(3):
         start = time.perf_counter()
@@ -136,7 +136,7 @@ def test_the_real_set_is_recognized_and_read_in_seconds() -> None:
 
 
 def some_rows(count: int = 60, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Images of which some are there twice, and their labels."""
+    """Images, including some duplicates, and their labels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     images[-5:] = images[:5]
@@ -184,12 +184,12 @@ def two_labels_swapped(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
     return images, labels
 
 
-def one_row_less(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def one_row_fewer(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return images[1:], labels[1:]
 
 
 def another_row_repeated(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.array([0, *range(len(labels) - 1)])  # the first twice, the last not at all
+    order = np.array([0, *range(len(labels) - 1)])  # the first row twice, without the last row
     return images[order], labels[order]
 
 
@@ -199,7 +199,7 @@ def another_shape(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
 
 @pytest.mark.parametrize(
     "change",
-    [one_pixel, one_label, every_label, two_labels_swapped, one_row_less, another_row_repeated, another_shape],
+    [one_pixel, one_label, every_label, two_labels_swapped, one_row_fewer, another_row_repeated, another_shape],
     ids=lambda change: change.__name__,
 )
 def test_the_fingerprint_depends_on_content_labels_and_repeats(change: Any) -> None:
@@ -229,13 +229,13 @@ def test_the_fingerprint_counts_repeats() -> None:
         (np.zeros((2, 4, 4, 3), np.uint8), [-1, 0], "A label is -1"),
     ],
 )
-def test_what_is_no_split_is_refused(images: np.ndarray, labels: list[int], expected: str) -> None:
+def test_invalid_splits_are_refused(images: np.ndarray, labels: list[int], expected: str) -> None:
     with pytest.raises(UserError) as caught:
         canonical_split(images, np.array(labels, np.int64), 5)
     assert_one_sentence(str(caught.value), expected)
 
 
-# Holding out
+# The validation split
 
 
 def dataset_of(images: np.ndarray, labels: np.ndarray, classes: int = 5) -> Dataset:
@@ -264,7 +264,7 @@ def test_hold_out_takes_the_same_share_of_every_class(fraction: float, each: int
     assert not set(as_set(kept)) & set(as_set(held))
 
 
-def test_hold_out_is_the_same_choice_whatever_the_order_of_the_file() -> None:
+def test_hold_out_does_not_depend_on_the_order_of_the_file() -> None:
     images, labels = some_rows(200)
     order = np.random.default_rng(1).permutation(200)
     first, second = (train_val_split(dataset_of(images[r], labels[r]), 0.2) for r in (np.arange(200), order))
@@ -275,30 +275,30 @@ def test_hold_out_is_the_same_choice_whatever_the_order_of_the_file() -> None:
         np.testing.assert_array_equal(one.labels, other.labels)
 
 
-def test_hold_out_of_nothing_leaves_the_train_split_as_it_is() -> None:
+def test_a_hold_out_fraction_of_zero_keeps_the_train_split() -> None:
     dataset = dataset_of(*some_rows())
     assert train_val_split(dataset, 0) == (dataset.train, None)
 
 
-def test_what_is_held_out_is_no_published_set() -> None:
+def test_held_out_splits_have_no_fingerprint() -> None:
     kept, held = train_val_split(dataset_of(*some_rows(200)), 0.5)
     assert held is not None
     assert (kept.fingerprint, held.fingerprint) == ("", "")
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.99])
-def test_hold_out_of_too_little_or_too_much_is_an_error(fraction: float) -> None:
+def test_a_too_small_or_too_large_hold_out_fraction_is_an_error(fraction: float) -> None:
     with pytest.raises(UserError) as caught:
         train_val_split(dataset_of(*some_rows()), fraction)
     assert_one_sentence(str(caught.value), f"--val-fraction {fraction}")
 
 
-# Finding
+# Locating the dataset
 
 
 @pytest.fixture
-def three_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with flag/, environment/ and data/; $CIFAR100_DATA_DIR names the second."""
+def data_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with flag/, environment/ and data/; $CIFAR100_DATA_DIR is environment/."""
     for name in ("flag", "environment", "data"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -306,25 +306,23 @@ def three_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_flag_comes_first_then_the_environment_then_data(
-    three_places: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert resolve_data_dir(three_places / "flag") == three_places / "flag"
-    assert resolve_data_dir() == three_places / "environment"
+def test_the_flag_comes_first_then_the_environment_then_data(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_data_dir(data_dirs / "flag") == data_dirs / "flag"
+    assert resolve_data_dir() == data_dirs / "environment"
     monkeypatch.delenv("CIFAR100_DATA_DIR")
-    assert resolve_data_dir() is None, "data/ is there, and empty"
-    write_folder(three_places / "data")
+    assert resolve_data_dir() is None, "data/ exists but is empty"
+    write_folder(data_dirs / "data")
     assert resolve_data_dir() == Path("data")
     monkeypatch.setenv("CIFAR100_DATA_DIR", "")
     assert resolve_data_dir() == Path("data")
 
 
-def test_a_tilde_is_the_home_folder(three_places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(three_places))
-    assert resolve_data_dir(Path("~/flag")) == three_places / "flag"
+def test_a_tilde_is_the_home_folder(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(data_dirs))
+    assert resolve_data_dir(Path("~/flag")) == data_dirs / "flag"
 
 
-def test_the_synthetic_set_is_always_the_same_and_says_what_it_is() -> None:
+def test_the_synthetic_dataset_is_deterministic_and_labeled_as_synthetic() -> None:
     first, second = synthetic.make(), load_dataset(Config().replace(dataset="synthetic"))
     np.testing.assert_array_equal(first.train.images, second.train.images)
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
@@ -340,14 +338,14 @@ def test_the_synthetic_set_is_always_the_same_and_says_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("total", "count"), [(10_000, 1000), (10_000, 9999), (7, 7), (7, 6), (5, 100), (3, 1), (3, 0), (1, 9)]
 )
-def test_rows_are_spread_evenly(total: int, count: int) -> None:
+def test_spread_rows_are_evenly_spaced(total: int, count: int) -> None:
     rows = spread_rows(total, count)
     assert len(rows) == len(set(rows.tolist())) == min(count, total)
     if len(rows) > 1:
         assert (rows[0], rows[-1]) == (0, total - 1)
-        assert np.ptp(np.diff(rows)) <= 1, "even distances"
+        assert np.ptp(np.diff(rows)) <= 1, "rows must be evenly spaced"
 
 
-def test_a_spread_split_has_the_classes_equally_often() -> None:
+def test_a_spread_split_is_balanced() -> None:
     split = synthetic.make().test
     assert set(np.bincount(split.labels[split.spread(200)], minlength=100).tolist()) == {2}

@@ -1,4 +1,4 @@
-"""Downloading, against servers on this machine that behave badly."""
+"""Downloads from a faulty local server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` by path. `faults` are taken one a GET, the first first; "" is none."""
+    """Serves `files` by path. Each GET request consumes the first of `faults`; "" means no fault."""
 
     daemon_threads = True
 
@@ -36,16 +36,16 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.faults: list[str] = []
-        self.asked: list[tuple[str, str, str]] = []  # method, path, range
+        self.requests: list[tuple[str, str, str]] = []  # method, path, range
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def server_close(self) -> None:
-        self.shutdown()  # a thread that keeps polling a closed socket stays busy
+        self.shutdown()  # otherwise the server thread keeps polling the closed socket
         super().server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is not worth a traceback."""
+        """Print no traceback if a client closes the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, *, send: bool) -> None:
         wanted = self.headers.get("Range", "")
-        self.server.asked.append((self.command, self.path, wanted))
+        self.server.requests.append((self.command, self.path, wanted))
         fault = self.server.faults.pop(0) if send and self.server.faults else ""
         content = self.server.files.get(self.path)
         if content is None or fault.isdigit():
@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """One server that is the hub and both homes, with a tiny dataset that passes for the real one."""
+    """A server that acts as the hub and as both mirrors, with a tiny dataset that is verified as CIFAR-100."""
     with Server() as server:
         train, test = some(0, 300, 100), some(1, 50, 100)
         for name, write in (("pickles", cifar100_pickles), ("parquet", cifar100_parquet)):
@@ -133,7 +133,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 
 
 def assert_placed(folder: Path, name: str) -> None:
-    """The dataset is there, whole and proven, and nothing else is left."""
+    """Assert that the directory contains the verified dataset and no other file."""
     assert read(folder).is_verified
     assert {path.name for path in folder.iterdir()} - {".fetch.lock"} == {name}
 
@@ -153,32 +153,32 @@ def assert_placed(folder: Path, name: str) -> None:
     ],
     ids=lambda faults: "+".join(faults) or "none",
 )
-def test_the_home_page_in_spite_of_faults(server: Server, tmp_path: Path, faults: list[str]) -> None:
+def test_the_first_mirror_with_recoverable_faults(server: Server, tmp_path: Path, faults: list[str]) -> None:
     server.faults = list(faults)
     download_cifar100(tmp_path / "data", lambda _: None)
     assert_placed(tmp_path / "data", "cifar-100-python")
     assert not (tmp_path / "outside").exists()
 
 
-def test_what_arrived_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+def test_a_truncated_response_is_continued_with_a_range_request(server: Server, tmp_path: Path) -> None:
     server.faults = ["truncate"]
     download_cifar100(tmp_path / "data", lambda _: None)
     half = len(server.files[f"/one/{ARCHIVE}"]) // 2
-    assert [asked[2] for asked in server.asked if asked[0] == "GET"] == ["", f"bytes={half}-"]
+    assert [request[2] for request in server.requests if request[0] == "GET"] == ["", f"bytes={half}-"]
 
 
 def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None:
     server.faults = ["truncate", *["500"] * 20]
     with pytest.raises(UserError, match="could not be downloaded"):
         download_cifar100(tmp_path / "data", lambda _: None)
-    server.faults, server.asked = [], []
+    server.faults, server.requests = [], []
     download_cifar100(tmp_path / "data", lambda _: None)
-    assert server.asked[0][2].startswith("bytes=")
+    assert server.requests[0][2].startswith("bytes=")
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
 @pytest.mark.parametrize("fault", ["404", "wrong bytes", "huge"])
-def test_the_second_home_where_the_first_fails(server: Server, tmp_path: Path, fault: str) -> None:
+def test_the_second_mirror_is_used_if_the_first_fails(server: Server, tmp_path: Path, fault: str) -> None:
     server.faults = [fault]
     shown: list[str] = []
     download_cifar100(tmp_path / "data", shown.append)
@@ -187,7 +187,7 @@ def test_the_second_home_where_the_first_fails(server: Server, tmp_path: Path, f
     assert any({"404": "answered 404", "wrong bytes": "MD5", "huge": "announces"}[fault] in line for line in shown)
 
 
-def test_wrong_bytes_everywhere_place_nothing(server: Server, tmp_path: Path) -> None:
+def test_wrong_bytes_from_all_mirrors_install_nothing(server: Server, tmp_path: Path) -> None:
     server.faults = ["wrong bytes"] * 20
     with pytest.raises(UserError, match=r"could not be downloaded.*MD5.*deleted"):
         download_cifar100(tmp_path / "data", lambda _: None)
@@ -195,10 +195,10 @@ def test_wrong_bytes_everywhere_place_nothing(server: Server, tmp_path: Path) ->
     assert not list((tmp_path / "data").glob("cifar*"))
 
 
-def test_the_hub_comes_first_and_is_placed_as_the_binary_version(
+def test_the_hub_is_tried_first_and_stored_in_the_binary_format(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tiny train split is two parquet files; the hub's is one, so this server's is proven only by half of it."""
+    """The hub has the train split in one parquet file, but here it is written as two: only the first half is served."""
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     half = tmp_path / "made" / "half"
     half.mkdir()
@@ -208,12 +208,10 @@ def test_the_hub_comes_first_and_is_placed_as_the_binary_version(
     download_cifar100(tmp_path / "data", lambda _: None)
     assert_placed(tmp_path / "data", "cifar-100-binary")
     np.testing.assert_array_equal(read(tmp_path / "data").train.images, read(half).train.images)
-    assert not [path for _, path, _ in server.asked if ARCHIVE in path]
+    assert not [path for _, path, _ in server.requests if ARCHIVE in path]
 
 
-def test_a_hub_that_gives_something_else_is_not_believed(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_data_from_the_hub_is_rejected(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     shown: list[str] = []
     download_cifar100(tmp_path / "data", shown.append)
@@ -221,7 +219,9 @@ def test_a_hub_that_gives_something_else_is_not_believed(
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
-def test_a_hub_without_the_dataset(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mirrors_are_used_if_the_hub_lacks_the_dataset(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     for path in [path for path in server.files if "/resolve/" in path]:
         del server.files[path]
@@ -231,54 +231,58 @@ def test_a_hub_without_the_dataset(server: Server, tmp_path: Path, monkeypatch: 
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
-def test_two_at_once_download_once(server: Server, tmp_path: Path) -> None:
+def test_concurrent_downloads_download_once(server: Server, tmp_path: Path) -> None:
     threads = [threading.Thread(target=download_cifar100, args=(tmp_path / "data", lambda _: None)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
     assert_placed(tmp_path / "data", "cifar-100-python")
-    assert len([asked for asked in server.asked if asked[0] == "GET"]) == 1
+    assert len([request for request in server.requests if request[0] == "GET"]) == 1
 
 
-def test_what_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+def test_an_existing_dataset_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     download_cifar100(tmp_path / "data", lambda _: None)
-    asked, shown = len(server.asked), list[str]()
+    requested, shown = len(server.requests), list[str]()
     assert download_cifar100(tmp_path / "data", shown.append).is_verified
-    assert len(server.asked) == asked
+    assert len(server.requests) == requested
     assert shown[0].startswith("Already downloaded: CIFAR-100 (verified)")
 
 
-def test_an_archive_that_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+def test_an_existing_archive_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ARCHIVE).write_bytes(server.files[f"/one/{ARCHIVE}"])
     assert download_cifar100(tmp_path / "data", lambda _: None).is_verified
-    assert not server.asked
+    assert not server.requests
 
 
-def test_a_first_training_fetches_into_data(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_training_downloads_into_data(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     assert load_dataset(say=lambda _: None).is_verified
     assert_placed(tmp_path / "data", "cifar-100-python")
-    asked = len(server.asked)
+    requested = len(server.requests)
     assert load_dataset(say=lambda _: None).is_verified
-    assert len(server.asked) == asked, "the second time it is there"
+    assert len(server.requests) == requested, "the dataset was downloaded again"
 
 
-def test_a_named_folder_is_never_filled(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_downloaded_into_an_explicit_data_dir(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="contains no known dataset"):
         load_dataset(Config().replace(data_dir=tmp_path / "empty"))
     monkeypatch.setenv("CIFAR100_DATA_DIR", str(tmp_path / "empty"))
     with pytest.raises(UserError, match="contains no known dataset"):
         load_dataset()
-    assert not server.asked
+    assert not server.requests
     assert not list((tmp_path / "empty").iterdir())
 
 
 @pytest.mark.parametrize("name", ["download", "get"])
-def test_data_download_fills_the_directory_that_it_is_given(
+def test_data_download_writes_to_the_given_directory(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert main(["data", name, "--to", str(tmp_path / "elsewhere")]) == 0

@@ -1,4 +1,4 @@
-"""Images of your own: found, decoded once, split, trained on; and what odd folders and files must not do."""
+"""Custom images: reading, splitting, caching, training and evaluation; unusual directories and damaged files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_share_of_each_class_is_split_off(tmp_path: Path) -> None:
     assert any("50 % of each class" in note for note in half.notes)
 
 
-def test_the_split_hangs_on_content_and_split_seed_alone(tmp_path: Path) -> None:
+def test_the_split_depends_only_on_content_and_split_seed(tmp_path: Path) -> None:
     photos(tmp_path / "a", {"cat": 20, "dog": 20})
     for name in ("cat", "dog"):  # other names, in another order
         (tmp_path / "b" / name).mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_the_split_hangs_on_content_and_split_seed_alone(tmp_path: Path) -> None
 
 
 def test_the_split_is_the_same_at_every_size(tmp_path: Path) -> None:
-    """Flat colours tell which images those are whatever their size."""
+    """Each image has a uniform color, which identifies it at any size."""
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for shade in range(0, 200, 10):
@@ -75,22 +75,22 @@ def test_the_split_is_the_same_at_every_size(tmp_path: Path) -> None:
     assert large.images.shape == (8, 40, 40, 3)
 
 
-def test_images_keep_their_side_when_others_come(tmp_path: Path) -> None:
+def test_adding_images_barely_changes_the_split(tmp_path: Path) -> None:
     place = photos(tmp_path, {"cat": 40, "dog": 40})
     before = as_set(read(place, settings(), say=SILENT).test)
     for number in range(5):
         (place / "cat" / f"new {number}.png").write_bytes(encoded(700 + number))
     after = as_set(read(place, settings(), say=SILENT).test)
-    assert len(before - after) <= 2, "of 16, where a fresh choice would leave three in the set"
+    assert len(before - after) <= 2, "of 16 test images; a new random split would keep about three"
 
 
-def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
+def test_copies_of_an_image_are_in_the_same_split(tmp_path: Path) -> None:
     photos(tmp_path, {"cat": 6, "dog": 6})
     for path in list(tmp_path.glob("*/*")):
         for number in range(3):
             shutil.copy(path, path.with_stem(f"{path.stem} ({number})"))
     dataset = read(tmp_path, settings(), say=SILENT)
-    assert len(dataset.train) + len(dataset.test) == 48, "copies are counted"
+    assert len(dataset.train) + len(dataset.test) == 48, "duplicates must be kept"
     assert not as_set(dataset.train) & as_set(dataset.test)
 
 
@@ -101,7 +101,7 @@ def test_images_in_two_classes_are_counted(tmp_path: Path) -> None:
     assert [note for note in notes if note.startswith("1 image in more than one class")]
 
 
-def test_images_in_train_and_test_alike_are_counted(tmp_path: Path) -> None:
+def test_images_in_both_train_and_test_are_counted(tmp_path: Path) -> None:
     photos(tmp_path / "train", {"cat": 3, "dog": 3})
     photos(tmp_path / "test", {"cat": 2, "dog": 3}, seed=50)
     shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "test" / "cat" / "again.png")
@@ -109,12 +109,12 @@ def test_images_in_train_and_test_alike_are_counted(tmp_path: Path) -> None:
     assert dataset.notes[-1] == "1 image in both train and test, so the test accuracy is optimistic"
 
 
-# Files that cannot be used
+# Unusable files
 
 
 @pytest.fixture
 def with_bad_files(tmp_path: Path) -> Path:
-    """Two classes of four images, and files of every bad kind among them."""
+    """Two classes of four images, among unusable files of every kind."""
     place = photos(tmp_path / "my photos", {"cat": 4, "dog": 4})
     (place / "cat" / "empty.jpg").touch()
     (place / "cat" / "text.png").write_text("not an image")
@@ -133,7 +133,7 @@ def with_bad_files(tmp_path: Path) -> Path:
     return place
 
 
-def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_bad_files: Path) -> None:
+def test_unreadable_files_are_skipped_and_listed_unless_hidden(with_bad_files: Path) -> None:
     dataset = read(with_bad_files, settings(), say=SILENT)
     good = {path for path in with_bad_files.glob("*/*") if re.fullmatch(r"\d\.(png|jpe)", path.name)}
     assert as_set(dataset.train, dataset.test) == {
@@ -157,13 +157,13 @@ def test_unreadable_files_are_left_out_and_listed_and_hidden_ones_are_not(with_b
     assert dataset.notes[-7:] == ("9 files skipped:", *listed, "  and 4 more")
 
 
-def test_they_are_listed_again_when_the_images_come_from_the_cache(with_bad_files: Path) -> None:
+def test_skipped_files_are_listed_again_with_a_cache(with_bad_files: Path) -> None:
     first, second = (read(with_bad_files, settings(), say=SILENT) for _ in range(2))
     assert first.notes == second.notes
     assert first.unreadable == second.unreadable
 
 
-def test_strict_refuses_them_and_changes_nothing_else(with_bad_files: Path) -> None:
+def test_strict_refuses_unreadable_files_and_changes_nothing_else(with_bad_files: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(with_bad_files, settings(strict=True), say=SILENT)
     assert_one_sentence(str(caught.value), "--strict: 9 files cannot be used", f"{with_bad_files}/cat/")
@@ -176,7 +176,7 @@ def test_strict_refuses_them_and_changes_nothing_else(with_bad_files: Path) -> N
     assert strict.train.fingerprint == clean.train.fingerprint
 
 
-def test_a_file_that_may_not_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = photos(tmp_path, {"cat": 3, "dog": 3})
     real = open
 
@@ -191,7 +191,7 @@ def test_a_file_that_may_not_be_read_is_left_out(tmp_path: Path, monkeypatch: py
 
 
 def mutated(valid: bytes, rng: np.random.Generator) -> bytes:
-    """`valid` with some bytes changed, removed or inserted, a part of it doubled, or its end cut off."""
+    """`valid` with some bytes changed, removed, inserted or duplicated, or truncated."""
     crafted = bytearray(valid)
     for _ in range(rng.integers(1, 5)):
         place = int(rng.integers(0, len(crafted)))
@@ -210,10 +210,10 @@ def mutated(valid: bytes, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF"])
-def test_damaged_images_are_read_or_left_out_and_never_anything_else(
+def test_damaged_images_are_read_or_skipped(
     tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bounded, seeded fuzzer: 250 files a round, each damaged in its own way."""
+    """A bounded fuzzer with a fixed seed: 250 randomly damaged files per format."""
     photos(tmp_path, {"cat": 2, "dog": 2})
     rng, valid = np.random.default_rng(0), encoded(7, kind)
     for number in range(250):
@@ -234,8 +234,8 @@ def test_damaged_images_are_read_or_left_out_and_never_anything_else(
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a cache that is this test's own."""
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a cache that only this test uses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     return tmp_path / "xdg" / "cifar100"
 
@@ -251,23 +251,23 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_what_was_decoded_is_not_decoded_again(tmp_path: Path, kept: Path, opened: list[str]) -> None:
+def test_decoded_images_are_cached(tmp_path: Path, cache_dir: Path, opened: list[str]) -> None:
     place = photos(tmp_path / "p", {"cat": 5, "dog": 5})
     first = read(place, settings(), say=SILENT)
     assert len(opened) == 10
     (place / "cat").rename(place / "moved")
     (place / "moved").rename(place / "cat")
     second = read(place.rename(tmp_path / "q"), settings(split_seed=3, test_fraction=0.4), say=SILENT)
-    assert len(opened) == 10, "the names and the split do not matter to it"
+    assert len(opened) == 10, "the cache must not depend on names or on the split"
     assert as_set(first.train, first.test) == as_set(second.train, second.test)
     assert first.original_sizes == second.original_sizes
     read(tmp_path / "q", settings().replace(image_size=16), say=SILENT)
-    assert len(opened) == 20, "the size does"
+    assert len(opened) == 20, "the cache must depend on the image size"
     (tmp_path / "q" / "dog" / "0.png").write_bytes(encoded(999))
     changed = read(tmp_path / "q", settings(), say=SILENT)
-    assert len(opened) == 30, "and the content"
+    assert len(opened) == 30, "the cache must depend on the content"
     assert as_set(changed.train, changed.test) != as_set(first.train, first.test)
-    assert sorted(path.suffix for path in kept.iterdir()) == [".npz"] * 3
+    assert sorted(path.suffix for path in cache_dir.iterdir()) == [".npz"] * 3
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_an_empty_class_is_refused_before_anything_is_decoded(
 
 
 def test_an_interrupted_decoding_is_resumed(
-    tmp_path: Path, kept: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache_dir: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = photos(tmp_path / "p", {"cat": 50, "dog": 50})
     with monkeypatch.context() as patch:
@@ -305,10 +305,10 @@ def interrupt() -> tuple[np.ndarray, tuple[int, int]]:
 
 
 @pytest.mark.parametrize("damage", ["a pixel", "the end", "a size", "nothing left", "a folder"])
-def test_a_damaged_cache_is_not_believed(tmp_path: Path, kept: Path, opened: list[str], damage: str) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, cache_dir: Path, opened: list[str], damage: str) -> None:
     place = photos(tmp_path / "p", {"cat": 5, "dog": 5})
     first = read(place, settings(), say=SILENT)
-    (path,) = kept.iterdir()
+    (path,) = cache_dir.iterdir()
     content = bytearray(path.read_bytes())
     content[{"a pixel": -600, "a size": 190}.get(damage, 0)] ^= 1
     if damage == "a folder":
@@ -321,12 +321,12 @@ def test_a_damaged_cache_is_not_believed(tmp_path: Path, kept: Path, opened: lis
     np.testing.assert_array_equal(first.train.images, second.train.images)
     if damage != "a folder":
         read(place, settings(), say=SILENT)
-        assert len(opened) == 20, "it was mended"
+        assert len(opened) == 20, "the cache must be rewritten"
 
 
-def test_a_cache_that_cannot_be_written_is_only_mentioned(tmp_path: Path, kept: Path) -> None:
+def test_an_unwritable_cache_is_only_a_warning(tmp_path: Path, cache_dir: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 5, "dog": 5})
-    kept.parent.write_text("in the way")
+    cache_dir.parent.write_text("in the way")
     messages: list[str] = []
     assert len(read(place, settings(), say=messages.append).test) == 2
     assert "could not be cached (Not a directory)" in messages[-1]
@@ -352,7 +352,7 @@ def test_too_many_images_for_the_memory_are_refused(tmp_path: Path, monkeypatch:
     assert_one_sentence(str(caught.value), "10 images of 24x24 pixels", "an --image-size of at most 23")
 
 
-def test_memory_stays_below_twice_the_images(tmp_path: Path, kept: Path) -> None:
+def test_memory_stays_below_twice_the_images(tmp_path: Path, cache_dir: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 10, "dog": 10})
     config, needed = Config().replace(image_size=512), 20 * 3 * 512 * 512
     messages: list[str] = []
@@ -360,19 +360,19 @@ def test_memory_stays_below_twice_the_images(tmp_path: Path, kept: Path) -> None
     assert messages == [f"Reading 20 files in {place} as 512x512 images: 15.0 MiB of memory"]
     tracemalloc.start()
     try:
-        read(place, config, say=SILENT)  # from the cache, so that no decoder is measured
+        read(place, config, say=SILENT)  # from the cache, so that the memory of decoders is not measured
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert needed < peak < 2.2 * needed
 
 
-def test_this_machine_has_memory() -> None:
+def test_available_memory_is_plausible() -> None:
     available = decode.available_memory()
     assert available is None or 1 << 26 < available < 1 << 50
 
 
-def test_progress_off_a_terminal_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_without_a_terminal_is_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar100.support.progress.LINE_SECONDS", 0)
     messages: list[str] = []
     with progress("decoding", 2000, messages.append) as tell:
@@ -395,7 +395,7 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
     while True:
         try:
             shown += os.read(ours, 4096)
-        except OSError:  # the other end is closed
+        except OSError:  # the other end of the pseudo-terminal is closed
             break
     assert process.wait(timeout=600) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
@@ -403,12 +403,12 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
     assert "custom images (2 classes, 32x32): 32 train and 8 test images" in text
 
 
-# In use
+# Training and evaluation
 
 
 @pytest.fixture
 def small_network(tmp_path: Path, narrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network with a fiftieth of the work of resnet18, in the test's folder."""
+    """A network with 2 % of the FLOPs of resnet18; the working directory is `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -417,7 +417,7 @@ BEST = "logs/cifar100/best_model.pth"
 
 
 @pytest.mark.usefixtures("small_network")
-def test_train_evaluate_and_predict_on_images_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_evaluate_and_predict_on_custom_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = photos(tmp_path / "my photos", {"[red]cat": 12, "dog\x1b[31m": 12, "10": 12})
     (place / "10" / "bad.jpg").touch()
     split = ["--image-size", "24", "--test-fraction", "0.5", "--split-seed", "3"]
@@ -485,7 +485,7 @@ def test_evaluation_takes_size_and_split_from_the_checkpoint(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small_network")
-def test_a_finished_model_is_measured_on_any_labeled_folder(tmp_path: Path) -> None:
+def test_a_model_is_evaluated_on_any_labeled_folder(tmp_path: Path) -> None:
     place = photos(tmp_path / "p", {"cafe\u0301": 8, "cat": 8, "dog": 8})
     run = train(settings(data_dir=place, epochs=1, warmup_epochs=0)).folder / "last.pth"
     holdout = photos(tmp_path / "holdout", {"caf\u00e9": 2, "cat": 5, "dog": 4}, seed=500)
@@ -511,12 +511,12 @@ def test_a_finished_model_is_measured_on_any_labeled_folder(tmp_path: Path) -> N
     (holdout / "Cat").rename(holdout / "cat")
 
     own = evaluate(run, data_dir=place, device="cpu")
-    assert (own.split, own.images) == ("test", 6), "of the folder that it was trained on, what it was not trained on"
+    assert (own.split, own.images) == ("test", 6), "on its training data, only the test split must be evaluated"
     assert evaluate(run, split="all", data_dir=place, device="cpu").images == 24
 
 
 @pytest.mark.usefixtures("small_network")
-def test_of_a_folder_with_splits_the_test_images_are_measured(tmp_path: Path) -> None:
+def test_the_test_split_of_a_folder_is_evaluated(tmp_path: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 8, "dog": 8})
     run = train(settings(data_dir=place, epochs=1, warmup_epochs=0)).folder / "last.pth"
     for name, seed in (("train", 500), ("Testing", 600)):
@@ -538,7 +538,7 @@ def test_of_a_folder_with_splits_the_test_images_are_measured(tmp_path: Path) ->
     assert caught.value.code == "dataset.no_train"
 
 
-def test_the_images_of_a_class_of_cifar100_are_measured_with_its_superclass(tmp_path: Path) -> None:
+def test_cifar100_classes_are_evaluated_with_their_superclasses(tmp_path: Path) -> None:
     place = photos(tmp_path / "p", {"apple": 2, "aquarium_fish": 3})
     found = evaluate("pretrained", data_dir=place, device="cpu")
     assert set(found.per_class) == {"apple", "aquarium_fish"}
@@ -558,7 +558,7 @@ def test_report_of_a_labeled_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_network")
-def test_resume_refuses_another_size_or_split_and_lets_strict_differ(tmp_path: Path) -> None:
+def test_resume_refuses_another_size_or_split_but_not_another_strict(tmp_path: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 10, "dog": 10})
     config = settings(data_dir=place, epochs=2, stop_after=1, cutout_size=0)
     train(config)
@@ -569,7 +569,7 @@ def test_resume_refuses_another_size_or_split_and_lets_strict_differ(tmp_path: P
     assert train(config.replace(strict=True), resume=True).stopped_by is None
 
 
-def test_data_check_says_what_is_there(with_bad_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_describes_the_dataset(with_bad_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (with_bad_files / "cat" / "3.jpe").unlink()
     assert main(["data", "check", str(with_bad_files), "--image-size", "16"]) == 1
     shown = capsys.readouterr().out
@@ -619,7 +619,7 @@ def test_preview_and_samples_of_a_few_images_with_odd_names(
 
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_the_real_set_written_out_as_images_is_recognised(tmp_path: Path) -> None:
+def test_the_real_dataset_exported_as_images_is_verified(tmp_path: Path) -> None:
     real = load_dataset(say=SILENT)
     for name, split in (("train", real.train), ("test", real.test)):
         for number, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
@@ -627,7 +627,7 @@ def test_the_real_set_written_out_as_images_is_recognised(tmp_path: Path) -> Non
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{number}.png", compress_level=1)
 
-    for _ in range(2):  # decoded, and out of the cache
+    for _ in range(2):  # decoded, then read from the cache
         dataset = read(tmp_path, say=SILENT)
         assert dataset.is_verified
         assert dataset.superclasses == real.superclasses

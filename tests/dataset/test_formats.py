@@ -1,4 +1,4 @@
-"""The same rows in any format are the same dataset, and so the same run."""
+"""The same rows in any format give the same dataset, and so the same training run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 def some(seed: int, count: int, classes: int) -> Rows:
-    """Random images uint8 [N, 32, 32, 3] and labels [N], of every class where N allows."""
+    """Random images uint8 [N, 32, 32, 3] and labels [N], of every class if N is large enough."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.permutation(np.arange(count) % classes)
 
@@ -85,7 +85,7 @@ def parquet_rows(images: np.ndarray, labels: np.ndarray, column: str) -> pyarrow
 
 
 def cifar100_parquet(folder: Path, train: Rows, test: Rows) -> None:
-    """As uoft-cs/cifar100 has it, train in two files."""
+    """The columns of uoft-cs/cifar100, with the train split in two files."""
     halves = [(train[0][rows], train[1][rows]) for rows in np.array_split(np.arange(len(train[1])), 2)]
     for name, rows in (("train-00000", halves[0]), ("train-00001", halves[1]), ("test-00000", test)):
         parquet.write_table(parquet_rows(*rows, "fine_label"), folder / f"{name}-of-00002.parquet")
@@ -126,7 +126,7 @@ FORMATS: list[tuple[Write, int, str]] = [
 
 
 def written(tmp_path: Path, write: Write, classes: int, folder: str = "") -> Dataset:
-    """Rows written in a format and read back; every format gets them in another order."""
+    """Rows written in a format and read back; their order differs by format."""
     images, labels = some(0, 120, classes)
     order = np.random.default_rng(len(write.__name__)).permutation(120)
     target = tmp_path / write.__name__ / folder
@@ -136,7 +136,7 @@ def written(tmp_path: Path, write: Write, classes: int, folder: str = "") -> Dat
 
 
 @pytest.mark.parametrize(("write", "classes", "folder"), FORMATS)
-def test_every_format_gives_back_what_was_written(tmp_path: Path, write: Write, classes: int, folder: str) -> None:
+def test_every_format_round_trips(tmp_path: Path, write: Write, classes: int, folder: str) -> None:
     dataset = written(tmp_path, write, classes, folder)
     images, labels = some(0, 120, classes)
     expected = sorted((int(label), image.tobytes()) for image, label in zip(images, labels, strict=True))
@@ -158,7 +158,7 @@ ARCHIVES = {
 
 
 def packed(archive: Path, folder: Path, inside: str, **options: Any) -> Path:
-    """The folder as an archive, beside it what whoever packs it on a Mac puts in, and a name that leads out."""
+    """Archive a directory, with an AppleDouble member as written by macOS and a member outside the archive."""
     with tarfile.open(archive, "w:gz", compresslevel=1, **options) as tar:
         tar.addfile(tarfile.TarInfo("../outside"), io.BytesIO())
         tar.addfile(tarfile.TarInfo(f"{inside}/._train"), io.BytesIO())
@@ -182,7 +182,7 @@ def test_an_archive_is_read_as_its_files_would_be(tmp_path: Path, name: str, opt
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_an_archive_is_found_where_a_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_found_like_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     dataset = written(tmp_path, cifar100_binary, 100, "cifar-100-binary")
@@ -197,14 +197,14 @@ def test_an_archive_is_found_where_a_folder_is(tmp_path: Path, monkeypatch: pyte
     assert load_dataset().train.fingerprint == dataset.train.fingerprint
 
 
-def test_files_are_read_before_an_archive_of_them(tmp_path: Path) -> None:
+def test_files_take_precedence_over_their_archive(tmp_path: Path) -> None:
     written(tmp_path, cifar100_pickles, 100)
-    (tmp_path / "cifar100_pickles" / "cifar-100-python.tar.gz").write_text("not looked at")
+    (tmp_path / "cifar100_pickles" / "cifar-100-python.tar.gz").write_text("not an archive")
     assert len(read(tmp_path / "cifar100_pickles").train) == 120
 
 
 @pytest.mark.parametrize("classes", [100, 10])
-def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: int) -> None:
+def test_every_format_gives_the_same_training_run(tmp_path: Path, classes: int) -> None:
     datasets = [written(tmp_path, write, number) for write, number, _ in FORMATS if number == classes]
     assert len(datasets) == 4
     assert len({dataset.train.fingerprint for dataset in datasets}) == 1
@@ -223,7 +223,7 @@ def test_every_format_of_the_same_rows_is_the_same_run(tmp_path: Path, classes: 
 
 
 @pytest.mark.parametrize(("write", "classes", "folder"), FORMATS)
-def test_the_published_images_are_of_one_size(tmp_path: Path, write: Write, classes: int, folder: str) -> None:
+def test_published_datasets_refuse_another_image_size(tmp_path: Path, write: Write, classes: int, folder: str) -> None:
     written(tmp_path, write, classes, folder)
     with pytest.raises(UserError) as error:
         read(tmp_path / write.__name__, Config().replace(image_size=48))

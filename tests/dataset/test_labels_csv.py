@@ -1,4 +1,4 @@
-"""A CSV file of labels beside images: which columns are read, what is refused."""
+"""CSV label files: detection of the columns, and files that are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cifar100.support.errors import UserError
 
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
-    """images/0.jpg to images/5.jpg."""
+    """A directory with images/0.jpg to images/5.jpg."""
     (tmp_path / "images").mkdir()
     for number in range(6):
         (tmp_path / "images" / f"{number}.jpg").touch()
@@ -31,7 +31,7 @@ def layout_of(place: Path) -> Layout:
 
 
 def names(layout: Layout) -> dict[str, dict[str, list[str]]]:
-    """{split: {class: names of the files, sorted}}."""
+    """{split: {class: sorted file names}}."""
     return {
         name: {known: sorted(Path(str(file)).name for file in files) for known, files in split.files.items()}
         for name, split in layout.splits.items()
@@ -53,13 +53,13 @@ PAIR = {"all": {"cat": ["0.jpg", "1.jpg"], "dog": ["2.jpg"]}}
         ",filepaths,class id,labels\n0,data/images/0.jpg,7,cat\n1,data/images/1.jpg,7,cat\n2,data/images/2.jpg,8,dog\n",
         '"file","label"\n"0.jpg","cat"\n"1.jpg","cat"\n"2.jpg","dog"\n',
         "images/0.jpg,cat\nimages/1.jpg,cat\nimages/2.jpg,dog\n",
-        ",id,label\n2,0,cat\n1,1,cat\n0,2,dog\n",  # row numbers that are names of images, too
+        ",id,label\n2,0,cat\n1,1,cat\n0,2,dog\n",  # an index column whose values are names of images too
         "0,cat\n1,cat\n2,dog\n",
         "file,label\n0.JPG,cat\n1.png,cat\nIMAGES/2.jpeg,dog\n",
         "file,label\n0.jpg,cat\n0.jpg,cat\n1.jpg,cat\n2.jpg,dog\nmissing.jpg,dog\n3.jpg,\n",
     ],
 )
-def test_the_columns_are_found(flat: Path, table: str) -> None:
+def test_the_columns_are_detected(flat: Path, table: str) -> None:
     (flat / "labels.csv").write_text(table, encoding="utf-8", newline="")
     layout = layout_of(flat)
     assert names(layout) == PAIR
@@ -122,14 +122,14 @@ def test_directories_of_splits_under_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "labeled"),
     [
-        ("file,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n", False),  # what the folders say
+        ("file,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n", False),  # the same labels as the class folders
         ("file,photographer\ncat/0.jpg,ann\ndog/0.jpg,bob\n", False),
         ("name,height\nx,1\n", False),
         ("\xff", False),
         ("file,label\ncat/0.jpg,tabby\ndog/0.jpg,husky\n", True),
     ],
 )
-def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, table: str, labeled: bool) -> None:
+def test_class_folders_are_used_unless_a_file_has_other_labels(tmp_path: Path, table: str, labeled: bool) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.jpg").touch()
@@ -156,7 +156,7 @@ def test_class_folders_are_kept_unless_a_file_says_otherwise(tmp_path: Path, tab
         (b"id,label\n0,c\0t\n" + b'1,"' + bytes(200_000), "dataset.csv", ["labels.csv"]),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_refused(
+def test_an_invalid_label_file_is_refused(
     flat: Path, monkeypatch: pytest.MonkeyPatch, table: bytes, code: str, expected: list[str]
 ) -> None:
     monkeypatch.setattr(labels_csv, "MAX_CELLS", 100)
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_understood_is_refused(
     assert_one_sentence(str(caught.value), flat / "labels.csv", *expected)
 
 
-def test_a_class_may_be_a_number_of_any_length(flat: Path) -> None:
+def test_class_names_may_be_numbers_of_any_length(flat: Path) -> None:
     (flat / "labels.csv").write_text(f"id,label\n0,{'1' * 5000}\n1,2\n")
     assert layout_of(flat).classes == ["2", "1" * 5000]
 
@@ -181,7 +181,7 @@ def test_two_files_that_label_the_same_images_are_refused(flat: Path) -> None:
     assert layout_of(flat / "a.csv").classes == ["cat", "dog"]
 
 
-def test_a_name_of_several_images_is_refused(flat: Path) -> None:
+def test_an_ambiguous_file_name_is_refused(flat: Path) -> None:
     (flat / "images2").mkdir()
     (flat / "images2" / "0.jpg").touch()
     (flat / "labels.csv").write_text("id,label\n0,cat\n1,dog\n")
@@ -190,7 +190,7 @@ def test_a_name_of_several_images_is_refused(flat: Path) -> None:
     assert_one_sentence(str(caught.value), flat / "labels.csv", "'images/0.jpg'", "'images2/0.jpg'")
 
 
-def test_a_file_that_names_no_image_is_no_layout_and_refused_by_name(flat: Path) -> None:
+def test_a_file_without_existing_images_is_ignored_unless_named(flat: Path) -> None:
     (flat / "labels.csv").write_text("id,label\nx,cat\n")
     assert find(flat) is None
     with pytest.raises(UserError) as caught:
@@ -198,8 +198,10 @@ def test_a_file_that_names_no_image_is_no_layout_and_refused_by_name(flat: Path)
     assert_one_sentence(str(caught.value), flat / "labels.csv")
 
 
-def test_labels_are_trained_on_as_class_folders_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same files, once in class folders and once in one folder with a CSV file."""
+def test_a_label_file_gives_the_same_dataset_as_class_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same files in class folders, and in a single directory with a CSV file."""
     folders = photos(tmp_path / "folders", {"cat": 5, "dog": 4})
     (tmp_path / "flat").mkdir()
     rows = ["file,label"]

@@ -1,4 +1,4 @@
-"""Which directories are splits, which are classes, what is left out: what people have, and what must be refused."""
+"""Directory layouts: which directories are splits or classes, what is ignored, and which layouts are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TWO = {"cat": 1, "dog": 1}
 
 
 def make(place: Path, **folders: Any) -> Path:
-    """Folders of empty files: {"train": {"cat": 2}} makes train/cat/0.jpg and 1.jpg."""
+    """Create directories of empty files: {"train": {"cat": 2}} makes train/cat/0.jpg and 1.jpg."""
     for name, content in folders.items():
         if isinstance(content, int):
             (place / name).mkdir(parents=True, exist_ok=True)
@@ -73,13 +73,13 @@ def test_names_of_splits(name: str, split: str) -> None:
     assert split_of(name) == split
 
 
-def test_names_that_only_contain_a_split_count_if_asked_for() -> None:
+def test_names_that_only_contain_a_split_name_match_if_loose() -> None:
     assert split_of("animals_train", loose=True) == "train"
     assert split_of("brain-test", loose=True) == "test"
     assert split_of("strain", loose=True) == ""
 
 
-# Layouts that are read
+# Supported layouts
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_train_and_test_folders(tmp_path: Path, train: str, test: str) -> None:
 
 
 @pytest.mark.parametrize("unlabeled", [{"test": 3}, {"test": {"images": 3}}, {"test": 0}, {"test": {"unknown": 3}}])
-def test_the_first_test_folder_that_has_the_classes_is_taken(tmp_path: Path, unlabeled: dict[str, Any]) -> None:
+def test_the_first_test_folder_with_the_classes_is_used(tmp_path: Path, unlabeled: dict[str, Any]) -> None:
     layout = layout_of(make(tmp_path, train={"cat": 3, "dog": 2}, val={"cat": 2, "dog": 1}, **unlabeled))
     assert places(layout) == {"train": "train/", "test": "val/"}
     count = 3 if unlabeled["test"] != 0 else 0
     assert [word.startswith(f"test/ ({count} image") for word in layout.ignored] == [True]
 
 
-def test_a_test_folder_goes_before_val_and_what_is_not_used_is_named(tmp_path: Path) -> None:
+def test_test_takes_precedence_over_val_and_ignored_folders_are_listed(tmp_path: Path) -> None:
     layout = layout_of(make(tmp_path, train=TWO, val=TWO, test=TWO, extra=TWO))
     assert places(layout) == {"train": "train/", "test": "test/"}
     assert layout.ignored == ("extra/ (2 images)", "val/ (2 images)")
 
 
-def test_train_images_without_test_images_are_split(tmp_path: Path) -> None:
+def test_an_unlabeled_test_folder_is_ignored(tmp_path: Path) -> None:
     layout = layout_of(make(tmp_path, train={"cat": 5, "dog": 5}, test=4))
     assert counts(layout) == {"train": {"cat": 5, "dog": 5}}
     assert layout.ignored == ("test/ (4 images, not in class folders)",)
@@ -136,9 +136,7 @@ def test_train_images_without_test_images_are_split(tmp_path: Path) -> None:
         ({"images": {"train": TWO, "val": TWO}}, {"train": "images/train/", "test": "images/val/"}),
     ],
 )
-def test_directories_that_only_wrap_others_are_passed_through(
-    tmp_path: Path, folders: dict[str, Any], expected: dict[str, str]
-) -> None:
+def test_wrapper_directories_are_skipped(tmp_path: Path, folders: dict[str, Any], expected: dict[str, str]) -> None:
     layout = layout_of(make(tmp_path, **folders))
     assert places(layout) == expected
     assert layout.classes == ["cat", "dog"]
@@ -150,29 +148,29 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert len(layout.remarks) == 1
 
 
-def test_an_unlabeled_test_folder_beside_classes_is_no_class(tmp_path: Path) -> None:
+def test_an_unlabeled_test_folder_beside_classes_is_not_a_class(tmp_path: Path) -> None:
     layout = layout_of(make(tmp_path, cat=2, dog=2, test=3))
     assert counts(layout) == {"all": {"cat": 2, "dog": 2}}
     assert layout.ignored == ("test/ (3 images, not in class folders)",)
 
 
-def test_a_single_folder_in_each_class_is_no_further_class(tmp_path: Path) -> None:
+def test_a_single_folder_inside_each_class_is_not_a_class(tmp_path: Path) -> None:
     layout = layout_of(make(tmp_path, train={"n01": {"images": 3}, "n02": {"images": 2}}, val={"images": 4}))
     assert counts(layout) == {"train": {"n01": 3, "n02": 2}}
 
 
-def test_folders_in_a_class_that_has_images_are_merged_and_named(tmp_path: Path) -> None:
+def test_folders_inside_a_class_with_images_are_merged_and_reported(tmp_path: Path) -> None:
     layout = layout_of(make(tmp_path, cat=2, dog={".": 1, "poodle": 2, "husky": 3}))
     assert counts(layout) == {"all": {"cat": 2, "dog": 6}}
     assert len(layout.remarks) == 1
     assert all(name in layout.remarks[0] for name in ("dog/", "'husky'", "'poodle'"))
 
 
-def test_one_class_is_a_layout(tmp_path: Path) -> None:
+def test_a_single_class_is_a_valid_layout(tmp_path: Path) -> None:
     assert counts(layout_of(make(tmp_path, cat=2))) == {"all": {"cat": 2}}
 
 
-def test_only_test_images_are_a_layout(tmp_path: Path) -> None:
+def test_test_images_alone_are_a_valid_layout(tmp_path: Path) -> None:
     assert counts(layout_of(make(tmp_path, test={"cat": 2}, train=3))) == {"test": {"cat": 2}}
 
 
@@ -183,17 +181,17 @@ def test_only_test_images_are_a_layout(tmp_path: Path) -> None:
         {name: {"images": 3, "labels": 0} for name in ("train", "valid")},
     ],
 )
-def test_images_without_classes_are_no_layout(tmp_path: Path, folders: dict[str, Any]) -> None:
+def test_images_without_classes_are_not_a_layout(tmp_path: Path, folders: dict[str, Any]) -> None:
     assert find_layout(on_disk(make(tmp_path, **folders))) is None
 
 
-def test_directories_of_operating_systems_are_no_classes(tmp_path: Path) -> None:
+def test_system_directories_are_not_classes(tmp_path: Path) -> None:
     system = {"$RECYCLE.BIN": 1, "System Volume Information": 0, "lost+found": 0, "@eaDir": {"cat": 1}}
     layout = layout_of(make(tmp_path, cat={".": 2, "@eaDir": {"0.jpg": 1}}, dog=2, **system))
     assert counts(layout) == {"all": {"cat": 2, "dog": 2}}
 
 
-def test_classes_that_look_alike_are_named(tmp_path: Path) -> None:
+def test_class_names_that_look_alike_are_reported(tmp_path: Path) -> None:
     shown = "\n".join(layout_of(make(tmp_path, dog=2, **{"red oak": 2, "red_Oak": 2})).describe())
     assert "look alike, but are different classes: 'red oak', 'red_Oak'" in shown
 
@@ -203,7 +201,7 @@ def test_classes_are_in_natural_order(tmp_path: Path) -> None:
     assert layout.classes == ["9", "10", "B", "a2", "a10"]
 
 
-def test_names_are_compared_composed_and_without_outer_spaces(tmp_path: Path) -> None:
+def test_names_are_normalized_and_stripped_before_comparison(tmp_path: Path) -> None:
     layout = layout_of(make(tmp_path, train={"cafe\u0301": 2, "tea ": 1}, test={"caf\u00e9": 1, "tea": 1}))
     assert counts(layout) == {"train": {"caf\u00e9": 2, "tea": 1}, "test": {"caf\u00e9": 1, "tea": 1}}
 
@@ -220,7 +218,7 @@ def test_a_layout_is_described_with_names_and_counts(tmp_path: Path) -> None:
     assert all(line.isprintable() for line in layout_of(make(tmp_path / "odd", **{"a\nb": 1, "c\x1b": 1})).describe())
 
 
-# Layouts that are refused, with the next step
+# Refused layouts; the message says what to do
 
 
 @pytest.mark.parametrize(
@@ -292,7 +290,7 @@ def flat_heic(place: Path) -> None:
         path.parent.rmdir()
 
 
-def labels_of_others(place: Path) -> None:
+def labels_of_other_images(place: Path) -> None:
     no_class_folders(place)
     (place / "labels.csv").write_text("id,label\n1,cat\n2,dog\n")
 
@@ -301,7 +299,7 @@ def a_test_folder_of_images(place: Path) -> None:
     photos(place, {"test": 2, "cat": 2})
 
 
-def datasets(place: Path) -> None:
+def several_datasets(place: Path) -> None:
     for name in ("color", "gray"):
         photos(place / name, {"cat": 2, "dog": 2})
 
@@ -339,12 +337,12 @@ def an_empty_class_in_test(place: Path) -> None:
     photos(place / "test", {"cat": 3, "dog": 0})
 
 
-def a_space_that_is_none(place: Path) -> None:
+def a_no_break_space(place: Path) -> None:
     photos(place / "train", {"red oak": 3, "dog": 3})
     photos(place / "test", {"red\u00a0oak": 3, "dog": 3})
 
 
-def an_archive_of_them(place: Path) -> None:
+def an_archive(place: Path) -> None:
     (place / "archive.zip").write_bytes(b"PK")
 
 
@@ -354,7 +352,7 @@ def an_archive_of_them(place: Path) -> None:
         (nothing, "dataset.format", ["a directory of images for each class"]),
         (no_class_folders, "dataset.format", ["2 images", "a folder named like the class", "labels.csv"]),
         (no_suffixes, "dataset.format", ["4 files", ".jpg"]),
-        (an_archive_of_them, "dataset.format", ["'archive.zip'", "name that, or unpack"]),
+        (an_archive, "dataset.format", ["'archive.zip'", "name that, or unpack"]),
         (an_empty_class, "dataset.empty_class", [r"'owl\x1b[31m'"]),
         (only_text, "dataset.empty_class", ["'dog'"]),
         (all_damaged, "dataset.empty_class", ["'dog'", "dog/0.png is damaged"]),
@@ -363,8 +361,8 @@ def an_archive_of_them(place: Path) -> None:
         (one_class, "dataset.one_class", ["'cat'", "at least two"]),
         (a_test_folder_of_images, "dataset.one_class", ["'cat'", "Not used: test/ (2 images"]),
         (flat_heic, "dataset.format", ["2 images of HEIC", "save as JPEG"]),
-        (labels_of_others, "dataset.format", ["'labels.csv' names none of them: the first is 'a.png'"]),
-        (datasets, "dataset.nested", ["name one, such as "]),
+        (labels_of_other_images, "dataset.format", ["'labels.csv' names none of them: the first is 'a.png'"]),
+        (several_datasets, "dataset.nested", ["name one, such as "]),
         (only_test, "dataset.no_train", ["train/", "in test/", "evaluate CHECKPOINT --data-dir"]),
         (other_classes_in_test, "dataset.classes", ["test/", r"'[red]\nowl'"]),
         (
@@ -372,12 +370,12 @@ def an_archive_of_them(place: Path) -> None:
             "dataset.classes",
             ["val/", "'class 0', 'class 2', 'class 3', 'class 4', 'class 5' and 3"],
         ),
-        (a_space_that_is_none, "dataset.classes", [r"'red oak' and 'red\xa0oak' are different names"]),
+        (a_no_break_space, "dataset.classes", [r"'red oak' and 'red\xa0oak' are different names"]),
         (an_empty_class_in_test, "dataset.empty_class", ["test/", "'dog'"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_folder_that_cannot_be_trained_on_is_one_sentence(
+def test_a_folder_that_cannot_be_trained_on_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], corrupt: Any, code: str, phrases: list[str]
 ) -> None:
     corrupt(tmp_path)
@@ -390,7 +388,7 @@ def test_a_folder_that_cannot_be_trained_on_is_one_sentence(
 
 
 @pytest.mark.parametrize("closed", ["", "dog", "dog/deep"])
-def test_a_folder_that_may_not_be_read_is_one_sentence(
+def test_a_folder_without_read_permission_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
     photos(tmp_path, {"cat": 2, "dog": 2, "dog/deep": 1})
@@ -411,7 +409,7 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(
     assert_one_sentence(str(caught.value), (tmp_path / closed).parts[-1])
 
 
-def test_a_link_to_the_folder_that_it_is_in_ends(tmp_path: Path) -> None:
+def test_recursive_links_are_skipped(tmp_path: Path) -> None:
     make(tmp_path, train={"cat": 2, "dog": 2})
     (tmp_path / "train" / "again").symlink_to(tmp_path)
     (tmp_path / "train" / "cat" / "deeper").symlink_to("../..")
@@ -420,7 +418,7 @@ def test_a_link_to_the_folder_that_it_is_in_ends(tmp_path: Path) -> None:
     assert [path.split("/")[-1].split()[0] for path in layout.errors] == ["again", "deeper"]
 
 
-def test_a_class_folder_whose_link_is_broken_is_reported(tmp_path: Path) -> None:
+def test_a_broken_link_to_a_class_folder_is_reported(tmp_path: Path) -> None:
     make(tmp_path, train={"cat": 2, "dog": 2})
     (tmp_path / "train" / "owl").symlink_to(tmp_path / "gone")
     (tmp_path / "test").symlink_to(tmp_path / "gone")
@@ -435,11 +433,11 @@ def test_class_folders_may_be_links(tmp_path: Path) -> None:
     assert counts(layout_of(tmp_path / "linked")) == {"train": {"cat": 2, "dog": 2}}
 
 
-# What becomes of a layout
+# Datasets read from a layout
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Training", "val")])
-def test_train_and_test_images_are_those_of_their_folders(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_train_and_test_images_come_from_their_folders(tmp_path: Path, names: tuple[str, str]) -> None:
     for seed, name in enumerate(names):
         photos(tmp_path / name, {"cat": 3 + seed, "dog": 2}, seed=100 * seed)
     dataset = read(tmp_path, settings(), say=SILENT)
@@ -456,7 +454,7 @@ def test_a_web_page_named_like_an_archive_is_recognized(tmp_path: Path) -> None:
             read(tmp_path / name, settings(), say=SILENT)
 
 
-def test_own_images_are_neither_synthetic_nor_a_published_set(tmp_path: Path) -> None:
+def test_custom_images_are_neither_synthetic_nor_published(tmp_path: Path) -> None:
     dataset = read(photos(tmp_path, {"cat": 3, "dog": 3}), settings(), say=SILENT)
     assert not dataset.is_synthetic
     assert not dataset.is_verified
@@ -464,7 +462,7 @@ def test_own_images_are_neither_synthetic_nor_a_published_set(tmp_path: Path) ->
     assert np.bincount(dataset.train.labels).tolist() == [2, 2]
 
 
-def test_photos_of_the_classes_of_a_published_set_are_still_your_own(tmp_path: Path) -> None:
+def test_custom_images_of_published_classes_are_still_custom(tmp_path: Path) -> None:
     classes = dict.fromkeys(CIFAR10.classes, 2)
     photos(photos(tmp_path / "train", classes).parent / "test", classes, seed=50)
     dataset = read(tmp_path, settings(), say=SILENT)
@@ -473,10 +471,10 @@ def test_photos_of_the_classes_of_a_published_set_are_still_your_own(tmp_path: P
         path.write_bytes(encoded(path.stat().st_ino, size=(32, 32)))
     assert "CIFAR-10 layout, but NOT the published images" in str(read(tmp_path, say=SILENT))
     dataset = read(tmp_path / "train", say=SILENT)
-    assert "custom images (10 classes, 32x32)" in str(dataset), "the published split is not there"
+    assert "custom images (10 classes, 32x32)" in str(dataset), "train/ alone is not the CIFAR-10 layout"
 
 
-def test_images_in_no_class_folder_are_counted(tmp_path: Path) -> None:
+def test_images_outside_class_folders_are_counted(tmp_path: Path) -> None:
     for part in ("", "train", "test"):
         if part:
             photos(tmp_path / part, {"cat": 2, "dog": 2}, seed=len(part))
@@ -486,8 +484,10 @@ def test_images_in_no_class_folder_are_counted(tmp_path: Path) -> None:
         assert f"not used: {count} in no class folder" in read(folder, settings(), say=SILENT).notes
 
 
-def test_data_without_images_is_no_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """./data that holds other things is a place to download to, and not read."""
+def test_a_data_directory_without_class_folders_is_not_a_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ./data directory with other files is not read as a dataset, so CIFAR-100 is downloaded into it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     (tmp_path / "data" / "cifar-100-python").mkdir(parents=True)
