@@ -1,4 +1,4 @@
-"""The command line: its surface, its help, its sentences."""
+"""The command line: commands and flags, help, output and error messages."""
 
 from __future__ import annotations
 
@@ -90,29 +90,29 @@ def test_the_commands() -> None:
 
 
 @pytest.mark.parametrize("command", SURFACE)
-def test_the_flags_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
     assert exit_.value.code == 0
     shown = re.findall(r"^[│ ] (?:-h, )?(--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.MULTILINE)
-    aliases = {"--no-exclude-duplicates", "--without-duplicates", "--no-without-duplicates"}  # on lines of their own
+    aliases = {"--no-exclude-duplicates", "--without-duplicates", "--no-without-duplicates"}  # on separate lines
     assert [flag for flag in shown if flag not in aliases] == ["--help", *SURFACE[command]]
 
 
 def test_help_of_an_option_is_one_paragraph(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only as wide as the terminal; the line breaks of the source are not kept."""
+    """It is wrapped at the width of the terminal; line breaks of the source are not kept."""
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
     assert 'in training, "all" every image of an image folder. None: test; for a folder' in capsys.readouterr().out
 
 
-def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
+def test_every_setting_is_a_flag_with_a_unique_name() -> None:
     assert sorted(f"--{name.replace('_', '-')}" for name in Config().flat()) == sorted(SETTINGS)
     names = [setting.name for section in fields(Config()) for setting in fields(getattr(Config(), section.name))]
-    assert len(names) == len(set(names)), "a flat name must be unique"
+    assert len(names) == len(set(names)), "flag names must be unique"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_every_setting_is_a_flat_flag_with_a_sentence() -> None:
         (["model", "resnet34"], 0, "Total parameters: 21,328,292"),
     ],
 )
-def test_answers(words: list[str], code: int, stdout: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_code_and_output(words: list[str], code: int, stdout: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == code
     assert stdout in capsys.readouterr().out
 
@@ -153,7 +153,7 @@ def test_evaluate_prints_a_table_and_writes_json(
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """photos/bad.png, which is none, and photos/good.png, =1+1.png."""
+    """A folder with good.png, =1+1.png and bad.png, which is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("good.png", "=1+1.png"):
@@ -187,12 +187,12 @@ def test_predict_prints_no_table_without_results(
     assert "probability" not in capsys.readouterr().out
 
 
-def test_predict_names_images_and_continues_after_a_bad_one(
+def test_predict_continues_after_an_invalid_image(
     checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(checkpoint, photos, photos / "none*") == 1
     printed = capsys.readouterr()
-    assert printed.out.count("\nimage ") + printed.out.startswith("image ") == 1, "one head"
+    assert printed.out.count("\nimage ") + printed.out.startswith("image ") == 1, "one table header"
     assert len(re.findall(r" \d+\.\d\d%  \w+ +\d+", printed.out)) == 2 * 3
     assert printed.err.splitlines() == [
         f"cifar100: {photos}/bad.png is not an image that can be read.",
@@ -202,7 +202,7 @@ def test_predict_names_images_and_continues_after_a_bad_one(
     assert predict(checkpoint, photos / "good.png") == 0
 
 
-def test_predict_json_has_a_line_for_each_image_read_or_not(
+def test_predict_json_has_a_line_for_each_image_or_error(
     checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(checkpoint, photos / "bad.png", photos / "good.png", "--json") == 1
@@ -231,7 +231,7 @@ def test_predict_is_calibrated_by_default(exports: Path, photos: Path, capsys: p
         assert predict(exports / "best.onnx", photos / "good.png", "--json", *words) == 0
         first, second, _ = json.loads(capsys.readouterr().out)["predictions"]
         odds.append(math.log(first["probability"] / second["probability"]))
-    assert odds[1] == pytest.approx(odds[0] / 1.5, rel=1e-4), "its temperature is 1.5"
+    assert odds[1] == pytest.approx(odds[0] / 1.5, rel=1e-4), "the temperature of the model is 1.5"
 
 
 def test_predict_csv_contains_no_formula(
@@ -255,11 +255,11 @@ def test_predict_draws_sheets(
     assert "wrote 2 images to" in capsys.readouterr().err
     first, second = (np.asarray(Image.open(sheet)).astype(int) for sheet in sheets)
     teal = (np.abs(first - (0, 128, 128)).max(axis=2) < 3).sum()
-    assert teal == 2 * 128 * 128, "both images, whole"
-    assert second.shape[1] > 256, "each beside its overlay"
+    assert teal == 2 * 128 * 128, "both images, uncropped"
+    assert second.shape[1] > 256, "each next to its overlay"
 
 
-def test_predict_prefers_the_model_of_the_last_run_to_the_bundled_one(
+def test_predict_prefers_the_last_run_to_the_bundled_model(
     checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -289,7 +289,7 @@ def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytes
     assert Image.open(paths[0]).size == (32, 32)
 
 
-def test_the_former_name_of_a_flag_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_former_flag_names_still_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = []
     monkeypatch.setattr(COMMANDS["train"], "run", lambda self: seconds.append(self.config.run.dist_timeout) or 0)
     for words in (["--peer-seconds", "7"], ["--peer_seconds=7"], ["--dist-timeout", "7"]):
@@ -297,7 +297,7 @@ def test_the_former_name_of_a_flag_still_works(tmp_path: Path, monkeypatch: pyte
     assert seconds == [7, 7, 7]
 
 
-def test_resume_starts_from_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_uses_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cifar100.cli.train import Train
 
     monkeypatch.chdir(tmp_path)

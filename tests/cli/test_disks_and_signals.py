@@ -1,4 +1,4 @@
-"""Full disks, folders that may not be entered, signals: one message, the right exit code, and nothing left behind."""
+"""Full disks, missing permissions, signals: one error message, the exit code, and no temporary files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_deleted_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_directory_without_permission(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str]
 ) -> None:
-    """Root may read every directory, so the system calls are patched to fail."""
+    """The system calls are patched to fail, since root can read every directory."""
     (folder / "closed").mkdir()
 
     def refusing(call: Any) -> Any:
@@ -140,7 +140,7 @@ def test_a_read_only_disk_is_one_error(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_pt2_on_a_full_disk_is_an_error_of_the_system(folder: Path) -> None:
-    """`torch.export.save` to a path on a full disk ends the process by SIGABRT."""
+def test_pt2_on_a_full_disk_raises_an_os_error(folder: Path) -> None:
+    """`torch.export.save` to a path on a full disk would abort the process (SIGABRT)."""
     with pytest.raises(OSError, match="No space left"):
         save_pt2(ExportModule(random_checkpoint(), "uint8"), Path("/dev/full"), {})

@@ -1,4 +1,4 @@
-"""Atomic writing on the systems that differ: Windows, where another program can hold a file open, and macOS."""
+"""Atomic writing on Windows, where another program can lock a file, and on macOS; pickling of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Hold = Callable[[int, int], list[Path]]
 
 @pytest.fixture
 def hold(monkeypatch: pytest.MonkeyPatch) -> Hold:
-    """Lets the next attempts to replace a file fail as they do on Windows; gives the files that were tried."""
+    """A function that makes the next attempts to replace a file fail as on Windows; returns the list of attempts."""
     monkeypatch.setattr(files, "REPLACE_SECONDS", 0.2)
     replace = Path.replace
 
@@ -42,7 +42,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Hold:
 
 
 @pytest.mark.parametrize("winerror", [5, 32])
-def test_a_file_that_is_held_open_for_a_moment_is_replaced(hold: Hold, winerror: int, tmp_path: Path) -> None:
+def test_replacing_a_briefly_locked_file_is_retried(hold: Hold, winerror: int, tmp_path: Path) -> None:
     path = tmp_path / "last.pth"
     path.write_text("before")
     tried = hold(2, winerror)
@@ -52,7 +52,7 @@ def test_a_file_that_is_held_open_for_a_moment_is_replaced(hold: Hold, winerror:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_stays_open_is_reported_and_intact(hold: Hold, tmp_path: Path) -> None:
+def test_a_file_that_stays_locked_is_reported_and_unchanged(hold: Hold, tmp_path: Path) -> None:
     path = tmp_path / "last.pth"
     path.write_text("before")
     tried = hold(1000, 32)
@@ -88,6 +88,6 @@ def test_macos_flushes_the_cache_of_the_drive(supported: bool, tmp_path: Path, m
     assert flushed == ["F_FULLFSYNC" if supported else "fsync"]
 
 
-def test_an_error_keeps_its_code_and_steps_across_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(UserError("area.kind", "What is wrong.", steps=("what to do",))))
     assert (error.code, str(error), error.steps) == ("area.kind", "What is wrong.", ("what to do",))

@@ -27,7 +27,7 @@ def test_macos_names_the_chip(monkeypatch: pytest.MonkeyPatch) -> None:
     assert commands == [["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]]
 
 
-def test_without_sysctl_it_is_the_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_macos_without_sysctl_uses_the_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object, **_options: object) -> str:
         raise FileNotFoundError(2, "No such file or directory")
 

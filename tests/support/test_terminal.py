@@ -1,4 +1,4 @@
-"""Lines as wide as the terminal, and whole elsewhere."""
+"""Lines are wrapped at the width of the terminal, and unwrapped when piped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONG = " ".join(["word"] * 30)
 
 
 @pytest.mark.parametrize("columns", [80, 100])
-def test_lines_continue_below_their_second_column(
+def test_wrapped_lines_are_indented_to_the_second_column(
     columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -24,7 +24,7 @@ def test_lines_continue_below_their_second_column(
     assert " ".join(" ".join(lines).split()) == f"short two words {LONG} {LONG}"
 
 
-def test_what_a_program_reads_stays_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piped_output_is_not_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     emit(LONG)
     emit_error(LONG)
     monkeypatch.setenv("COLUMNS", "80")
@@ -43,6 +43,6 @@ def test_messages_are_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_description_of_a_command_fits(name: str) -> None:
-    """tyro prints each paragraph of it as one line."""
+def test_command_descriptions_fit_in_80_columns(name: str) -> None:
+    """tyro prints each paragraph of a description as one line."""
     assert max(len(" ".join(text.split())) for text in (COMMANDS[name].__doc__ or "").split("\n\n")) <= 80

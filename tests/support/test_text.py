@@ -1,4 +1,4 @@
-"""cifar100/support/text.py"""
+"""cifar100/support/text.py."""
 
 from __future__ import annotations
 
