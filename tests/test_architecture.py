@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md, checked on the imports: none upward, no cycle; import cost; no shadowed names."""
+"""Imports follow the layers of docs/architecture.md without cycles; import cost; module names; public names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The modules of ours that a file imports, anywhere in it."""
+    """The modules of this package that a file imports at any place."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -55,14 +55,14 @@ def test_every_package_has_a_layer() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_import_runs_to_a_higher_layer(path: Path) -> None:
+def test_no_import_from_a_higher_layer(path: Path) -> None:
     units = {unit_of(MODULES[name]) for name in imported_modules(path)} - {unit_of(path), "__init__"}
     layer = max(LAYER_OF.values()) if unit_of(path) == "__init__" else LAYER_OF[unit_of(path)]
     assert not {unit for unit in units if LAYER_OF[unit] > layer}
 
 
 def test_imports_form_no_cycle() -> None:
-    """Modules can be removed one by one, each when nothing that is left of what it imports remains."""
+    """A topological sort: repeatedly removes the modules that import none of the remaining ones."""
     left = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
     while left:
         free = [name for name, needs in left.items() if not needs & left.keys()]
@@ -71,7 +71,7 @@ def test_imports_form_no_cycle() -> None:
             del left[name]
 
 
-def test_no_package_imports_another_in_a_cycle() -> None:
+def test_no_import_cycles_between_packages() -> None:
     left: dict[str, set[str]] = {unit: set() for unit in LAYER_OF}
     for path in FILES:
         if unit_of(path) != "__init__":
@@ -99,7 +99,7 @@ LIGHT = [
 
 
 @pytest.mark.parametrize(("module", "unwanted"), LIGHT)
-def test_importing_stays_light(module: str, unwanted: set[str]) -> None:
+def test_imports_load_no_heavy_library(module: str, unwanted: set[str]) -> None:
     code = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not unwanted & set(loaded)

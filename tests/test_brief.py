@@ -1,7 +1,7 @@
-"""The brief's commands and interfaces, word for word, as a user who follows it would meet them.
+"""The commands, files and code snippets of the project brief, run as a user would.
 
-The tree is copied, `config.py` is edited by hand (few epochs, a small batch, no workers), and the four commands run
-from inside `cifar100/`, from a plain clone: the package is not installed there.
+The tree is copied, values in `config.py` are edited (few epochs, a small batch), and the four commands run from inside
+`cifar100/` of the copy, without installing the package.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from conftest import ROOT, write_official
 from PIL import Image
 
 BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
-"""The interpreter that the environment was made from: editable installs, of ours say, do not reach it."""
+"""The interpreter that the virtual environment was created from; editable installs do not affect it."""
 
 
 class Clone:
-    """A copy of the tree with the brief's four commands run in it, in the brief's order."""
+    """A copy of the tree in which the four commands of the brief were run in order."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,7 +47,7 @@ class Clone:
         path.write_text(text.replace(old, new))
 
     def run(self, *words: str) -> str:
-        """What `python WORDS…` prints, from inside cifar100/, in a Python that has the dependencies but not us."""
+        """The output of `python WORDS…` inside cifar100/, with the dependencies installed but not this package."""
         result = subprocess.run(
             [BARE_PYTHON, *words],
             cwd=self.inside,
@@ -66,7 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return Clone(tmp_path_factory.mktemp("brief"))
 
 
-def test_the_commands_run_the_copied_tree_alone(clone: Clone) -> None:
+def test_the_package_is_not_installed_in_the_clone(clone: Clone) -> None:
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('cifar100') is not None)"
     env = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
     subprocess.run([BARE_PYTHON, "-c", code], cwd=clone.root, env=env, check=True)
@@ -113,7 +113,7 @@ def test_inference_shows_accuracy_throughput_and_samples(clone: Clone) -> None:
 
 
 def run_snippet(clone: Clone, snippet: str) -> str:
-    """Run the brief's Python from another folder, the clone on the path."""
+    """Run a Python snippet of the brief from another folder, with the clone on the path."""
     result = subprocess.run(
         [sys.executable, "-c", snippet],
         cwd=clone.root,
@@ -158,7 +158,7 @@ for i, results in enumerate(batch_results):
 """
 
 
-def test_the_two_snippets(clone: Clone) -> None:
+def test_code_snippets_of_the_brief(clone: Clone) -> None:
     if not (clone.root / "logs").exists():
         (clone.root / "logs").symlink_to(clone.inside / "logs")
     for number in range(10):
@@ -175,13 +175,13 @@ def test_the_two_snippets(clone: Clone) -> None:
     assert len(re.findall(r"^  \w+: \d+\.\d\d%$", printed, re.MULTILINE)) == 50
 
 
-def test_config_is_the_recipe_of_the_brief() -> None:
+def test_config_defaults_are_those_of_the_brief() -> None:
     from cifar100.config import USE_MPS, Config
     from cifar100.recipes import recipe
 
     text = (ROOT / "cifar100" / "config.py").read_text()
     assert "USE_MPS = True" in text
-    assert "num_workers: int = 0" in text, "the brief's remedy, no workers, is the default"
+    assert "num_workers: int = 0" in text, "no workers by default, as the brief suggests"
     assert USE_MPS is True
     settings = Config().flat()
     brief = {
@@ -207,7 +207,7 @@ def test_config_is_the_recipe_of_the_brief() -> None:
     assert recipe("baseline") == Config()
 
 
-def test_resnet34_can_be_tried() -> None:
+def test_resnet34_can_be_used() -> None:
     from cifar100.model import count_parameters, resnet34
 
     assert count_parameters(resnet34()) == 21_328_292

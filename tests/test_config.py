@@ -1,4 +1,4 @@
-"""Settings: one place, checked, and the same after a trip through JSON."""
+"""Settings: validation, recipes, and conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from cifar100.support.settings import BELOW_ONE, POSITIVE, RANGES
 from cifar100.support.train_sizes import resolutions
 
 
-def test_settings_survive_json() -> None:
+def test_settings_round_trip_through_json() -> None:
     config = Config().replace(epochs=7, data_dir=Path("x"), mean=(0.1, 0.2, 0.3), model="resnet34")
     assert Config.from_flat(json.loads(json.dumps(config.flat()))) == config
 
 
-def test_differences_name_what_differs() -> None:
+def test_differences_between_configs() -> None:
     assert Config().replace(lr=0.2).differences(Config()) == {"lr": (0.2, 0.1)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_change_nothing_about_where_a_run_happens(name: str) -> None:
+def test_recipes_do_not_change_run_settings(name: str) -> None:
     assert recipe(name).replace(report=True).run == Config().run
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_modified_by_what_changes_the_training(name: str) -> None:
+def test_only_training_settings_modify_a_recipe(name: str) -> None:
     config = recipe(name)
     assert not is_modified(name, config.replace(device="cpu", stop_after=3))
     assert is_modified(name, config.replace(lr=0.7))
     assert is_modified(name, config.replace(val_fraction=0.1))
-    assert not is_modified("mine", config), "nothing to compare it with"
+    assert not is_modified("mine", config), "not a recipe, so there is nothing to compare with"
 
 
 def test_settings_of_an_earlier_version_are_read() -> None:
@@ -50,16 +50,16 @@ def test_a_removed_setting_with_another_value_is_named(name: str) -> None:
     assert raised.value.code == "config.removed"
 
 
-def test_the_fast_recipe_needs_only_the_number_of_epochs() -> None:
-    """With its own 9 epochs the resolutions are those of its measured runs; other lengths divide alike."""
+def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
+    """With 9 epochs the resolutions are those of the measured runs; other numbers of epochs use the same fractions."""
     sizes = recipe("fast").augment.train_sizes
     assert resolutions(sizes, 9) == [*[16] * 4, *[24] * 3, *[32] * 2]
     assert resolutions(sizes, 30) == [*[16] * 13, *[24] * 10, *[32] * 7]
     for num_epochs in range(1, 50):
-        stretched = resolutions(sizes, num_epochs)
-        assert len(stretched) == num_epochs
-        assert stretched == sorted(stretched)
-        assert stretched[-1] == 32
+        sizes_per_epoch = resolutions(sizes, num_epochs)
+        assert len(sizes_per_epoch) == num_epochs
+        assert sizes_per_epoch == sorted(sizes_per_epoch)
+        assert sizes_per_epoch[-1] == 32
 
 
 def test_train_sizes_are_weights_or_one_per_epoch() -> None:
@@ -71,11 +71,11 @@ def test_train_sizes_are_weights_or_one_per_epoch() -> None:
 @pytest.mark.parametrize(
     "sizes", [(16, 4), ("7:1",), ("16:0",), ("16:-1",), ("16:x",), (16, "24:1"), ("16",), ("16:nan",)]
 )
-def test_other_train_sizes_are_refused(sizes: tuple[int | str, ...]) -> None:
+def test_invalid_train_sizes(sizes: tuple[int | str, ...]) -> None:
     with pytest.raises(UserError, match="--train-sizes") as raised:
         Config().replace(train_sizes=sizes)
     assert raised.value.code == "config.train_sizes"
 
 
-def test_ranges_are_of_settings() -> None:
+def test_ranges_name_existing_settings() -> None:
     assert Config().flat().keys() >= RANGES.keys() | POSITIVE | BELOW_ONE

@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, commands parse, Python runs, and the reference has every option."""
+"""The documentation: links are valid, commands parse, Python code runs, and the reference lists every option."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documents as `make docs` has them: the generated reference among them."""
+    """The documentation with the generated reference, as in `make docs`."""
     root = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "docs", root / "docs", ignore=shutil.ignore_patterns("reference"))
     shutil.copy(ROOT / "mkdocs.yml", root)
@@ -39,13 +39,13 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    """The anchors of a page's headings, as GitHub and MkDocs generate them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 @each_page
-def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+def test_links_lead_to_existing_files_and_headings(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -58,13 +58,13 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Subcommands parse their words and do nothing."""
+    """Subcommands parse their arguments and do nothing."""
     for kind in set(COMMANDS.values()):
         monkeypatch.setattr(kind, "run", lambda _self: 0)
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command in the shell blocks of a page; of a pipeline or list, each one's."""
+    """The words of each command in the shell blocks of a page, including each command of pipelines and lists."""
     found: list[list[str]] = []
     for block in blocks(text, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
@@ -80,12 +80,12 @@ def commands(text: str) -> list[list[str]]:
 def exit_code(words: Sequence[str]) -> object:
     try:
         return main(words)
-    except SystemExit as error:  # of --help, and of what does not parse
+    except SystemExit as error:  # from --help and from parse errors
         return error.code or 0
 
 
 def check_command(words: Sequence[str], page: Path) -> None:
-    """Fail unless a command of the documents could run: its subcommand and options, its target, its script."""
+    """Fail unless the command is valid: its subcommand and options, make target or script exist."""
     words = words[: words.index(">")] if ">" in words else words
     while words and re.match(r"[A-Z_0-9]+=", words[0]):
         words = words[1:]
@@ -134,7 +134,7 @@ def test_a_wrong_option_in_a_document_is_found(tmp_path: Path, monkeypatch: pyte
 
 @each_page
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder that has a photo and a trained run."""
+    """In a folder with a photo and a trained run."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (60, 40), "green").save("photo.jpg")
     Path("logs/cifar100").mkdir(parents=True)

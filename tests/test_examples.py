@@ -1,4 +1,4 @@
-"""What examples/ holds runs, on synthetic images, and does what it says."""
+"""The scripts and the notebook of examples/ run and give the expected results."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def start(name: str, *words: object, cwd: Path) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """What it printed; it must have succeeded."""
+    """Wait for the process to succeed and return its output."""
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
     return printed
 
 
 @pytest.mark.slow
-def test_minimal_trains_with_the_bits_of_train(tiny_data: Path, tmp_path: Path) -> None:
+def test_minimal_reproduces_train(tiny_data: Path, tmp_path: Path) -> None:
     printed = finish(start("minimal.py", "--recipe", "fast", "--epochs", 2, "--data-dir", tiny_data, cwd=tmp_path))
     config = recipe("fast").replace(epochs=2, data_dir=tiny_data, run_dir=tmp_path / "run", report=False)
     rows = train(config).history
@@ -70,25 +70,25 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_tune_one_study(photos: Path, tmp_path: Path) -> None:
+def test_two_processes_share_one_study(photos: Path, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     words = ["--trials", 4, "--epochs", 2, "--data-dir", photos, "--image-size", 16, "--batch-size", 8]
     both = [start("tune.py", *words, cwd=tmp_path) for _ in range(2)]
     printed = [finish(process) for process in both]
     study = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
     ended = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
-    assert 4 <= len(ended) <= 5, "each process ends the trial that it is at"
+    assert 4 <= len(ended) <= 5, "each process finishes its current trial"
     assert len({trial.number for trial in ended}) == len(ended)
     assert all(0 <= value <= 1 for trial in ended for value in trial.intermediate_values.values())
     assert all(f"{study.best_value:.2%}" in text for text in printed[-1:])
 
     assert f"{study.best_value:.2%}" in finish(start("tune.py", *words, cwd=tmp_path))
     again = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
-    assert len(again.trials) == len(study.trials), "a study that is complete is not continued"
+    assert len(again.trials) == len(study.trials), "a complete study is not continued"
 
 
 @pytest.mark.slow
-def test_logit_adjustment_subtracts_the_log_of_the_class_shares(photos: Path, tmp_path: Path) -> None:
+def test_logit_adjustment_subtracts_the_log_class_priors(photos: Path, tmp_path: Path) -> None:
     for path in sorted((photos / "red").iterdir())[5:]:
         path.unlink()
     config = recipe("baseline").replace(data_dir=photos, image_size=16, epochs=1, warmup_epochs=0, batch_size=8)
@@ -97,7 +97,7 @@ def test_logit_adjustment_subtracts_the_log_of_the_class_shares(photos: Path, tm
     finish(start("logit_adjustment.py", given, "adjusted.safetensors", "--data-dir", photos, cwd=tmp_path))
     before, after = load_checkpoint(given), load_weights(tmp_path / "adjusted.safetensors")
     assert before.classes == ["blue", "green", "red"]
-    shares = torch.tensor([8, 8, 4]) / 20  # a fifth of each class is for testing
+    shares = torch.tensor([8, 8, 4]) / 20  # a fifth of each class is held out for testing
     assert torch.allclose(after.weights["fc.bias"], before.weights["fc.bias"] - shares.log())
     assert torch.equal(after.weights["fc.weight"], before.weights["fc.weight"])
     assert after.calibration is None
@@ -128,7 +128,7 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", NOTEBOOK], ids=lambda path: path.name)
-def test_the_badge_leads_to_a_file_that_is_there(path: Path) -> None:
+def test_the_colab_badge_links_to_an_existing_file(path: Path) -> None:
     badges = re.findall(r"colab\.research\.google\.com/github/[\w-]+/[\w-]+/blob/main/([\w./-]+)", path.read_text())
     assert badges
     assert all((ROOT / target).is_file() for target in badges)

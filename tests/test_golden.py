@@ -1,6 +1,6 @@
-"""Golden losses: the first steps of each recipe, so that a refactoring that changes the arithmetic is noticed.
+"""Golden losses of the first steps of each recipe, which detect changes in the arithmetic.
 
-`python tests/test_golden.py` records them anew, for a change that is meant to alter them.
+`python tests/test_golden.py` records them again, after an intended change.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ RECIPES = ("baseline", "fast", "best")
 PRECISIONS = ("fp32", "bf16") if select_device("cpu").precision == "bf16" else ("fp32",)  # emulated bf16 takes minutes
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
-"""Relative; kernels of other CPUs round differently, and Muon amplifies that."""
+"""Relative tolerance: kernels of other CPUs round differently, and Muon amplifies the differences."""
 
 
 def losses(name: str, precision: str) -> list[float]:
-    """The mean training loss after each of the first steps in epoch 1."""
+    """The running mean of the training loss after each of the first steps of epoch 1."""
     torch.set_num_threads(1)
     muon.newton_schulz_dtype = lambda _device: torch.float32 if precision == "fp32" else torch.bfloat16
     config = recipe(name).replace(batch_size=BATCH_SIZE, train_sizes=(16,))
@@ -59,7 +59,7 @@ def losses(name: str, precision: str) -> list[float]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_first_losses_are_the_recorded_ones(name: str, precision: str) -> None:
+def test_losses_equal_the_recorded_ones(name: str, precision: str) -> None:
     threads, dtype = torch.get_num_threads(), muon.newton_schulz_dtype
     try:
         measured = losses(name, precision)

@@ -1,4 +1,4 @@
-"""The network: its size, its layers, its start."""
+"""The network: parameter counts, layers, initialization, batch-norm folding."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_the_cifar_stem_keeps_32_pixels_and_has_no_max_pool() -> None:
     assert [table[f"layer{i}.1.conv2"][1] for i in (2, 3, 4)] == [(128, 16, 16), (256, 8, 8), (512, 4, 4)]
 
 
-def test_the_head_follows_the_classes_and_any_image_size_goes_through() -> None:
+def test_other_numbers_of_classes_and_image_sizes() -> None:
     assert resnet18(7)(torch.zeros(2, 3, 48, 48)).shape == (2, 7)
 
 
-def test_convolutions_start_as_he_et_al_2015_fan_out() -> None:
+def test_convolutions_use_kaiming_fan_out_initialization() -> None:
     torch.manual_seed(0)
     weight = resnet18().layer3[1].conv1.weight  # type: ignore[union-attr]
     assert isinstance(weight, torch.Tensor)
@@ -48,7 +48,7 @@ def test_an_unknown_model_is_named() -> None:
     assert raised.value.code == "model.unknown"
 
 
-def test_folded_batch_norms_are_the_same_function() -> None:
+def test_folding_batch_norms_preserves_the_logits() -> None:
     torch.manual_seed(0)
     model = resnet18(10)
     for module in model.modules():
@@ -62,4 +62,4 @@ def test_folded_batch_norms_are_the_same_function() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-4, atol=1e-4)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), f"{name} of the model itself was changed"
+        assert torch.equal(tensor, before[name]), f"{name} of the original model was changed"

@@ -1,4 +1,4 @@
-"""What surrounds the package: versions, workflows, `torch.hub` entry points, the index of PyTorch."""
+"""Project files: version numbers, workflows, `torch.hub` entry points, the package index of PyTorch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_workflows_call_targets_that_exist(path: Path) -> None:
 
 
 def test_only_the_publishing_job_may_ask_for_a_token() -> None:
-    """Trusted publishing: the right to publish stands on one job, which runs no code of ours."""
+    """Trusted publishing: only one job may publish, and it runs no code of this repository."""
     release = read_yaml(ROOT / ".github" / "workflows" / "release.yml")
     holders = [name for name, job in release["jobs"].items() if "id-token" in job.get("permissions", {})]
     assert holders == ["publish"]
@@ -74,7 +74,7 @@ def test_the_issue_form_asks_for_the_doctor() -> None:
 
 
 def test_constraints_pin_every_tool_of_the_groups() -> None:
-    """What `make` installs is what was tested."""
+    """So that `make` installs the tested versions."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     named = {re.split(r"[><=\[ ]", item)[0] for group in groups.values() for item in group if isinstance(item, str)}
     pinned = {
@@ -84,7 +84,7 @@ def test_constraints_pin_every_tool_of_the_groups() -> None:
 
 
 def from_hub(code: str, folder: Path) -> str:
-    """What `code` prints elsewhere, with `model` being what the hub's entry points of this checkout give."""
+    """The output of `code` in another folder; `load` calls a `torch.hub` entry point of this checkout."""
     start = f"import torch; load = lambda *a, **k: torch.hub.load({str(ROOT)!r}, *a, source='local', **k); "
     done = subprocess.run([sys.executable, "-c", start + code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def from_hub(code: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_torch_hub_gives_the_pretrained_network(tmp_path: Path) -> None:
+def test_torch_hub_loads_the_pretrained_network(tmp_path: Path) -> None:
     printed = from_hub(
         "import cifar100; from cifar100 import load_predictor; model = load('resnet18', pretrained=True); "
         "images = torch.zeros(2, 3, 32, 32); print(tuple(model(images).shape), model.training); "
@@ -105,7 +105,7 @@ def test_torch_hub_gives_the_pretrained_network(tmp_path: Path) -> None:
 
 @pytest.fixture
 def index() -> Iterator[str]:
-    """The address of a package index on this machine that has a page about torch."""
+    """The address of a local package index with a page for torch."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -127,19 +127,19 @@ def torch_index(address: str, path: Path) -> str:
     return subprocess.run(command, env={"PATH": str(path)}, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one build of PyTorch")
-def test_the_cpu_index_is_taken_without_a_driver_and_if_it_answers(index: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have only one build of PyTorch")
+def test_the_cpu_index_is_used_if_reachable_and_without_a_driver(index: str, tmp_path: Path) -> None:
     driver_here = Path("/proc/driver/nvidia").exists()
     assert torch_index(index, tmp_path) == ("" if driver_here else f"--extra-index-url {index}\n")
-    assert torch_index(index.replace("/cpu", "/other"), tmp_path) == "", "it has no torch"
-    assert torch_index("http://127.0.0.1:9/whl/cpu", tmp_path) == "", "nobody answers"
+    assert torch_index(index.replace("/cpu", "/other"), tmp_path) == "", "the index has no torch"
+    assert torch_index("http://127.0.0.1:9/whl/cpu", tmp_path) == "", "the index is unreachable"
     driver = tmp_path / "nvidia-smi"
     driver.touch(mode=0o755)
-    assert torch_index(index, tmp_path) == "", "a driver"
+    assert torch_index(index, tmp_path) == "", "an NVIDIA driver is installed"
 
 
 @pytest.mark.parametrize(("platform", "pinned", "lowest"), [("darwin", "2.14.1", "2.14"), ("linux", "2.13.0", "2.10")])
-def test_macs_get_a_pytorch_whose_gradients_are_right(platform: str, pinned: str, lowest: str) -> None:
+def test_macos_requires_a_pytorch_with_correct_gradients(platform: str, pinned: str, lowest: str) -> None:
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     for lines, expected in ((constraints, f"=={pinned}"), (dependencies, f">={lowest}")):

@@ -1,4 +1,4 @@
-"""The main path on the real CIFAR-100: started, killed, resumed, evaluated."""
+"""The real CIFAR-100: train, kill, resume, predict; accuracy of the bundled weights; duplicates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 
 def train_until(folder: Path, steps: int, number: signal.Signals, *words: str) -> str:
-    """Train until last.pth stands at so many steps, then send a signal; what was printed."""
+    """Train until last.pth has reached `steps`, then send the signal; returns the output."""
     command = [sys.executable, "-m", "cifar100", "train", "--run-dir", str(folder), *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
@@ -48,7 +48,7 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
     second = load_checkpoint(folder / "last.pth")
     assert second.loop["step"] >= first.loop["step"] + 6
     assert second.loop["seen"] == 32 * second.loop["step"]
-    assert 4.0 < second.loop["loss_sum"] / second.loop["seen"] < 5.5, "near ln 100 at the start"
+    assert 4.0 < second.loop["loss_sum"] / second.loop["seen"] < 5.5, "initially near ln 100"
 
     test = load_dataset().test
     predictions = load_predictor(folder / "last.pth").predict_batch(test.images[::100], top_k=100)
@@ -57,9 +57,8 @@ def test_train_kill_resume_and_predict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"] if cpu_has_fast_bf16() else ["auto"])
-def test_the_shipped_weights_are_as_good_as_their_card_says(precision: str) -> None:
-    """Through the Predictor: batch norms folded, and in the precision that it chooses. On all test images if the CPU is
-    fast, else on every fifth."""
+def test_bundled_weights_reach_their_stated_accuracy(precision: str) -> None:
+    """With folded batch norms. On all test images if the CPU has fast bf16, else on every fifth."""
     predictor = load_predictor(precision=precision)
     every, tolerance = (1, 0.001) if cpu_has_fast_bf16() else (5, 0.02)
     test = load_dataset(Config().replace(data_dir=Path(os.environ["CIFAR100_DATA_DIR"]))).test

@@ -1,4 +1,4 @@
-"""What compares settings over seeds: it must not fail when a machine is lent for half an hour."""
+"""Benchmark scripts: studies over seeds, the throughput of a GPU, and the bundled weights."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ STUDIES = sorted((ROOT / "benchmarks" / "studies").glob("*.json"))
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script as a module."""
+    """benchmarks/study.py as a module."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return import_module("study")
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_every_run_of_a_study_is_a_config_of_its_own(path: Path) -> None:
+def test_runs_of_a_study_have_distinct_configs(path: Path) -> None:
     content = json.loads(path.read_text())
     configs = []
     for settings in content["runs"].values():
@@ -41,17 +41,17 @@ def test_every_run_of_a_study_is_a_config_of_its_own(path: Path) -> None:
     assert len(content["seeds"]) > 1
 
 
-def test_a_stand_in_keeps_the_share_of_each_class_and_the_mean_of_four_pixels(study: Any) -> None:
+def test_a_stand_in_is_stratified_and_average_pooled(study: Any) -> None:
     labels = np.repeat(np.arange(3), 8)
     images = np.arange(24 * 4 * 4 * 3, dtype=np.uint32).reshape(24, 4, 4, 3).astype(np.uint8)
     small = study.stand_in(Split(images, labels, "proven"), 4, halved=True)
     assert small.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert small.images.shape == (6, 2, 2, 3)
     assert small.images[1, 0, 1].tolist() == images[4, :2, 2:].mean((0, 1)).round().tolist()
-    assert small.fingerprint == "", "it is no published set"
+    assert small.fingerprint == "", "not the published dataset"
 
 
-def test_a_study_compares_seed_by_seed_and_can_be_resumed(
+def test_a_study_compares_paired_seeds_and_resumes(
     study: Any,
     tiny_data: Path,
     tmp_path: Path,
@@ -75,24 +75,24 @@ def test_a_study_compares_seed_by_seed_and_can_be_resumed(
     lines = call("--seeds", "0", "--runs", "plain", "wild, at once")
     assert any(line.startswith("wild, at once, seed 0 failed: RunFailed") for line in lines)
     kept = out / "plain_seed0.json"
-    assert [path.name for path in out.glob("*.json")] == [kept.name], "a run that fails does not count as done"
+    assert [path.name for path in out.glob("*.json")] == [kept.name], "a failed run is not stored as done"
     first = json.loads(kept.read_text())
-    assert first["split"] == "val", "the test set has no say"
-    assert not {"data_dir", "run_dir"} & set(first["settings"]), "nor has this machine"
+    assert first["split"] == "val", "the test set is not used"
+    assert not {"data_dir", "run_dir"} & set(first["settings"]), "no paths of this machine"
     assert not list(out.rglob("evaluation.json"))
 
     written = kept.stat().st_mtime_ns
     last = call("--runs", "plain", "no smoothing")
-    assert kept.stat().st_mtime_ns == written, "what is done is not done again"
+    assert kept.stat().st_mtime_ns == written, "finished runs are not repeated"
     results = {path.stem: 100 * json.loads(path.read_text())["top1"] for path in out.glob("*.json")}
     (line,) = [line for line in last if line.startswith("no smoothing")][-1:]
-    apart = [results[f"no_smoothing_seed{seed}"] - results[f"plain_seed{seed}"] for seed in (0, 1)]
+    differences = [results[f"no_smoothing_seed{seed}"] - results[f"plain_seed{seed}"] for seed in (0, 1)]
     assert line.split()[2] == "2"
-    assert f"{sum(apart) / 2:+.2f}" in line
+    assert f"{sum(differences) / 2:+.2f}" in line
     assert last[-1] == "Left for the next call: wild_at_once_seed0, wild_at_once_seed1"
 
 
-def test_the_gpu_script_is_rehearsed_without_a_gpu(
+def test_gpu_script_dry_run_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -110,8 +110,8 @@ def test_the_gpu_script_is_rehearsed_without_a_gpu(
     assert sizes >= {(way, size) for way in ("eager", "compiled") for size in (128, 256, 500, 768)}
 
 
-def test_bundled_weights_are_made_from_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their results are those of the fp16 weights; the temperature is fitted on images that the other run held out."""
+def test_bundle_combines_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fp16 weights are evaluated; the temperature is fitted on the images that the sibling run held out."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.setattr(checkpoints, "build_model", narrow_network)
     bundle = import_module("bundle")

@@ -1,5 +1,5 @@
-"""Our ResNet-18, RandAugment and TrivialAugment against torchvision's. Collected only if torchvision is installed:
-nothing else needs it, and each of its builds fits one build of PyTorch."""
+"""ResNet-18, RandAugment and TrivialAugment compared with torchvision. Collected only if torchvision is installed:
+nothing else needs it, and each of its builds requires one build of PyTorch."""
 
 # pyright: reportMissingImports=false
 
@@ -36,15 +36,15 @@ NAMES = {
     Op.AUTOCONTRAST: "AutoContrast",
     Op.EQUALIZE: "Equalize",
 }
-OTHER_WAY = {Op.TRANSLATE_X, Op.TRANSLATE_Y}
-"""A positive level of ours is a negative one of torchvision's; signs are random in both."""
+OPPOSITE_SIGN = {Op.TRANSLATE_X, Op.TRANSLATE_Y}
+"""Operations with the opposite sign in torchvision; signs are random in both."""
 
 ROUNDED = {Op.BRIGHTNESS, Op.COLOR, Op.CONTRAST, Op.SHARPNESS, Op.AUTOCONTRAST}
-"""Whose results in floating point may be rounded to the next value."""
+"""Floating-point operations, whose results may differ by 1 due to rounding."""
 
 
 def with_cifar_stem() -> nn.Module:
-    """torchvision's ResNet-18 with our first layers."""
+    """torchvision's ResNet-18 with the CIFAR stem."""
     model = torchvision.models.resnet18(num_classes=100)
     model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
@@ -52,7 +52,7 @@ def with_cifar_stem() -> nn.Module:
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_resnet18_is_torchvisions(training: bool) -> None:
+def test_resnet18_equals_torchvisions(training: bool) -> None:
     torch.manual_seed(0)
     ours, theirs = resnet18().train(training), with_cifar_stem().train(training)
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -85,7 +85,7 @@ def by_torchvision(image: np.ndarray, op: Op, strength: float) -> np.ndarray:
 
 @pytest.mark.parametrize("policy", ["rand", "trivial"])
 @pytest.mark.parametrize("op", list(Op), ids=lambda op: op.name)
-def test_operations_are_torchvisions(op: Op, policy: PolicyName) -> None:
+def test_operations_equal_torchvisions(op: Op, policy: PolicyName) -> None:
     images = some_images(8)
     strengths, signed = space(policy)[NAMES[op]]
     for level in range(NUM_MAGNITUDES + 1):
@@ -94,7 +94,7 @@ def test_operations_are_torchvisions(op: Op, policy: PolicyName) -> None:
             levels = torch.full((len(images), 1), sign * level)
             ours = apply_policy(batch, torch.full((len(images), 1), int(op)), levels, policy).numpy()
             strength = round(float(strengths[level]), 4) if strengths.ndim else 0.0  # 15.9999 px would become 15
-            strength *= (-sign if op in OTHER_WAY else sign) if signed else 1
+            strength *= (-sign if op in OPPOSITE_SIGN else sign) if signed else 1
             theirs = np.stack([by_torchvision(image, op, strength) for image in images])
             different = ours != theirs
             if op == Op.SOLARIZE:  # ours inverts from 256 - 256 n/30 on, theirs from 255 - 255 n/30

@@ -1,4 +1,4 @@
-"""utils.py: the data loaders of the brief."""
+"""utils.py: the data loaders of the project brief."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cifar100.config import Config
 from cifar100.utils import get_data_loaders
 
 
-def test_get_data_loaders_serves_augmented_train_and_plain_test_images(tiny_data: Path) -> None:
+def test_get_data_loaders_augments_only_train_images(tiny_data: Path) -> None:
     config = Config().replace(data_dir=tiny_data, device="cpu", batch_size=16)
     train_loader, test_loader = get_data_loaders(config)
     epochs = [[next(iter(loader)) for _ in range(2)] for loader in (train_loader, test_loader)]
