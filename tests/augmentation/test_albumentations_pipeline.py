@@ -1,4 +1,4 @@
-"""augmentation/albumentations_pipeline.py against the batched ops; its worker processes; runs that use them."""
+"""augmentation/albumentations_pipeline.py compared with the batched pipeline; worker processes; training runs."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def some_images(count: int, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-# The same transforms
+# Equal transforms
 
 
 def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, place: int) -> np.ndarray:
-    """The result of the pipeline's own transforms if they sample the parameters `draws`."""
+    """Apply the pipeline's transforms with the parameters `draws` in place of sampled ones."""
     names = [type(transform).__name__ for transform in pipeline.transforms]
     transforms = dict(zip(names, pipeline.transforms, strict=True))
     top, left, size = int(draws.crop_top[place]), int(draws.crop_left[place]), len(image)
@@ -76,7 +76,7 @@ def with_draws(pipeline: Pipeline, image: np.ndarray, draws: AugmentParams, plac
     ],
     ids=["baseline", "flip only", "large", "small square"],
 )
-def test_equal_parameters_give_the_images_of_the_batched_pipeline(config: AugmentConfig, size: int) -> None:
+def test_equal_parameters_give_the_same_images_as_the_batched_pipeline(config: AugmentConfig, size: int) -> None:
     count = 200
     images, draws = some_images(count, size), sample_epoch_params(config, seed=3, epoch=2, count=count, size=size)
     expected = augment(torch.from_numpy(images), draws, config).permute(0, 2, 3, 1).numpy()
@@ -87,11 +87,11 @@ def test_equal_parameters_give_the_images_of_the_batched_pipeline(config: Augmen
         np.testing.assert_allclose(found, expected[place], rtol=0, atol=1e-5)
 
 
-# The same distribution
+# Equal distributions
 
 
 def coded_image() -> np.ndarray:
-    """Each pixel tells its row (red, from 1) and its column (green, from 1); black is then padding alone."""
+    """An image whose red and green channels encode the row and column from 1, so that only padding is black."""
     image = np.full((SIZE, SIZE, 3), 200, dtype=np.uint8)
     image[:, :, 0] = np.arange(1, SIZE + 1)[:, None]
     image[:, :, 1] = np.arange(1, SIZE + 1)
@@ -99,7 +99,7 @@ def coded_image() -> np.ndarray:
 
 
 def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
-    """The parameters of many augmented versions of the coded image, read from their pixels."""
+    """Recover the augmentation parameters of many augmented versions of the coded image from their pixels."""
     normalized = images.permute(0, 2, 3, 1).numpy()
     square = (normalized == 0).all(axis=3)
     pixels = ((normalized * np.array(config.std) + np.array(config.mean)) * 255).round().astype(int)
@@ -115,7 +115,7 @@ def read_draws(images: Tensor, config: AugmentConfig) -> dict[str, np.ndarray]:
     flipped = to_the_right.sum(axis=(1, 2)) < 0
     cut = square.any(axis=(1, 2))
     assert (square.sum(axis=(1, 2))[cut] == config.cutout_size**2).all(), (
-        "the square is complete, inside, and of the mean color"
+        "the cutout square must lie inside the image and have the mean color"
     )
     square_row, square_column = first(square)
     return {
@@ -137,8 +137,8 @@ def albumentations(config: AugmentConfig, images: np.ndarray) -> Tensor:
     return Pipeline(config, seed=0, size=SIZE)[0, list(range(len(images))), images]
 
 
-LEAST = 1e-3
-"""Of a p-value: with the seeds fixed, a test that passes once passes always."""
+MIN_P_VALUE = 1e-3
+"""The seeds are fixed, so the tests are deterministic."""
 
 
 @pytest.fixture(scope="module", params=[batched, albumentations], ids=["batched", "albumentations"])
@@ -152,12 +152,12 @@ def test_crop_offsets_and_cutout_positions_are_uniform(sampled: dict[str, np.nda
         found = sampled[name][sampled["cutout_mask"] == 1] if name.startswith("cutout_") else sampled[name]
         counts = np.bincount(found, minlength=values)
         assert len(counts) == values, name
-        assert chisquare(counts).pvalue > LEAST, name
+        assert chisquare(counts).pvalue > MIN_P_VALUE, name
 
 
 def test_flip_and_cutout_have_probability_one_half(sampled: dict[str, np.ndarray]) -> None:
     for name in ("flipped", "cutout_mask"):
-        assert chisquare(np.bincount(sampled[name])).pvalue > LEAST, name
+        assert chisquare(np.bincount(sampled[name])).pvalue > MIN_P_VALUE, name
 
 
 def test_random_parameters_are_independent(sampled: dict[str, np.ndarray]) -> None:
@@ -172,13 +172,13 @@ def test_random_parameters_are_independent(sampled: dict[str, np.ndarray]) -> No
             np.add.at(table, (sampled[one][rows], sampled[other][rows]), 1)
             table = table[table.any(axis=1)][:, table.any(axis=0)]
             result: Any = chi2_contingency(table, correction=False)  # scipy's stubs are incomplete
-            assert result.pvalue > LEAST, f"{one} and {other}"
+            assert result.pvalue > MIN_P_VALUE, f"{one} and {other}"
 
 
 # Reseeding
 
 
-def test_an_image_depends_on_seed_epoch_and_row_alone() -> None:
+def test_an_image_depends_only_on_seed_epoch_and_row() -> None:
     images = some_images(3)
     pipeline = Pipeline(CONFIG, seed=5, size=SIZE)
     first = pipeline[7, [10, 11, 12], images]
@@ -202,7 +202,7 @@ def test_another_seed_epoch_or_row_changes_the_parameters(other: tuple[int, int,
 
 
 def numbered_split(count: int = 23) -> Split:
-    """Images of noise, so that no two augmented ones are equal; the labels are their rows."""
+    """Noise images, so that no two augmented images are equal; the label is the row index."""
     return Split(some_images(count), np.arange(count), "")
 
 
@@ -226,18 +226,18 @@ def test_images_come_in_the_order_of_the_batched_pipeline() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_any_number_of_workers_gives_the_same_batches_from_any_step_on(num_workers: int) -> None:
+def test_batches_do_not_depend_on_the_number_of_workers_or_the_first_step(num_workers: int) -> None:
     here = loader()
     generator = torch.get_rng_state()
     with closing(loader(num_workers)) as workers:
-        next(workers.epoch(0))  # begun and left: what was made ahead is dropped
+        next(workers.epoch(0))  # an abandoned epoch: its prefetched batches are discarded
         for epoch, first_step in ((2, 0), (1, 3), (2, 4)):
             whole = list(here.epoch(epoch))
             assert len(whole) == 5
             assert same(list(workers.epoch(epoch, first_step)), whole[first_step:])
         assert len(active_children()) == num_workers
     assert not active_children()
-    assert torch.equal(generator, torch.get_rng_state()), "the global generator is not ours to move on"
+    assert torch.equal(generator, torch.get_rng_state()), "the global random state was changed"
 
 
 # Training
@@ -245,7 +245,7 @@ def test_any_number_of_workers_gives_the_same_batches_from_any_step_on(num_worke
 
 @pytest.fixture
 def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
-    """A run of 2 epochs of 4 steps, of a small network."""
+    """A run of 2 epochs of 4 steps with a small network."""
     settings = {
         "epochs": 2,
         "batch_size": 64,
@@ -267,7 +267,7 @@ def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
-    """Do something during a step of the next run."""
+    """Call `act` during one step of the next run."""
     call = TrainStep.__call__
 
     def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
@@ -279,7 +279,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_mid_epoch_resumes_exactly_with_other_workers(
+def test_a_stopped_run_resumes_exactly_with_another_number_of_workers(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
@@ -293,7 +293,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_exactly_with_other_workers(
     assert raised.value.code == "resume.settings"
     resumed = train(config, resume=True).folder
     assert_identical(weights(whole), weights(resumed))
-    assert not torch.equal(weights(whole)["fc.weight"], weights(other)["fc.weight"]), "it is another pipeline"
+    assert not torch.equal(weights(whole)["fc.weight"], weights(other)["fc.weight"]), "the pipelines must differ"
     assert "no effect" not in capsys.readouterr().out
 
 
@@ -312,7 +312,7 @@ def test_a_killed_worker_ends_the_run_with_one_message(config: Config, monkeypat
     assert str(error.value) in log.read_text()
 
 
-def test_an_error_in_a_worker_is_raised_here_and_ends_the_others() -> None:
+def test_an_error_in_a_worker_is_reraised_and_ends_all_workers() -> None:
     with closing(loader(1)) as workers:
         assert workers.workers is not None
         with pytest.raises(ValueError, match="shorter"):
@@ -321,7 +321,7 @@ def test_an_error_in_a_worker_is_raised_here_and_ends_the_others() -> None:
 
 
 class Command:
-    """`cifar100 train` with workers in a session of its own, as a terminal starts it."""
+    """`cifar100 train` with workers, in a new session, as when started from a terminal."""
 
     def __init__(self, tiny_data: Path, folder: Path, *words: str) -> None:
         settings = [
@@ -342,7 +342,7 @@ class Command:
         )
 
     def members(self) -> list[int]:
-        """The processes of the session that are alive, the first one among them."""
+        """The process IDs of the session that are alive, including the main process."""
         found = []
         for status in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
@@ -378,21 +378,19 @@ def test_a_signal_to_the_process_group_stops_the_run_but_not_its_workers(
     if when == "in mid-run":
         run.wait_until((tmp_path / "run" / "last.pth").exists)
     else:
-        run.wait_until(lambda: len(run.members()) >= 4)  # the run, Python's resource tracker and two workers
+        run.wait_until(lambda: len(run.members()) >= 4)  # main process, Python's resource tracker and two workers
         time.sleep(0.1)
     os.killpg(run.process.pid, number)
     _, errors = run.process.communicate(timeout=600)
     assert run.process.returncode == 130, errors
     assert "Traceback" not in errors
-    run.wait_until(lambda: not run.members())  # Python's resource tracker goes a moment after the run
+    run.wait_until(lambda: not run.members())  # Python's resource tracker exits shortly after the run
     assert load_checkpoint(tmp_path / "run" / "last.pth").loop["epoch"] < 6
 
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.slow
-def test_killed_and_resumed_at_once_with_other_workers_it_ends_with_the_same_bits(
-    tiny_data: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_resumes_exactly_with_another_number_of_workers(tiny_data: Path, tmp_path: Path) -> None:
     whole = Command(tiny_data, tmp_path / "whole")
     assert whole.process.wait(600) == 0
     folder = tmp_path / "killed"
@@ -424,7 +422,7 @@ def test_loading_albumentations_makes_no_request_and_starts_no_threads() -> None
     ("found", "reason"),
     [(None, "No module named|import of albumentations halted"), ("1.4.24", "found version 1.4.24")],
 )
-def test_a_missing_or_other_release_is_one_error_before_anything_is_written(
+def test_a_missing_or_unsupported_release_is_an_error_before_anything_is_written(
     found: str | None, reason: str, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = load_albumentations()
@@ -439,7 +437,7 @@ def test_a_missing_or_other_release_is_one_error_before_anything_is_written(
     train(config.replace(pipeline="batched", stop_after=1))
 
 
-def test_the_preview_shows_both_pipelines_or_how_to_get_the_second(
+def test_the_preview_shows_both_pipelines_or_how_to_install_albumentations(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar100.report.augmentation.images_per_second", lambda _loader: 1234)

@@ -1,4 +1,4 @@
-"""cifar100/augmentation/batched.py against slow per-image references, and cifar100/augmentation/loader.py."""
+"""cifar100/augmentation/batched.py compared with slow per-image references, and cifar100/augmentation/loader.py."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_one_setting_changes_only_its_own_parameters(setting: str, value: Any, c
 def test_unused_transforms_are_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     default_rng, made = np.random.default_rng, {}
 
-    def watched(seed: tuple[int, ...]) -> np.random.Generator:
+    def recording(seed: tuple[int, ...]) -> np.random.Generator:
         made[seed] = default_rng(seed)
         return made[seed]
 
@@ -201,7 +201,7 @@ def test_unused_transforms_are_not_sampled(monkeypatch: pytest.MonkeyPatch) -> N
         names = ("order", "crop", "flip", "cutout", "policy", "mixing")
         return {name for name in names if zlib.crc32(name.encode()) in moved}
 
-    monkeypatch.setattr(np.random, "default_rng", watched)
+    monkeypatch.setattr(np.random, "default_rng", recording)
     assert transforms(NO_AUGMENTATION) == {"order"}
     assert transforms(CONFIG) == {"order", "crop", "flip", "cutout"}
     every = replace(CONFIG, policy="rand", mixup_probability=0.1)
@@ -261,7 +261,7 @@ def test_flip_and_cutout_have_the_given_probability(setting: str, name: str, pro
     assert abs(fraction - probability) <= 4 * np.sqrt(probability * (1 - probability) / count)
 
 
-def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
+def test_alternating_flip_flips_each_image_in_every_other_epoch() -> None:
     config = AugmentConfig(alternating_flip=True)
     by_row = []
     for epoch in range(4):
@@ -274,7 +274,7 @@ def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
 
 
 @pytest.mark.parametrize(("epoch", "size"), [(0, 16), (1, 16), (2, 24), (3, 32), (9, 32)])
-def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
+def test_train_sizes_set_the_image_size_of_each_epoch(epoch: int, size: int) -> None:
     config = AugmentConfig(train_sizes=(16, 16, 24, 32))
     images, draws = some_images(), some_draws(epoch=epoch)
     result = resize(augment(images, draws, config), resolution_at_epoch(config, epoch, 20, SIZE))
@@ -284,8 +284,8 @@ def test_each_epoch_has_its_size(epoch: int, size: int) -> None:
         assert torch.equal(result, augment(images, draws, AugmentConfig()))
 
 
-def test_resize_equals_pillows_antialiased_bilinear() -> None:
-    """A uniform image stays one, and a checkerboard, which sampling would alias, becomes gray."""
+def test_resize_is_antialiased_bilinear() -> None:
+    """A uniform image stays uniform, and a checkerboard, which would alias without antialiasing, becomes gray."""
     board = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     images = board.float().expand(2, 3, 32, 32)
     assert (resize(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
@@ -343,8 +343,8 @@ def test_every_image_is_served_once_an_epoch(batch_size: int, sizes: list[int]) 
     ("processes", "batch_size", "sizes"),
     [(1, 11, [11, 12]), (1, 22, [23]), (1, 7, [7, 7, 7, 2]), (1, 23, [23]), (1, 100, [23]), (2, 10, [10, 13])],
 )
-def test_no_process_gets_a_single_image_of_8_pixels(processes: int, batch_size: int, sizes: list[int]) -> None:
-    """A batch of one such image is one value a channel in the last layers, which batch norm refuses."""
+def test_no_rank_gets_a_batch_of_one_8_pixel_image(processes: int, batch_size: int, sizes: list[int]) -> None:
+    """In the last layers a batch with one such image has one value per channel, which batch norm rejects."""
     config = replace(NO_AUGMENTATION, train_sizes=(8,))
     loaders = [
         TrainLoader(
@@ -412,23 +412,23 @@ def test_the_next_epoch_is_sampled_while_this_one_is_served(monkeypatch: pytest.
     loader_module, sampled = import_module("cifar100.augmentation.loader"), []
     next_is_sampled = threading.Event()
 
-    def watched(*words: Any, epoch: int, **named: Any) -> AugmentParams:
+    def recording(*words: Any, epoch: int, **named: Any) -> AugmentParams:
         sampled.append((epoch, threading.current_thread() is threading.main_thread()))
         draws = sample_epoch_params(*words, epoch=epoch, **named)
         if epoch == 1:
             next_is_sampled.set()
         return draws
 
-    monkeypatch.setattr(loader_module, "sample_epoch_params", watched)
+    monkeypatch.setattr(loader_module, "sample_epoch_params", recording)
     loader = train_loader(NO_AUGMENTATION)
     batches = loader.epoch(0)
     next(batches)
-    assert next_is_sampled.wait(timeout=20), "before the first epoch has ended"
+    assert next_is_sampled.wait(timeout=20), "the next epoch must be sampled before the first one ends"
     list(batches)
     list(loader.epoch(0, first_step=3))
     list(loader.epoch(1))
     loader.close()
-    assert [epoch for epoch, _ in sampled if epoch < 2] == [0, 1], "each once"
+    assert [epoch for epoch, _ in sampled if epoch < 2] == [0, 1], "each epoch must be sampled once"
     assert not any(in_main_thread for _, in_main_thread in sampled)
 
 

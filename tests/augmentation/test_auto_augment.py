@@ -1,4 +1,4 @@
-"""cifar100/augmentation/auto_augment.py against Pillow, image by image."""
+"""cifar100/augmentation/auto_augment.py compared with Pillow, image by image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL_LEVELS = range(-NUM_MAGNITUDES, NUM_MAGNITUDES + 1)
 
 
 def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
-    """Images of every contrast: noise on a slope, of a few values, of one, of much white."""
+    """Images of varied contrast: a noisy gradient, few distinct values, uniform color, and mostly white."""
     rng = np.random.default_rng(seed)
     slope = np.linspace(0, 1, size)[:, None, None]
     images = []
@@ -39,7 +39,7 @@ def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
 
 
 def by_pillow(image: np.ndarray, op: Op, level: int, policy: PolicyName) -> np.ndarray:
-    """The paper's operations, each by the function of Pillow that it was defined by."""
+    """The operations of the papers, which define them by functions of Pillow."""
     pil_image, most, scale = Image.fromarray(image), magnitude_range(policy, len(image)), level / 30
 
     def move(*source: float) -> Image.Image:
@@ -66,7 +66,7 @@ def by_pillow(image: np.ndarray, op: Op, level: int, policy: PolicyName) -> np.n
 
 
 def applied(images: np.ndarray, ops: list[int], levels: list[int], policy: PolicyName = "trivial") -> np.ndarray:
-    """One operation an image."""
+    """Apply one operation per image."""
     return apply_policy(
         torch.from_numpy(images), torch.tensor(ops)[:, None], torch.tensor(levels)[:, None], policy
     ).numpy()
@@ -75,14 +75,14 @@ def applied(images: np.ndarray, ops: list[int], levels: list[int], policy: Polic
 @pytest.mark.parametrize("size", [32, 17])
 @pytest.mark.parametrize("policy", ["trivial", "rand"])
 @pytest.mark.parametrize("op", [op for op in Op if op != Op.AUTOCONTRAST], ids=lambda op: op.name.lower())
-def test_each_operation_is_pillows_at_every_level(op: Op, policy: PolicyName, size: int) -> None:
+def test_each_operation_equals_pillow_at_every_level(op: Op, policy: PolicyName, size: int) -> None:
     images = some_images(len(ALL_LEVELS), size, seed=op)
     result = applied(images, [op] * len(images), list(ALL_LEVELS), policy)
     for image, got, level in zip(images, result, ALL_LEVELS, strict=True):
         np.testing.assert_array_equal(got, by_pillow(image, op, level, policy), err_msg=f"level {level}")
 
 
-def test_autocontrast_is_pillows_but_for_1_of_255_where_pillow_misses_a_whole_number() -> None:
+def test_autocontrast_equals_pillow_except_for_pillows_rounding_down_by_1() -> None:
     images = some_images(200)
     result = applied(images, [Op.AUTOCONTRAST] * 200, [0] * 200)
     for image, got in zip(images, result, strict=True):
@@ -93,7 +93,7 @@ def test_autocontrast_is_pillows_but_for_1_of_255_where_pillow_misses_a_whole_nu
 
 
 @pytest.mark.parametrize("policy", ["trivial", "rand"])
-def test_level_0_and_identity_leave_the_pixels(policy: PolicyName) -> None:
+def test_level_0_and_identity_change_nothing(policy: PolicyName) -> None:
     images = some_images(len(Op))
     levelled = [op for op in Op if op not in (Op.AUTOCONTRAST, Op.EQUALIZE)]
     np.testing.assert_array_equal(
@@ -102,8 +102,8 @@ def test_level_0_and_identity_leave_the_pixels(policy: PolicyName) -> None:
     np.testing.assert_array_equal(applied(images, [Op.IDENTITY] * len(Op), [30] * len(Op), policy), images)
 
 
-def test_the_highest_level_has_the_magnitudes_of_the_papers() -> None:
-    """The papers' numbers, written out once more: the reference above takes them from the same place as the code."""
+def test_the_highest_level_has_the_magnitude_of_the_paper() -> None:
+    """The papers' magnitudes repeated here, because `by_pillow` takes them from the code under test."""
     assert magnitude_range("trivial", 32) == MagnitudeRange(
         shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6
     )
@@ -118,7 +118,7 @@ def test_the_highest_level_has_the_magnitudes_of_the_papers() -> None:
 
     np.testing.assert_array_equal(wide(Op.TRANSLATE_X)[:, :8], images[0, :, 32:])
     assert not wide(Op.TRANSLATE_X)[:, 8:].any()
-    np.testing.assert_array_equal(narrow(Op.TRANSLATE_Y)[: 40 - 18], images[0, 18:])  # 150/331 of 40 is 18.1
+    np.testing.assert_array_equal(narrow(Op.TRANSLATE_Y)[: 40 - 18], images[0, 18:])  # 40 * 150 / 331 = 18.1
     np.testing.assert_array_equal(wide(Op.POSTERIZE), images[0] // 64 * 64)
     np.testing.assert_array_equal(narrow(Op.POSTERIZE), images[0] // 16 * 16)
     np.testing.assert_array_equal(wide(Op.SOLARIZE), 255 - images[0])
@@ -132,10 +132,10 @@ def test_the_highest_level_has_the_magnitudes_of_the_papers() -> None:
 
 
 @pytest.mark.parametrize("config", [RAND, replace(RAND, rand_ops=3, rand_magnitude=24)], ids=["2 of 9", "3 of 24"])
-def test_several_operations_follow_one_another(config: AugmentConfig) -> None:
+def test_several_operations_are_applied_in_order(config: AugmentConfig) -> None:
     images = some_images(60)
     ops, levels = sample_ops(config, np.random.default_rng(0), len(images))
-    ops[ops == Op.AUTOCONTRAST] = Op.EQUALIZE  # which is exact
+    ops[ops == Op.AUTOCONTRAST] = Op.EQUALIZE  # autocontrast may differ from Pillow by 1
     result = apply_policy(torch.from_numpy(images), ops, levels, "rand").numpy()
     for image, got, own_ops, own_levels in zip(images, result, ops.tolist(), levels.tolist(), strict=True):
         for op, level in zip(own_ops, own_levels, strict=True):
@@ -199,8 +199,8 @@ def test_operations_are_a_pure_function_of_seed_and_epoch(config: AugmentConfig)
         assert not torch.equal(one.levels, other.levels)
 
 
-def test_a_policy_changes_no_other_parameter_and_not_the_baseline() -> None:
-    """The baseline's draws are what they were before there were policies: the sums were taken then."""
+def test_a_policy_changes_neither_other_parameters_nor_the_baseline() -> None:
+    """The checksums of the baseline's parameters were computed before policies were added."""
     plain, changed = some_draws(AugmentConfig()), some_draws(RAND)
     assert plain.ops.shape == (64, 0)
     for name in ("order", "crop_top", "crop_left", "flipped", "cutout_mask", "cutout_top", "cutout_left"):
@@ -254,7 +254,7 @@ def test_describe_transforms_lists_what_is_enabled(config: AugmentConfig, named:
 
 
 @pytest.mark.parametrize("setting", [{"policy": "trivial"}, {"policy": "rand"}], ids=["trivial", "rand"])
-def test_albumentations_has_no_policy(setting: dict) -> None:
+def test_albumentations_refuses_policies(setting: dict) -> None:
     with pytest.raises(UserError, match="--pipeline batched") as raised:
         AugmentConfig(pipeline="albumentations", **setting)
     assert raised.value.code == "config.policy"

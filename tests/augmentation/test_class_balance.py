@@ -1,4 +1,4 @@
-"""Classes of unequal size: `--sampler balanced` and `--class-weights balanced`."""
+"""Class imbalance: `--sampler balanced` and `--class-weights balanced`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cifar100.training.step import TrainStep
 LABELS = np.repeat([0, 1, 3], [90, 9, 1])
 
 
-def test_an_epoch_has_each_class_as_often_and_each_of_its_images_as_often() -> None:
+def test_the_balanced_order_is_balanced_over_classes_and_over_images_of_a_class() -> None:
     order = balanced_order(LABELS, seed=1, epoch=0)
     assert order.shape == LABELS.shape
     served = np.bincount(LABELS[order], minlength=4)
@@ -35,7 +35,7 @@ def test_an_epoch_has_each_class_as_often_and_each_of_its_images_as_often() -> N
     assert balanced_order(LABELS, seed=1, epoch=0).tolist() == order.tolist()
     others = [balanced_order(LABELS, seed=1, epoch=1), balanced_order(LABELS, seed=2, epoch=0)]
     assert all(other.tolist() != order.tolist() for other in others)
-    assert np.bincount(LABELS[order[:30]], minlength=4).max() < 25, "the classes are mixed"
+    assert np.bincount(LABELS[order[:30]], minlength=4).max() < 25, "the classes must be shuffled"
 
 
 def test_the_balanced_order_can_start_at_any_step() -> None:
@@ -52,7 +52,7 @@ def test_the_balanced_order_can_start_at_any_step() -> None:
     assert labels.tolist() == LABELS[balanced_order(LABELS, seed=5, epoch=3)].tolist()
 
 
-def test_weights_are_those_of_sklearn() -> None:
+def test_class_weights_equal_those_of_sklearn() -> None:
     weights = balanced_weights(LABELS, 4)
     present = np.unique(LABELS)
     np.testing.assert_allclose(weights[present], compute_class_weight("balanced", classes=present, y=LABELS), rtol=1e-6)
@@ -60,7 +60,7 @@ def test_weights_are_those_of_sklearn() -> None:
 
 
 def test_the_loss_weighs_each_image_by_its_class() -> None:
-    """Without smoothing: the mean over images of the weight times the plain loss; gradients follow from it."""
+    """Without label smoothing the loss is the mean over images of class weight times cross-entropy."""
     torch.manual_seed(0)
     labels = torch.from_numpy(LABELS[::3].copy())
     images = torch.randn(len(labels), 3, 1, 1)
@@ -75,13 +75,13 @@ def test_the_loss_weighs_each_image_by_its_class() -> None:
     assert step.loss_sum.item() / step.num_samples == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
 
 
-def test_not_with_albumentations() -> None:
+def test_albumentations_refuses_the_balanced_sampler() -> None:
     with pytest.raises(UserError):
         AugmentConfig(sampler="balanced", pipeline="albumentations")
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_class_balanced_run_resumes_exactly(tmp_path: Path) -> None:
     data = write_official(tmp_path / "data", train_per_class=2, test_per_class=1)
     base = Config().replace(
         data_dir=data,

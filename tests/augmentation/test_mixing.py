@@ -1,4 +1,4 @@
-"""cifar100/augmentation/mixing.py against slow per-image references, and what the loader serves of it."""
+"""cifar100/augmentation/mixing.py compared with slow per-image references, and mixed batches of the loader."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_cutmix_pastes_the_partner_inside_the_box_only() -> None:
 
 @pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
 def test_soft_labels_are_the_fractions_of_pixels(config: AugmentConfig) -> None:
-    """Images of one gray each, so that their mean reveals the mixing weight."""
+    """Each image is a uniform gray, so that the mean of a mixed image determines its mixing weight."""
     count = 200
     draws = some_draws(config, count=count).with_first_appended()
     gray = torch.rand(count + 1)
@@ -51,7 +51,7 @@ def test_soft_labels_are_the_fractions_of_pixels(config: AugmentConfig) -> None:
         own = float((mixed[i].mean() - gray[i + 1]) / (gray[i] - gray[i + 1]))
         expected[i, labels[i]] += own
         expected[i, labels[i + 1]] += 1 - own
-    # the fraction is a quotient of small differences, if the two grays are near one another
+    # if the two grays are close, the fraction is an ill-conditioned quotient of small differences
     near = (gray[:-1] - gray[1:]).abs() < 0.02
     torch.testing.assert_close(shown[~near], expected[~near], rtol=0, atol=2e-4)
     torch.testing.assert_close(shown.sum(1), torch.ones(count))
@@ -61,7 +61,7 @@ def test_probabilities_and_beta_distributions() -> None:
     draws = some_draws(BOTH, count=20_000)
     by_mixup, by_cutmix = draws.mixup_lambda < 1, draws.cutmix_box.sum(1) > 0
     assert by_mixup.float().mean() == pytest.approx(0.3, abs=0.01)
-    # a box may be empty: an eighth of a pixel at 32, of a side below one
+    # a box with a side below one pixel may be empty, hence the larger tolerance
     assert by_cutmix.float().mean() == pytest.approx(0.4, abs=0.012)
     assert not (by_mixup & by_cutmix).any()
     quarters = torch.histc(draws.mixup_lambda[by_mixup], bins=4, min=0, max=1) / by_mixup.sum()
@@ -71,10 +71,10 @@ def test_probabilities_and_beta_distributions() -> None:
     assert boxes.max() == SIZE
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     inside = (boxes[:, 0] > 0) & (boxes[:, 2] < SIZE) & (boxes[:, 1] > 0) & (boxes[:, 3] < SIZE)
-    assert (height == width)[inside].all(), "a box has the shape of the image, unless an edge clips it"
+    assert (height == width)[inside].all(), "a box has the aspect ratio of the image unless clipped at an edge"
 
 
-def test_a_low_alpha_leaves_most_of_one_image() -> None:
+def test_a_low_alpha_mixes_little() -> None:
     lam = some_draws(AugmentConfig(mixup_probability=1, mixup_alpha=0.1), count=5000).mixup_lambda
     assert ((lam < 0.1) | (lam > 0.9)).float().mean() > 0.7
 
@@ -108,10 +108,10 @@ def test_each_image_is_mixed_with_the_next_for_any_batch_size() -> None:
     assert torch.equal(images, others)
     assert torch.equal(labels, their_labels)
     later, _ = served(loader(batch_size=5), first_step=2)
-    assert torch.equal(images[10:], later), "a resumed epoch"
+    assert torch.equal(images[10:], later), "a resumed epoch must serve the same images"
 
 
-def test_the_last_one_is_mixed_with_the_first() -> None:
+def test_the_last_image_is_mixed_with_the_first() -> None:
     draws = some_draws(CUTMIX, seed=0, epoch=1, count=23)
     places = torch.tensor([22, 0])
     pair = draws[places]
@@ -120,7 +120,7 @@ def test_the_last_one_is_mixed_with_the_first() -> None:
     assert torch.equal(served(loader(CUTMIX))[0][22:], expected)
 
 
-def test_two_ranks_serve_the_images_of_one() -> None:
+def test_two_ranks_serve_the_same_images_as_one_process() -> None:
     parts = [loader(dist=DistContext(rank=rank, size=2)).epoch(1) for rank in range(2)]
     both = [torch.cat([images for images, _ in step]) for step in zip(*parts, strict=True)]
     assert torch.equal(torch.cat(both), served(loader())[0])

@@ -1,4 +1,4 @@
-"""cifar100/optim/ema.py against its formulas, and a run whose result is an average."""
+"""cifar100/optim/ema.py compared with its formulas, and training runs with EMA weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
     ]
 
 
-def test_the_average_equals_the_formula() -> None:
+def test_ema_equals_its_formula() -> None:
     model = network()
     average = ModelEma(model, 0.7)
     expected = model.fc.weight.detach().clone()
@@ -53,8 +53,8 @@ def test_the_average_equals_the_formula() -> None:
     assert not any(weight.requires_grad for weight in average.model.parameters())
 
 
-def test_statistics_are_those_of_the_batches() -> None:
-    """Of the first batch norm, whose input can be had without the network."""
+def test_update_bn_computes_the_statistics_of_the_batches() -> None:
+    """For the first batch norm, whose input is simply the output of the first convolution."""
     model, some = network(), [images for images, _ in batches()]
     update_bn(model, some, CPU)
     with torch.no_grad():
@@ -66,12 +66,12 @@ def test_statistics_are_those_of_the_batches() -> None:
     assert model.bn1.momentum == 0.1
 
 
-def test_statistics_are_recomputed_without_reading_a_value_from_the_device() -> None:
+def test_update_bn_does_not_synchronize_with_the_device() -> None:
     with DeviceReads() as reads:
         update_bn(network(), [images for images, _ in batches()], CPU)
         assert reads.count == 0
         float(torch.ones(()))
-    assert reads.count == 1, "what would wait is seen"
+    assert reads.count == 1, "DeviceReads must count a synchronizing read"
 
 
 def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
@@ -84,7 +84,7 @@ def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
     assert not torch.equal(after["layer1.0.bn1.running_mean"], before["layer1.0.bn1.running_mean"])
 
 
-def test_training_accuracy_of_soft_labels_counts_the_main_class() -> None:
+def test_training_accuracy_of_soft_labels_uses_the_most_probable_class() -> None:
     model, ((images, _),) = network(), batches(1)
     config = Config().replace(label_smoothing=0.0).optim
     logits = copy.deepcopy(model)(images)
@@ -97,7 +97,7 @@ def test_training_accuracy_of_soft_labels_counts_the_main_class() -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_the_average_is_evaluated_and_saved(tiny_data: Path, tmp_path: Path) -> None:
+def test_ema_weights_are_evaluated_and_saved(tiny_data: Path, tmp_path: Path) -> None:
     settings = {"data_dir": tiny_data, "run_dir": tmp_path / "run", "report": False, "device": "cpu"}
     config = Config().replace(epochs=2, batch_size=64, warmup_epochs=1, ema_decay=0.9, precision="fp32", **settings)
     result = train(config)

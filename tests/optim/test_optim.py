@@ -1,4 +1,4 @@
-"""cifar100/optim/build.py: groups, Muon, and the learning rate of every step."""
+"""cifar100/optim/build.py: parameter groups, Muon, and the learning-rate schedule."""
 
 # pyright: reportPrivateImportUsage=false
 from __future__ import annotations
@@ -26,7 +26,7 @@ def network() -> ResNet:
 
 
 def named_groups(network: nn.Module, **settings: object) -> dict[str, dict[str, object]]:
-    """{parameter name: its group, without the parameters}."""
+    """{parameter name: settings of its parameter group}."""
     optimizer = build_optimizer(network, Config().replace(**settings).optim)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     return {
@@ -46,7 +46,7 @@ def test_every_parameter_is_in_one_group(network: ResNet) -> None:
 def test_settings_of_each_parameter_group(network: ResNet) -> None:
     settings = {"optimizer": "muon", "lr": 0.2, "muon_lr": 0.05}
     groups = named_groups(network, decay_norms=False, **settings)
-    expected = {  # (weight decay, rate over the step's, orthogonalised)
+    expected = {  # (weight decay, learning rate relative to that of the step, whether updated by Muon)
         "conv1.weight": (0.0, 0.25, True),
         "layer2.0.downsample.0.weight": (0.0, 0.25, True),
         "bn1.weight": (0.0, 1.0, False),
@@ -59,14 +59,14 @@ def test_settings_of_each_parameter_group(network: ResNet) -> None:
         assert (group["weight_decay"], group["lr_scale"], group["use_muon"]) == (decay, factor, orthogonal), name
 
 
-def test_the_baseline_is_one_group_of_sgd(network: ResNet) -> None:
+def test_the_baseline_uses_sgd_with_one_parameter_group(network: ResNet) -> None:
     optimizer = build_optimizer(network, Config().optim)
     assert type(optimizer) is torch.optim.SGD
     (group,) = optimizer.param_groups
     assert (group["weight_decay"], group["lr_scale"], group["nesterov"]) == (5e-4, 1.0, True)
 
 
-def test_sgd_is_fused_on_cuda_and_stays_so_if_a_run_from_another_device_is_resumed(network: ResNet) -> None:
+def test_sgd_is_fused_on_cuda_also_when_resuming_from_another_device(network: ResNet) -> None:
     """No GPU is needed: the CPU has a fused kernel too."""
     places = [("cuda", "bf16"), ("cuda", "fp32"), ("cuda", "fp16"), ("mps", "fp32"), ("cpu", "fp32")]
     fused_by_place = [uses_fused_sgd(Compute(torch.device(device), precision, "")) for device, precision in places]
@@ -136,7 +136,7 @@ def test_muon_updates_all_convolutions_in_one_operation(network: ResNet, monkeyp
 
     monkeypatch.setattr(torch, "_foreach_add_", recorded)
     optimizer.step()
-    assert len(strides) == 2 * len(list(network.parameters())), "momentum and weights"
+    assert len(strides) == 2 * len(list(network.parameters())), "expected one update of momentum and one of weights"
     assert [pair for pair in strides if pair[0] != pair[1]] == []
 
 
@@ -146,7 +146,7 @@ def test_newton_schulz_of_zero_is_finite() -> None:
 
 
 def plain_newton_schulz(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Five iterations on the matrix itself, as Muon's author wrote them."""
+    """The reference implementation of Muon's author: five iterations on the matrix itself."""
     x = matrix.to(dtype)
     x = x / x.norm()
     for _ in range(5):
@@ -157,10 +157,11 @@ def plain_newton_schulz(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
 
 @pytest.mark.parametrize("decades", [0, 1.5, 4, 8])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
-def test_on_the_gram_matrices_the_singular_values_are_those_of_the_plain_iteration(
+def test_newton_schulz_on_gram_matrices_equals_the_plain_iteration(
     decades: float, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of ill-conditioned matrices, which bf16 makes unstable if X is never recomputed; tall and wide together."""
+    """Also for ill-conditioned matrices, for which bf16 is unstable if X is never recomputed, and for tall and wide
+    matrices in one call."""
     torch.manual_seed(0)
     matrices = []
     for rows, columns in ((64, 576), (64, 128), (128, 64)):
@@ -180,7 +181,8 @@ def test_on_the_gram_matrices_the_singular_values_are_those_of_the_plain_iterati
 
 
 def test_the_relative_update_of_a_convolution_is_about_the_learning_rate(network: ResNet) -> None:
-    """Weights are held at sqrt(out), and a step moves them by about the rate times that, however small the gradient."""
+    """Weights are normalized to a norm of sqrt(out_channels); a step changes them by about the learning rate times that
+    norm, independent of the size of the gradient."""
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(network, Config().replace(optimizer="muon", muon_lr=0.1, lr=0.1, momentum=0.9).optim)
     weight = network.get_parameter("layer1.0.conv1.weight")
@@ -205,7 +207,7 @@ def test_warmup_is_linear_and_the_cosine_ends_at_zero() -> None:
     assert 0 < rates[-1] < 1e-6
 
 
-def test_no_warmup_and_a_warmup_of_half_an_epoch() -> None:
+def test_learning_rates_without_warmup_and_with_half_an_epoch_of_warmup() -> None:
     config = Config().replace(epochs=2, warmup_epochs=0).optim
     assert lr_at_step(0, 10, config) == pytest.approx(0.1)
     config = Config().replace(epochs=2, warmup_epochs=0.5).optim
