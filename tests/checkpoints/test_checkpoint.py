@@ -1,4 +1,4 @@
-"""cifar100/checkpoints/checkpoint.py: what a checkpoint says of its weights."""
+"""cifar100/checkpoints/checkpoint.py: detection of weights that are not finite."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BATCHES = {"bn.num_batches_tracked": torch.tensor(3)}
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["weights", "training_weights"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_single_weight_that_is_not_finite_is_found(value: float, name: str, dtype: torch.dtype) -> None:
+def test_a_single_nonfinite_weight_is_detected(value: float, name: str, dtype: torch.dtype) -> None:
     sound = {"large": torch.full((4, 3), 1e38), "empty": torch.zeros(0), "half": torch.ones(5, dtype=dtype)}
     checkpoint = untrained(weights=sound | BATCHES, training_weights=sound)
     with DeviceReads() as reads:
         assert checkpoint.is_finite()
-    assert reads.count == 1, "one for all tensors"
+    assert reads.count == 1, "expected one synchronizing read for all tensors"
     bad = sound["half"].clone()
     bad[2] = value
     assert not untrained(**{"weights": sound, name: sound | {"half": bad}}).is_finite()

@@ -1,4 +1,4 @@
-"""Weights that others published: read in every form that they come in, and nothing is assumed in silence."""
+"""Third-party weights: read in every common format, with all assumptions reported."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def prefixed(prefix: str, weights: Weights) -> Weights:
     return {prefix + name: tensor for name, tensor in weights.items()}
 
 
-def kept_beside(weights: Weights) -> dict[str, Any]:
-    """What trainers keep beside the weights, none of it tensors or plain values."""
+def with_metadata(weights: Weights) -> dict[str, Any]:
+    """Metadata that training scripts save with the weights: neither tensors nor plain values."""
     settings = argparse.Namespace(lr=0.1, out=Path("out"))
     return {"net": weights, "acc": np.float64(95.4), "epoch": np.int64(3), "args": settings, "curve": np.zeros(3)}
 
@@ -54,15 +54,15 @@ FILES: dict[str, tuple[Callable[[Weights], Any], list[str]]] = {
         lambda weights: {n: nn.Parameter(t, requires_grad=t.is_floating_point()) for n, t in weights.items()},
         [],
     ),
-    "objects beside": (kept_beside, []),
+    "with metadata objects": (with_metadata, []),
     "Lightning": (
         lambda weights: {"state_dict": prefixed("model.", weights) | {"criterion.weight": torch.ones(10)}, "loops": {}},
         ["criterion.weight"],
     ),
     "an unknown wrapper": (lambda weights: {"checkpoint": {"student": weights, "optimizer": {"state": {}}}}, []),
     "an unknown prefix": (lambda weights: prefixed("learner.backbone.", weights), []),
-    "other things in it": (lambda weights: weights | {"loss.center": torch.ones(3), "epoch": 7}, ["loss.center"]),
-    "a huge tensor beside": (lambda weights: weights | {"junk": torch.zeros(1).half().expand(10**11)}, ["junk"]),
+    "with other tensors": (lambda weights: weights | {"loss.center": torch.ones(3), "epoch": 7}, ["loss.center"]),
+    "with a huge tensor": (lambda weights: weights | {"junk": torch.zeros(1).half().expand(10**11)}, ["junk"]),
 }
 
 
@@ -77,7 +77,7 @@ def test_a_file_is_read(tmp_path: Path, kind: str, zipped: bool) -> None:
     assert not any(tensor.requires_grad for tensor in checkpoint.weights.values())
 
 
-def test_another_network_in_the_file_is_named(tmp_path: Path) -> None:
+def test_ema_weights_are_preferred_and_the_other_weights_reported(tmp_path: Path) -> None:
     ema = {name: tensor + 1 for name, tensor in network().items()}
     torch.save({"state_dict": network(), "state_dict_ema": ema, "optimizer": {"state": {}}}, tmp_path / "w.pth")
     checkpoint = load_weights(tmp_path / "w.pth")
@@ -86,7 +86,7 @@ def test_another_network_in_the_file_is_named(tmp_path: Path) -> None:
     assert "ignored tensors: state_dict.*" in checkpoint.notes
 
 
-def test_a_dictionary_that_a_file_repeats_is_searched_once(tmp_path: Path) -> None:
+def test_a_shared_dictionary_is_searched_once(tmp_path: Path) -> None:
     repeated = {number: dict.fromkeys(range(1000), 0) for number in range(3)}
     for _ in range(2):
         repeated = dict.fromkeys(range(3000), repeated)  # 10 ** 10 entries in 40 KB
@@ -109,21 +109,21 @@ def test_a_dictionary_that_a_file_repeats_is_searched_once(tmp_path: Path) -> No
         ("w.pth", pickle.dumps({"fc.weight": [1.0]}), "torch.save(model.state_dict(), PATH)"),
     ],
 )
-def test_what_stands_for_weights_is_recognized(tmp_path: Path, name: str, content: bytes, hint: str) -> None:
+def test_files_that_are_not_weights_are_recognized(tmp_path: Path, name: str, content: bytes, hint: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_predictor(tmp_path / name)
     assert_one_sentence(str(caught.value), tmp_path / name, hint)
 
 
-def test_the_checkpoint_in_a_run_directory_is_named(tmp_path: Path) -> None:
+def test_a_run_directory_is_refused_with_the_path_of_its_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "best_model.pth").touch()
     with pytest.raises(UserError) as caught:
         load_weights(tmp_path)
     assert_one_sentence(str(caught.value), f"name {tmp_path / 'best_model.pth'}.")
 
 
-def test_weights_as_numpy_arrays_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_as_numpy_arrays_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar100.checkpoints.torch_file.MAX_PICKLE_BYTES", 1 << 16)
     torch.save({name: tensor.numpy() for name, tensor in network().items()}, tmp_path / "w.pth")
     with pytest.raises(UserError) as caught:
@@ -139,14 +139,14 @@ def test_safetensors_without_json(tmp_path: Path) -> None:
     assert (checkpoint.assumed, checkpoint.left_aside) == (EVERYTHING, ["head.scale"])
 
 
-def test_what_changes_the_network_is_not_left_aside(tmp_path: Path) -> None:
+def test_tensors_that_change_the_network_are_not_ignored(tmp_path: Path) -> None:
     torch.save(network() | {"layer1.0.attention.weight": torch.ones(3)}, tmp_path / "weights.pth")
     with pytest.raises(UserError) as caught:
         load_weights(tmp_path / "weights.pth")
     assert_one_sentence(str(caught.value), "weights.pth", "layer1.0.attention.weight")
 
 
-def test_ours_assume_nothing(tmp_path: Path) -> None:
+def test_our_own_files_need_no_assumptions(tmp_path: Path) -> None:
     torch.save(network(), tmp_path / "theirs.pth")
     facts: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "classes": CIFAR10.classes}
     checkpoint = load_weights(tmp_path / "theirs.pth", **facts)
@@ -170,14 +170,14 @@ def test_ours_assume_nothing(tmp_path: Path) -> None:
         ({"std": [0.0] * 3}, "weights.given"),
     ],
 )
-def test_wrong_facts_are_refused(tmp_path: Path, facts: dict[str, Any], code: str) -> None:
+def test_invalid_facts_are_refused(tmp_path: Path, facts: dict[str, Any], code: str) -> None:
     torch.save(network(), tmp_path / "weights.pth")
     with pytest.raises(UserError) as caught:
         load_weights(tmp_path / "weights.pth", **facts)
     assert caught.value.code == code
 
 
-def test_a_head_of_ten_is_evaluated_on_cifar10(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_with_10_classes_is_evaluated_on_cifar10(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from test_formats import cifar10_binary, some
 
     torch.save(network(), tmp_path / "weights.pth")
@@ -218,7 +218,7 @@ def test_classes_on_the_command_line(
     assert "--classes" not in output.err
 
 
-def test_a_hundred_classes_are_taken_to_be_cifar100(tmp_path: Path) -> None:
+def test_100_classes_are_assumed_to_be_cifar100(tmp_path: Path) -> None:
     torch.save(network(100), tmp_path / "weights.pth")
     predictor = load_predictor(tmp_path / "weights.pth")
     assert predictor.classes == CLASSES

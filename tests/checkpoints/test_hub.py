@@ -1,4 +1,4 @@
-"""cifar100/checkpoints/hub.py against a stand-in of the hub's HTTP interface on this machine; and the model card."""
+"""cifar100/checkpoints/hub.py with a local server that emulates the hub's HTTP API; and the model card."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 class HubHandler(Handler):
-    """Repositories are whatever files were pushed, or put into `server.files`."""
+    """Serves files that were pushed or added to `server.files`."""
 
     def answer(self, *, send: bool) -> None:
         known = self.path in self.server.files
@@ -91,14 +91,14 @@ class HubHandler(Handler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """The hub, with nothing on it; a login; a cache of the test's own; narrow networks."""
+    """An empty hub, with a valid token, a temporary cache and narrow networks."""
     with Server() as server:
         server.RequestHandlerClass = HubHandler
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_good")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
-        monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_: None)  # takes its time
+        monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_: None)  # slow
         yield server
 
 
@@ -119,7 +119,7 @@ def pushed(server: Server, tmp_path: Path) -> Path:
     return path
 
 
-def test_what_was_pushed_is_loaded_by_its_address(server: Server, pushed: Path) -> None:
+def test_a_pushed_model_is_loaded_by_its_address(server: Server, pushed: Path) -> None:
     names = {path.rsplit("/", 1)[1] for path in server.files}
     assert names == {"model.safetensors", "model.json", "README.md"}
     expected = load_predictor(pushed, precision="fp32").predict(IMAGE)
@@ -133,7 +133,7 @@ def test_what_was_pushed_is_loaded_by_its_address(server: Server, pushed: Path) 
     assert load_weights("hf://someone/model").evaluation["top1"] == 0.7512
 
 
-def test_the_cache_serves_without_the_hub(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_model_is_loaded_offline(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_predictor("hf://someone/model")
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     assert len(load_predictor("hf://someone/model").classes) == 100
@@ -143,13 +143,13 @@ def test_the_cache_serves_without_the_hub(server: Server, pushed: Path, monkeypa
     assert_one_sentence(str(caught.value), "someone/else")
 
 
-def test_the_weights_are_fetched_once(server: Server, pushed: Path) -> None:
+def test_weights_are_downloaded_once(server: Server, pushed: Path) -> None:
     for _ in range(2):
         load_predictor("hf://someone/model")
     assert len([path for method, path, _ in server.requests if method == "GET" and "safetensors" in path]) == 1
 
 
-def test_onnx_where_there_are_no_weights(server: Server, exports: Path) -> None:
+def test_onnx_is_loaded_if_there_are_no_weights(server: Server, exports: Path) -> None:
     server.files["/someone/model/resolve/main/model.onnx"] = (exports / "best.onnx").read_bytes()
     assert (
         load_predictor("hf://someone/model").predict(IMAGE)[0]
@@ -169,7 +169,7 @@ def test_onnx_where_there_are_no_weights(server: Server, exports: Path) -> None:
         ("hf://someone/model", "hub.no_weights", "someone/model"),
     ],
 )
-def test_what_is_not_there(server: Server, address: str, code: str, name: str) -> None:
+def test_invalid_and_missing_addresses_are_refused(server: Server, address: str, code: str, name: str) -> None:
     server.files["/someone/model/resolve/main/best_model.pth"] = b"code"
     with pytest.raises(UserError) as caught:
         load_predictor(address)
@@ -178,7 +178,7 @@ def test_what_is_not_there(server: Server, address: str, code: str, name: str) -
     assert not [path for method, path, _ in server.requests if method == "GET"], "nothing was fetched"
 
 
-def test_what_is_too_large_is_not_fetched(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_large_file_is_not_downloaded(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hub.MAX_BYTES, ".safetensors", 1000)
     with pytest.raises(UserError) as caught:
         load_predictor("hf://someone/model")
@@ -196,7 +196,9 @@ def test_weights_of_another_network_are_refused(server: Server, tmp_path: Path) 
     assert caught.value.code == "checkpoint.weights"
 
 
-def test_who_may_not_push(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_pushing_without_permission_is_refused(
+    server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_bad")
     assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 2
     assert "someone/model (403)" in capsys.readouterr().err
@@ -214,7 +216,7 @@ def test_pushing_without_a_network(pushed: Path, monkeypatch: pytest.MonkeyPatch
     assert "cannot be reached" in capsys.readouterr().err
 
 
-def test_a_folder_to_look_at(server: Server, tmp_path: Path) -> None:
+def test_push_to_a_folder_uploads_nothing(server: Server, tmp_path: Path) -> None:
     random_checkpoint().save(tmp_path / "best.pth")
     words = ["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "look")]
     assert main(words) == 0
@@ -222,16 +224,16 @@ def test_a_folder_to_look_at(server: Server, tmp_path: Path) -> None:
     assert not server.requests
 
 
-def test_the_card_says_what_the_checkpoint_knows(server: Server, pushed: Path) -> None:
+def test_the_model_card_describes_the_checkpoint(server: Server, pushed: Path) -> None:
     card = server.files["/someone/model/resolve/main/README.md"].decode()
     assert "**75.12%** on the 600 test images, single view; n = one run" in card
     assert "synthetic images" in card
     assert "| hardware | cpu (threads: 2), bf16 |" in card
     assert 'load_predictor("hf://someone/model")' in card
-    assert "nowhere" not in card, "where the data lay"
+    assert "nowhere" not in card, "the path of the data must not be published"
 
 
-def test_the_front_matter_of_a_card() -> None:
+def test_the_front_matter_of_the_model_card() -> None:
     yaml = pytest.importorskip("yaml")
     evaluation = {"split": "test", "images": 10_000, "top1": 0.7598}
     card = model_card(random_checkpoint(dataset=REAL, evaluation=evaluation), "me/my-model")
@@ -247,8 +249,10 @@ def test_the_front_matter_of_a_card() -> None:
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("fingerprint", ["", "0" * 64, CIFAR10.fingerprints["train"]])
-def test_a_false_claim_of_verified_images(server: Server, tmp_path: Path, suffix: str, fingerprint: str) -> None:
-    """The hub's dataset tag needs the fingerprint of the published images."""
+def test_a_false_claim_of_verified_images_is_ignored(
+    server: Server, tmp_path: Path, suffix: str, fingerprint: str
+) -> None:
+    """The dataset tag of the hub requires the fingerprint of the published images."""
     for info, tagged in ((replace(REAL, fingerprint=fingerprint), False), (REAL, True)):
         checkpoint = random_checkpoint(dataset=info)
         path = tmp_path / f"stranger.{suffix}"
@@ -259,7 +263,7 @@ def test_a_false_claim_of_verified_images(server: Server, tmp_path: Path, suffix
         assert load_weights(path).dataset.verified is tagged
 
 
-def test_names_in_a_card_are_text() -> None:
+def test_class_names_are_escaped_in_the_model_card() -> None:
     names = ["<script>", "[x](http://a)", "a|b", "*c*", "line\nbreak", "`code`"]
     card = model_card(random_checkpoint(classes=names, dataset=DatasetInfo(name="x | <b>")), "me/m")
     classes = card.split("## Classes\n\n")[1].strip()
@@ -269,7 +273,7 @@ def test_names_in_a_card_are_text() -> None:
     assert "| trained on | x \\| &lt;b&gt; |" in card
 
 
-def test_a_card_without_figures_says_so() -> None:
+def test_the_model_card_without_an_evaluation() -> None:
     assert "| accuracy | not measured |" in model_card(random_checkpoint(), "me/m")
     card = model_card(
         random_checkpoint(metrics={"split": "val", "top1": 0.5}, selection=Selection(rule="best", split="val")), "me/m"

@@ -1,4 +1,4 @@
-"""Weights of others for the same network, by the names that their libraries give: each gives the logits of ours."""
+"""Weights of the same network with the parameter names of other libraries are mapped to our names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
 def torchvision_names(model: str) -> list[str]:
-    """Of `torchvision.models.resnet18().state_dict()`, in its order (also `timm.create_model("resnet18")`'s)."""
+    """The names in `torchvision.models.resnet18().state_dict()`, in order; timm uses the same names."""
     names = ["conv1.weight", *(f"bn1.{part}" for part in NORM)]
     for stage, depth in enumerate(DEPTHS[model], start=1):
         for block in range(depth):
@@ -33,12 +33,12 @@ def torchvision_names(model: str) -> list[str]:
 
 
 def kuangliu(name: str) -> str:
-    """As in `kuangliu/pytorch-cifar`, saved from DataParallel."""
+    """The name in `kuangliu/pytorch-cifar`, saved from DataParallel."""
     return "module." + name.replace("downsample", "shortcut").replace("fc.", "linear.")
 
 
 def weiaicunzai(name: str) -> str:
-    """As in `weiaicunzai/pytorch-cifar100`."""
+    """The name in `weiaicunzai/pytorch-cifar100`."""
     if name.startswith(("conv1.", "bn1.")):
         return name.replace("conv1.", "conv1.0.").replace("bn1.", "conv1.1.")
     for layer, place in (("conv1", 0), ("bn1", 1), ("conv2", 3), ("bn2", 4)):
@@ -53,11 +53,11 @@ Weights = dict[str, Tensor]
 SHAPES: dict[str, tuple[Callable[[str], str], Callable[[Weights], Any]]] = {
     "torchvision": (str, dict),
     "timm": (str, lambda weights: {"arch": "resnet18", "epoch": 199, "state_dict": weights, "version": 2}),
-    "timm, averaged": (
+    "timm, EMA": (
         str,
         lambda weights: {"state_dict": {n: t * 0 for n, t in weights.items()}, "state_dict_ema": weights},
     ),
-    "without batch counters": (
+    "without num_batches_tracked": (
         str,
         lambda weights: {name: tensor for name, tensor in weights.items() if "num_batches" not in name},
     ),
@@ -71,7 +71,7 @@ SHAPES: dict[str, tuple[Callable[[str], str], Callable[[Weights], Any]]] = {
     ("model", "naming"),
     [*(("resnet18", naming) for naming in SHAPES), ("resnet34", "torchvision"), ("resnet34", "weiaicunzai")],
 )
-def test_a_naming(tmp_path: Path, model: str, naming: str) -> None:
+def test_parameter_names_of_other_libraries(tmp_path: Path, model: str, naming: str) -> None:
     theirs, wrapped = SHAPES[naming]
     ours = {name: torch.full_like(t, i) for i, (name, t) in enumerate(build_model(model, 100).state_dict().items())}
     weights = {theirs(name): ours[name] for name in torchvision_names(model)}
@@ -80,18 +80,18 @@ def test_a_naming(tmp_path: Path, model: str, naming: str) -> None:
     assert (checkpoint.model, len(checkpoint.classes)) == (model, 100)
     found = checkpoint.build().state_dict()
     for name in torchvision_names(model):
-        if not (naming == "without batch counters" and "num_batches" in name):
+        if not (naming == "without num_batches_tracked" and "num_batches" in name):
             assert torch.equal(found[name], ours[name]), name
 
 
-def test_half_precision_becomes_fp32(tmp_path: Path) -> None:
+def test_half_precision_is_converted_to_fp32(tmp_path: Path) -> None:
     weights = build_model("resnet18", 10).state_dict()
     torch.save({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "w.pth")
     weights = load_checkpoint(tmp_path / "w.pth").build().state_dict()
     assert {tensor.dtype for name, tensor in weights.items() if "num_batches" not in name} == {torch.float32}
 
 
-def test_the_stem_of_imagenet_is_another_network(tmp_path: Path) -> None:
+def test_the_imagenet_stem_is_refused(tmp_path: Path) -> None:
     weights = build_model("resnet18", 100).state_dict() | {"conv1.weight": torch.zeros(64, 3, 7, 7)}
     torch.save(weights, tmp_path / "weights.pth")
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""Files of format version 1, with the sentences that were written to them, are read into the fields of version 2."""
+"""Files of format version 1, which have sentences in place of fields, are converted to version 2."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REAL = CIFAR100.fingerprints["train"]
 
 
 def version1(checkpoint: Checkpoint, **fields: Any) -> dict[str, Any]:
-    """The content of a file of version 1: its names of fields, and `fields` in them."""
+    """The content of a version 1 file, updated with `fields`."""
     content = checkpoint.to_dict()
     info = content.pop("dataset")
     del content["selection"], content["calibration"], content["modified"]
@@ -61,7 +61,7 @@ DATASETS = [
 
 
 @pytest.mark.parametrize(("sentence", "expected"), DATASETS)
-def test_a_dataset(sentence: str, expected: dict[str, Any]) -> None:
+def test_dataset_sentences(sentence: str, expected: dict[str, Any]) -> None:
     content = upgrade({"dataset": sentence, "fingerprint": "f", "classes": ["a"] * 100, "image_size": 32})
     size = 32 if expected else 0
     found = DatasetInfo.from_dict(content["dataset"])
@@ -80,7 +80,7 @@ def test_a_dataset(sentence: str, expected: dict[str, Any]) -> None:
         ("every 10 epochs", Selection(rule="periodic")),
     ],
 )
-def test_a_selection(sentence: str, expected: Selection) -> None:
+def test_selection_sentences(sentence: str, expected: Selection) -> None:
     content = upgrade({"chosen_on": sentence})
     assert Selection.from_dict(content["selection"]) == expected
     assert "chosen_on" not in content
@@ -100,7 +100,7 @@ def test_a_selection(sentence: str, expected: Selection) -> None:
         ("somewhere", "", 0),
     ],
 )
-def test_a_temperature(origin: str, fitted_on: Any, num_images: int) -> None:
+def test_temperature_sentences(origin: str, fitted_on: Any, num_images: int) -> None:
     content = upgrade({"calibration": {"temperature": 0.69, "origin": origin, "ece_before": 0.17}})
     expected = TemperatureFit(temperature=0.69, fitted_on=fitted_on, num_images=num_images)
     assert TemperatureFit.from_dict(content["calibration"]) == expected
@@ -110,14 +110,14 @@ def test_a_temperature(origin: str, fitted_on: Any, num_images: int) -> None:
 @pytest.mark.parametrize(
     ("old", "recipe", "modified"), [("best", "best", False), ("fast, changed", "fast", True), ("", "", False)]
 )
-def test_a_recipe(old: str, recipe: str, modified: bool) -> None:
+def test_recipe_sentences(old: str, recipe: str, modified: bool) -> None:
     for content in (upgrade({"recipe": old}), upgrade_recipe({"recipe": old, "settings": {}})):
         assert (content["recipe"], content["modified"]) == (recipe, modified)
     new = {"recipe": "mine, changed", "modified": False}
-    assert upgrade_recipe(new) == new, "config.json of version 2"
+    assert upgrade_recipe(new) == new, "config.json of version 2 must not change"
 
 
-def test_no_selection_that_is_known() -> None:
+def test_an_unknown_selection_is_none() -> None:
     for content in ({"chosen_on": "by hand"}, {"chosen_on": ""}, {}):
         assert upgrade(content)["selection"] is None
 
@@ -145,12 +145,14 @@ FOREIGN = CIFAR10.fingerprints["train"]
 
 
 @pytest.mark.parametrize(("fingerprint", "verified"), [(REAL, True), ("", False), (FOREIGN, False)])
-def test_a_checkpoint(tmp_path: Path, narrow_checkpoints: None, fingerprint: str, verified: bool) -> None:
+def test_a_version_1_checkpoint_is_loaded(
+    tmp_path: Path, narrow_checkpoints: None, fingerprint: str, verified: bool
+) -> None:
     torch.save(version1(random_checkpoint(), **SENTENCES, fingerprint=fingerprint), tmp_path / "old.pth")
     assert_read(load_checkpoint(tmp_path / "old.pth"), verified=verified)
 
 
-def test_weights_to_share(tmp_path: Path, narrow_checkpoints: None) -> None:
+def test_version_1_safetensors_weights_are_loaded(tmp_path: Path, narrow_checkpoints: None) -> None:
     path = tmp_path / "old.safetensors"
     save_weights(random_checkpoint(), path)
     fields = json.loads(path.with_suffix(".json").read_text())
@@ -160,7 +162,7 @@ def test_weights_to_share(tmp_path: Path, narrow_checkpoints: None) -> None:
     assert_read(load_weights(path))
 
 
-def test_a_run_is_resumed(narrow: None, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_version_1_run_is_resumed(narrow: None, tiny_data: Path, tmp_path: Path) -> None:
     settings = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "report": False}
     config = Config().replace(**settings, data_dir=tiny_data, run_dir=tmp_path / "run")
     last = train(config.replace(stop_after=1)).folder / "last.pth"

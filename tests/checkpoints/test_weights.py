@@ -1,4 +1,4 @@
-"""cifar100/checkpoints/weights.py: weights to share, and the ones that come with the package."""
+"""cifar100/checkpoints/weights.py: safetensors weights, and the weights bundled with the package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIT = TemperatureFit(temperature=1.5, fitted_on="val", num_images=5000)
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of weights to share, in fp32."""
+    """A directory with exported weights in fp32."""
     folder = tmp_path_factory.mktemp("shared")
     save_weights(untrained(selection=LAST, evaluation={"top1": 0.5}), folder / "some.safetensors")
     return folder
@@ -38,13 +38,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared(saved: Path, tmp_path: Path) -> Path:
-    """A copy of them."""
+    """A copy of the exported weights."""
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     return tmp_path / "some.safetensors"
 
 
 @pytest.mark.parametrize(("precision", "error", "size"), [("fp32", 0.0, 45), ("fp16", 5e-4, 23), ("bf16", 4e-3, 23)])
-def test_what_is_shared_is_what_was_trained(tmp_path: Path, precision: str, error: float, size: float) -> None:
+def test_exported_weights_round_trip(tmp_path: Path, precision: str, error: float, size: float) -> None:
     checkpoint = untrained(selection=LAST, calibration=FIT, history=[{"epoch": 1}])
     save_weights(checkpoint, tmp_path / "some.safetensors", precision)
     again = load_weights(tmp_path / "some.safetensors")
@@ -63,7 +63,7 @@ def _metadata(checkpoint: Any) -> tuple[Any, ...]:
     return checkpoint.classes, checkpoint.mean, checkpoint.std
 
 
-def test_where_things_lay_is_not_shared(tmp_path: Path) -> None:
+def test_local_paths_are_not_exported(tmp_path: Path) -> None:
     config = {"lr": 0.1, "data_dir": "/home/me/secret", "run_dir": "/home/me/runs"}
     save_weights(untrained(config=config), tmp_path / "some.safetensors")
     assert "/home" not in (tmp_path / "some.json").read_text()
@@ -71,7 +71,7 @@ def test_where_things_lay_is_not_shared(tmp_path: Path) -> None:
     assert again.config == {"lr": 0.1}
 
 
-def test_a_weight_that_fp16_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_a_weight_that_overflows_in_fp16_is_refused(tmp_path: Path) -> None:
     checkpoint = untrained()
     checkpoint.weights["bn1.running_var"] = torch.full((64,), 1e6)
     with pytest.raises(UserError) as caught:
@@ -87,7 +87,7 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def _tensors(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
-    """Change the tensors, and have the JSON vouch for them."""
+    """Change the tensors, and update the checksum in the JSON file."""
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
@@ -110,10 +110,10 @@ def _claim_a_huge_header(path: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda p: p.unlink(), "There are no weights"),
-    "a JSON of something else": (lambda p: p.with_suffix(".json").write_text('{"a": 1}'), "does not describe weights"),
-    "a JSON that is none": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
-    "a JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),
-    "a JSON without end": (lambda p: p.with_suffix(".json").write_bytes(b"[" * 20_000_000), "larger than any"),
+    "JSON with other fields": (lambda p: p.with_suffix(".json").write_text('{"a": 1}'), "does not describe weights"),
+    "invalid JSON": (lambda p: p.with_suffix(".json").write_text("{"), "cannot be read"),
+    "JSON that is a list": (lambda p: p.with_suffix(".json").write_text("[]"), "does not describe weights"),
+    "a huge JSON": (lambda p: p.with_suffix(".json").write_bytes(b"[" * 20_000_000), "larger than any"),
     "a newer version": (lambda p: _edit(p, lambda fields: fields.update(version=3)), "is of version 3"),
     "no classes": (lambda p: _edit(p, lambda fields: fields.update(classes=[])), "its classes"),
     "a million classes": (
@@ -136,7 +136,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: _edit(p, lambda fields: fields.update(model="resnet34")),
         "not the weights of a resnet34",
     ),
-    "no such network": (
+    "an unknown model": (
         lambda p: _edit(p, lambda fields: fields.update(model="vgg16")),
         "There is no model 'vgg16'",
     ),
@@ -144,11 +144,11 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: _edit(p, lambda fields: fields.update(dataset="x")),
         "its dataset is a str",
     ),
-    "a dataset without a number": (
+    "a dataset with num_train as text": (
         lambda p: _edit(p, lambda fields: fields["dataset"].update(num_train="50,000")),
         "its dataset has a wrong num_train",
     ),
-    "no such selection": (
+    "an unknown selection": (
         lambda p: _edit(p, lambda fields: fields.update(selection={"rule": "luck"})),
         "its selection has a wrong rule",
     ),
@@ -165,7 +165,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: _edit(p, lambda fields: fields.update(calibration={"temperature": 0})),
         "its calibration has a wrong temperature",
     ),
-    "a temperature fitted on nothing known": (
+    "an unknown split of the temperature": (
         lambda p: _edit(p, lambda fields: fields.update(calibration={"temperature": 1.5, "fitted_on": "x on test"})),
         "its calibration has a wrong fitted_on",
     ),
@@ -175,8 +175,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an empty file": (lambda p: p.write_bytes(b""), "cannot be read as safetensors"),
     "a header of 4 EiB": (_claim_a_huge_header, "cannot be read as safetensors"),
     "a pickle": (lambda p: torch.save({}, p), "cannot be read as safetensors"),
-    "a tensor too many": (lambda p: _tensors(p, lambda t: t.update(more=torch.zeros(1))), "more is (1,)"),
-    "a tensor too few": (lambda p: _tensors(p, lambda t: t.pop("fc.bias")), "fc.bias is missing"),
+    "an extra tensor": (lambda p: _tensors(p, lambda t: t.update(more=torch.zeros(1))), "more is (1,)"),
+    "a missing tensor": (lambda p: _tensors(p, lambda t: t.pop("fc.bias")), "fc.bias is missing"),
     "another shape": (lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(7)})), "fc.bias is (7,)"),
     "another type": (
         lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(100, dtype=torch.uint8)})),
@@ -186,7 +186,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_damaged_or_foreign_is_refused(shared: Path, kind: str) -> None:
+def test_damaged_or_foreign_weights_are_refused(shared: Path, kind: str) -> None:
     damage, message = BAD[kind]
     damage(shared)
     with pytest.raises(UserError) as caught:
@@ -194,8 +194,8 @@ def test_what_is_damaged_or_foreign_is_refused(shared: Path, kind: str) -> None:
     assert_one_sentence(str(caught.value), message, "some.")
 
 
-def test_the_weights_that_come_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # nothing is looked for in the working directory
+def test_the_bundled_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the weights must not be searched for in the working directory
     predictor, named = load_predictor(), load_predictor(PRETRAINED)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     assert predictor.predict(image) == named.predict(image)
@@ -206,8 +206,8 @@ def test_the_weights_that_come_with_the_package(tmp_path: Path, monkeypatch: pyt
     assert PRETRAINED.stat().st_size + PRETRAINED.with_suffix(".json").stat().st_size < 24e6
 
 
-def test_the_history_of_the_weights_that_come_with_the_package() -> None:
-    """They are those of the run in benchmarks/results/h100/best_100, and its learning curves come with them."""
+def test_the_bundled_weights_include_the_history_of_their_run() -> None:
+    """The weights are those of the run in benchmarks/results/h100/best_100, and include its history."""
     checkpoint = load_weights("pretrained")
     lines = (ROOT / "benchmarks" / "results" / "h100" / "best_100" / "metrics.jsonl").read_text().splitlines()
     assert checkpoint.history == [json.loads(line) for line in lines]
@@ -221,7 +221,7 @@ def test_the_history_of_the_weights_that_come_with_the_package() -> None:
     assert json.loads(PRETRAINED.with_suffix(".json").read_text())["version"] == 2
 
 
-def test_the_same_answers_from_either_kind_of_file(tmp_path: Path) -> None:
+def test_pth_and_safetensors_give_the_same_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     checkpoint = untrained(weights=resnet18().state_dict())
     checkpoint.save(tmp_path / "a.pth")
