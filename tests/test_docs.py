@@ -57,7 +57,7 @@ def test_links_lead_to_existing_files_and_headings(page: Path) -> None:
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def parse_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subcommands parse their arguments and do nothing."""
     for kind in set(COMMANDS.values()):
         monkeypatch.setattr(kind, "run", lambda _self: 0)
@@ -117,14 +117,14 @@ def check_command(words: Sequence[str], page: Path) -> None:
 
 
 @each_page
-@pytest.mark.usefixtures("parsed")
+@pytest.mark.usefixtures("parse_only")
 def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for words in commands(page.read_text()):
         check_command(words, page)
 
 
-@pytest.mark.usefixtures("parsed")
+@pytest.mark.usefixtures("parse_only")
 def test_a_wrong_option_in_a_document_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for line in ("cifar100 train --no-such-flag 1", "cifar100 bake", "make bread", "python examples/none.py"):

@@ -207,7 +207,7 @@ def test_the_digest_depends_only_on_names_and_values() -> None:
     assert state_dict_sha256(one) != state_dict_sha256({"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)})
 
 
-def test_the_command(
+def test_robustness_command(
     checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "best_model.pth"

@@ -508,7 +508,7 @@ def test_a_missing_or_modified_file_is_named_and_can_be_retried(
     expect(page.locator("#problem")).to_be_hidden()
 
 
-def test_a_missing_description_is_reported(context: BrowserContext, server: Server) -> None:
+def test_an_invalid_model_json_is_reported(context: BrowserContext, server: Server) -> None:
     (server.folder / BELOW / "model.json").write_text("{")
     page = context.new_page()
     page.goto(server.url)

@@ -215,29 +215,29 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def saved(weights: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint_path(weights: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "best_model.pth"
     Checkpoint(model="resnet18", weights=weights, classes=NAMES, image_size=SIZE, mean=MEAN, std=STD).save(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def predictor(saved: Path) -> Predictor:
-    return load_predictor(saved, device="cpu", precision="fp32")
+def predictor(checkpoint_path: Path) -> Predictor:
+    return load_predictor(checkpoint_path, device="cpu", precision="fp32")
 
 
 def all_probabilities(predictor: Predictor) -> np.ndarray:
     return np.stack(list(predictor.probabilities(IMAGES)))
 
 
-def test_names_size_and_source_come_from_the_checkpoint(predictor: Predictor, saved: Path) -> None:
+def test_names_size_and_source_come_from_the_checkpoint(predictor: Predictor, checkpoint_path: Path) -> None:
     assert predictor.classes == tuple(NAMES)
     assert predictor.image_size == SIZE
-    assert str(saved) in repr(predictor)
+    assert str(checkpoint_path) in repr(predictor)
     assert {p.class_name for p in predictor.predict(IMAGES[0], top_k=7)} == set(NAMES)
 
 
-def direct(weights: dict[str, torch.Tensor], mean: Any, std: Any) -> np.ndarray:
+def direct_probabilities(weights: dict[str, torch.Tensor], mean: Any, std: Any) -> np.ndarray:
     """The probabilities, computed directly with the model."""
     model = resnet18(len(NAMES))
     model.load_state_dict(weights)
@@ -247,16 +247,16 @@ def direct(weights: dict[str, torch.Tensor], mean: Any, std: Any) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def expected_of_plain_weights(weights: dict[str, torch.Tensor]) -> np.ndarray:
-    return direct(weights, DEFAULTS.mean, DEFAULTS.std)
+def expected_with_default_normalization(weights: dict[str, torch.Tensor]) -> np.ndarray:
+    return direct_probabilities(weights, DEFAULTS.mean, DEFAULTS.std)
 
 
 def test_weights_and_normalization_come_from_the_checkpoint(
-    predictor: Predictor, weights: dict[str, torch.Tensor], expected_of_plain_weights: np.ndarray
+    predictor: Predictor, weights: dict[str, torch.Tensor], expected_with_default_normalization: np.ndarray
 ) -> None:
-    expected = direct(weights, MEAN, STD)
+    expected = direct_probabilities(weights, MEAN, STD)
     np.testing.assert_allclose(all_probabilities(predictor), expected, rtol=1e-4, atol=1e-6)
-    assert np.abs(expected_of_plain_weights - expected).max() > 1e-3
+    assert np.abs(expected_with_default_normalization - expected).max() > 1e-3
 
 
 def test_predict_equals_predict_batch(predictor: Predictor) -> None:
@@ -267,8 +267,8 @@ def test_predict_equals_predict_batch(predictor: Predictor) -> None:
         assert [p.probability for p in alone] == pytest.approx([p.probability for p in expected], rel=1e-4, abs=1e-7)
 
 
-def test_the_default_device_and_precision_predict(saved: Path) -> None:
-    predictions = load_predictor(str(saved)).predict(IMAGES[0], top_k=7)
+def test_the_default_device_and_precision_predict(checkpoint_path: Path) -> None:
+    predictions = load_predictor(str(checkpoint_path)).predict(IMAGES[0], top_k=7)
     assert sum(p.probability for p in predictions) == pytest.approx(1)
 
 
@@ -285,7 +285,7 @@ def test_the_default_device_and_precision_predict(saved: Path) -> None:
 )
 def test_a_plain_state_dict_predicts_the_same(
     weights: dict[str, torch.Tensor],
-    expected_of_plain_weights: np.ndarray,
+    expected_with_default_normalization: np.ndarray,
     tmp_path: Path,
     prefix: str,
     key: str | None,
@@ -295,7 +295,7 @@ def test_a_plain_state_dict_predicts_the_same(
     predictor = load_predictor(tmp_path / "weights.pth", device="cpu", precision="fp32")
     assert (len(predictor.classes), predictor.image_size) == (7, 32)
     resized = Predictor(FakeBackend(predictor.backend.logits, predictor.classes, SIZE))  # not stored in the file
-    np.testing.assert_allclose(all_probabilities(resized), expected_of_plain_weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(all_probabilities(resized), expected_with_default_normalization, rtol=1e-4, atol=1e-6)
 
 
 def zeros_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -308,9 +308,9 @@ def test_a_plain_state_dict_of_100_classes_uses_the_names_of_cifar100(tmp_path: 
     assert load_predictor(tmp_path / "weights.pth").classes == CLASSES
 
 
-def test_an_unavailable_device_is_refused(saved: Path) -> None:
+def test_an_unavailable_device_is_refused(checkpoint_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        load_predictor(saved, device="tpu")
+        load_predictor(checkpoint_path, device="tpu")
     assert_one_sentence(str(caught.value), "tpu")
 
 

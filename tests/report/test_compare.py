@@ -110,7 +110,7 @@ def test_damaged_run_files(tmp_path: Path, name: str, content: str) -> None:
     assert_one_sentence(str(caught.value), name)
 
 
-def test_a_directory_that_is_not_write_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_is_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare"]) == 2
     assert main(["compare", str(tmp_path)]) == 2
     assert main(["compare", str(write_run(tmp_path / "run", 1)), "--plot", str(tmp_path / "none" / "x.png")]) == 2

@@ -133,7 +133,7 @@ def checkpoint(own_images: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def made(checkpoint: Checkpoint, own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report_dir(checkpoint: Checkpoint, own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the report on the checkpoint."""
     folder = tmp_path_factory.mktemp("run")
     checkpoint.save(folder / "model.pth")
@@ -142,8 +142,8 @@ def made(checkpoint: Checkpoint, own_images: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def page(made: Path) -> Page:
-    return read(made / "index.html")
+def page(report_dir: Path) -> Page:
+    return read(report_dir / "index.html")
 
 
 def read(path: Path) -> Page:
@@ -161,8 +161,8 @@ def assert_self_contained(page: Page) -> None:
         assert "@import" not in svg
 
 
-def test_the_report_is_next_to_the_checkpoint_with_its_plots(made: Path) -> None:
-    assert {path.stem for path in made.glob("*.png")} == PLOTS - {"superclass_confusion"}
+def test_the_report_is_next_to_the_checkpoint_with_its_plots(report_dir: Path) -> None:
+    assert {path.stem for path in report_dir.glob("*.png")} == PLOTS - {"superclass_confusion"}
 
 
 def test_the_page_makes_no_requests(page: Page) -> None:
@@ -176,8 +176,8 @@ def test_links_have_targets(page: Page) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_figures_equal_the_evaluation(made: Path, page: Page) -> None:
-    figures = json.loads((made / "report.json").read_text())
+def test_figures_equal_the_evaluation(report_dir: Path, page: Page) -> None:
+    figures = json.loads((report_dir / "report.json").read_text())
     assert figures["images"] == 12
     assert f"{100 * figures['top1']:.2f} %" in page.words
     assert f"{figures['loss']:.4f}" in page.words
@@ -252,8 +252,8 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     known = Robustness(identity, "cpu", {"top1": 0.75} | figures, cells)
     kept = {"format": "cifar100-corruptions", "version": 1, "evaluations": [known.to_json()]}
     results_path(path).write_text(json.dumps(kept))
-    made = report([path], data_dir=own_images, device="cpu")
-    page = read(made)
+    index = report([path], data_dir=own_images, device="cpu")
+    page = read(index)
     assert "robustness" in page.ids
     assert "gaussian noise 1 2 3 4 5 3 shot noise 6 7 8 9 10 8 impulse" in page.words
     assert "weather snow 36" in page.words
@@ -262,9 +262,9 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     assert "400 test images, corrupted by cifar100 with seed 7, in fp32" in page.words
     assert page.html.count("--e:") == 74 + 14
     assert "--e:0.740" in page.html
-    with Image.open(made.parent / "corruptions.png") as image:
+    with Image.open(index.parent / "corruptions.png") as image:
         assert min(image.size) > 500
-    assert len(json.loads((made.parent / "report.json").read_text())["robustness"]["cells"]) == 74
+    assert len(json.loads((index.parent / "report.json").read_text())["robustness"]["cells"]) == 74
 
 
 def test_the_history_after_a_best_checkpoint_is_included(checkpoint: Checkpoint, tmp_path: Path) -> None:

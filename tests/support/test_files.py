@@ -15,60 +15,60 @@ from cifar100.support import files
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import FileInUse, atomic_write
 
-Hold = Callable[[int, int], list[Path]]
+LockFiles = Callable[[int, int], list[Path]]
 
 
 @pytest.fixture
-def hold(monkeypatch: pytest.MonkeyPatch) -> Hold:
+def lock_files(monkeypatch: pytest.MonkeyPatch) -> LockFiles:
     """A function that makes the next attempts to replace a file fail as on Windows; returns the list of attempts."""
     monkeypatch.setattr(files, "REPLACE_SECONDS", 0.2)
     replace = Path.replace
 
-    def held(num_failures: int, winerror: int) -> list[Path]:
-        tried: list[Path] = []
+    def lock(num_failures: int, winerror: int) -> list[Path]:
+        attempts: list[Path] = []
 
-        def replace_held(self: Path, target: Path) -> Path:
-            tried.append(Path(target))
-            if len(tried) <= num_failures:
+        def replace_locked(self: Path, target: Path) -> Path:
+            attempts.append(Path(target))
+            if len(attempts) <= num_failures:
                 error = PermissionError(13, "Permission denied")
                 error.winerror = winerror  # type: ignore[attr-defined]
                 raise error
             return replace(self, target)
 
-        monkeypatch.setattr(Path, "replace", replace_held)
-        return tried
+        monkeypatch.setattr(Path, "replace", replace_locked)
+        return attempts
 
-    return held
+    return lock
 
 
 @pytest.mark.parametrize("winerror", [5, 32])
-def test_replacing_a_briefly_locked_file_is_retried(hold: Hold, winerror: int, tmp_path: Path) -> None:
+def test_replacing_a_briefly_locked_file_is_retried(lock_files: LockFiles, winerror: int, tmp_path: Path) -> None:
     path = tmp_path / "last.pth"
     path.write_text("before")
-    tried = hold(2, winerror)
+    attempts = lock_files(2, winerror)
     atomic_write(path, "after")
-    assert len(tried) == 3
+    assert len(attempts) == 3
     assert path.read_text() == "after"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_stays_locked_is_reported_and_unchanged(hold: Hold, tmp_path: Path) -> None:
+def test_a_file_that_stays_locked_is_reported_and_unchanged(lock_files: LockFiles, tmp_path: Path) -> None:
     path = tmp_path / "last.pth"
     path.write_text("before")
-    tried = hold(1000, 32)
+    attempts = lock_files(1000, 32)
     with pytest.raises(FileInUse, match=r"last\.pth"):
         atomic_write(path, "after")
-    assert len(tried) > 2
+    assert len(attempts) > 2
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_other_errors_are_not_retried(hold: Hold, tmp_path: Path) -> None:
-    tried = hold(1000, 0)
+def test_other_errors_are_not_retried(lock_files: LockFiles, tmp_path: Path) -> None:
+    attempts = lock_files(1000, 0)
     with pytest.raises(RunFailed) as caught:
         atomic_write(tmp_path / "last.pth", "after")
     assert not isinstance(caught.value, FileInUse)
-    assert len(tried) == 1
+    assert len(attempts) == 1
 
 
 @pytest.mark.parametrize("supported", [True, False])
