@@ -1,4 +1,4 @@
-"""images/convert.py: every kind of image comes out as the same uint8 RGB pixels, or is refused in one sentence."""
+"""images/convert.py: every kind of image is converted to uint8 RGB pixels or refused with one sentence."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 25
 
 
 def assert_is(result: np.ndarray, expected: Any, *, within: int = 0, size: int = 32) -> None:
-    """`expected` is an image or a color."""
+    """Assert that the pixels equal `expected`, an image or a color, within a tolerance."""
     assert result.shape == (size, size, 3)
     assert result.dtype == np.uint8
     assert np.abs(result.astype(int) - np.asarray(expected)).max() <= within
 
 
 def blocks(*colors: tuple[int, int, int], width: int, height: int) -> np.ndarray:
-    """An image of equally wide columns of color."""
+    """An image of vertical color bars of equal width."""
     return np.repeat(np.array([colors], np.uint8), width // len(colors), axis=1).repeat(height, axis=0)
 
 
@@ -48,7 +48,7 @@ def palette(*, transparent: bool = False) -> Image.Image:
 
 
 def quantized(alpha: int) -> Image.Image:
-    """What Pillow makes of RGBA in 8 colors: a palette with an alpha of its own."""
+    """An RGBA image quantized by Pillow to 8 colors: a palette with its own alpha channel."""
     return Image.new("RGBA", (32, 32), (*RED, alpha)).quantize(8)
 
 
@@ -60,7 +60,7 @@ def lab(color: tuple[int, int, int]) -> Image.Image:
     return image
 
 
-def rgb_with_a_transparent_colour() -> Image.Image:
+def rgb_with_a_transparent_color() -> Image.Image:
     image = Image.new("RGB", (32, 32), RED)
     image.info["transparency"] = RED
     return image
@@ -83,7 +83,7 @@ MODES: list[tuple[str, Callable[[], Image.Image], tuple[int, int, int], int]] = 
     ("PA opaque", lambda: palette().convert("PA"), RED, 0),
     ("PA transparent", lambda: palette(transparent=True).convert("RGBA").convert("PA"), WHITE, 0),
     ("RGB", solid("RGB", (10, 20, 30)), (10, 20, 30), 0),
-    ("RGB with a transparent color", rgb_with_a_transparent_colour, WHITE, 0),
+    ("RGB with a transparent color", rgb_with_a_transparent_color, WHITE, 0),
     ("RGBA", solid("RGBA", (10, 20, 30, 255)), (10, 20, 30), 0),
     ("RGBA transparent", solid("RGBA", (10, 20, 30, 0)), WHITE, 0),
     ("RGBA half", solid("RGBA", (0, 0, 255, 128)), (127, 127, 255), 1),
@@ -105,11 +105,11 @@ def test_a_pil_image_of_any_mode(make: Callable[[], Image.Image], expected: tupl
     assert_is(to_model_input(make()), expected, within=within)
 
 
-def test_the_image_is_returned_exactly_where_it_has_the_size_already() -> None:
+def test_an_image_of_the_right_size_is_unchanged() -> None:
     assert_is(to_model_input(Image.fromarray(IMAGE)), IMAGE)
 
 
-def test_an_image_that_is_given_is_not_changed() -> None:
+def test_the_input_image_is_not_modified() -> None:
     image = Image.fromarray(IMAGE)
     to_model_input(image, 16)
     np.testing.assert_array_equal(np.asarray(image), IMAGE)
@@ -132,7 +132,7 @@ def test_a_file(tmp_path: Path, kind: type, suffix: str, options: dict[str, Any]
     assert_is(to_model_input(kind(path)), expected)
 
 
-def test_a_name_with_the_wrong_suffix_is_read_for_what_it_is(tmp_path: Path) -> None:
+def test_the_format_is_detected_by_content_not_suffix(tmp_path: Path) -> None:
     Image.fromarray(IMAGE).save(tmp_path / "image.jpg", "PNG")
     assert_is(to_model_input(tmp_path / "image.jpg"), IMAGE)
 
@@ -145,7 +145,7 @@ def test_a_16_bit_png_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "value", "expected"),
     [
-        (np.int32, 200, 200),  # an 8-bit image in a file of 32 bits
+        (np.int32, 200, 200),  # 8-bit values in a 32-bit file
         (np.int32, 257 * 77, 77),
         (np.uint16, 200, 200),
         (np.uint16, 257 * 77, 77),
@@ -157,7 +157,7 @@ def test_a_tiff_of_more_than_8_bits(tmp_path: Path, dtype: Any, value: int, expe
 
 
 def test_a_tiff_of_12_bits_is_scaled_by_its_bits() -> None:
-    pixels = b"\x80\x08\x00" * (32 * 32 // 2)  # two samples of 2048 in each three bytes
+    pixels = b"\x80\x08\x00" * (32 * 32 // 2)  # two 12-bit samples of 2048 per three bytes
     tags = {256: 32, 257: 32, 258: 12, 259: 1, 262: 1, 273: 8 + 2 + 9 * 12 + 4, 277: 1, 278: 32, 279: len(pixels)}
     entries = [(tag, 3, struct.pack("<HH", value, 0)) for tag, value in tags.items()]
     assert_is(to_model_input(tiff_ifd(*entries) + pixels), (128, 128, 128))
@@ -181,8 +181,7 @@ def test_a_transparent_palette_png_file(tmp_path: Path) -> None:
 
 
 UPRIGHT = np.array([[RED, GREEN], [BLUE, BLACK]], np.uint8).repeat(16, axis=0).repeat(16, axis=1)
-# What the EXIF standard says of each orientation: on which sides of the upright image the stored first row and
-# first column lie.
+# By EXIF orientation: the sides of the upright image at which the first row and the first column of the file lie.
 STORED: dict[int, np.ndarray] = {
     1: UPRIGHT,  # top, left
     2: UPRIGHT[:, ::-1],  # top, right
@@ -199,7 +198,7 @@ STORED: dict[int, np.ndarray] = {
 @pytest.mark.parametrize(
     ("suffix", "options", "within"), [("png", {}, 0), ("jpg", {"quality": 95, "subsampling": 0}, 4)]
 )
-def test_a_photo_is_turned_upright(
+def test_the_exif_orientation_is_applied(
     tmp_path: Path, suffix: str, options: dict[str, Any], within: int, orientation: int
 ) -> None:
     exif = Image.Exif()
@@ -212,7 +211,7 @@ def test_a_photo_is_turned_upright(
 
 
 def tiff_ifd(*entries: tuple[int, int, bytes]) -> bytes:
-    """A TIFF header with one directory of these (tag, type, 4 bytes of value), as EXIF is written."""
+    """A TIFF header with one IFD of entries (tag, type, 4 bytes of value), as used in EXIF."""
     tags = b"".join(struct.pack("<HHI", tag, kind, 1) + value for tag, kind, value in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)
 
@@ -224,7 +223,7 @@ def tiff_ifd(*entries: tuple[int, int, bytes]) -> bytes:
     ("suffix", "options", "within"),
     [("png", {}, 0), ("jpg", {"quality": 95, "subsampling": 0}, 4), ("webp", {"lossless": True}, 0)],
 )
-def test_damaged_exif_leaves_the_pixels_and_the_orientation(
+def test_damaged_exif_keeps_the_pixels_and_the_orientation(
     tmp_path: Path, damaged: tuple[int, int, bytes], suffix: str, options: dict[str, Any], within: int
 ) -> None:
     exif = b"Exif\0\0" + tiff_ifd((274, 3, struct.pack("<HH", 6, 0)), damaged)
@@ -233,7 +232,7 @@ def test_damaged_exif_leaves_the_pixels_and_the_orientation(
     assert_is(to_model_input(tmp_path / f"photo.{suffix}"), UPRIGHT, within=within)
 
 
-def test_exif_that_is_none_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_invalid_exif_is_ignored(tmp_path: Path) -> None:
     Image.fromarray(IMAGE).save(tmp_path / "photo.png", exif=b"Exif\0\0MM")
     assert_is(to_model_input(tmp_path / "photo.png"), IMAGE)
 
@@ -245,7 +244,7 @@ def animation(tmp_path: Path) -> Path:
     return tmp_path / "animation.gif"
 
 
-def test_of_an_animation_the_first_frame_is_taken(animation: Path) -> None:
+def test_the_first_frame_of_an_animation_is_read(animation: Path) -> None:
     assert_is(to_model_input(animation), RED)
     with Image.open(animation) as image:
         image.seek(1)
@@ -305,7 +304,7 @@ def test_a_tensor(tensor: torch.Tensor, expected: np.ndarray, within: int) -> No
     assert_is(to_model_input(tensor), expected, within=within)
 
 
-def test_a_wide_tensor_is_the_same_as_the_wide_array() -> None:
+def test_a_wide_tensor_equals_the_wide_array() -> None:
     wide = np.random.default_rng(1).integers(0, 256, (40, 90, 3), dtype=np.uint8)
     expected = to_model_input(wide)
     assert_is(to_model_input(torch.from_numpy(wide)), expected)
@@ -317,18 +316,18 @@ def test_a_wide_tensor_is_the_same_as_the_wide_array() -> None:
 
 @pytest.mark.parametrize("size", [1, 20, 32, 64])
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (7, 100), (3000, 40), (40, 3000), (33, 32), (1000, 999)])
-def test_any_size_comes_out_square(shape: tuple[int, int], size: int) -> None:
+def test_any_size_becomes_square(shape: tuple[int, int], size: int) -> None:
     assert_is(to_model_input(np.full((*shape, 3), (10, 20, 30), np.uint8), size), (10, 20, 30), size=size)
 
 
-def test_of_a_wide_image_the_centre_is_kept_unscaled() -> None:
+def test_a_wide_image_is_center_cropped_without_scaling() -> None:
     wide = np.random.default_rng(1).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     assert_is(to_model_input(wide), wide[:, 16:48])
     assert_is(to_model_input(wide.swapaxes(0, 1)), wide.swapaxes(0, 1)[16:48])
 
 
 @pytest.mark.parametrize("factor", [2, 10, 31])
-def test_the_shorter_side_is_resized_and_the_centre_cropped(factor: int) -> None:
+def test_the_shorter_side_is_resized_and_the_center_cropped(factor: int) -> None:
     wide = blocks(RED, GREEN, BLUE, width=96, height=32).repeat(factor, axis=0).repeat(factor, axis=1)
     result = to_model_input(wide)
     assert_is(result, to_model_input(wide.swapaxes(0, 1)).swapaxes(0, 1))
@@ -337,12 +336,12 @@ def test_the_shorter_side_is_resized_and_the_centre_cropped(factor: int) -> None
 
 def test_the_aspect_ratio_is_kept() -> None:
     image = np.zeros((128, 256, 3), np.uint8)
-    image[32:96, 96:160] = 255  # a square of half the height, in the middle
+    image[32:96, 96:160] = 255  # a centered square of half the height
     result = to_model_input(image) > 127
     assert result.any(axis=(1, 2)).sum() == result.any(axis=(0, 2)).sum() == 16
 
 
-def test_the_shorter_side_is_kept_whole() -> None:
+def test_the_shorter_side_is_not_cropped() -> None:
     image = np.zeros((320, 960, 3), np.uint8)
     image[:10], image[-10:] = RED, BLUE
     result = to_model_input(image)
@@ -350,20 +349,20 @@ def test_the_shorter_side_is_kept_whole() -> None:
     assert result[-1, :, 2].min() > 200
 
 
-def test_a_long_image_is_cropped_to_its_centre() -> None:
+def test_a_long_image_is_cropped_to_its_center() -> None:
     image = np.concatenate([np.full((40, 1000, 3), c, np.uint8) for c in (RED, GREEN, BLUE)], axis=1)
     assert_is(to_model_input(image), GREEN)
 
 
 @pytest.mark.parametrize("period", [1, 2, 3])
-def test_a_fine_checkerboard_becomes_grey(period: int) -> None:
+def test_a_fine_checkerboard_becomes_gray(period: int) -> None:
     y, x = np.mgrid[:480, :480] // period
     board = ((x + y) % 2 * 255).astype(np.uint8)
     assert_is(to_model_input(board), (127, 127, 127), within=8)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_pad_keeps_the_whole_image_on_gray(turned: bool) -> None:
+def test_pad_keeps_the_whole_image_and_pads_with_gray(turned: bool) -> None:
     wide = np.random.default_rng(1).integers(0, 256, (16, 32, 3), dtype=np.uint8)
     result = to_model_input(wide.swapaxes(0, 1) if turned else wide, fit="pad")
     result = result.swapaxes(0, 1) if turned else result
@@ -371,7 +370,7 @@ def test_pad_keeps_the_whole_image_on_gray(turned: bool) -> None:
     assert (np.concatenate([result[:8], result[24:]]) == 128).all()
 
 
-def test_stretch_keeps_the_whole_image_in_the_whole_square() -> None:
+def test_stretch_fills_the_square_with_the_whole_image() -> None:
     wide = blocks(RED, BLUE, width=640, height=64)
     result = to_model_input(wide, fit="stretch").astype(int)
     assert np.abs(result[:, :14] - RED).max() <= 2
@@ -385,7 +384,7 @@ def test_no_fit_changes_a_square(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
-def test_a_thin_image_fits_whole(fit: Fit) -> None:
+def test_pad_and_stretch_accept_a_very_thin_image(fit: Fit) -> None:
     assert to_model_input(Image.new("RGB", (4000, 2)), fit=fit).shape == (32, 32, 3)
 
 
@@ -400,22 +399,22 @@ def test_nan_is_refused_without_a_warning(tmp_path: Path, bits: int) -> None:
     assert caught.value.code == "image.range"
 
 
-def test_another_fit_is_refused() -> None:
+def test_an_unknown_fit_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         to_model_input(IMAGE, fit="squash")  # pyright: ignore[reportArgumentType]
     assert caught.value.code == "image.fit"
 
 
-# What is refused
+# Refused input
 
 
-def test_a_file_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An EPS file is PostScript, which Pillow hands to Ghostscript wherever that is installed."""
+def test_postscript_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EPS file is PostScript, which Pillow would run in Ghostscript if that is installed."""
     ghostscript = tmp_path / "gs"
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     ghostscript.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow looks for it once
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # discards the cached path of Ghostscript
     Image.fromarray(IMAGE).save(tmp_path / "image.eps")
     with pytest.raises(UserError) as caught:
         to_model_input(tmp_path / "image.eps")
@@ -434,7 +433,7 @@ def test_heic_is_recognized_by_its_content(tmp_path: Path, brand: bytes) -> None
         assert_one_sentence(str(caught.value), "HEIC", "JPEG")
 
 
-def test_what_stands_for_an_image_is_recognized() -> None:
+def test_git_lfs_pointers_and_web_pages_are_recognized() -> None:
     for content, hint in (
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<HTML>404", "web page"),
@@ -443,7 +442,7 @@ def test_what_stands_for_an_image_is_recognized() -> None:
             to_model_input(content)
 
 
-def test_the_suffixes_are_those_of_the_formats() -> None:
+def test_image_suffixes_are_those_of_the_supported_formats() -> None:
     suffixes = image_suffixes()
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".jp2", ".tga", ".ico", ".mpo", ".avif"} <= set(suffixes)
     assert not {".heic", ".eps", ".pdf", ".psd", ".txt"} & set(suffixes)
@@ -455,7 +454,7 @@ def test_every_format_is_read(tmp_path: Path, format: str) -> None:
     assert_is(to_model_input(tmp_path / "x"), RED, within=2)
 
 
-def test_a_damaged_image_that_pillow_has_opened_is_refused() -> None:
+def test_a_damaged_pil_image_is_refused() -> None:
     file = io.BytesIO()
     Image.fromarray(IMAGE).resize((300, 300)).save(file, "JPEG")
     with pytest.raises(UserError) as caught:
@@ -499,7 +498,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an int64 tensor": (torch.zeros(3, 8, 8, dtype=torch.int64), "int64"),
     "None": (None, "NoneType"),
     "a number": (5, "int"),
-    "bytes of no image": (b"\x89PNG", "not an image that can be read"),
+    "bytes that are not an image": (b"\x89PNG", "not an image that can be read"),
     "a list": ([[0, 1], [1, 0]], "list"),
     "an open file": (io.BytesIO(), "BytesIO"),
     "no pixels": (Image.new("RGB", (0, 5)), "no pixels"),
@@ -508,7 +507,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("image", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_no_image_is_refused(image: Any, reason: str) -> None:
+def test_invalid_images_are_refused(image: Any, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         to_model_input(image)
     assert_one_sentence(str(caught.value), reason)

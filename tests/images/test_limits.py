@@ -1,4 +1,4 @@
-"""What an image file may cost: small files that ask for much time or memory get one message, large photos an answer."""
+"""Resource limits of image files: decompression bombs are refused with one message, and large photos are read."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def gif_comments(blocks: bytes) -> bytes:
-    """A GIF with these blocks before its image."""
+    """A GIF with extension blocks before its image."""
     content = encoded(Image.new("P", (40, 30)), "GIF")
     start = 13 + 3 * 2 ** ((content[10] & 7) + 1)
     return content[:start] + blocks + content[start:]
 
 
 def jpeg_scans(side: int, count: int) -> bytes:
-    """A progressive JPEG whose last scan is there so many times."""
+    """A progressive JPEG whose last scan is repeated `count` times."""
     content = encoded(Image.new("L", (side, side), 128), "JPEG", progressive=True)
     at = content.rindex(b"\xff\xda")
     return content[:at] + content[at:-2] * count + content[-2:]
@@ -54,7 +54,7 @@ def png_chunks() -> bytes:
 
 
 def tiff(tags: bytes, count: int, pages: int = 0) -> bytes:
-    """A TIFF with this many more tags, and more pages after its own."""
+    """A TIFF with `count` additional tags, and `pages` additional pages."""
     content = bytearray(encoded(Image.effect_noise((40, 30), 50).convert("RGB"), "TIFF"))
     at = struct.unpack_from("<I", content, 4)[0]
     own = struct.unpack_from("<H", content, at)[0]
@@ -74,7 +74,7 @@ def tags_of_a_megabyte() -> bytes:
 
 
 def tiff_values(changed_tag: int, kind: int, order: str = "<") -> bytes:
-    """A TIFF of 8x8 pixels of which one tag has 20 million values."""
+    """A TIFF of 8x8 pixels with one tag of 20 million values."""
     count = 20_000_000
     tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 3, 273: 200, 277: 1, 278: 1, 279: 64, 320: 0}
     content = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
@@ -105,7 +105,7 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "a long comment in a GIF": lambda: gif_comments(b"!\xfe" + (b"\xff" + b"x" * 255) * 40_000 + b"\0"),
     "many scans in a JPEG": lambda: jpeg_scans(5400, 1000),
     "many segments in a JPEG": jpeg_markers,
-    "many texts in a PNG": png_chunks,
+    "many text chunks in a PNG": png_chunks,
     "many large tags in a TIFF": tags_of_a_megabyte,
     "a TIFF with many strips": lambda: tiff_values(273, 4),
     "a TIFF with many strips, big-endian": lambda: tiff_values(273, 3, ">"),
@@ -113,9 +113,9 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "a TIFF with many strips as text": lambda: tiff_values(273, 2),
     "a TIFF with a long color table": lambda: tiff_values(320, 1),
     "a BigTIFF with many strips": big_tiff,
-    "more pixels than an icon has": lambda: icon(13_000, 13_600),
-    "more pixels than any photo": lambda: png_that_claims(10_000, 9_000),
-    "a WebP of more memory than is allowed": lambda: encoded(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
+    "an icon with too many pixels": lambda: icon(13_000, 13_600),
+    "a PNG with too many pixels": lambda: png_that_claims(10_000, 9_000),
+    "a WebP that needs too much memory": lambda: encoded(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
 }
 
 
@@ -132,15 +132,15 @@ def test_an_expensive_file_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, k
     assert time.thread_time() - start < 1
 
 
-def test_decoding_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_HEADER_SECONDS", 0.1)
     monkeypatch.setattr(limits, "MAX_SECONDS", 0.2)
     with pytest.raises(UserError) as caught:
-        to_model_input(b"P3 2000 2000 255\n" + b"1 " * 12_000_000)  # as text, which Pillow reads number by number
+        to_model_input(b"P3 2000 2000 255\n" + b"1 " * 12_000_000)  # plain PPM, which Pillow parses slowly
     assert caught.value.code == "image.cost"
 
 
-def test_a_tiff_of_one_strip_a_row_with_a_long_description_is_read() -> None:
+def test_a_tiff_with_one_row_per_strip_and_large_metadata_is_read() -> None:
     one_row = TiffImagePlugin.ImageFileDirectory_v2()
     one_row[278] = 1
     image = Image.new("L", (4, 20_000), 128)
@@ -148,7 +148,7 @@ def test_a_tiff_of_one_strip_a_row_with_a_long_description_is_read() -> None:
     assert to_rgb(content).size == (4, 20_000)
 
 
-def test_pages_after_the_first_cost_nothing() -> None:
+def test_pages_after_the_first_are_not_parsed() -> None:
     content, start = tiff(b"", 0, pages=40_000), time.thread_time()
     assert to_model_input(content).std() > 0
     assert time.thread_time() - start < 0.5
@@ -175,20 +175,20 @@ LARGE: dict[str, Callable[[], bytes]] = {
     "float TIFF": lambda: encoded(
         Image.fromarray(np.full(SIZE[::-1], 0.5, np.float32)), "TIFF", compression="tiff_deflate"
     ),
-    "PGM with a white of 254": lambda: b"P5 2500 2000 254\n" + bytes(5_000_000),
+    "PGM with a maxval of 254": lambda: b"P5 2500 2000 254\n" + bytes(5_000_000),
 }
 
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_memory_is_bounded_by_bytes_per_pixel(tmp_path: Path, kind: str) -> None:
-    """At 80 megapixels, the most of any format, 12 bytes are 0.9 GiB."""
+    """12 bytes per pixel are 0.9 GiB at 80 megapixels, the maximum of any format."""
     path = tmp_path / "image"
     path.write_bytes(LARGE[kind]())
     printed = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True).stdout
     assert float(printed.split()[1]) * (1 << 20) < 12 * SIZE[0] * SIZE[1] + path.stat().st_size + (40 << 20)
 
 
-def test_a_photo_of_48_megapixels_is_reduced_while_it_is_decoded() -> None:
+def test_a_48_megapixel_jpeg_is_reduced_while_decoding() -> None:
     gradient = Image.linear_gradient("L").resize((6000, 8000)).convert("RGB")
     photo = encoded(gradient, "JPEG", quality=90, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
     rgb = to_rgb(photo)
@@ -198,7 +198,7 @@ def test_a_photo_of_48_megapixels_is_reduced_while_it_is_decoded() -> None:
     assert np.abs(to_model_input(photo) - small).max() <= 2
 
 
-def test_other_large_images_are_reduced_to_the_same_pixels() -> None:
+def test_other_large_images_are_reduced_after_decoding() -> None:
     gradient = Image.linear_gradient("L").resize((6000, 5000)).convert("RGB")
     rgb = to_rgb(gradient)
     assert (rgb.info["original_size"], rgb.size) == ((6000, 5000), (3000, 2500))
@@ -206,7 +206,7 @@ def test_other_large_images_are_reduced_to_the_same_pixels() -> None:
     assert np.abs(to_model_input(gradient) - plain).max() <= 2
 
 
-def test_pgm_samples_are_scaled_by_their_white() -> None:
+def test_pgm_samples_are_scaled_by_maxval() -> None:
     assert to_model_input(b"P5 1 1 100\n\x32", size=1).tolist() == [[[128] * 3]]
     assert to_model_input(b"P6 1 1 1000\n" + struct.pack(">HHH", 1000, 500, 0), size=1).tolist() == [[[255, 128, 0]]]
     with pytest.raises(UserError) as caught:
@@ -227,7 +227,7 @@ def test_pipes_and_devices_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
-def test_libtiff_writes_nothing_beside_the_error(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_libtiff_writes_nothing_to_stderr(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
     content = bytearray(encoded(Image.effect_noise((200, 200), 90).convert("RGB"), "TIFF", compression=compression))
     content[200:-400:97] = bytes(byte ^ 0x5A for byte in content[200:-400:97])
     with pytest.raises(UserError) as caught:

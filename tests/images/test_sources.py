@@ -1,4 +1,4 @@
-"""images/sources.py and download.py: what the words of `predict` mean; what is read, in which order and bounds."""
+"""images/sources.py and download.py: input arguments of `predict`, prefetching, and downloads of image URLs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def names(*words: str | Path) -> list[str]:
     return [source.name for source in found]
 
 
-# What words mean
+# Input arguments
 
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """photos/10.png, 2.png, deep/er/a.JPG, and what is not an image of the user's."""
+    """photos/10.png, 2.png and deep/er/a.JPG, among files that must be ignored."""
     monkeypatch.chdir(tmp_path)
     for name in ("10.png", "2.png", "deep/er/a.jpg", ".hidden.png", ".git/b.png", "__MACOSX/c.png"):
         draw(Path("photos", name))
@@ -51,7 +51,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("photos")
 
 
-def test_a_folder_is_all_images_in_it_numbers_by_value(photos: Path) -> None:
+def test_a_folder_is_expanded_in_natural_order(photos: Path) -> None:
     assert names(photos) == ["photos/2.png", "photos/10.png", "photos/deep/er/a.JPG"]
 
 
@@ -67,14 +67,14 @@ def test_skipped_files_of_a_folder_are_counted(photos: Path) -> None:
     assert len(reason) == 1
 
 
-def test_a_folder_of_files_without_suffix_says_how_images_end(tmp_path: Path) -> None:
+def test_a_folder_of_files_without_suffix_is_reported_with_a_hint(tmp_path: Path) -> None:
     for number in range(3):
         draw(tmp_path / f"{number}.png").rename(tmp_path / f"{number}")
     (source,) = expand_inputs([tmp_path])
     assert_one_sentence(source.problem, tmp_path, "3 files", ".jpg")
 
 
-def test_every_format_of_images_is_found_in_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_searched_for_every_image_format(tmp_path: Path) -> None:
     for suffix in ("jp2", "tga", "ico", "jpg"):
         Image.new("RGB", (32, 32), "red").save(tmp_path / f"a.{suffix}")
     (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
@@ -84,7 +84,7 @@ def test_every_format_of_images_is_found_in_a_folder(tmp_path: Path) -> None:
     assert "save it as JPEG" in next(image.problem for image in loaded if image.problem)
 
 
-def test_words_keep_their_order(photos: Path) -> None:
+def test_arguments_keep_their_order(photos: Path) -> None:
     assert names("photos/10.png", "photos/deep", "photos/2.png", "-", "http://127.0.0.1/x") == [
         *("photos/10.png", "photos/deep/er/a.JPG", "photos/2.png", "-", "http://127.0.0.1/x")
     ]
@@ -99,12 +99,12 @@ def test_words_keep_their_order(photos: Path) -> None:
         ("photos/d*", ["photos/deep/er/a.JPG"]),
     ],
 )
-def test_patterns(photos: Path, pattern: str, expected: list[str]) -> None:
+def test_glob_patterns(photos: Path, pattern: str, expected: list[str]) -> None:
     os.unlink("photos/pipe.png")
     assert names(pattern) == expected
 
 
-def test_a_file_with_brackets_in_its_name_is_no_pattern(photos: Path) -> None:
+def test_an_existing_file_name_with_brackets_is_not_a_pattern(photos: Path) -> None:
     draw(Path("photo[1].png"))
     assert names("photo[1].png") == ["photo[1].png"]
 
@@ -117,12 +117,12 @@ def test_a_file_with_brackets_in_its_name_is_no_pattern(photos: Path) -> None:
         ("\x1b[31m*", "No image matches \x1b[31m*."),
     ],
 )
-def test_what_means_nothing_is_a_problem_with_a_sentence(photos: Path, word: str, reason: str) -> None:
+def test_arguments_without_images_are_reported(photos: Path, word: str, reason: str) -> None:
     Path("empty").mkdir()
     assert [source.problem for source in expand_inputs([word])] == [reason]
 
 
-def test_a_folder_that_cannot_be_entered_is_reported_and_the_rest_read(
+def test_an_unreadable_folder_is_reported_and_the_others_are_read(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scandir = os.scandir
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_entered_is_reported_and_the_rest_read(
 # Reading
 
 
-def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> None:
+def test_images_and_problems_keep_their_order(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(30)]
     paths[7].write_text("text")
     paths[20].unlink()
@@ -159,7 +159,7 @@ def test_images_come_in_order_with_problems_where_they_are(tmp_path: Path) -> No
             assert not image.problem
 
 
-def test_larger_images_are_made_for_the_first_ones_only(tmp_path: Path) -> None:
+def test_previews_are_made_for_the_first_images_only(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{i}.png", i) for i in range(4)]
     loaded = list(load_images(expand_inputs(paths), 32, num_previews=2, preview_size=64))
     assert [None if image.preview is None else image.preview.shape for image in loaded] == [(64, 64, 3)] * 2 + [
@@ -175,7 +175,7 @@ def test_the_fraction_of_an_image_that_the_crop_keeps(tmp_path: Path) -> None:
     assert fractions == {"crop": [0.25], "pad": [1.0], "stretch": [1.0]}
 
 
-def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefetching_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "PREFETCH", 8)
     begun = []
     decode = sources.to_rgb
@@ -185,7 +185,7 @@ def test_no_more_is_read_ahead_than_the_bound(tmp_path: Path, monkeypatch: pytes
     for taken in range(1, 40):
         next(stream)
         assert len(begun) <= taken + 8
-    del stream  # closed by that
+    del stream  # closes the generator
     time.sleep(0.05)
     assert len(begun) <= 39 + 8
 
@@ -206,7 +206,7 @@ def test_text_on_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
     assert next(load_images(expand_inputs(["-"]), 32)).problem == "standard input is not an image that can be read."
 
 
-# Addresses
+# URLs
 
 
 def png() -> bytes:
@@ -219,14 +219,14 @@ NOTHING = {"Content-Length": "0"}
 
 
 class Site(BaseHTTPRequestHandler):
-    """/image, /agent, /hop/N: N redirects and then the image, and all kinds of what a site can do wrong."""
+    """/image serves an image, /hop/N redirects N times to the image, and the other paths are faults of a server."""
 
     def do_GET(self) -> None:
         word, _, number = self.path[1:].partition("/")
         if word == "hop" and int(number):
             return self.answer(302, b"", {"Location": f"/hop/{int(number) - 1}", **NOTHING})
-        if word == "circle":
-            return self.answer(301, b"", {"Location": "/circle", **NOTHING})
+        if word == "loop":
+            return self.answer(301, b"", {"Location": "/loop", **NOTHING})
         if word == "file":
             return self.answer(302, b"", {"Location": "file:///etc/passwd", **NOTHING})
         if word == "ftp":
@@ -235,19 +235,19 @@ class Site(BaseHTTPRequestHandler):
             return self.answer(404, b"")
         if word == "page":
             return self.answer(200, b"<html>", {"Content-Type": "text/html"})
-        if word == "claims":
+        if word == "declared_size":
             return self.answer(200, b"", {"Content-Length": "20000001"})
-        if word == "pours":
+        if word == "endless":
             self.answer(200, b"", {})
             chunk = bytes(1 << 20)
             try:
                 for _ in range(40):
                     self.wfile.write(chunk)
-                    self.server.poured += 1  # type: ignore[attr-defined]
+                    self.server.mebibytes_sent += 1  # type: ignore[attr-defined]
             except OSError:
                 pass
             return None
-        if word == "drips":
+        if word == "slow":
             self.answer(200, b"", {})
             try:
                 for byte in png():
@@ -265,7 +265,7 @@ class Site(BaseHTTPRequestHandler):
         return self.answer(200, png(), {"Content-Type": "image/png"})
 
     def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        """Without headers, the length is reported."""
+        """Send a response; if `headers` is None, send Content-Length only."""
         self.send_response(code)
         headers = {"Content-Length": str(len(body))} if headers is None else headers
         for name, value in headers.items():
@@ -280,7 +280,7 @@ class Site(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
-        server.agents, server.poured = [], 0  # type: ignore[attr-defined]
+        server.agents, server.mebibytes_sent = [], 0  # type: ignore[attr-defined]
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -294,13 +294,13 @@ def at(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Callable
 
 
 @pytest.mark.parametrize("path", ["image", "hop/3", "an image, ä.png#part"])
-def test_an_address_gives_its_image(at: Callable[[str], str], path: str) -> None:
+def test_an_image_is_read_from_its_url(at: Callable[[str], str], path: str) -> None:
     (image,) = load_images(expand_inputs([at(path)]), 32)
     assert image.pixels is not None
     assert (image.pixels == (1, 2, 3)).all()
 
 
-def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
+def test_requests_have_a_user_agent(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
     download_image(at("image"))
     assert server.agents[-1].startswith("cifar100/")  # type: ignore[attr-defined]
 
@@ -309,36 +309,36 @@ def test_it_says_who_asks(at: Callable[[str], str], server: ThreadingHTTPServer)
     ("path", "reason"),
     [
         ("hop/4", "redirected more than 3 times"),
-        ("circle", "redirected more than 3 times, in a loop, or to another scheme"),
+        ("loop", "redirected more than 3 times, in a loop, or to another scheme"),
         ("file", "to another scheme"),
         ("ftp", "must be http or https, not ftp"),
         ("gone", "the server answered 404 (Not Found)"),
         ("page", "is a web page (text/html), not an image"),
-        ("claims", "is larger than 20 MB"),
+        ("declared_size", "is larger than 20 MB"),
         ("nonsense", "the response is not valid HTTP"),
     ],
 )
-def test_what_cannot_be_fetched_is_a_sentence(at: Callable[[str], str], path: str, reason: str) -> None:
+def test_failed_downloads_are_reported(at: Callable[[str], str], path: str, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         download_image(at(path))
     assert_one_sentence(str(caught.value), at(path), reason)
 
 
-def test_what_pours_is_left_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
+def test_an_endless_response_is_aborted_after_20_mb(at: Callable[[str], str], server: ThreadingHTTPServer) -> None:
     with pytest.raises(UserError, match="is larger than 20 MB"):
-        download_image(at("pours"))
-    assert server.poured < 40  # type: ignore[attr-defined]
+        download_image(at("endless"))
+    assert server.mebibytes_sent < 40  # type: ignore[attr-defined]
 
 
-def test_what_drips_is_left_in_time(at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_response_is_aborted(at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "SECONDS", 0.4)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"was not downloaded within 0\.4 seconds"):
-        download_image(at("drips"))
-    assert time.monotonic() - start < 5  # 8 s of dripping, each drip in time
+        download_image(at("slow"))
+    assert time.monotonic() - start < 5  # the whole response would take 8 s, without a timeout of any read
 
 
-def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) -> None:
+def test_a_decompression_bomb_is_refused_before_decoding(at: Callable[[str], str]) -> None:
     (image,) = load_images(expand_inputs([at("bomb")]), 32)
     assert image.problem == f"{at('bomb')} has too many pixels: save it as a smaller JPEG or PNG."
 
@@ -354,7 +354,7 @@ def test_pixels_are_counted_before_they_are_decoded(at: Callable[[str], str]) ->
         ("http://127.0.0.1:1/", "cannot be downloaded (Connection refused)"),
     ],
 )
-def test_addresses_that_are_none(address: str, reason: str) -> None:
+def test_invalid_urls_are_refused(address: str, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         download_image(address)
     assert_one_sentence(str(caught.value), reason)
