@@ -34,13 +34,13 @@ NARROW_CLI = str(ROOT / "tests" / "narrow_cifar100.py")
 
 collect_ignore = [] if find_spec("torchvision") else ["test_torchvision.py"]
 
-os.environ.pop("COLUMNS", None)  # messages are compared whole
+os.environ.pop("COLUMNS", None)  # it would wrap the messages that are compared
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def write_official(folder: Path, *, train_per_class: int, test_per_class: int) -> Path:
-    """The official `cifar-100-python` layout, filled with a few synthetic images a class; the folder above it."""
+    """Write a few synthetic images per class in the official `cifar-100-python` layout; return `folder`."""
     dataset = synthetic.make()
     target = folder / "cifar-100-python"
     target.mkdir(parents=True)
@@ -63,7 +63,7 @@ def write_official(folder: Path, *, train_per_class: int, test_per_class: int) -
 
 
 def first_of_each_class(split: Split, per_class: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of each class, in an order that is not the canonical one."""
+    """The first `per_class` images of each class, in an order that differs from the canonical one."""
     place = np.arange(len(split)) - np.searchsorted(split.labels, split.labels)
     rows = np.flatnonzero(place < per_class)[::-1]
     return split.images[rows], split.labels[rows]
@@ -74,7 +74,7 @@ def encoded(names: tuple[str, ...]) -> list[bytes]:
 
 
 def untrained(**fields: Any) -> Checkpoint:
-    """A resnet18 for CIFAR-100 as it starts, as a checkpoint; `fields` change its content."""
+    """A checkpoint of an untrained resnet18 for CIFAR-100; `fields` override its content."""
     expected: dict[str, Any] = {
         "model": "resnet18",
         "weights": fields.get("weights") or resnet18().state_dict(),
@@ -88,12 +88,13 @@ def untrained(**fields: Any) -> Checkpoint:
 
 
 def narrow_network(name: str, num_classes: int) -> ResNet:
-    """The network of that name, an eighth as wide."""
+    """The named network with an eighth of its width."""
     return ResNet((2, 2, 2, 2) if name == "resnet18" else (3, 4, 6, 3), num_classes, width=8)
 
 
 def random_checkpoint(**fields: Any) -> Checkpoint:
-    """A narrow network whose batch norms do something and whose logits are far apart, "trained" on synthetic images."""
+    """A checkpoint of a narrow network with random batch-norm statistics and well-separated logits, which claims to be
+    trained on synthetic images."""
     torch.manual_seed(0)
     model = narrow_network("resnet18", 100)
     for module in model.modules():
@@ -111,7 +112,7 @@ def random_checkpoint(**fields: Any) -> Checkpoint:
 
 
 class FakeBackend:
-    """A `Backend` of a function uint8 [B, S, S, 3] -> logits [B, C]; its activation maps are 1 everywhere."""
+    """A `Backend` that computes logits [B, C] from uint8 [B, S, S, 3] by `forward`; its activation maps are all 1."""
 
     def __init__(self, forward: Callable[[np.ndarray], np.ndarray], classes: Sequence[str], size: int = 32) -> None:
         self.forward = forward
@@ -138,14 +139,14 @@ class FakeBackend:
 
 
 def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    """Two state dicts, bit for bit."""
+    """Assert that two state dicts are bit-identical."""
     assert a.keys() == b.keys()
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
 
 
 class DeviceReads(TorchDispatchMode):
-    """Counts the values that Python reads from tensors inside it: on a GPU each waits for the device."""
+    """Counts the reads of tensor values by Python inside this context, each of which would synchronize with a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,8 +158,8 @@ class DeviceReads(TorchDispatchMode):
 
 
 def assert_one_sentence(message: str, *names: object) -> None:
-    """A message for users: one line, nothing that a terminal would act on, and these names in it."""
-    message = escape_control_chars(message)  # as it is shown
+    """Assert that a message for users is a single line without control characters and contains all `names`."""
+    message = escape_control_chars(message)  # as it is printed
     assert message.endswith((".", "?"))
     assert len(message) < 600
     for name in names:
@@ -167,7 +168,7 @@ def assert_one_sentence(message: str, *names: object) -> None:
 
 @pytest.fixture
 def default_sighup() -> Iterator[None]:
-    """SIGHUP terminates, also if the tests run under nohup, which ignores it."""
+    """Restore the default action of SIGHUP, which nohup changes to ignore."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -181,7 +182,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A narrow network's best.pth, and its best.onnx and best.safetensors."""
+    """A directory with best.pth, best.onnx and best.safetensors of a narrow network."""
     folder = tmp_path_factory.mktemp("exports")
     random_checkpoint(calibration=TemperatureFit(temperature=1.5)).save(folder / "best.pth")
     _export(folder, "onnx", "safetensors")
@@ -190,7 +191,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def all_exports(exports: Path) -> Path:
-    """The same folder, with best.int8.onnx and best.pt2 too: for slow tests."""
+    """The same directory with best.int8.onnx and best.pt2 too, for slow tests."""
     _export(exports, "onnx-int8", "pt2")
     return exports
 
@@ -206,8 +207,8 @@ def _export(folder: Path, *formats: Any) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded images are kept in a folder of the tests' own."""
+def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Cache decoded images in a temporary directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -215,13 +216,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings in this test are of a network with a fiftieth of the work of resnet18, and plot nothing."""
+    """Train a network with 2 % of the FLOPs of resnet18 in this test, and plot nothing."""
     narrow_training(monkeypatch.setattr)
 
 
 @pytest.fixture
 def command(tiny_data: Path, tmp_path: Path) -> Command:
-    """Runs `python WORDS…` in a folder (the test's own by default), the tiny data in $CIFAR100_DATA_DIR."""
+    """Runs `python WORDS…`, by default in `tmp_path`; $CIFAR100_DATA_DIR is the tiny dataset."""
 
     def run(*words: str | Path, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600):
         return subprocess.run(
@@ -252,7 +253,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """In CI no test may skip because something is missing."""
+    """In CI a skipped test, such as for a missing dependency, is a failure."""
     skipped = terminalreporter.stats.get("skipped", [])
     if os.environ.get("CI") and skipped:
         terminalreporter.write_line(f"CI: {len(skipped)} tests were skipped, which counts as failure", red=True)

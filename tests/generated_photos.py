@@ -1,4 +1,4 @@
-"""Generated image files of unusual sizes and modes, such as visitors send."""
+"""Generate image files of various sizes, modes and formats, such as users of the app upload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ MAX_RATIO = 40  # longer side : shorter side
 
 
 def write_photos(folder: Path, count: int, seed: int = 3) -> list[str]:
-    """Write `count` files of all kinds in turn into a new folder, the sides from 4 to 1,260 pixels; their names."""
+    """Write `count` files, cycling through `KINDS`, with sides of 4 to 1,260 pixels to a new directory; return their
+    names."""
     folder.mkdir(parents=True)
     draws = np.random.default_rng(seed)
     names = []
@@ -28,7 +29,7 @@ def write_photos(folder: Path, count: int, seed: int = 3) -> list[str]:
 
 
 def scene(width: int, height: int, draws: np.random.Generator) -> np.ndarray:
-    """Smooth colored areas with some grain, uint8 [H, W, 4]."""
+    """Smooth color gradients with noise, uint8 [H, W, 4]."""
     shape = [max(2, side // int(draws.integers(2, 24))) for side in (height, width)]
     coarse = draws.normal(size=(*shape, 4))
     coarse = ((coarse - coarse.min()) / np.ptp(coarse) * 255).astype(np.uint8)
@@ -48,7 +49,7 @@ def _gray(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0])
 
 
-def _turned(draws: np.random.Generator) -> Image.Exif:
+def _orientation(draws: np.random.Generator) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = int(draws.integers(2, 9))
     return exif
@@ -72,16 +73,25 @@ KINDS: dict[str, tuple[str, Save]] = {
     "palette": ("png", lambda pixels, path, _: _rgb(pixels).quantize(64).save(path)),
     "palette, alpha": ("png", lambda pixels, path, _: Image.fromarray(pixels).quantize(64).save(path)),
     "1 bit": ("png", lambda pixels, path, _: _gray(pixels).convert("1").save(path)),
-    "PNG, turned": ("png", lambda pixels, path, draws: _rgb(pixels).save(path, exif=_turned(draws))),
+    "PNG, rotated": (
+        "png",
+        lambda pixels, path, draws: _rgb(pixels).save(path, exif=_orientation(draws)),
+    ),
     "JPEG 4:4:4": ("jpg", lambda pixels, path, _: _rgb(pixels).save(path, quality=80, subsampling=0)),
     "JPEG 4:2:0": ("jpg", lambda pixels, path, _: _rgb(pixels).save(path, quality=60, subsampling=2)),
-    "JPEG, turned": ("jpg", lambda pixels, path, draws: _rgb(pixels).save(path, quality=85, exif=_turned(draws))),
+    "JPEG, rotated": (
+        "jpg",
+        lambda pixels, path, draws: _rgb(pixels).save(path, quality=85, exif=_orientation(draws)),
+    ),
     "JPEG, gray": ("jpg", lambda pixels, path, _: _gray(pixels).save(path, progressive=True)),
     "JPEG, CMYK": ("jpg", lambda pixels, path, _: _rgb(pixels).convert("CMYK").save(path, quality=90)),
     "JPEG, progressive": ("jpg", lambda pixels, path, _: _rgb(pixels).save(path, progressive=True, subsampling=1)),
     "WebP": ("webp", lambda pixels, path, _: _rgb(pixels).save(path, quality=80)),
     "WebP, alpha": ("webp", lambda pixels, path, _: Image.fromarray(pixels).save(path, lossless=True)),
-    "WebP, turned": ("webp", lambda pixels, path, draws: _rgb(pixels).save(path, exif=_turned(draws).tobytes())),
+    "WebP, rotated": (
+        "webp",
+        lambda pixels, path, draws: _rgb(pixels).save(path, exif=_orientation(draws).tobytes()),
+    ),
     "GIF": ("gif", lambda pixels, path, _: _rgb(pixels).save(path)),
     "BMP": ("bmp", lambda pixels, path, _: _rgb(pixels).save(path)),
 }

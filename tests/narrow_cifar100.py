@@ -1,4 +1,4 @@
-"""The command line with a network that needs a fiftieth of the work of resnet18, for tests that start processes."""
+"""The command line with a network of 2 % of the FLOPs of resnet18, for tests that start processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cifar100.training import setup
 
 
 def small_network(name: str = "resnet18", num_classes: int = 100) -> ResNet:
-    """In place of resnet18, a network with a fiftieth of its work."""
+    """A network with 2 % of the FLOPs of resnet18 in its place; other networks are unchanged."""
     return ResNet((1, 1, 1, 1), num_classes, 8) if name == "resnet18" else build_model(name, num_classes)
 
 
 def narrow_training(patch: Callable[[object, str, Any], None] = setattr) -> None:
-    """Train and load narrow networks; write an empty curves.png, as matplotlib would take half of the time."""
+    """Train and load narrow networks; write an empty curves.png, because matplotlib would take half of the time."""
     for module in (setup, checkpoint):
         patch(module, "build_model", small_network)
     patch(curves, "curves_figure", lambda *_, **__: None)
