@@ -1,4 +1,4 @@
-"""Damage to files for the fuzzers: of their bytes, and of the values in them."""
+"""Mutations of files for the fuzzers: of their bytes, and of the values in them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAGIC = [b"\0", b"\xff", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\x
 MAGIC += [struct.pack(order + "I", 1 << n) for order in "<>" for n in (16, 24, 30, 31)]
 
 
-def damaged_bytes(content: bytes, rng: random.Random, others: list[bytes]) -> bytes:
-    """`content` with one to four changes: bits, numbers, lengths, parts repeated, cut off or taken from other files."""
+def mutated_bytes(content: bytes, rng: random.Random, others: list[bytes]) -> bytes:
+    """`content` with one to four mutations: bits, numbers, and sections removed, inserted, repeated or replaced."""
     crafted = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         if not crafted:
@@ -53,7 +53,7 @@ def damaged_bytes(content: bytes, rng: random.Random, others: list[bytes]) -> by
 
 
 def with_png_checksums(content: bytes) -> bytes:
-    """A PNG file whose chunks have the right checksums again, as far as it still has chunks."""
+    """Recompute the checksums of the chunks of a damaged PNG file."""
     crafted, at = bytearray(content), 8
     while at + 12 <= len(crafted):
         length = int.from_bytes(crafted[at : at + 4], "big")
@@ -65,8 +65,8 @@ def with_png_checksums(content: bytes) -> bytes:
     return bytes(crafted)
 
 
-def with_other_part(content: bytes, rng: random.Random, damage: Callable[[bytes], bytes]) -> bytes:
-    """A zip archive with one of its parts damaged, and the right checksums."""
+def with_damaged_member(content: bytes, rng: random.Random, damage: Callable[[bytes], bytes]) -> bytes:
+    """A zip archive with one damaged member, whose checksum is recomputed."""
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(target, "w") as crafted:
         parts = whole.infolist()
@@ -78,8 +78,8 @@ def with_other_part(content: bytes, rng: random.Random, damage: Callable[[bytes]
     return target.getvalue()
 
 
-def laughs(depth: int) -> list[Any]:
-    """10 ** depth values in a few bytes of a file that may refer to one value many times."""
+def billion_laughs(depth: int) -> list[Any]:
+    """A "billion laughs" value of 10 ** depth strings, which takes few bytes in a format with references."""
     value: list[Any] = ["lol"] * 10
     for _ in range(depth - 1):
         value = [value] * 10
@@ -87,15 +87,15 @@ def laughs(depth: int) -> list[Any]:
 
 
 def strange_value(rng: random.Random) -> Any:
-    """A value of JSON types that few expect."""
+    """An unusual value of a JSON type."""
     numbers = [0, -1, 1, 3, 255, 2**31, 2**63, 10**400, 1e308, -1e-320, math.nan, math.inf, 0.5]
     texts = ["", "x" * 20_000, "\x1b[31m\u202e\n", "resnet34", "../x", "0", "NaN"]
-    others = [None, True, False, [], {}, [[]], {"a": []}, [None], {"": 0}, laughs(3), {"lr": {"lr": {}}}]
+    others = [None, True, False, [], {}, [[]], {"a": []}, [None], {"": 0}, billion_laughs(3), {"lr": {"lr": {}}}]
     return copy.deepcopy(rng.choice([rng.choice(numbers), rng.choice(texts), rng.choice(others)]))
 
 
 def strange_object(rng: random.Random) -> Any:
-    """A value that a pickle may hold beside these."""
+    """An unusual value that a pickle may contain; sometimes of a JSON type."""
     tensors: list[Callable[[], Any]] = [
         lambda: torch.zeros(1).expand(10**11),
         lambda: torch.zeros(3),
@@ -114,12 +114,12 @@ def strange_object(rng: random.Random) -> Any:
         lambda: np.float64(3.5),
         lambda: np.zeros(3),
         lambda: torch.Size([1, 2]),
-        lambda: laughs(9),
+        lambda: billion_laughs(9),
     ]
     return rng.choice(tensors)() if rng.random() < 0.6 else strange_value(rng)
 
 
-def changed_tree(tree: dict[str, Any], rng: random.Random, strange: Callable[[random.Random], Any]) -> dict[str, Any]:
+def mutated_tree(tree: dict[str, Any], rng: random.Random, strange: Callable[[random.Random], Any]) -> dict[str, Any]:
     """A copy of nested dicts and lists with one to three values or keys replaced, removed, repeated or added."""
 
     def copied(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Bad input gives one clear sentence and its exit code, and leaves nothing half-written: the table of `bad_input.py`.
+"""Invalid input ends with one clear message and its exit code, and writes nothing: the table of `bad_input.py`.
 
-Beside it: small files that ask for much memory or for no end, and fuzzers.
+Also: small files that request much memory, and fuzzers.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from bad_input import (
     BOMBS,
     FULL_DISK,
     HOSTILE,
-    LARGEST,
     LOGS,
+    MAX_UNPACKED_BYTES,
     PICKLES,
     TABLE,
     WHOLE,
     WORDING,
     Corrupt,
     Row,
-    beside,
-    holds,
     last,
     nothing,
+    with_extra_member,
     with_fields,
     with_torch,
+    written,
     zipped,
 )
 from conftest import assert_one_sentence, untrained
@@ -62,37 +62,37 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 @pytest.fixture(scope="session")
-def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all is well."""
-    intact = tmp_path_factory.mktemp("intact")
-    write_folder(intact / "data")
-    (intact / "home").mkdir()
-    Image.new("RGB", (50, 40), "teal").save(intact / "photo.png")
+def valid_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with only valid files."""
+    valid_files = tmp_path_factory.mktemp("valid_files")
+    write_folder(valid_files / "data")
+    (valid_files / "home").mkdir()
+    Image.new("RGB", (50, 40), "teal").save(valid_files / "photo.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(intact)
+        patch.chdir(valid_files)
         narrow_training(patch.setattr)
         untrained(weights=small_network().state_dict()).save(Path("good.pth"))
         settings = {"epochs": 2, "batch_size": 2, "warmup_epochs": 1, "stop_after": 1, "device": "cpu"}
         train(Config().replace(**settings, data_dir=Path("data"), run_dir=Path(LOGS)))
-    return intact
+    return valid_files
 
 
 @pytest.fixture
-def workplace(intact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it as the working folder, on a machine without a network."""
-    shutil.copytree(intact, tmp_path, dirs_exist_ok=True)
+def work_dir(valid_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `valid_files` as the working directory, without access to a network."""
+    shutil.copytree(valid_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     narrow_training(monkeypatch.setattr)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setattr(fetching, "HOMES", (f"{(tmp_path / 'home').as_uri()}/",))
     monkeypatch.setattr(fetching, "ATTEMPTS", 1)
-    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", LARGEST)
+    monkeypatch.setattr(archive, "MAX_UNPACKED_BYTES", MAX_UNPACKED_BYTES)
     return tmp_path
 
 
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
-    """All files but locks, each with its size and as much as matters of its content."""
+    """All files except locks, each with its size and its first MiB."""
     found = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.name not in (".lock", ".fetch.lock"):
@@ -103,7 +103,7 @@ def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file can be written to."""
+    """Make every write to a file fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
@@ -115,22 +115,22 @@ def full_disk() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("corrupt", "words", "code"),
     [
-        (nothing, "data check data", 1),  # it is not the published set
+        (nothing, "data check data", 1),  # not the published dataset
         (nothing, "predict photo.png --checkpoint good.pth", 0),
         (with_fields(), "predict photo.png --checkpoint bad.pth", 0),
         (nothing, "evaluate good.pth --data-dir data --json x.json", 0),
         (nothing, "data preview --data-dir data --out x.png", 0),
         (nothing, "train --resume --no-report --data-dir data", 0),
         (last("dataset", lambda info: replace(info, name="other")), "train --resume --no-report --data-dir data", 0),
-        (holds("x.tar.gz", WHOLE), "data check x.tar.gz", 1),
-        (holds("x.tar.gz", beside(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
+        (written("x.tar.gz", WHOLE), "data check x.tar.gz", 1),
+        (written("x.tar.gz", with_extra_member(b"x", linkname="/etc/passwd", type=SYMTYPE)), "data check x.tar.gz", 1),
     ],
 )
 def test_valid_input_succeeds(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, corrupt: Corrupt, words: str, code: int
+    work_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, corrupt: Corrupt, words: str, code: int
 ) -> None:
-    """So that a row of the table fails by what it corrupts, and by nothing else."""
-    monkeypatch.setattr("cifar100.report.augmentation.images_per_second", lambda _loader: 1.0)  # starts workers
+    """A control: the rows of the table fail only because of their corruption."""
+    monkeypatch.setattr("cifar100.report.augmentation.images_per_second", lambda _loader: 1.0)  # would start workers
     corrupt()
     assert main(words.split()) == code
     assert capfd.readouterr().err == ""
@@ -139,7 +139,7 @@ def test_valid_input_succeeds(
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_bad_input_is_one_message(
     row: Row,
-    workplace: Path,
+    work_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     recwarn: pytest.WarningsRecorder,
@@ -150,7 +150,7 @@ def test_bad_input_is_one_message(
     words = shlex.split(row.words)
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).split("="))
-    before = contents(workplace)
+    before = contents(work_dir)
     with full_disk() if row in FULL_DISK else nullcontext():
         assert main(words) == row.exit_code
     if row.error:
@@ -162,33 +162,33 @@ def test_bad_input_is_one_message(
     assert len(steps) == len(getattr(errors[0], "steps", ())) if errors else not steps
     assert WORDING.get(row.name, "") in message
     named = [row.names] if row.names else [escape_control_chars(word) for word in words[1:] if word != "data"]
-    assert any(word in message for word in named), f"none of {named} is named: {message}"
-    assert contents(workplace) == before, "something was written, changed or run"
+    assert any(word in message for word in named), f"none of {named} is in the message: {message}"
+    assert contents(work_dir) == before, "a file was written or changed, or code was run"
     shown = [warning for warning in recwarn.list if warning.category is not ResourceWarning]
-    assert not shown, "a warning beside the message"
+    assert not shown, "a warning in addition to the message"
 
 
-def test_code_in_a_dataset_is_never_run(workplace: Path) -> None:
+def test_code_in_a_dataset_is_never_run(work_dir: Path) -> None:
     content = {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [9, 4], b"batch_label": HOSTILE}
     Path("data/train").write_bytes(pickle.dumps(content, protocol=2))
     assert len(read(Path("data")).train) == 2
     assert not Path("pwned").exists()
     pickle.loads(Path("data/train").read_bytes())
-    assert Path("pwned").exists(), "the test is vacuous"
+    assert Path("pwned").exists(), "the pickle must be malicious, or the test proves nothing"
 
 
-def test_the_checkpoint_with_code_would_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_malicious_checkpoint_is_malicious(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with_torch(HOSTILE)()
     torch.load("bad.pth", weights_only=False)
     assert (tmp_path / "pwned").exists()
 
 
-GREEDY = [*(row for row in PICKLES if "of gigabytes" in row.name), *BOMBS]
+MEMORY_BOMBS = [*(row for row in PICKLES if "of gigabytes" in row.name), *BOMBS]
 
 
-@pytest.mark.parametrize("row", GREEDY, ids=lambda row: row.name)
-def test_a_small_file_cannot_ask_for_much_memory(workplace: Path, row: Row) -> None:
+@pytest.mark.parametrize("row", MEMORY_BOMBS, ids=lambda row: row.name)
+def test_a_small_file_cannot_allocate_much_memory(work_dir: Path, row: Row) -> None:
     row.corrupt()
     tracemalloc.start()
     try:
@@ -203,7 +203,7 @@ def test_a_small_file_cannot_ask_for_much_memory(workplace: Path, row: Row) -> N
 
 
 def mutated(valid: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes:
-    """`valid` with one to three bytes at these places changed, removed or inserted, or with its end cut off."""
+    """`valid` with one to three mutations at these positions: a byte changed, removed or inserted, or truncation."""
     crafted = bytearray(valid)
     for place in sorted(rng.choice(places, rng.integers(1, 4), replace=False), reverse=True):
         match rng.integers(0, 8):
@@ -218,7 +218,7 @@ def mutated(valid: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes
     return bytes(crafted)
 
 
-PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that differ from the rest of a file
+PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that can be told apart in the file
 
 
 def pickles_to_fuzz(folder: Path) -> Path:
@@ -253,7 +253,7 @@ FUZZED: dict[str, tuple[Callable[[Path], Path], Bytes, Bytes]] = {
 
 
 @pytest.mark.parametrize(("make", "unpack", "pack"), FUZZED.values(), ids=FUZZED.keys())
-def test_a_damaged_file_is_read_or_refused_and_never_anything_else(
+def test_a_damaged_file_is_read_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], unpack: Bytes, pack: Bytes
 ) -> None:
     monkeypatch.chdir(tmp_path)

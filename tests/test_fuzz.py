@@ -1,7 +1,7 @@
-"""Fuzzers: any file is read or refused with one message, within bounds of time and memory, whatever is in it.
+"""Fuzzers: any file is read or refused with one message, within limits of time and memory.
 
-Each runs from a fixed seed for its share of FUZZ_SECONDS (20 in all; `make fuzz` takes 600). A failure names its case,
-which the same FUZZ_SEED repeats, and leaves the file.
+Each runs with a fixed seed for its share of FUZZ_SECONDS (20 in total; `make fuzz` takes 600). A failure reports the
+number of the case, which the same FUZZ_SEED reproduces, and keeps the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import narrow_network, random_checkpoint
-from mutations import changed_tree, damaged_bytes, strange_object, strange_value, with_other_part, with_png_checksums
+from mutations import (
+    mutated_bytes,
+    mutated_tree,
+    strange_object,
+    strange_value,
+    with_damaged_member,
+    with_png_checksums,
+)
 from PIL import Image
 from test_formats import cifar10_parquet, cifar100_binary, some
 
@@ -50,7 +57,7 @@ Make = Callable[[random.Random], None]
 
 
 class Fuzzer(NamedTuple):
-    """Writes a damaged file, and reads it."""
+    """Functions that write a damaged file and read it."""
 
     make: Make
     read: Callable[[], object]
@@ -62,7 +69,7 @@ def peak_memory() -> int:
 
 
 def predict_with(path: Path) -> None:
-    """All that is done with a model of a stranger."""
+    """Everything that is done with an untrusted model."""
     predictor = load_predictor(path)
     next(predictor.classify([IMAGE], explain=True))
     if path.suffix != ".onnx":
@@ -70,7 +77,7 @@ def predict_with(path: Path) -> None:
 
 
 def checkpoints(folder: Path) -> Fuzzer:
-    """Content of .pth files replaced, and their bytes, pickles and older format damaged."""
+    """Damage .pth files, also in the legacy format: their bytes, members, and the values in them."""
     history = [{"epoch": 1, "top1": 0.5, "split": "test"}]
     whole = random_checkpoint(history=history, loop={"epoch": 1}, optimizer={"state": {}, "param_groups": []})
     content = {"format": FORMAT, "version": VERSION} | whole.to_dict()
@@ -84,40 +91,40 @@ def checkpoints(folder: Path) -> Fuzzer:
 
     def make(rng: random.Random) -> None:
         if rng.random() < 0.5:
-            crafted = changed_tree(rng.choice([content, content, bare]), rng, strange_object)
+            crafted = mutated_tree(rng.choice([content, content, bare]), rng, strange_object)
             torch.save(crafted, path, _use_new_zipfile_serialization=rng.random() < 0.8)
             return
         chosen = rng.choice(files)
         if chosen[:2] == b"PK" and rng.random() < 0.7:
-            path.write_bytes(with_other_part(chosen, rng, lambda part: damaged_bytes(part, rng, files)))
+            path.write_bytes(with_damaged_member(chosen, rng, lambda part: mutated_bytes(part, rng, files)))
         else:
-            path.write_bytes(damaged_bytes(chosen, rng, files))
+            path.write_bytes(mutated_bytes(chosen, rng, files))
 
     return Fuzzer(make, lambda: predict_with(path), path)
 
 
 def safetensors(folder: Path) -> Fuzzer:
-    """The header, the tensors and the JSON beside them."""
+    """Damage safetensors files and the JSON files that describe them."""
     from cifar100.checkpoints.weights import save_weights
 
     path = folder / "model.safetensors"
     save_weights(random_checkpoint(), path)
-    tensors, beside = path.read_bytes(), path.with_suffix(".json")
-    expected = json.loads(beside.read_text())
+    tensors, description = path.read_bytes(), path.with_suffix(".json")
+    expected = json.loads(description.read_text())
 
     def make(rng: random.Random) -> None:
         damaged = rng.random() < 0.5
-        path.write_bytes(damaged_bytes(tensors, rng, [tensors]) if damaged else tensors)
-        beside.unlink(missing_ok=True)
+        path.write_bytes(mutated_bytes(tensors, rng, [tensors]) if damaged else tensors)
+        description.unlink(missing_ok=True)
         match rng.randrange(4):
             case 0 if damaged:
                 return
             case 1:
-                beside.write_bytes(damaged_bytes(json.dumps(expected).encode(), rng, [tensors]))
+                description.write_bytes(mutated_bytes(json.dumps(expected).encode(), rng, [tensors]))
             case 2 if damaged:
-                beside.write_text(json.dumps(expected))
+                description.write_text(json.dumps(expected))
             case _:
-                beside.write_text(json.dumps(changed_tree(expected, rng, strange_value)))
+                description.write_text(json.dumps(mutated_tree(expected, rng, strange_value)))
 
     return Fuzzer(make, lambda: predict_with(path), path)
 
@@ -129,12 +136,12 @@ def onnx(folder: Path, exports: Path) -> Fuzzer:
 
     def make(rng: random.Random) -> None:
         if rng.random() < 0.5:
-            path.write_bytes(damaged_bytes(content, rng, [content]))
+            path.write_bytes(mutated_bytes(content, rng, [content]))
             return
         import onnx as library
 
         model = library.load_from_string(content)
-        model.metadata_props[0].value = json.dumps(changed_tree(facts, rng, strange_value))
+        model.metadata_props[0].value = json.dumps(mutated_tree(facts, rng, strange_value))
         path.write_bytes(model.SerializeToString())
 
     return Fuzzer(make, lambda: predict_with(path), path)
@@ -144,11 +151,11 @@ def parquet(folder: Path) -> Fuzzer:
     cifar10_parquet(folder, some(0, 6, 10), some(1, 3, 10))
     path = folder / "test-00000-of-00001.parquet"
     content = path.read_bytes()
-    return Fuzzer(lambda rng: _write(path, damaged_bytes(content, rng, [content])), lambda: read(folder), path)
+    return Fuzzer(lambda rng: _write(path, mutated_bytes(content, rng, [content])), lambda: read(folder), path)
 
 
 def archives(folder: Path) -> Fuzzer:
-    """.tar.gz of the published files, and tar and zip archives of class folders."""
+    """Damage .tar.gz archives of the published files, and zip archives of class folders."""
     inside = folder / "cifar-100-binary"
     inside.mkdir()
     cifar100_binary(inside, some(0, 4, 100), some(1, 4, 100))
@@ -171,13 +178,13 @@ def archives(folder: Path) -> Fuzzer:
             old.unlink()
         match rng.randrange(4):
             case 0:
-                _write(folder / "a.tar.gz", gzip.compress(damaged_bytes(published, rng, [published]), 1))
+                _write(folder / "a.tar.gz", gzip.compress(mutated_bytes(published, rng, [published]), 1))
             case 1:
-                _write(folder / "a.tar.gz", damaged_bytes(gzip.compress(published, 1), rng, [published]))
+                _write(folder / "a.tar.gz", mutated_bytes(gzip.compress(published, 1), rng, [published]))
             case 2:
-                _write(folder / "a.zip", damaged_bytes(zipped, rng, [zipped, published]))
+                _write(folder / "a.zip", mutated_bytes(zipped, rng, [zipped, published]))
             case _:
-                part = with_other_part(zipped, rng, lambda content: damaged_bytes(content, rng, [zipped]))
+                part = with_damaged_member(zipped, rng, lambda content: mutated_bytes(content, rng, [zipped]))
                 _write(folder / "a.zip", part)
 
     return Fuzzer(make, lambda: read(next(folder.iterdir())), path)
@@ -195,7 +202,7 @@ def images(folder: Path) -> Fuzzer:
     path = folder / "image"
 
     def make(rng: random.Random) -> None:
-        crafted = damaged_bytes(rng.choice(files), rng, files)
+        crafted = mutated_bytes(rng.choice(files), rng, files)
         path.write_bytes(with_png_checksums(crafted) if crafted[:4] == b"\x89PNG" else crafted)
 
     return Fuzzer(make, lambda: to_model_input(path), path)
