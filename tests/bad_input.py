@@ -985,7 +985,7 @@ def as_png(width: int = 300, height: int = 300) -> bytes:
     return file.getvalue()
 
 
-def png_that_claims(width: int, height: int) -> bytes:
+def png_with_declared_size(width: int, height: int) -> bytes:
     """A small PNG file whose header declares this size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -1008,10 +1008,10 @@ IMAGES = [
         ("JPEG without its start", written("bad.png", as_jpeg()[50:]), ""),
         ("truncated PNG", written("bad.png", cut(0.5)(as_png())), ""),
         ("PNG with only a header", written("bad.png", as_png()[:40]), ""),
-        ("PNG without its pixels", written("bad.png", png_that_claims(300, 300)), ""),
-        ("a decompression bomb", written("bad.png", png_that_claims(20_000, 20_000)), ""),
-        ("a smaller decompression bomb", written("bad.png", png_that_claims(10_000, 9_000)), ""),
-        ("no pixels", written("bad.png", png_that_claims(0, 5)), ""),
+        ("PNG without its pixels", written("bad.png", png_with_declared_size(300, 300)), ""),
+        ("a decompression bomb", written("bad.png", png_with_declared_size(20_000, 20_000)), ""),
+        ("a smaller decompression bomb", written("bad.png", png_with_declared_size(10_000, 9_000)), ""),
+        ("no pixels", written("bad.png", png_with_declared_size(0, 5)), ""),
         ("no pixels, PPM", written("bad.png", b"P6 0 5 255\n"), ""),
         ("too long and thin", written("bad.png", as_png(1, 5000)), ""),
         ("unreadable", lambda: unreadable(Path("bad.png")), ""),

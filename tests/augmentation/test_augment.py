@@ -327,7 +327,7 @@ def numbers(images: torch.Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 5, 5, 3]), (23, [23]), (100, [23]), (1, [1] * 23)])
-def test_every_image_is_served_once_an_epoch(batch_size: int, sizes: list[int]) -> None:
+def test_every_image_is_served_once_per_epoch(batch_size: int, sizes: list[int]) -> None:
     loader = train_loader(NO_AUGMENTATION, batch_size)
     batches = list(loader.epoch(0))
     served = [n for images, _ in batches for n in numbers(images)]

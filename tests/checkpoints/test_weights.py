@@ -104,7 +104,7 @@ def _flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def _claim_a_huge_header(path: Path) -> None:
+def _declare_a_huge_header(path: Path) -> None:
     path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
 
 
@@ -173,7 +173,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a flipped bit": (_flip_a_bit, "not the file that some.json describes"),
     "half a file": (_cut, "cannot be read as safetensors"),
     "an empty file": (lambda p: p.write_bytes(b""), "cannot be read as safetensors"),
-    "a header of 4 EiB": (_claim_a_huge_header, "cannot be read as safetensors"),
+    "a header of 4 EiB": (_declare_a_huge_header, "cannot be read as safetensors"),
     "a pickle": (lambda p: torch.save({}, p), "cannot be read as safetensors"),
     "an extra tensor": (lambda p: _tensors(p, lambda t: t.update(more=torch.zeros(1))), "more is (1,)"),
     "a missing tensor": (lambda p: _tensors(p, lambda t: t.pop("fc.bias")), "fc.bias is missing"),
@@ -186,7 +186,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_damaged_or_foreign_weights_are_refused(shared: Path, kind: str) -> None:
+def test_damaged_or_incompatible_weights_are_refused(shared: Path, kind: str) -> None:
     damage, message = BAD[kind]
     damage(shared)
     with pytest.raises(UserError) as caught:

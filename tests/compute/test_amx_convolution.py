@@ -16,7 +16,7 @@ SHAPES = [
     pytest.param(256, 512, 8, 8, 2, id="stride 2"),
     pytest.param(256, 256, 8, 8, 1, id="GEMM for the weight gradient only"),
     pytest.param(256, 512, 5, 7, 2, id="odd height and width"),
-    pytest.param(512, 512, 1, 1, 1, id="a single pixel"),
+    pytest.param(512, 512, 1, 1, 1, id="one pixel"),
 ]
 
 

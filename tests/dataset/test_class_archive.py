@@ -176,7 +176,7 @@ def deflate64() -> bytes:
         (lambda: b"not an archive", "dataset.format"),
     ],
 )
-def test_a_hostile_or_foreign_archive_is_refused(
+def test_malicious_and_unsupported_archives_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], bytes], code: str
 ) -> None:
     monkeypatch.setattr(class_archive, "FREE_RATIO_BYTES", 20_000)

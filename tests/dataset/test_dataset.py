@@ -84,7 +84,7 @@ def write_folder(
 
 
 @pytest.mark.parametrize("write", [as_python2, as_python3, as_python3_with_text_keys], ids=lambda write: write.__name__)
-@pytest.mark.parametrize("inside", ["", "cifar-100-python"], ids=["the folder itself", "the folder above"])
+@pytest.mark.parametrize("inside", ["", "cifar-100-python"], ids=["dataset directory", "parent directory"])
 def test_the_official_layout_round_trips(tmp_path: Path, write: Any, inside: str) -> None:
     data, labels = rows(100), np.random.default_rng(1).permutation(100)
     train = {
@@ -253,7 +253,7 @@ def as_set(*splits: Split | None) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize(("fraction", "each"), [(0.1, 2), (0.25, 5), (0.5, 10), (0.95, 19)])
-def test_hold_out_takes_the_same_share_of_every_class(fraction: float, each: int) -> None:
+def test_hold_out_is_stratified(fraction: float, each: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (100, 4, 4, 3), dtype=np.uint8)
     dataset = dataset_of(images, np.arange(100) % 5)
     kept, held = train_val_split(dataset, fraction)
@@ -306,7 +306,7 @@ def data_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_flag_comes_first_then_the_environment_then_data(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flag_overrides_the_environment_variable_and_data(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_data_dir(data_dirs / "flag") == data_dirs / "flag"
     assert resolve_data_dir() == data_dirs / "environment"
     monkeypatch.delenv("CIFAR100_DATA_DIR")
@@ -317,7 +317,7 @@ def test_the_flag_comes_first_then_the_environment_then_data(data_dirs: Path, mo
     assert resolve_data_dir() == Path("data")
 
 
-def test_a_tilde_is_the_home_folder(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_expanded(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(data_dirs))
     assert resolve_data_dir(Path("~/flag")) == data_dirs / "flag"
 

@@ -35,7 +35,7 @@ from cifar100.train import train
 # The split
 
 
-def test_a_share_of_each_class_is_split_off(tmp_path: Path) -> None:
+def test_the_test_split_is_stratified(tmp_path: Path) -> None:
     photos(tmp_path, {"cat": 20, "dog": 10, "owl": 2})
     dataset = read(tmp_path, settings(), say=SILENT)
     assert np.bincount(dataset.test.labels).tolist() == [4, 2, 1]
@@ -332,7 +332,7 @@ def test_an_unwritable_cache_is_only_a_warning(tmp_path: Path, cache_dir: Path) 
     assert "could not be cached (Not a directory)" in messages[-1]
 
 
-def test_without_a_home_there_is_no_cache(
+def test_without_a_home_directory_nothing_is_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, and so ignored")
@@ -598,7 +598,7 @@ def test_12_bit_values_in_16_bit_images_are_reported(tmp_path: Path, bits: int, 
     assert any(f"brighter than {brightest} of 255" in note for note in dataset.notes) == (bits == 12)
 
 
-def test_preview_and_samples_of_a_few_images_with_odd_names(
+def test_preview_and_samples_with_unusual_class_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

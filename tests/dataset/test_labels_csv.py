@@ -67,7 +67,7 @@ def test_the_columns_are_detected(flat: Path, table: str) -> None:
     assert names(layout_of(flat / "labels.csv")) == PAIR
 
 
-def test_what_is_read_is_reported(flat: Path) -> None:
+def test_the_columns_and_counts_are_reported(flat: Path) -> None:
     (flat / "labels.csv").write_text("id,breed\n0,cat\n1,dog\n9,dog\n")
     shown = "\n".join(layout_of(flat).describe())
     for part in ("'id'", "'breed'", "1 rows name no existing", "4 images without a label", "cat 1, dog 1"):

@@ -19,8 +19,8 @@ from cifar100.images.fit import FITS, Fit
 from cifar100.support.errors import UserError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-GREY = IMAGE[:, :, 0]
-GREY_AS_RGB = np.repeat(GREY[:, :, None], 3, axis=2)
+GRAY = IMAGE[:, :, 0]
+GRAY_AS_RGB = np.repeat(GRAY[:, :, None], 3, axis=2)
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
@@ -101,7 +101,7 @@ MODES: list[tuple[str, Callable[[], Image.Image], tuple[int, int, int], int]] = 
 
 
 @pytest.mark.parametrize(("make", "expected", "within"), [row[1:] for row in MODES], ids=[row[0] for row in MODES])
-def test_a_pil_image_of_any_mode(make: Callable[[], Image.Image], expected: tuple[int, int, int], within: int) -> None:
+def test_pil_images_of_any_mode(make: Callable[[], Image.Image], expected: tuple[int, int, int], within: int) -> None:
     assert_is(to_model_input(make()), expected, within=within)
 
 
@@ -125,7 +125,7 @@ def test_to_rgb_keeps_the_size() -> None:
 
 @pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("bmp", {}), ("webp", {"lossless": True}), ("jpg", {})])
-def test_a_file(tmp_path: Path, kind: type, suffix: str, options: dict[str, Any]) -> None:
+def test_image_files(tmp_path: Path, kind: type, suffix: str, options: dict[str, Any]) -> None:
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(IMAGE).save(path, **options)
     expected = IMAGE if suffix != "jpg" else np.asarray(Image.open(path))
@@ -138,8 +138,8 @@ def test_the_format_is_detected_by_content_not_suffix(tmp_path: Path) -> None:
 
 
 def test_a_16_bit_png_file(tmp_path: Path) -> None:
-    Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "grey.png")
-    assert_is(to_model_input(tmp_path / "grey.png"), GREY_AS_RGB)
+    Image.fromarray(GRAY.astype(np.uint16) * 257).save(tmp_path / "grey.png")
+    assert_is(to_model_input(tmp_path / "grey.png"), GRAY_AS_RGB)
 
 
 @pytest.mark.parametrize(
@@ -258,26 +258,26 @@ UNIT = IMAGE / 255
 
 ARRAYS: dict[str, tuple[np.ndarray, np.ndarray]] = {
     "HWC": (IMAGE, IMAGE),
-    "HW": (GREY, GREY_AS_RGB),
-    "HW1": (GREY[:, :, None], GREY_AS_RGB),
-    "HWC of 4, opaque": (WITH_ALPHA, IMAGE),
-    "HWC of 4, transparent": (WITH_ALPHA * np.array([1, 1, 1, 0], np.uint8), np.full_like(IMAGE, 255)),
+    "HW": (GRAY, GRAY_AS_RGB),
+    "HW1": (GRAY[:, :, None], GRAY_AS_RGB),
+    "HWC RGBA, opaque": (WITH_ALPHA, IMAGE),
+    "HWC RGBA, transparent": (WITH_ALPHA * np.array([1, 1, 1, 0], np.uint8), np.full_like(IMAGE, 255)),
     "not contiguous": (np.asfortranarray(IMAGE)[:, ::-1], IMAGE[:, ::-1]),
     "uint16": (IMAGE.astype(np.uint16) * 257, IMAGE),
-    "uint16 HW": (GREY.astype(np.uint16) * 257, GREY_AS_RGB),
+    "uint16 HW": (GRAY.astype(np.uint16) * 257, GRAY_AS_RGB),
     "float64": (UNIT, IMAGE),
     "float32": (UNIT.astype(np.float32), IMAGE),
     "float16": (UNIT.astype(np.float16), IMAGE),
-    "float HW": (GREY / 255, GREY_AS_RGB),
-    "float of 4": (WITH_ALPHA / 255, IMAGE),
+    "float HW": (GRAY / 255, GRAY_AS_RGB),
+    "float RGBA": (WITH_ALPHA / 255, IMAGE),
     "float, rounding error": (UNIT * 1.0000001, IMAGE),
     "bool": (IMAGE > 127, np.where(IMAGE > 127, 255, 0)),
-    "bool HW": (GREY > 127, np.where(GREY_AS_RGB > 127, 255, 0)),
+    "bool HW": (GRAY > 127, np.where(GRAY_AS_RGB > 127, 255, 0)),
 }
 
 
 @pytest.mark.parametrize(("array", "expected"), ARRAYS.values(), ids=ARRAYS.keys())
-def test_an_array(array: np.ndarray, expected: np.ndarray) -> None:
+def test_arrays(array: np.ndarray, expected: np.ndarray) -> None:
     assert_is(to_model_input(array), expected)
 
 
@@ -288,9 +288,9 @@ TENSORS: dict[str, tuple[torch.Tensor, np.ndarray, int]] = {
     "CHW": (CHW, IMAGE, 0),
     "CHW contiguous": (CHW.contiguous(), IMAGE, 0),
     "HWC": (HWC, IMAGE, 0),
-    "HW": (HWC[:, :, 0], GREY_AS_RGB, 0),
-    "1HW": (HWC[None, :, :, 0], GREY_AS_RGB, 0),
-    "HW1": (HWC[:, :, :1], GREY_AS_RGB, 0),
+    "HW": (HWC[:, :, 0], GRAY_AS_RGB, 0),
+    "1HW": (HWC[None, :, :, 0], GRAY_AS_RGB, 0),
+    "HW1": (HWC[:, :, :1], GRAY_AS_RGB, 0),
     "CHW float": (CHW / 255, IMAGE, 0),
     "CHW bf16": ((CHW / 255).bfloat16(), IMAGE, 1),
     "HWC bf16": ((HWC / 255).bfloat16(), IMAGE, 1),
@@ -300,7 +300,7 @@ TENSORS: dict[str, tuple[torch.Tensor, np.ndarray, int]] = {
 
 
 @pytest.mark.parametrize(("tensor", "expected", "within"), TENSORS.values(), ids=TENSORS.keys())
-def test_a_tensor(tensor: torch.Tensor, expected: np.ndarray, within: int) -> None:
+def test_tensors(tensor: torch.Tensor, expected: np.ndarray, within: int) -> None:
     assert_is(to_model_input(tensor), expected, within=within)
 
 

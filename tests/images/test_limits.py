@@ -68,7 +68,7 @@ def tiff(tags: bytes, count: int, pages: int = 0) -> bytes:
     return bytes(content) + bytes(4)
 
 
-def tags_of_a_megabyte() -> bytes:
+def large_tags() -> bytes:
     tags = b"".join(struct.pack("<HHII", 2000 + i, 1, 1_000_000, 8) for i in range(60_000))
     return tiff(tags, 60_000) + bytes(1_000_000)
 
@@ -93,7 +93,7 @@ def icon(width: int, height: int) -> bytes:
     return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(png), 22) + png
 
 
-def png_that_claims(width: int, height: int) -> bytes:
+def png_with_declared_size(width: int, height: int) -> bytes:
     content = bytearray(encoded(Image.new("RGB", (1, 1)), "PNG"))
     struct.pack_into(">II", content, 16, width, height)
     struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
@@ -106,7 +106,7 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "many scans in a JPEG": lambda: jpeg_scans(5400, 1000),
     "many segments in a JPEG": jpeg_markers,
     "many text chunks in a PNG": png_chunks,
-    "many large tags in a TIFF": tags_of_a_megabyte,
+    "many large tags in a TIFF": large_tags,
     "a TIFF with many strips": lambda: tiff_values(273, 4),
     "a TIFF with many strips, big-endian": lambda: tiff_values(273, 3, ">"),
     "a TIFF with many strips as bytes": lambda: tiff_values(273, 1),
@@ -114,7 +114,7 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "a TIFF with a long color table": lambda: tiff_values(320, 1),
     "a BigTIFF with many strips": big_tiff,
     "an icon with too many pixels": lambda: icon(13_000, 13_600),
-    "a PNG with too many pixels": lambda: png_that_claims(10_000, 9_000),
+    "a PNG with too many pixels": lambda: png_with_declared_size(10_000, 9_000),
     "a WebP that needs too much memory": lambda: encoded(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import png_that_claims
+from bad_input import png_with_declared_size
 from conftest import assert_one_sentence
 from PIL import Image
 
@@ -260,7 +260,7 @@ class Site(BaseHTTPRequestHandler):
             self.wfile.write(b"not http at all\r\n\r\n")
             return None
         if word == "bomb":
-            return self.answer(200, png_that_claims(12_000, 12_000))
+            return self.answer(200, png_with_declared_size(12_000, 12_000))
         self.server.agents.append(self.headers["User-Agent"])  # type: ignore[attr-defined]
         return self.answer(200, png(), {"Content-Type": "image/png"})
 

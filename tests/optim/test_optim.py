@@ -77,7 +77,7 @@ def test_sgd_is_fused_on_cuda_also_when_resuming_from_another_device(network: Re
         assert loaded.param_groups[0]["fused"] is fused
 
 
-def test_no_decay_on_norms_is_a_setting(network: ResNet) -> None:
+def test_weight_decay_of_norms_is_configurable(network: ResNet) -> None:
     optimizer = build_optimizer(network, Config().replace(decay_norms=False).optim)
     shapes = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in optimizer.param_groups}
     assert shapes == {5e-4: {2, 4}, 0.0: {1}}

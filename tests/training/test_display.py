@@ -87,7 +87,7 @@ def test_the_next_command_works_after_training_on_synthetic_images(
 
 
 @pytest.mark.usefixtures("narrow")
-def test_few_images_and_a_useless_result_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_images_and_chance_accuracy_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Random noise cannot be learned, and nine training images are few."""
     data, run = photos(tmp_path / "data", {"a": 4, "b": 4, "c": 4}), tmp_path / "run"
     flags = ["--data-dir", str(data), "--image-size", "16", "--run-dir", str(run), *FLAGS]

@@ -58,7 +58,7 @@ def test_a_wrong_gradient_is_reported_by_tensor_name(wrong_gradient: str) -> Non
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_deviates_most(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nonfinite_gradient_has_the_largest_error(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([{"a": torch.ones(2), "b": torch.ones(2)}, {"a": torch.full((2,), value), "b": torch.zeros(2)}])
     monkeypatch.setattr(gradient_check, "_gradients", lambda _: next(answers))
     worst = compare_gradients(Compute(CPU, "fp32", ""))

@@ -43,7 +43,7 @@ def test_other_classes_get_a_new_classifier(tmp_path: Path, pretrained: Checkpoi
     assert "re-initialized" in message
 
 
-def test_matching_weights_of_another_network_are_loaded(tmp_path: Path, pretrained: Checkpoint) -> None:
+def test_matching_weights_of_another_architecture_are_loaded(tmp_path: Path, pretrained: Checkpoint) -> None:
     model = resnet34()
     load_pretrained(tmp_path / "pretrained.safetensors", model, pretrained.classes)
     assert torch.equal(model.state_dict()["layer1.1.conv2.weight"], pretrained.weights["layer1.1.conv2.weight"])

@@ -53,7 +53,7 @@ def test_time_left_is_shown_only_when_known() -> None:
 @pytest.mark.parametrize(
     ("sizes", "left"),
     [((), 10 + 20 + 20), ((16, 16, 32), 10 + 20 + 80), ((32, 16), 10 + 5 + 5)],
-    ids=["their own", "growing", "shrinking"],
+    ids=["dataset size", "growing", "shrinking"],
 )
 def test_the_time_left_accounts_for_progressive_resizing(sizes: tuple[int, ...], left: float) -> None:
     """In the middle of the first of three epochs, ten seconds after the start."""

@@ -45,7 +45,7 @@ def an_image() -> bytes:
     return buffer.getvalue()
 
 
-def test_rows_settings_and_images(tmp_path: Path) -> None:
+def test_scalars_settings_and_images_are_written(tmp_path: Path) -> None:
     ours = TensorBoardLogger(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
     for count in (1, 2, 3):
         ours.epoch(rows(count))
@@ -92,7 +92,7 @@ def test_tensorboard_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
-def test_a_run_that_is_resumed(tiny_data: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_writes_each_step_once(tiny_data: Path, tmp_path: Path) -> None:
     where = {"data_dir": tiny_data, "run_dir": tmp_path / "run", "report": False, "tensorboard": True}
     config = Config().replace(epochs=3, batch_size=64, warmup_epochs=1, lr=0.02, **where)
     train(config.replace(stop_after=2))

@@ -204,7 +204,7 @@ def test_a_run_killed_at_random_moments_resumes_exactly(tiny_data: Path, tmp_pat
     assert figures(whole) == figures(folder)
 
 
-def test_a_damaged_last_checkpoint_is_skipped_for_an_earlier_one(
+def test_resume_falls_back_from_a_damaged_checkpoint(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config.replace(checkpoint_every=1)
@@ -254,7 +254,7 @@ def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureF
     assert load_checkpoint(config.run.run_dir / "last.pth").config["seed"] == 1
 
 
-def test_two_runs_do_not_share_a_folder(config: Config) -> None:
+def test_two_runs_cannot_share_a_run_directory(config: Config) -> None:
     with RunDir(config.run.run_dir), pytest.raises(UserError, match=str(config.run.run_dir)) as raised:
         train(config)
     assert raised.value.code == "run_dir.locked"
@@ -357,7 +357,7 @@ def test_the_error_of_a_failed_run_is_in_its_log(config: Config) -> None:
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
 @pytest.mark.slow
-def test_a_closed_console_does_not_end_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
+def test_a_closed_stdout_does_not_stop_a_run(tiny_data: Path, tmp_path: Path, reader: str) -> None:
     words = f"train --epochs 1 --no-report --batch-size 64 --data-dir {tiny_data} --run-dir {tmp_path}/run"
     pipe = f"{sys.executable} {NARROW_CLI} {words} | {reader}"
     subprocess.run(["bash", "-c", pipe], capture_output=True, timeout=600, check=False)
@@ -497,7 +497,7 @@ def test_the_checkpoint_is_complete(config: Config) -> None:
     assert len(info.fingerprint) == 64
 
 
-def test_plain_lines_without_a_terminal(command: Command) -> None:
+def test_output_without_a_terminal_is_plain_lines(command: Command) -> None:
     result = command(NARROW_CLI, "train", "--epochs", "1", "--warmup-epochs", "0", "--lr", "0.01", "--no-report")
     assert result.returncode == 0, result.stderr
     assert "\x1b" not in result.stdout
