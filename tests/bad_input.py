@@ -309,8 +309,8 @@ def member(name: str, content: bytes = b"", **expected: Any) -> bytes:
 def tarred(*more: bytes, folder: str = "cifar-100-binary", without: str = "") -> bytes:
     """The binary version of CIFAR-100 as a tar archive, without the file `without` and with additional members."""
     files = {"train.bin": PIXELS, "test.bin": PIXELS, "fine_label_names.txt": "\n".join(CLASSES).encode()}
-    honest = [member(f"{folder}/{name}", content) for name, content in files.items() if name != without]
-    return b"".join([*honest, *more, bytes(1024)])
+    valid = [member(f"{folder}/{name}", content) for name, content in files.items() if name != without]
+    return b"".join([*valid, *more, bytes(1024)])
 
 
 def zipped(content: bytes) -> bytes:
@@ -743,8 +743,8 @@ def with_fields(**changes: Any) -> Corrupt:
     """A checkpoint with changed fields."""
 
     def corrupt() -> None:
-        honest = load_checkpoint("good.pth")
-        torch.save(OURS | honest.to_dict() | changes, "bad.pth")
+        valid = load_checkpoint("good.pth")
+        torch.save(OURS | valid.to_dict() | changes, "bad.pth")
 
     return corrupt
 

@@ -158,7 +158,7 @@ class DeviceReads(TorchDispatchMode):
 
 
 def assert_one_sentence(message: str, *names: object) -> None:
-    """Assert that a message for users is a single line without control characters and contains all `names`."""
+    """Assert that a message, as printed, ends like a sentence, is below 600 characters and contains all `names`."""
     message = escape_control_chars(message)  # as it is printed
     assert message.endswith((".", "?"))
     assert len(message) < 600
@@ -216,7 +216,7 @@ def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train a network with 2 % of the FLOPs of resnet18 in this test, and plot nothing."""
+    """Train a network with under 1 % of the FLOPs of resnet18 in this test, and plot nothing."""
     narrow_training(monkeypatch.setattr)
 
 

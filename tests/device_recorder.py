@@ -3,8 +3,8 @@
 Everything is computed on the CPU. `_Placement`, a TorchFunctionMode, makes `.to("mps")` and `device="mps"` mark the
 storage of a tensor instead of moving it, and `.device` returns "mps" for a marked tensor, so that Python code takes the
 same branches as on a Mac. `_Operations`, a TorchDispatchMode below it, intercepts each ATen operation on a marked
-tensor, including the backward pass, and marks its results. As on the real device, an operation must not mix
-tensors of two devices. Calls inside a kernel are not recorded.
+tensor, including the backward pass, and marks its results. As on the real device, an operation must not mix tensors of
+two devices. Calls inside a kernel are not recorded.
 """
 
 from __future__ import annotations

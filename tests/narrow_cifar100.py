@@ -1,4 +1,4 @@
-"""The command line with a network of 2 % of the FLOPs of resnet18, for tests that start processes."""
+"""The command line with a network with under 1 % of the FLOPs of resnet18, for tests that start processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cifar100.training import setup
 
 
 def small_network(name: str = "resnet18", num_classes: int = 100) -> ResNet:
-    """A network with 2 % of the FLOPs of resnet18 in its place; other networks are unchanged."""
+    """A network with under 1 % of the FLOPs of resnet18 in its place; other networks are unchanged."""
     return ResNet((1, 1, 1, 1), num_classes, 8) if name == "resnet18" else build_model(name, num_classes)
 
 

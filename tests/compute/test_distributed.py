@@ -1,7 +1,7 @@
 """Distributed training under torchrun: equivalent to training in one process, with a single log.
 
-`START` is a script that trains like `torchrun -m cifar100 train`, but a network with 2 % of the FLOPs of resnet18, and
-injects a fault into one rank at one step. Runs that are compared with a single process use fp32.
+`START` is a script that trains like `torchrun -m cifar100 train`, but a network with under 1 % of the FLOPs of
+resnet18, and injects a fault into one rank at one step. Runs that are compared with a single process use fp32.
 """
 
 from __future__ import annotations

@@ -408,7 +408,7 @@ def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_network(tmp_path: Path, narrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network with 2 % of the FLOPs of resnet18; the working directory is `tmp_path`."""
+    """A network with under 1 % of the FLOPs of resnet18; the working directory is `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -39,7 +39,7 @@ SHORT = {"epochs": 2, "batch_size": 64, "warmup_epochs": 1, "lr": 0.02, "train_s
 
 @pytest.fixture
 def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
-    """A run of 2 epochs of 4 steps at 16 px, of a network with 2 % of the FLOPs of resnet18."""
+    """A run of 2 epochs of 4 steps at 16 px, of a network with under 1 % of the FLOPs of resnet18."""
     return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
 
 
