@@ -95,7 +95,7 @@ web: $(READY)
 demo: $(READY)
 	@rm -rf demo
 	@echo "--- 1 of 4: train for three epochs on the synthetic set"
-	$(BIN)/cifar100 train --dataset synthetic --epochs 3 --warmup-epochs 1 --batch-size 64 --lr 0.05 --cutout-size 0 \
+	$(BIN)/cifar100 train --dataset synthetic --epochs 3 --batch-size 64 --lr 0.05 --cutout-size 0 \
 		--run-dir demo/run
 	@echo "--- 2 of 4: evaluate"
 	$(BIN)/cifar100 evaluate demo/run/best_model.pth --dataset synthetic --precision auto

@@ -177,7 +177,7 @@ class OptimConfig(ConfigSection):
     """Apply weight decay to batch-norm parameters and biases too."""
 
     warmup_epochs: float = 5
-    """Linear warmup, in epochs (fractions allowed)."""
+    """Linear warmup, in epochs (fractions allowed); at most a third of the run."""
 
     label_smoothing: float = 0.1
     """Label-smoothing epsilon (Szegedy et al. 2016)."""

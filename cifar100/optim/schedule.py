@@ -8,12 +8,15 @@ import torch
 
 from cifar100.config import OptimConfig
 
+MAX_WARMUP = 1 / 3
+"""Largest part of a run that is warmup, so that a short run has its peak learning rate, and a decay."""
+
 
 def lr_at_step(step: int, steps_per_epoch: int, config: OptimConfig) -> float:
     """The learning rate of a step, counted from 0 over the whole run: linear warmup to `lr`, then decay to 0 along a
     half cosine (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts) or linearly.
     """
-    warmup = config.warmup_epochs * steps_per_epoch
+    warmup = min(config.warmup_epochs, MAX_WARMUP * config.epochs) * steps_per_epoch
     total = config.epochs * steps_per_epoch
     if step < warmup:
         return config.lr * (step + 1) / max(1.0, math.ceil(warmup))

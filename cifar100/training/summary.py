@@ -48,8 +48,6 @@ def log_header(run: Run, archived: Path | None) -> None:
     if from_scratch and num_images < MIN_FROM_SCRATCH and not run.dataset.is_synthetic:
         info(f"          few images to train from scratch ({num_images:,}; steps per epoch: {len(run.loader):,}):")
         info("          --recipe finetune starts from the bundled weights instead")
-    if config.optim.warmup_epochs >= config.optim.epochs:
-        info("          warmup is as long as the run, so the learning rate never decays; see --warmup-epochs")
     info(f"Run       {run.run_dir.path}, log {run.logger.log_path.name}")
     if archived is not None:
         info(f"          the previous run of this directory was moved to {archived}")

@@ -214,6 +214,14 @@ def test_learning_rates_without_warmup_and_with_half_an_epoch_of_warmup() -> Non
     assert [lr_at_step(step, 10, config) for step in (0, 4)] == pytest.approx([0.02, 0.1])
 
 
+def test_warmup_takes_at_most_a_third_of_a_short_run() -> None:
+    config = Config().replace(epochs=3, warmup_epochs=5).optim
+    rates = [lr_at_step(step, 10, config) for step in range(30)]
+    assert rates[9] == rates[10] == max(rates) == pytest.approx(0.1)
+    assert all(b < a for a, b in pairwise(rates[10:]))
+    assert rates[-1] < 0.001
+
+
 def test_the_linear_schedule_ends_at_zero() -> None:
     config = Config().replace(epochs=10, warmup_epochs=2, lr=1.0, schedule="linear").optim
     rates = [lr_at_step(step, 5, config) for step in range(50)]
