@@ -66,8 +66,8 @@ class ResNet(nn.Module):
         self.layer4 = _stage(depths[3], 4 * width, 8 * width, stride=2)
         self.fc = nn.Linear(8 * width, num_classes)
         for module in self.modules():
-            # He et al. 2015, https://arxiv.org/abs/1502.01852. On the meta device normal_() imports torch._dynamo: 2 s.
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+                # He et al. 2015, https://arxiv.org/abs/1502.01852. On "meta" it would import torch._dynamo: 2 s.
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def freeze_stem(self) -> None:
