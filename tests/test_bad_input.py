@@ -218,7 +218,7 @@ def mutated(valid: bytes, places: np.ndarray, rng: np.random.Generator) -> bytes
     return bytes(crafted)
 
 
-PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # pixels that can be told apart in the file
+PLAIN = np.full((10, 32, 32, 3), ord("x"), np.uint8), np.arange(10)  # a value by which the pixels are found in the file
 
 
 def pickles_to_fuzz(folder: Path) -> Path:
