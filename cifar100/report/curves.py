@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cifar100.report.style import BLUE, FAINT, INK, LINES, SERIES, escape_mathtext, new_figure, style_axes, to_png
+from cifar100.report.style import FAINT, INK, LINES, SERIES, escape_mathtext, new_figure, style_axes, to_png
 from cifar100.support.errors import RunFailed
 from cifar100.support.files import atomic_write
 
@@ -23,7 +23,7 @@ PANELS = {
     "loss": "loss (train: augmented, smoothed)",
     "top1": "top-1 accuracy",
     "learning_rate": "learning rate at the epoch's end",
-    "images_per_second": "training images a second",
+    "images_per_second": "training images per second",
 }
 """{column: title}"""
 
@@ -77,12 +77,10 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
             axes.plot(*column(history, f"train_{panel}"), label="train" if alone else None, **faint)
             epochs, values = column(history, panel)
             if len(epochs):
-                axes.plot(epochs, values, **style, label=escape_mathtext(split if alone else name))
+                last = f", last {values[-1]:.2%}" if panel == "top1" and alone else ""
+                axes.plot(epochs, values, **style, label=escape_mathtext(split if alone else name) + last)
             elif not alone:
                 axes.plot([], [], **style, label=f"{escape_mathtext(name)} (train)")
-            if panel == "top1" and alone and len(values):
-                options = {"xytext": (0, -8), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
-                axes.annotate(f"{values[-1]:.2%}", (epochs[-1], values[-1]), color=BLUE, **options)
         else:
             axes.plot(*column(history, panel), **style, label=None if alone else escape_mathtext(name))
     if panel == "top1":
