@@ -42,7 +42,7 @@ def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> di
     """Train with these settings, or resume; None if training was interrupted."""
     wanted = {"recipe": "baseline"} | settings
     name = wanted.pop("recipe")
-    config = Config.from_flat(recipe(name).flat() | QUIET | wanted | {"run_dir": str(folder)})
+    config = Config.from_flat(recipe(name, wanted.get("epochs")).flat() | QUIET | wanted | {"run_dir": str(folder)})
     dataset, halved = load_dataset(config), study.get("halved", False)
     train_split = long_tailed(dataset.train, study.get("imbalance", 1))
     train_split = stand_in(train_split, study.get("every", 1), halved=halved)

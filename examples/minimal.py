@@ -55,5 +55,4 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--data-dir", type=Path)
     args = parser.parse_args()
-    settings = recipe(args.recipe).replace(data_dir=args.data_dir)
-    train(settings.replace(epochs=args.epochs) if args.epochs else settings)
+    train(recipe(args.recipe, args.epochs).replace(data_dir=args.data_dir))

@@ -62,8 +62,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("tuning"))
     parser.add_argument("--storage", help="an SQLAlchemy URL; default: tune.db in --folder")
     args = parser.parse_args()
-    base = recipe(args.recipe).replace(
-        epochs=args.epochs,
+    base = recipe(args.recipe, args.epochs).replace(
         warmup_epochs=min(1, args.epochs / 4),
         data_dir=args.data_dir,
         image_size=args.image_size,

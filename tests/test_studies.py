@@ -35,7 +35,7 @@ def test_runs_of_a_study_have_distinct_configs(path: Path) -> None:
     configs = []
     for settings in content["runs"].values():
         wanted = {"recipe": "baseline"} | content["settings"] | settings
-        start = recipe(wanted.pop("recipe"))
+        start = recipe(wanted.pop("recipe"), wanted.get("epochs"))
         configs.append(Config.from_flat(start.flat() | wanted).flat())
     assert all(config not in configs[:place] for place, config in enumerate(configs))
     assert len(content["seeds"]) > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Train:
         """
         early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         early.add_argument("--recipe", default="baseline")
+        early.add_argument("--epochs", default="")
         early.add_argument("--resume", action="store_true")
         early.add_argument("--run-dir", "--run_dir", type=Path, default=Config().run.run_dir)
         known, _ = early.parse_known_args(words)
@@ -70,4 +72,5 @@ class Train:
                 reason = str(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 message = f"{saved} cannot be used: {reason} Move it away and give the settings of the run as flags."
                 raise UserError("resume.config", message) from None
-        return Train(config=recipe(name), recipe=name)
+        epochs = int(known.epochs) if re.fullmatch("[1-9][0-9]{0,8}", known.epochs) else None  # tyro refuses others
+        return Train(config=recipe(name, epochs), recipe=name)

@@ -10,9 +10,9 @@ from cifar100.recipes import baseline, best, fast, finetune
 RECIPES = {"baseline": baseline.config, "fast": fast.config, "best": best.config, "finetune": finetune.config}
 
 
-def recipe(name: str) -> Config:
-    """The settings of a recipe."""
-    return RECIPES[name]()
+def recipe(name: str, epochs: int | None = None) -> Config:
+    """The settings of a recipe, for its own number of epochs or another one."""
+    return RECIPES[name]() if epochs is None else RECIPES[name](epochs)
 
 
 def is_modified(name: str, config: Config) -> bool:

@@ -14,10 +14,9 @@ from cifar100.config import Config
 from cifar100.recipes import fast
 
 
-def config() -> Config:
-    """The settings."""
-    return fast.config().replace(
-        epochs=100,
+def config(epochs: int = 100) -> Config:
+    """The settings for this number of epochs."""
+    return fast.config(epochs).replace(
         train_sizes=("16:4", "24:3", "32:3"),
         policy="rand",
         cutmix_probability=0.5,

@@ -10,11 +10,11 @@ from pathlib import Path
 from cifar100.config import Config
 
 
-def config() -> Config:
-    """The settings."""
+def config(epochs: int = 30) -> Config:
+    """The settings for this number of epochs."""
     return Config().replace(
         init_from=Path("pretrained"),
-        epochs=30,
+        epochs=epochs,
         batch_size=64,
         lr=0.01,
         warmup_epochs=1,

@@ -336,6 +336,30 @@ def test_a_run_reports_whether_its_recipe_was_modified(
     assert found == [expected]
 
 
+@pytest.mark.parametrize(
+    ("words", "padding"),
+    [
+        (["--recipe", "fast"], 2),
+        (["--recipe", "fast", "--epochs", "9"], 2),
+        (["--recipe", "fast", "--epochs=30"], 4),
+        (["--epochs", "30", "--recipe", "fast", "--crop-padding", "3"], 3),
+        (["--epochs", "3"], 4),
+    ],
+)
+def test_short_runs_of_the_fast_recipe_have_weaker_augmentation(
+    words: list[str], padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def train(config: Config, *, recipe: str, resume: bool) -> TrainResult:
+        found.append(config.augment.crop_padding)
+        return TrainResult([], nn.Identity(), Path(), None)
+
+    monkeypatch.setattr(import_module("cifar100.train"), "train", train)
+    assert main(["train", *words]) == 0
+    assert found == [padding]
+
+
 def test_classes_are_listed_by_superclass(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["classes", str(exports / "best.onnx"), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
