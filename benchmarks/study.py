@@ -40,7 +40,7 @@ QUIET = {"eval_every": 100_000, "checkpoint_every": 0, "report": False}
 
 def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """Train with these settings, or resume; None if training was interrupted."""
-    wanted = {"recipe": "baseline"} | settings
+    wanted: dict[str, Any] = {"recipe": "baseline"} | settings
     name = wanted.pop("recipe")
     config = Config.from_flat(recipe(name, wanted.get("epochs")).flat() | QUIET | wanted | {"run_dir": str(folder)})
     dataset, halved = load_dataset(config), study.get("halved", False)

@@ -29,8 +29,9 @@ STEPS, BATCH_SIZE, IMAGES = 4, 16, 64
 RECIPES = ("baseline", "fast", "best")
 PRECISIONS = ("fp32", "bf16") if select_device("cpu").precision == "bf16" else ("fp32",)  # emulated bf16 takes minutes
 
-TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
-"""Relative tolerance: kernels of other CPUs round differently, and Muon amplifies the differences."""
+TOLERANCE = {"fp32": 2e-3, "bf16": 2e-2}
+"""Relative tolerance: kernels of other CPUs round differently, and the steps amplify the differences (AVX2 and AVX-512:
+0.0009 after four steps of the baseline)."""
 
 
 def losses(name: str, precision: str) -> list[float]:

@@ -71,8 +71,8 @@ def test_maps_average_to_the_unchanged_logits(checkpoint: Checkpoint, backend: T
 
 def test_both_backends_agree(exports: Path) -> None:
     results: list[Any] = []
-    for name in ("best.pth", "best.onnx"):
-        predictor = load_predictor(exports / name, device="cpu")
+    for name, precision in (("best.pth", "fp32"), ("best.onnx", "auto")):
+        predictor = load_predictor(exports / name, device="cpu", precision=precision)
         results.append(list(predictor.classify(PIXELS, explain=True)))
     for torch_result, onnx_result in zip(*results, strict=True):
         assert [p.class_id for p in torch_result.predictions] == [p.class_id for p in onnx_result.predictions]
