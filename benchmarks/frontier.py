@@ -24,7 +24,7 @@ from cifar100.support.train_sizes import resolutions
 TIMED = RESULTS / "fast_9_epochs"
 GPU = RESULTS / "h100"
 RUNS = {
-    "fast, 6 epochs": sorted(GPU.glob("fast_6_seed*")),
+    "fast, 6 epochs (padding 4)": sorted(GPU.glob("fast_6_seed*")),
     "fast, 9 epochs": sorted(TIMED.glob("seed*")),
     "fast, 14 epochs": sorted(GPU.glob("fast_14_seed*")),
     "fast, 30 epochs": [GPU / "fast_30"],

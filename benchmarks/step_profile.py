@@ -39,7 +39,7 @@ KINDS = {
 
 
 def step_profile(name: str, batch_size: int, size: int) -> dict[str, Any]:
-    """One setting."""
+    """Images/s, phases and kinds of operation of one recipe, batch size and resolution."""
     config, compute = recipe(name), select_device("cpu")
     torch.manual_seed(0)
     model = compute.prepare(resnet18())

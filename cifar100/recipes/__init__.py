@@ -11,7 +11,8 @@ RECIPES = {"baseline": baseline.config, "fast": fast.config, "best": best.config
 
 
 def recipe(name: str, epochs: int | None = None) -> Config:
-    """The settings of a recipe, for its own number of epochs or another one."""
+    """The settings of a recipe, for its own number of epochs or another one, on which some of them depend: do not
+    change `epochs` afterwards."""
     return RECIPES[name]() if epochs is None else RECIPES[name](epochs)
 
 

@@ -3,7 +3,7 @@
     cifar100 train --recipe baseline        (or: python train.py)
 
 78.74 % at the last epoch, single view (seed 0, n = 1; benchmarks/results/h100/baseline_100). Time, from the measured
-speed of the loop: six and a half hours on two CPU cores with AMX-BF16.
+speed of the loop: five and a half hours on two CPU cores with AMX-BF16.
 """
 
 from cifar100.config import Config

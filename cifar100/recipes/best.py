@@ -6,7 +6,7 @@
 recipe with RandAugment, CutMix and EMA, less label smoothing, and more epochs at 32 pixels. It is for long runs: in 30
 epochs its additions gain nothing on held-out images (n = 1), and --recipe fast --epochs 30 is simpler and faster.
 
-Eight and a half minutes of training on an H100 that four other trainings shared; about four hours on two CPU cores with
+Eight and a half minutes of training on an H100 that four other trainings shared; 3.5 hours on two CPU cores with
 AMX-BF16, by the measured speed of a step.
 """
 
