@@ -313,6 +313,19 @@ def test_resume_uses_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest
     assert fresh.config == Config()
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Config]]:
+    """Recipe and settings of each training that a command starts, in place of the training."""
+    calls: list[tuple[str, Config]] = []
+
+    def train(config: Config, *, recipe: str, resume: bool) -> TrainResult:
+        calls.append((recipe, config))
+        return TrainResult([], nn.Identity(), Path(), None)
+
+    monkeypatch.setattr(import_module("cifar100.train"), "train", train)
+    return calls
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -323,17 +336,10 @@ def test_resume_uses_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_a_run_reports_whether_its_recipe_was_modified(
-    words: list[str], expected: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
+    words: list[str], expected: tuple[str, bool], started: list[tuple[str, Config]]
 ) -> None:
-    found = []
-
-    def train(config: Config, *, recipe: str, resume: bool) -> TrainResult:
-        found.append((recipe, is_modified(recipe, config)))
-        return TrainResult([], nn.Identity(), Path(), None)
-
-    monkeypatch.setattr(import_module("cifar100.train"), "train", train)
     assert main(["train", *words]) == 0
-    assert found == [expected]
+    assert [(name, is_modified(name, config)) for name, config in started] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -347,17 +353,10 @@ def test_a_run_reports_whether_its_recipe_was_modified(
     ],
 )
 def test_short_runs_of_the_fast_recipe_have_weaker_augmentation(
-    words: list[str], padding: int, monkeypatch: pytest.MonkeyPatch
+    words: list[str], padding: int, started: list[tuple[str, Config]]
 ) -> None:
-    found = []
-
-    def train(config: Config, *, recipe: str, resume: bool) -> TrainResult:
-        found.append(config.augment.crop_padding)
-        return TrainResult([], nn.Identity(), Path(), None)
-
-    monkeypatch.setattr(import_module("cifar100.train"), "train", train)
     assert main(["train", *words]) == 0
-    assert found == [padding]
+    assert [config.augment.crop_padding for _, config in started] == [padding]
 
 
 def test_classes_are_listed_by_superclass(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
