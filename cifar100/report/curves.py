@@ -86,7 +86,7 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
     if panel == "top1":
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if panel == "images_per_second":
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     if panel == "loss" and _spans_decades(runs.values()):
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
