@@ -105,6 +105,7 @@ class RichDisplay(Display):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}", style="cyan"),
+            auto_refresh=False,  # `progress` refreshes: no thread that takes time from the training
         )
         self.task: Any = None
 
@@ -120,7 +121,7 @@ class RichDisplay(Display):
         if self.task is None:
             self.task = self.bar.add_task("", total=fields["total"], figures="")
             self.bar.start()
-        self.bar.update(self.task, **fields)
+        self.bar.update(self.task, refresh=True, **fields)
 
     def close(self) -> None:
         if self.task is not None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import NARROW_CLI
+from conftest import ROOT
 
 from cifar100.config import Config
 from cifar100.support.files import FileInUse, atomic_write
@@ -84,11 +84,16 @@ def test_the_time_left_is_estimated_after_twenty_steps_or_two_epochs(steps: int,
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     """The bar shows loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
     ours, theirs = pty.openpty()
+    code = (
+        "import narrow_cifar100 as narrow, cifar100.training.logger as logger;"
+        "logger.PROGRESS_SECONDS = 0; narrow.narrow_training(); raise SystemExit(narrow.main())"
+    )
     words = ["train", "--epochs", "1", "--batch-size", "2", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
     process = subprocess.Popen(
-        [sys.executable, NARROW_CLI, *words, "--data-dir", str(tiny_data), "--run-dir", str(tmp_path / "run")],
+        [sys.executable, "-c", code, *words, "--data-dir", str(tiny_data), "--run-dir", str(tmp_path / "run")],
         stdout=theirs,
         stderr=theirs,
+        cwd=ROOT / "tests",
         env={**os.environ, "COLUMNS": "140", "TERM": "xterm-256color"},
     )
     os.close(theirs)
