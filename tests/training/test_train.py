@@ -175,7 +175,7 @@ def test_stop_after_ends_a_long_schedule_early_and_can_be_resumed(config: Config
 def test_a_run_killed_at_random_moments_resumes_exactly(tiny_data: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to save: the run resumes from the latest checkpoint, also in mid-epoch."""
     rng = random.Random(os.environ.get("CIFAR100_TEST_SEED", "7"))
-    flags = ["--epochs=6", "--batch-size=16", "--lr=0.02", "--warmup-epochs=1", "--save-seconds=0", "--no-report"]
+    flags = ["--epochs=12", "--batch-size=16", "--lr=0.02", "--warmup-epochs=1", "--save-seconds=0", "--no-report"]
     whole = tmp_path / "whole"
     command = [sys.executable, NARROW_CLI, "train", "--data-dir", str(tiny_data), *flags]
     subprocess.run([*command, "--run-dir", str(whole)], check=True, capture_output=True, timeout=600)
