@@ -33,6 +33,7 @@ def test_recipes_do_not_change_run_settings(name: str) -> None:
 def test_only_training_settings_modify_a_recipe(name: str) -> None:
     config = recipe(name)
     assert not is_modified(name, config.replace(device="cpu", stop_after=3))
+    assert not is_modified(name, config.replace(seed=3)), "a repetition of the recipe"
     assert is_modified(name, config.replace(lr=0.7))
     assert is_modified(name, config.replace(val_fraction=0.1))
     assert not is_modified("mine", config), "not a recipe, so there is nothing to compare with"

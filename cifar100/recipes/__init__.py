@@ -17,5 +17,11 @@ def recipe(name: str, epochs: int | None = None) -> Config:
 
 
 def is_modified(name: str, config: Config) -> bool:
-    """Whether settings other than `RunConfig` differ from the recipe of that name; False if there is no such recipe."""
-    return name in RECIPES and replace(config, run=Config().run) != replace(recipe(name), run=Config().run)
+    """Whether settings other than the seed and `RunConfig` differ from the recipe of that name; False if there is no
+    such recipe."""
+    return name in RECIPES and _comparable(config) != _comparable(recipe(name))
+
+
+def _comparable(config: Config) -> Config:
+    default = Config()
+    return replace(config, run=default.run, optim=replace(config.optim, seed=default.optim.seed))
