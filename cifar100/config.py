@@ -179,9 +179,6 @@ class OptimConfig(ConfigSection):
     warmup_epochs: float = 5
     """Linear warmup, in epochs (fractions allowed); at most a third of the run."""
 
-    freeze_fraction: float = 0.0
-    """Freeze the stem and the first stage in this fraction of the epochs, the last ones: faster, less accurate."""
-
     label_smoothing: float = 0.1
     """Label-smoothing epsilon (Szegedy et al. 2016)."""
 

@@ -21,7 +21,7 @@ from cifar100.dataset import load_dataset
 from cifar100.evaluation.evaluate import evaluate_model
 from cifar100.model import resnet18
 from cifar100.optim.build import build_optimizer
-from cifar100.optim.schedule import is_frozen, lr_at_step
+from cifar100.optim.schedule import lr_at_step
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
@@ -37,8 +37,6 @@ def train(config: Config) -> float:
 
     top1 = 0.0
     for epoch in range(config.optim.epochs):
-        if is_frozen(epoch, config.optim):
-            model.freeze_first_stage()
         model.train()
         step.reset_sums()
         for number, (images, labels) in enumerate(loader.epoch(epoch), epoch * len(loader)):

@@ -530,7 +530,6 @@ SETTINGS = [
         ("train --momentum 0", "config.nesterov"),
         ("train --weight-decay -1e-4", "config.weight_decay"),
         ("train --warmup-epochs -1", "config.warmup_epochs"),
-        ("train --freeze-fraction 1", "config.freeze_fraction"),
         ("train --label-smoothing 1", "config.label_smoothing"),
         ("train --seed -1", "config.seed"),
         ("train --num-workers -1", "config.num_workers"),

@@ -1,4 +1,4 @@
-"""The learning rate of every step, and the epochs in which a part of the network is frozen."""
+"""The learning rate of every step."""
 
 from __future__ import annotations
 
@@ -22,13 +22,6 @@ def lr_at_step(step: int, steps_per_epoch: int, config: OptimConfig) -> float:
         return config.lr * (step + 1) / max(1.0, math.ceil(warmup))
     passed = (step - warmup) / (total - warmup)
     return config.lr * (1 - passed if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * passed)))
-
-
-def is_frozen(epoch: int, config: OptimConfig) -> bool:
-    """Whether the stem and the first stage are frozen in this epoch, counted from 0: a simple form of FreezeOut (Brock
-    et al. 2017, https://arxiv.org/abs/1706.04983). Every run has an epoch in which they are not.
-    """
-    return epoch >= max(1, config.epochs - round(config.freeze_fraction * config.epochs))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

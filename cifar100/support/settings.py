@@ -38,7 +38,7 @@ RANGES: dict[str, tuple[float, float]] = {
 POSITIVE = {"test_fraction", "mixup_alpha", "cutmix_alpha", "lr", "muon_lr", "dist_timeout"}
 """Settings that must be above 0."""
 
-BELOW_ONE = {"test_fraction", "val_fraction", "momentum", "freeze_fraction", "label_smoothing", "ema_decay"}
+BELOW_ONE = {"test_fraction", "val_fraction", "momentum", "label_smoothing", "ema_decay"}
 """Settings that must be at least 0 and below 1."""
 
 

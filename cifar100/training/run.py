@@ -17,9 +17,8 @@ from cifar100.compute.distributed import DistContext
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
 from cifar100.evaluation.evaluate import BATCH_SIZE, Evaluation, evaluate_model
-from cifar100.model import ResNet
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
-from cifar100.optim.schedule import is_frozen, lr_at_step
+from cifar100.optim.schedule import lr_at_step
 from cifar100.support.errors import RunFailed
 from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
@@ -69,7 +68,7 @@ class Run:
     dataset: Dataset
     eval_split: Split
     eval_name: Literal["test", "val"]  # "val" if a part of the train split is held out
-    model: ResNet
+    model: nn.Module
     train_step: TrainStep
     loader: TrainLoader
     run_dir: RunDir
@@ -98,19 +97,9 @@ class Run:
 
     def start_epoch(self) -> None:
         """Call before the first step of an epoch, or the first after resuming."""
-        if is_frozen(self.state.epoch, self.config.optim) and not self.model.first_stage_is_frozen:
-            self.freeze_first_stage()
         self.model.train()
         if self.state.step == 0:
             self.epoch_timer.restart()
-
-    def freeze_first_stage(self) -> None:
-        """Train neither the stem nor the first stage from here on."""
-        self.model.freeze_first_stage()
-        config = self.config
-        self.train_step.set_model(
-            self.dist.wrap_ddp(self.model, sync_bn=config.model.sync_bn, compiled=config.run.compile)
-        )
 
     def train_batch(self, images: Tensor, labels: Tensor) -> None:
         """One optimizer step."""

@@ -39,10 +39,10 @@ class TrainStep:
         loss_weight: Callable[[int], float] = lambda _number: 1.0,
         class_weights: Tensor | None = None,
     ) -> None:
-        self.compiled = compiled
+        self.model = model
         if compiled:  # one graph per shape of batch; above the limit PyTorch would run eagerly
             torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        self.set_model(model)
+        self.forward = torch.compile(model, dynamic=False) if compiled else model
         self.optimizer = optimizer
         self.compute = compute
         self.config = config
@@ -53,11 +53,6 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self.first_nonfinite_step = torch.tensor(-1, device=compute.device)
         self.reset_sums()
-
-    def set_model(self, model: nn.Module) -> None:
-        """Train this model, wrapped if there are several ranks, from here on."""
-        self.model = model
-        self.forward = torch.compile(model, dynamic=False) if self.compiled else model
 
     def reset_sums(self, loss_sum: float = 0.0, correct: int = 0, num_samples: int = 0) -> None:
         """Set the sums to 0, or to those of an interrupted epoch."""

@@ -34,7 +34,7 @@ from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.model import ResNet
 from cifar100.optim.build import build_optimizer
-from cifar100.optim.schedule import is_frozen, lr_at_step
+from cifar100.optim.schedule import lr_at_step
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
 from cifar100.training.run_dir import RunDir
@@ -173,7 +173,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def fresh_model() -> ResNet:
+def fresh_model() -> nn.Module:
     torch.manual_seed(0)
     return ResNet((1, 1, 1, 1), 100, 8)
 
@@ -189,14 +189,9 @@ def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float
     model = fresh_model()
     optimizer = build_optimizer(model, config.optim)
     replicas = [copy.deepcopy(model).train() for _ in range(world)]
-    parameters = list(model.parameters())
     losses = []
     for epoch in range(config.optim.epochs):
         total = 0.0
-        if is_frozen(epoch, config.optim):
-            for each in (model, *replicas):
-                each.freeze_first_stage()
-            parameters = [parameter for parameter in parameters if parameter.requires_grad]
         for step, (images, labels) in enumerate(loader.epoch(epoch)):
             for group in optimizer.param_groups:
                 group["lr"] = lr_at_step(epoch * len(loader) + step, len(loader), config.optim)
@@ -210,8 +205,7 @@ def reference(config: Config, world: int) -> tuple[dict[str, Tensor], list[float
                 loss = F.cross_entropy(replica(images[mine]), labels[mine], label_smoothing=0.1, reduction="sum")
                 (loss / len(labels)).backward()
                 total += loss.item()
-                trained = [parameter for parameter in replica.parameters() if parameter.requires_grad]
-                for parameter, copied in zip(parameters, trained, strict=True):
+                for parameter, copied in zip(model.parameters(), replica.parameters(), strict=True):
                     assert copied.grad is not None
                     parameter.grad = copied.grad.clone() if parameter.grad is None else parameter.grad + copied.grad
             optimizer.step()
@@ -255,14 +249,6 @@ def test_two_ranks_train_like_one_process_with_averaged_gradients(torchrun: Torc
     assert len(list((tmp_path / "run").glob("training_log_*.txt"))) == 1
     config = Config().replace(**(SHORT | GENTLE | {"data_dir": torchrun.data}))
     assert_follows(tmp_path / "run", config, 2)
-
-
-@pytest.mark.slow
-def test_two_ranks_freeze_the_first_stage(torchrun: Torchrun, tmp_path: Path) -> None:
-    frozen = GENTLE | {"epochs": 2, "freeze_fraction": 0.5}
-    result = torchrun(2, run_dir="run", **frozen)
-    assert result.returncode == 0, result.stderr
-    assert_follows(tmp_path / "run", Config().replace(**(SHORT | frozen | {"data_dir": torchrun.data})), 2)
 
 
 @pytest.mark.slow
@@ -331,15 +317,12 @@ def test_evaluation_counts_each_image_once_on_every_rank(torchrun: Torchrun, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "freeze_fraction"), [(2, 0.0), (3, 0.0), (3, 0.5)])
-def test_a_distributed_run_stopped_in_mid_epoch_resumes_exactly(
-    torchrun: Torchrun, tmp_path: Path, count: int, freeze_fraction: float
-) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_distributed_run_stopped_in_mid_epoch_resumes_exactly(torchrun: Torchrun, tmp_path: Path, count: int) -> None:
     """The signal is sent to one process; all stop at the same step."""
-    settings = {"freeze_fraction": freeze_fraction}
-    whole = torchrun(count, run_dir="whole", **settings)
+    whole = torchrun(count, run_dir="whole")
     assert whole.returncode == 0, whole.stderr
-    stopped = torchrun(count, run_dir="run", **settings, fault=f"SIGTERM:{count - 1}:5")
+    stopped = torchrun(count, run_dir="run", fault=f"SIGTERM:{count - 1}:5")
     assert first_exit_code(stopped.stderr) == "130"
     assert stopped.stdout.count("Stopped by SIGTERM at epoch 2, step 2. Saved") == 1
     loop = last(tmp_path / "run").loop

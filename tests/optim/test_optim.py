@@ -16,7 +16,7 @@ from cifar100.model import ResNet
 from cifar100.optim import muon
 from cifar100.optim.build import build_optimizer, load_optimizer, uses_fused_sgd
 from cifar100.optim.muon import Muon, newton_schulz
-from cifar100.optim.schedule import is_frozen, lr_at_step, set_lr
+from cifar100.optim.schedule import lr_at_step, set_lr
 
 
 @pytest.fixture
@@ -229,12 +229,3 @@ def test_the_linear_schedule_ends_at_zero() -> None:
     falls = [a - b for a, b in pairwise(rates[10:])]
     assert falls == pytest.approx([1 / 40] * len(falls))
     assert rates[-1] == pytest.approx(1 / 40)
-
-
-@pytest.mark.parametrize(
-    ("fraction", "epochs", "frozen"),
-    [(0.0, 9, []), (0.22, 9, [7, 8]), (0.22, 6, [5]), (0.22, 3, [2]), (0.22, 1, []), (0.9, 4, [1, 2, 3])],
-)
-def test_the_last_epochs_are_frozen(fraction: float, epochs: int, frozen: list[int]) -> None:
-    config = Config().replace(epochs=epochs, freeze_fraction=fraction).optim
-    assert [epoch for epoch in range(epochs) if is_frozen(epoch, config)] == frozen
