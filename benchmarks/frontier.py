@@ -18,7 +18,6 @@ from pathlib import Path
 from circumstances import RESULTS, ROOT
 
 from cifar100.config import Config
-from cifar100.optim.schedule import is_frozen
 from cifar100.report.style import BLUE, INK, ORANGE, new_figure, style_axes
 from cifar100.support.train_sizes import resolutions
 
@@ -62,14 +61,13 @@ class Row:
 
 
 def seconds_per_epoch() -> dict[int, float]:
-    """{resolution: median seconds of the steps of an epoch in which nothing is frozen} in the timed runs."""
+    """{resolution: median seconds of the steps of an epoch} in the timed runs."""
     seconds: dict[int, list[float]] = {}
     for folder in TIMED.glob("*seed*"):
         rows = (folder / "metrics.jsonl").read_text().splitlines()
-        config = Config.from_flat(json.loads((folder / "config.json").read_text())["settings"])
-        for epoch, size in enumerate(resolutions(config.augment.train_sizes, len(rows))):
-            if not is_frozen(epoch, config.optim):
-                seconds.setdefault(size, []).append(json.loads(rows[epoch])["train_seconds"])
+        sizes = json.loads((folder / "config.json").read_text())["settings"]["train_sizes"]
+        for row, size in zip(map(json.loads, rows), resolutions(sizes, len(rows)), strict=True):
+            seconds.setdefault(size, []).append(row["train_seconds"])
     return {size: statistics.median(values) for size, values in seconds.items()}
 
 

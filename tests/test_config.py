@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cifar100.config import Config
-from cifar100.optim.schedule import is_frozen
 from cifar100.recipes import RECIPES, is_modified, recipe
 from cifar100.support.errors import UserError
 from cifar100.support.old_settings import REMOVED
@@ -62,13 +61,6 @@ def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
         assert len(sizes_per_epoch) == num_epochs
         assert sizes_per_epoch == sorted(sizes_per_epoch)
         assert sizes_per_epoch[-1] == 32
-
-
-@pytest.mark.parametrize("epochs", range(3, 10))
-def test_the_fast_recipe_freezes_the_first_stage_at_32_px(epochs: int) -> None:
-    config = recipe("fast", epochs)
-    frozen = [is_frozen(epoch, config.optim) for epoch in range(epochs)]
-    assert frozen == [size == 32 for size in resolutions(config.augment.train_sizes, epochs)]
 
 
 def test_train_sizes_are_weights_or_one_per_epoch() -> None:

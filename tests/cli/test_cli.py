@@ -343,21 +343,20 @@ def test_a_run_reports_whether_its_recipe_was_modified(
 
 
 @pytest.mark.parametrize(
-    ("words", "padding", "freeze_fraction"),
+    ("words", "padding"),
     [
-        (["--recipe", "fast"], 2, 0.22),
-        (["--recipe", "fast", "--epochs", "9"], 2, 0.22),
-        (["--recipe", "fast", "--epochs=30"], 4, 0),
-        (["--epochs", "30", "--recipe", "fast", "--crop-padding", "3"], 3, 0),
-        (["--epochs", "3"], 4, 0),
+        (["--recipe", "fast"], 2),
+        (["--recipe", "fast", "--epochs", "9"], 2),
+        (["--recipe", "fast", "--epochs=30"], 4),
+        (["--epochs", "30", "--recipe", "fast", "--crop-padding", "3"], 3),
+        (["--epochs", "3"], 4),
     ],
 )
-def test_short_runs_of_the_fast_recipe_differ_from_long_ones(
-    words: list[str], padding: int, freeze_fraction: float, started: list[tuple[str, Config]]
+def test_short_runs_of_the_fast_recipe_have_weaker_augmentation(
+    words: list[str], padding: int, started: list[tuple[str, Config]]
 ) -> None:
     assert main(["train", *words]) == 0
-    ((_, config),) = started
-    assert (config.augment.crop_padding, config.optim.freeze_fraction) == (padding, freeze_fraction)
+    assert [config.augment.crop_padding for _, config in started] == [padding]
 
 
 def test_classes_are_listed_by_superclass(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
