@@ -56,6 +56,7 @@ def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
     sizes = recipe("fast").augment.train_sizes
     assert resolutions(sizes, 9) == [*[16] * 4, *[24] * 3, *[32] * 2]
     assert resolutions(sizes, 30) == [*[16] * 13, *[24] * 10, *[32] * 7]
+    assert resolutions(sizes, 8) == [*[16] * 3, *[24] * 3, *[32] * 2]
     for num_epochs in range(1, 50):
         sizes_per_epoch = resolutions(sizes, num_epochs)
         assert len(sizes_per_epoch) == num_epochs
@@ -64,7 +65,7 @@ def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
 
 
 def test_train_sizes_are_weights_or_one_per_epoch() -> None:
-    assert resolutions(("16:0.57", "24:0.29", "32:0.14"), 7) == [16, 16, 16, 16, 24, 24, 32]
+    assert resolutions(("16:0.58", "24:0.28", "32:0.14"), 7) == [16, 16, 16, 16, 24, 24, 32]
     assert resolutions((16, 24), 4) == [16, 24, 24, 24]
     assert resolutions((16, 24, 32), 2) == [16, 24]
 

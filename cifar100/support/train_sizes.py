@@ -32,14 +32,13 @@ def resolutions(train_sizes: Sequence[int | str], num_epochs: int) -> list[int]:
     """The training resolution of each epoch in pixels, for valid and non-empty `train_sizes`.
 
     Integers are one per epoch, the last of which is repeated. "SIZE:WEIGHT" divides the run in proportion to the
-    weights; each part ends at the nearest whole epoch, and the last size gets at least one epoch.
+    weights; each part ends at the last whole epoch within its share, so that short runs train longer at the last sizes.
     """
     explicit = [size for size in train_sizes if isinstance(size, int)]
     if explicit:
         return [explicit[min(epoch, len(explicit) - 1)] for epoch in range(num_epochs)]
     sizes, weights = zip(*(str(size).split(":") for size in train_sizes), strict=True)
     sums = list(accumulate(map(Fraction, weights)))
-    nearest = [int(num_epochs * part / sums[-1] + Fraction(1, 2)) for part in sums[:-1]]
-    ends = [*(min(end, num_epochs - 1) for end in nearest), num_epochs]
+    ends = [int(num_epochs * part / sums[-1]) for part in sums]
     starts = [0, *ends[:-1]]
     return [int(size) for size, start, end in zip(sizes, starts, ends, strict=True) for _ in range(start, end)]
