@@ -80,7 +80,7 @@ def test_two_processes_share_one_study(photos: Path, tmp_path: Path) -> None:
     assert 4 <= len(ended) <= 5, "each process finishes its current trial"
     assert len({trial.number for trial in ended}) == len(ended)
     assert all(0 <= value <= 1 for trial in ended for value in trial.intermediate_values.values())
-    assert any(f"{study.best_value:.2%}" in text for text in printed), "the process that ends last prints the best trial"
+    assert any(f"{study.best_value:.2%}" in text for text in printed), "the last process to end prints the best trial"
 
     assert f"{study.best_value:.2%}" in finish(start("tune.py", *words, cwd=tmp_path))
     again = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
