@@ -52,11 +52,13 @@ def test_a_removed_setting_with_another_value_is_named(name: str) -> None:
 
 
 def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
-    """With 9 epochs the resolutions are those of the measured runs; other numbers of epochs use the same fractions."""
+    """With 6, 8, 9, 14 and 30 epochs these are the resolutions of the measured runs."""
     sizes = recipe("fast").augment.train_sizes
     assert resolutions(sizes, 9) == [*[16] * 4, *[24] * 3, *[32] * 2]
     assert resolutions(sizes, 30) == [*[16] * 13, *[24] * 10, *[32] * 7]
+    assert resolutions(sizes, 6) == [16, 16, 24, 24, 32, 32]
     assert resolutions(sizes, 8) == [*[16] * 3, *[24] * 3, *[32] * 2]
+    assert resolutions(sizes, 14) == [*[16] * 6, *[24] * 4, *[32] * 4]
     for num_epochs in range(1, 50):
         sizes_per_epoch = resolutions(sizes, num_epochs)
         assert len(sizes_per_epoch) == num_epochs
