@@ -28,7 +28,7 @@ RUNS = {
     "fast, 6 epochs": sorted((RESULTS / "fast_6_epochs").glob("seed*")),
     "fast, 8 epochs": sorted((RESULTS / "fast_8_epochs").glob("seed*")),
     "fast, 9 epochs": sorted(TIMED.glob("seed*")),
-    "fast, 14 epochs": [RESULTS / "fast_14_epochs" / "seed0"],
+    "fast, 14 epochs": sorted((RESULTS / "fast_14_epochs").glob("seed*")),
     "fast, 30 epochs": [GPU / "fast_30"],
     "best, 100 epochs": [GPU / "best_100"],
     "baseline, 100 epochs": [GPU / "baseline_100"],
