@@ -292,8 +292,8 @@ def test_a_new_export_replaces_the_old_one(context: BrowserContext, server: Serv
     files = json.loads(first.removeprefix("const FILES = ")) | {"strings.js": "0" * 64}
     (folder / "sw.js").write_text(f"const FILES = {json.dumps(files)};\n{rest}")
     before = len(server.paths)
-    # Chromium itself looks for a new service worker only a second after the last request. A reload before the new one
-    # is active would postpone that, and may never end.
+    # Chromium itself looks for a new service worker only a second after the last request, which reloads postpone; and
+    # a reload before the new one is active may never end.
     page.evaluate("async () => { await (await navigator.serviceWorker.ready).update(); }")
     wait_until(page, "navigator.serviceWorker.controller !== window.replaced")
     wait_until(page, "navigator.serviceWorker.controller.state === 'activated'")
