@@ -272,7 +272,7 @@ def test_the_second_visit_works_offline(context: BrowserContext, server: Server,
 
 
 def wait_until(page: Page, expression: str) -> None:
-    """Wait until a JavaScript expression is true; unlike `wait_for_function`, the page's policy does not forbid it."""
+    """Wait until a JavaScript expression is true; the page's Content-Security-Policy forbids `wait_for_function`."""
     deadline = time.monotonic() + TIMEOUT_MS / 1000
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
