@@ -4,7 +4,8 @@
 
 The file is written after each measurement, and none is started after `--minutes`. Compiling takes up to a minute for
 each shape. Trainings on a GPU are studies: benchmarks/study.py --device cuda. One training leaves most of a fast GPU
-idle, because the CPU launches its kernels too slowly: start a study in four or five processes, which share its runs.
+idle, because the CPU launches its kernels too slowly: start a study in four or five processes, which share its runs,
+or in two or three with --cuda-graphs.
 `--device cpu --dry` tests everything with tiny batches. If cifar100 is not installed, set PYTHONPATH=.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from circumstances import circumstances
+from cuda_graph_step import CudaGraphStep
 from torch import Tensor
 
 from cifar100.augmentation.loader import TrainLoader
@@ -41,7 +43,7 @@ def measured_steps(*, dry: bool) -> list[dict[str, Any]]:
     batches = [(batch_size, 32, "sgd") for batch_size in (128, 256, 500, 768)]
     batches += [(500, 32, "muon"), (500, 16, "muon")]
     rows = [(way, *batch) for way in ("eager", "compiled") for batch in batches]
-    rows += [("cuda graphs", batch_size, 32, "sgd") for batch_size in (128, 500)]
+    rows += [("cuda graphs", 500, side, "muon") for side in (16, 24, 32)]
     rows = [("eager", 16, 32, "sgd"), ("eager", 16, 16, "muon")] if dry else rows
     return [dict(zip(("way", "batch_size", "side", "optimizer"), row, strict=True)) for row in rows]
 
@@ -55,9 +57,8 @@ def speed(compute: Compute, *, way: str, batch_size: int, side: int, optimizer: 
     config = fast.replace(train_sizes=(side,), optimizer=optimizer)
     model = compute.prepare(resnet18()).train()
     built = build_optimizer(model, config.optim, fused=uses_fused_sgd(compute))
-    step = TrainStep(model, built, compute, config.optim, compiled=way == "compiled")
-    if way == "cuda graphs":
-        step.forward = torch.compile(model, dynamic=False, mode="reduce-overhead")
+    kind = CudaGraphStep if way == "cuda graphs" else TrainStep
+    step = kind(model, built, compute, config.optim, compiled=way == "compiled")
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (num_steps * batch_size, 32, 32, 3), dtype=np.uint8)
     split = Split(pixels, random.integers(0, 100, len(pixels)), "")

@@ -9,6 +9,8 @@ smaller datasets, "every": N keeps every N-th train image (rows are in order of 
 train split long-tailed, and "halved" halves the resolution. "width": N trains a network of N channels in the first
 stage instead of ResNet-18's 64. A finished run is not repeated, an interrupted one is resumed, and none is started
 after `--minutes`. On two cores, two processes with different `--seeds` and one thread each are faster than one.
+Several processes started alike divide the runs among them. With `--cuda-graphs`, a step is one CUDA graph
+(cuda_graph_step.py), and two or three processes keep a GPU busy instead of five.
 Results: OUT/NAME_seedN.json.
 """
 
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from circumstances import circumstances
+from cuda_graph_step import CudaGraphStep
 
 from cifar100.checkpoints import checkpoint
 from cifar100.config import Config
@@ -124,12 +127,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--cuda-graphs", action="store_true", help="replay each step as one CUDA graph (Muon only)")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these of the study's")
     parser.add_argument("--runs", nargs="+", help="only these of the study's, by name")
     words = parser.parse_args()
     study = json.loads(words.study.read_text())
     if "width" in study:
         narrow(study["width"])
+    if words.cuda_graphs:
+        setup.TrainStep = CudaGraphStep
     words.out.mkdir(parents=True, exist_ok=True)
 
     began, results, left = time.monotonic(), {}, []

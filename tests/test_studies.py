@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, narrow_network, random_checkpoint
 
 from cifar100.checkpoints import checkpoint as checkpoints
 from cifar100.checkpoints.weights import load_weights, save_weights
+from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import Split
 from cifar100.model import ResNet
+from cifar100.optim.build import build_optimizer
+from cifar100.optim.ema import ModelEma
 from cifar100.recipes import recipe
+from cifar100.training.step import TrainStep
 
 STUDIES = sorted((ROOT / "benchmarks" / "studies").glob("*.json"))
 
@@ -108,6 +113,31 @@ def test_gpu_script_dry_run_on_the_cpu(
     assert table == [["eager", "16", "32", "sgd"], ["eager", "16", "16", "muon"]]
     sizes = {(row["way"], row["batch_size"]) for row in gpu.measured_steps(dry=False)}
     assert sizes >= {(way, size) for way in ("eager", "compiled") for size in (128, 256, 500, 768)}
+
+
+def test_the_step_for_cuda_graphs_trains_as_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two shapes, hard and soft labels, EMA; without a GPU the captured work runs as it is."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    graphs = import_module("cuda_graph_step")
+    monkeypatch.setattr(graphs.CudaGraphStep, "capture", lambda step, *_batch: step.work)
+    compute = select_device("cpu", "fp32")
+    optim = recipe("best").optim
+    trained = []
+    for kind in (TrainStep, graphs.CudaGraphStep):
+        torch.manual_seed(0)
+        model = compute.prepare(ResNet((1, 1, 1, 1), 10, 8)).train()
+        ema = ModelEma(model, 0.9)
+        step = kind(model, build_optimizer(model, optim), compute, optim, ema=ema)
+        for number in range(6):
+            images = torch.randn(12, 3, (16, 24)[number % 2], (16, 24)[number % 2])
+            labels = torch.arange(12) % 10 if number < 3 else torch.rand(12, 10).softmax(1)
+            step(images, labels, learning_rate=0.3 / (1 + number), number=number)
+        assert step.num_samples == 72
+        sums = [step.loss_sum, step.correct, step.first_nonfinite_step]
+        trained.append([*sums, *model.state_dict().values(), *ema.model.state_dict().values()])
+    for plain, graphed in zip(*trained, strict=True):
+        difference = (graphed - plain).double().norm()  # Muon's arithmetic is bf16, so rounding errors grow
+        assert difference <= 0.01 * plain.double().norm()
 
 
 def test_bundle_combines_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

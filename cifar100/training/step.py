@@ -89,16 +89,7 @@ class TrainStep:
         self.scaler.update()
         if self.ema is not None:
             self.ema.update(number)
-
-        with torch.no_grad():
-            targets = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, its main class
-            self.loss_sum += loss * len(labels)
-            self.correct += (logits.argmax(dim=1) == targets).sum()
-            self.num_samples += len(labels)
-            newly_bad = (self.first_nonfinite_step < 0) & ~torch.isfinite(loss)
-            self.first_nonfinite_step = torch.where(
-                newly_bad, torch.full_like(self.first_nonfinite_step, number), self.first_nonfinite_step
-            )
+        self._add_to_sums(loss, logits, labels, number)
 
     def _backward(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Compute the gradients of this batch; returns the loss and the logits [B, classes]."""
@@ -110,6 +101,17 @@ class TrainStep:
         with self.compute.full_precision():
             self.scaler.scale(loss * self.loss_weight(number)).backward()
         return loss.detach(), logits.detach()
+
+    @torch.no_grad()
+    def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor, number: int) -> None:
+        targets = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, its main class
+        self.loss_sum += loss * len(labels)
+        self.correct += (logits.argmax(dim=1) == targets).sum()
+        self.num_samples += len(labels)
+        newly_bad = (self.first_nonfinite_step < 0) & ~torch.isfinite(loss)
+        self.first_nonfinite_step = torch.where(
+            newly_bad, torch.full_like(self.first_nonfinite_step, number), self.first_nonfinite_step
+        )
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy with smoothed labels."""
