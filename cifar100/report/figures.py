@@ -170,7 +170,9 @@ def coverage_figure(before: RiskCoverage, after: RiskCoverage | None = None) -> 
             axes.plot(curve.coverage[at], curve.accuracy[at], color=color, linestyle=line, linewidth=1.6, label=label)
     shown = before.accuracy[before.coverage >= 0.02]  # of fewer images it is noise
     axes.set_xlim(0, 1)
-    axes.set_ylim(max(0.0, float(shown.min()) - 0.05), 1.01)
+    bottom = max(0.0, float(shown.min()) - 0.05)
+    axes.set_ylim(bottom, 1.01)
+    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick < 1.005])  # none above 100 %
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     if after is not None:
