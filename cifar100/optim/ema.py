@@ -27,7 +27,8 @@ class ModelEma:
     def __init__(self, source: nn.Module, decay: float) -> None:
         """`decay` is in (0, 1): 0.999 averages over about 1,000 steps."""
         self.decay = decay
-        self.model = copy.deepcopy(source).requires_grad_(False)
+        groups = [norm.process_group for norm in source.modules() if isinstance(norm, nn.SyncBatchNorm)]
+        self.model = copy.deepcopy(source, {id(group): group for group in groups}).requires_grad_(False)  # not copied
         self.numbers = _numbers(self.model), _numbers(source)  # once: state dicts are loaded in place
 
     @torch.no_grad()

@@ -74,14 +74,30 @@ def test_update_bn_does_not_synchronize_with_the_device() -> None:
     assert reads.count == 1, "DeviceReads must count a synchronizing read"
 
 
-def test_a_frozen_batch_norm_keeps_its_statistics() -> None:
-    model = network()
-    model.freeze_stem()
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_update_bn_changes_all_but_frozen_statistics_of_an_ema(is_frozen: bool) -> None:
+    source = network()
+    if is_frozen:
+        source.freeze_stem()
+    model = ModelEma(source, 0.9).model
     before = copy.deepcopy(model.state_dict())
     update_bn(model, [images for images, _ in batches()], CPU)
-    after = model.state_dict()
-    assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
-    assert not torch.equal(after["layer1.0.bn1.running_mean"], before["layer1.0.bn1.running_mean"])
+    kept = [
+        name for name, value in model.state_dict().items() if "running" in name and torch.equal(value, before[name])
+    ]
+    assert kept == (["bn1.running_mean", "bn1.running_var"] if is_frozen else [])
+
+
+def test_an_ema_shares_the_process_group_of_sync_bn() -> None:
+    """It cannot be copied."""
+
+    class Group:
+        def __deepcopy__(self, _memo: object) -> None:
+            raise TypeError("cannot pickle 'ProcessGroup' object")
+
+    source = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network(), Group())
+    (first, *_) = [part for part in ModelEma(source, 0.9).model.modules() if isinstance(part, torch.nn.SyncBatchNorm)]
+    assert first.process_group is source.bn1.process_group
 
 
 def test_training_accuracy_of_soft_labels_uses_the_most_probable_class() -> None:
