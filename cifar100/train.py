@@ -108,7 +108,8 @@ def _execute(run: Run, timer: Stopwatch, *, resume: bool, finalize: bool) -> Sto
     config, dist, run_dir = run.config, run.dist, run.run_dir
     warm_up_timer = Stopwatch()
     if config.run.compile or run.compute.device.type == "cuda":
-        run.train_step.warm_up(run.loader.batch_shapes())
+        with setup.failures_explained(run.logger, config.optim.batch_size):  # the first steps may run out of memory
+            run.train_step.warm_up(run.loader.batch_shapes())
     run.warm_up_seconds = warm_up_timer.seconds
     resumed = dist.run_on_main(run_dir.latest_checkpoint) if resume else None
     if resumed is not None:

@@ -69,7 +69,7 @@ def _javascript(repository: str) -> list[str]:
 def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Accuracy, and the images that it was measured on."""
     measured, evaluated = checkpoint.evaluation or checkpoint.metrics, bool(checkpoint.evaluation)
-    if "top1" not in measured:
+    if measured.get("top1") is None:
         return [("accuracy", "not measured")]
     split = _text(measured.get("split", "an unnamed split"))
     on = f"the {measured['images']:,} {split} images" if evaluated and "images" in measured else f"the {split} images"

@@ -28,17 +28,17 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     """Raise UserError, naming what differs, if the checkpoint in `path` is not of the same run."""
     if not checkpoint.loop or not checkpoint.optimizer:
         raise UserError("resume.weights_only", f"--resume: {path} holds weights only, and no state to resume from.")
-    loop = asdict(LoopState()) | checkpoint.loop
-    rows = checkpoint.history
-    if not (_is_loop_state(loop) and all(map(_is_row, rows)) and len(rows) == loop["epoch"] <= config.optim.epochs):
-        raise UserError(
-            "resume.state", f"--resume: {path} is not a checkpoint that a run of this version writes; {_MOVE_AWAY}"
-        )
     free = {setting.name for setting in fields(RunConfig)}
     try:
         before = Config.from_flat(checkpoint.config)
     except UserError as error:
         raise UserError(error.code, f"--resume: the settings in {path} cannot be used. {error}") from None
+    loop = asdict(LoopState()) | checkpoint.loop
+    rows = checkpoint.history
+    if not (_is_loop_state(loop) and all(map(_is_row, rows)) and len(rows) == loop["epoch"] <= before.optim.epochs):
+        raise UserError(
+            "resume.state", f"--resume: {path} is not a checkpoint that a run of this version writes; {_MOVE_AWAY}"
+        )
     changes = [
         f"{flag(name)} was {setting_text(was)} and is now {setting_text(now)}"
         for name, (was, now) in before.differences(config).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,11 @@ from cifar100.training.step import TrainStep
 
 SLOW_EVALUATION_SECONDS = 2.0
 """A checkpoint is saved before an evaluation that takes longer: the process may be killed before the next step."""
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics with None for the loss of an evaluation in half precision that is not finite."""
+    return row | {"loss": row["loss"] if row["loss"] is not None and math.isfinite(row["loss"]) else None}
 
 
 @dataclass
@@ -257,7 +263,7 @@ class Run:
             std=list(config.augment.std),
             dataset=dataset.info,
             selection=selection,
-            metrics=self.history[-1] if self.history else {},
+            metrics=_finite(self.history[-1]) if self.history else {},
             config=config.flat(),
             recipe=self.recipe,
             modified=self.modified,

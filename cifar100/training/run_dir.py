@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -80,11 +81,17 @@ class RunDir:
             message = f"{self.path} holds {others[0].name}, but not from a run; choose another --run-dir."
             raise UserError("run_dir.foreign", message)
         stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
+        moved: list[Path] = []
         try:
             target = self._new_folder(self.path / "previous", stamp)
-            for path in (*others, *checkpoints):  # last.pth comes last: the run can be resumed until then
+            for path in (*others, *checkpoints):
                 path.rename(target / path.name)
-        except OSError as error:
+                moved.append(path)
+        except OSError as error:  # on Windows a file that another program has open cannot be moved
+            with suppress(OSError):
+                for path in moved:
+                    (target / path.name).rename(path)
+                target.rmdir()
             raise self._unwritable(error) from None
         return target
 
@@ -120,12 +127,12 @@ class RunDir:
         return path, checkpoint, skipped
 
     def _other_files(self) -> list[Path]:
-        """All possible files of a run other than checkpoints."""
-        named = [self.config, self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves]
-        return [*named, self.report, self.tensorboard, self.tracker, *self.logs()]
+        """All possible files of a run other than checkpoints, config.json, which resuming needs, at the end."""
+        named = [self.metrics_jsonl, self.metrics_csv, self.evaluation, self.curves, self.report, self.tensorboard]
+        return [*named, self.tracker, *self.logs(), self.config]
 
     def _checkpoints(self) -> list[Path]:
-        """All possible checkpoints of a run, last.pth at the end."""
+        """All possible checkpoints of a run, last.pth at the end: the run can be resumed while it is there."""
         return [*self.path.glob("checkpoint_epoch_*.pth"), self.best, self.last]
 
     def _new_folder(self, above: Path, name: str) -> Path:

@@ -21,33 +21,34 @@ LIBRARIES = {"trackio": "Trackio", "wandb": "Weights & Biases"}
 
 class Tracker(MetricsSink):
     """One run of a tracker. `state` is a file that keeps its name and the last epoch that was logged, so that a resumed
-    run continues its own and logs no epoch twice."""
+    run continues its own and logs no epoch twice. Raises UserError if the tracker cannot be started."""
 
     def __init__(self, library: str, state: Path, settings: dict[str, Any]) -> None:
         self.library = library
         self.state = state
-        self.settings = {name: value for name, value in settings.items() if not name.endswith("_dir")}
-        self.module: Any = None
+        self.name, self.logged = self._saved()
+        shared = {name: value for name, value in settings.items() if not name.endswith("_dir")}
+        own = {"id": self.name} if library == "wandb" else {}  # wandb resumes by id, Trackio by name
+        self.module = import_module(library)
+        try:
+            self.module.init(project=PROJECT, name=self.name, config=shared, resume="allow", **own)
+        except Exception as error:  # whatever the library raises, such as wandb's UsageError without a login
+            hint = "run `wandb login`, or set WANDB_MODE=offline" if library == "wandb" else "omit it to train without"
+            raise UserError("track.init", f"--track {library} could not be started ({error}): {hint}.") from error
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Log the rows that were not logged yet."""
-        name, logged = self._saved()
-        if self.module is None:
-            self.module = import_module(self.library)
-            own = {"id": name} if self.library == "wandb" else {}  # wandb resumes by id, Trackio by name
-            self.module.init(project=PROJECT, name=name, config=self.settings, resume="allow", **own)
         for row in history:
-            if row["epoch"] > logged:
+            if row["epoch"] > self.logged:
                 self.module.log(
                     {tag: row[column] for tag, column in SCALARS.items() if row[column] is not None}, step=row["epoch"]
                 )
-                logged = row["epoch"]
-        atomic_write(self.state, json.dumps({"library": self.library, "name": name, "epochs": logged}) + "\n")
+                self.logged = row["epoch"]
+        state = {"library": self.library, "name": self.name, "epochs": self.logged}
+        atomic_write(self.state, json.dumps(state) + "\n")
 
     def close(self) -> None:
-        if self.module is not None:
-            self.module.finish()
-            self.module = None
+        self.module.finish()
 
     def _saved(self) -> tuple[str, int]:
         """The name of the run in the tracker, and the last epoch that was logged there."""

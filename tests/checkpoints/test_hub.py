@@ -275,6 +275,8 @@ def test_class_names_are_escaped_in_the_model_card() -> None:
 
 def test_the_model_card_without_an_evaluation() -> None:
     assert "| accuracy | not measured |" in model_card(random_checkpoint(), "me/m")
+    unevaluated = {"epoch": 2, "split": None, "top1": None, "top5": None}  # --eval-every 3
+    assert "| accuracy | not measured |" in model_card(random_checkpoint(metrics=unevaluated), "me/m")
     card = model_card(
         random_checkpoint(metrics={"split": "val", "top1": 0.5}, selection=Selection(rule="best", split="val")), "me/m"
     )

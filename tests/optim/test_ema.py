@@ -82,9 +82,8 @@ def test_update_bn_changes_all_but_frozen_statistics_of_an_ema(is_frozen: bool) 
     model = ModelEma(source, 0.9).model
     before = copy.deepcopy(model.state_dict())
     update_bn(model, [images for images, _ in batches()], CPU)
-    kept = [
-        name for name, value in model.state_dict().items() if "running" in name and torch.equal(value, before[name])
-    ]
+    after = {name: value for name, value in model.state_dict().items() if "running" in name}
+    kept = [name for name, value in after.items() if torch.equal(value, before[name])]
     assert kept == (["bn1.running_mean", "bn1.running_var"] if is_frozen else [])
 
 

@@ -59,6 +59,16 @@ def test_a_resumed_run_logs_each_epoch_once_under_the_same_id(tmp_path: Path, mo
     assert first["config"] == {"lr": 0.1}, "local directories must not be uploaded"
 
 
+def test_a_tracker_that_does_not_start_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_words: object) -> None:
+        raise RuntimeError("api_key not configured (no-tty)")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match=r"api_key not configured.*wandb login") as caught:
+        Tracker("wandb", tmp_path / "tracker.json", {})
+    assert caught.value.code == "track.init"
+
+
 def test_a_missing_library_is_reported_with_its_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "find_spec", lambda _name: None)
     require_tracker(Config())

@@ -43,6 +43,9 @@ def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
     return Config().replace(**SHORT, data_dir=tiny_data, run_dir=tmp_path / "run")
 
 
+evaluate = Run.evaluate
+
+
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_checkpoint(folder / "last.pth").weights
 
@@ -241,6 +244,9 @@ def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
         train(config.replace(lr=0.3, label_smoothing=0.2), resume=True)
     assert raised.value.code == "resume.settings"
     train(config.replace(num_workers=3, stop_after=0), resume=True)  # `RunConfig` may change
+    with pytest.raises(UserError, match=r"--epochs was 2 and is now 1") as raised:  # fewer than are done
+        train(config.replace(epochs=1), resume=True)
+    assert raised.value.code == "resume.settings"
 
 
 def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +258,36 @@ def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureF
     assert (moved / "last.pth").read_bytes() == kept
     assert list(moved.glob("training_log_*.txt"))
     assert load_checkpoint(config.run.run_dir / "last.pth").config["seed"] == 1
+
+
+def test_a_run_that_cannot_be_archived_stays_in_place(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows, a file that another program has open cannot be moved."""
+    folder = train(config.replace(stop_after=1)).folder
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+    rename = Path.rename
+
+    def refuse_last(path: Path, target: Path) -> Path:
+        if path.name == "last.pth":
+            raise PermissionError(13, "Access is denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_last)
+    with pytest.raises(UserError) as raised:
+        train(config.replace(seed=1))
+    assert raised.value.code == "run_dir.write"
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list((folder / "previous").iterdir())
+    train(config, resume=True)
+
+
+def test_an_infinite_evaluation_loss_leaves_a_checkpoint_that_can_be_resumed(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an evaluation in fp16."""
+    monkeypatch.setattr(Run, "evaluate", lambda self, *words: replace(evaluate(self, *words), loss=float("inf")))
+    folder = train(config.replace(stop_after=1)).folder
+    assert load_checkpoint(folder / "last.pth").metrics["loss"] is None
+    assert len(train(config, resume=True, finalize=False).history) == 2
 
 
 def test_two_runs_cannot_share_a_run_directory(config: Config) -> None:
@@ -364,13 +400,14 @@ def test_a_closed_stdout_does_not_stop_a_run(tiny_data: Path, tmp_path: Path, re
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
-def test_out_of_memory_names_the_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["__call__", "warm_up"])
+def test_out_of_memory_names_the_setting_to_lower(config: Config, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(TrainStep, "__call__", full)
+    monkeypatch.setattr(TrainStep, method, full)
     with pytest.raises(RunFailed, match="--batch-size 32") as raised:
-        train(config)
+        train(config.replace(compile=method == "warm_up"))
     assert raised.value.code == "train.memory"
 
 
