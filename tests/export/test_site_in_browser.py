@@ -201,6 +201,9 @@ def test_an_example_is_shown_before_the_model_is_loaded(context: BrowserContext,
     expect(page.locator("#bars li")).to_have_count(5)
     expect(page.locator("#loading")).to_contain_text("MB")
     early = page.locator("#bars").inner_text()
+    page.locator("#examples button").nth(1).click()
+    expect(page.locator("#bars")).not_to_have_text(early, use_inner_text=True)
+    expect(page.locator("#bars li")).to_have_count(5)
     page.unroute("**/model.onnx*")
     page.reload()
     wait_for_answer(page)
@@ -393,6 +396,18 @@ def test_several_at_once(page: Page, photo: Path, tmp_path: Path) -> None:
     page.locator("#several button").nth(2).click()
     expect(page.locator("#verdict")).to_contain_text("noise")
     expect(page.locator("#picture")).to_have_js_property("width", 40)
+    expect(page.locator("#several p")).to_be_empty()
+
+
+def test_too_many_at_once(page: Page, photo: Path, tmp_path: Path) -> None:
+    """The first 100 are listed, and the page says so; a single image ends the list."""
+    Image.new("RGB", (8, 8), "teal").save(tmp_path / "tile.png")
+    send(page, *[tmp_path / "tile.png"] * 101)
+    expect(page.locator("#several li")).to_have_count(100)
+    expect(page.locator("#several p")).to_contain_text("the first 100")
+    send(page, photo)
+    expect(page.locator("#several")).to_be_hidden()
+    expect(page.locator("#bars li")).to_have_count(5)
 
 
 # Bad input

@@ -33,6 +33,7 @@ async function main() {
 class Page {
   constructor(facts) {
     this.facts = facts;
+    this.listTurn = 0; // of the list of several images that is being classified
     part("#lead").textContent = strings.lead(facts.classes.length, facts.about.network);
     part("#open-classes").textContent = strings.classesButton(facts.classes.length);
     fillClasses(part("#classes"), facts);
@@ -80,9 +81,17 @@ class Page {
 
   take(files) {
     if (files.length === 0) return;
-    part("#several").hidden = files.length === 1;
-    if (files.length === 1) this.show(files[0]);
-    else this.showSeveral([...files]);
+    if (files.length > 1) {
+      this.showSeveral([...files]);
+      return;
+    }
+    this.hideSeveral();
+    this.show(files[0]);
+  }
+
+  hideSeveral() {
+    part("#several").hidden = true;
+    this.listTurn += 1; // the remaining images are not classified
   }
 
   /** Shows an image and its answer; that of an `example` is precomputed until the model is loaded. */
@@ -97,7 +106,7 @@ class Page {
       if (example?.answer && !this.isReady) this.result.showAnswer(example.answer, strings.precomputed);
     };
     try {
-      const answer = await this.classifier.classify(file, { side: SIDE, onSeen });
+      const answer = await this.classifier.classify(file, { side: SIDE, onSeen, isUrgent: true });
       if (current()) this.result.showAnswer(answer);
     } catch (refusal) {
       if (current() && !(example?.answer && refusal.code === "noModel")) this.result.showRefusal(refusal);
@@ -106,30 +115,32 @@ class Page {
 
   /** Lists several images; the first one, or the one that is clicked, is shown large. */
   async showSeveral(files) {
-    const turn = (this.listTurn = (this.listTurn ?? 0) + 1);
+    const turn = (this.listTurn += 1);
     const taken = files.slice(0, MAX_IMAGES);
     const list = part("#several ul");
     const rows = taken.map((file) => new Row(file, () => this.show(file), this.facts));
     list.replaceChildren(...rows.map((row) => row.item));
+    part("#several").hidden = false;
+    const tooMany = files.length > MAX_IMAGES ? strings.tooMany(files.length, MAX_IMAGES) : "";
+    part("#several p").textContent = tooMany;
     this.show(taken[0]);
     for (const [at, row] of rows.entries()) {
       await row.fill(this.classifier);
       if (turn !== this.listTurn) return;
       part("#live").textContent = strings.severalProgress(at + 1, rows.length);
     }
-    if (files.length > MAX_IMAGES) part("#live").textContent = strings.tooMany(files.length, MAX_IMAGES);
+    if (tooMany) part("#live").textContent = tooMany;
   }
 
   showExamples() {
     const { examples } = this.facts;
     part("#examples").hidden = examples.length === 0;
     const buttons = examples.map((example) => {
-      const name = example.path.replace(/.*\//, "").replace(/\.\w+$/, "");
       const button = document.createElement("button");
       const image = document.createElement("img");
       button.type = "button";
       image.src = example.path;
-      image.alt = strings.example(strings.className(name));
+      image.alt = strings.example(strings.className(example.name));
       button.append(image);
       button.addEventListener("click", () => this.openExample(example));
       return button;
@@ -139,7 +150,7 @@ class Page {
   }
 
   async openExample(example) {
-    part("#several").hidden = true;
+    this.hideSeveral();
     const response = await fetch(example.path).catch(() => null);
     if (response?.ok) this.show(await response.blob(), example);
     else this.result.showRefusal({ code: "unreadable" });

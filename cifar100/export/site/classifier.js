@@ -1,4 +1,4 @@
-// The client of worker.js: starts it, sends it one image at a time, and replaces it if it crashes or hangs.
+// The client of worker.js: starts it, sends it images, and replaces it if it crashes or hangs.
 
 const PATIENCE = 60_000; // ms for one image, the model's loading apart
 
@@ -8,17 +8,16 @@ export class Classifier {
     this.facts = facts;
     this.on = on;
     this.waiting = [];
-    this.current = null;
+    this.sent = [];
     this.start();
   }
 
-  /** Starts the worker, or restarts it after a failed load; a pending image is sent again. */
+  /** Starts the worker, or restarts it after a failed load; pending images are sent again. */
   start() {
     this.worker?.terminate();
     clearTimeout(this.timer);
     this.isReady = this.isBroken = false;
-    if (this.current !== null) this.waiting.unshift(this.current);
-    this.current = null;
+    this.waiting.unshift(...this.sent.splice(0));
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.onerror = (event) => {
@@ -31,27 +30,31 @@ export class Classifier {
 
   /**
    * A promise of the answer for a File. `onSeen` is called with the decoded image first, its longer side at most
-   * `side`. Rejects with { code, detail }.
+   * `side`. An image that `isUrgent` is sent at once; the others one after another. Rejects with { code, detail }.
    */
-  classify(file, { side = 1024, onSeen = () => {} } = {}) {
+  classify(file, { side = 1024, onSeen = () => {}, isUrgent = false } = {}) {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ id: crypto.randomUUID?.() ?? String(Math.random()), file, side, onSeen, resolve, reject });
+      const id = crypto.randomUUID?.() ?? String(Math.random());
+      const job = { id, file, side, onSeen, isUrgent, resolve, reject };
+      if (isUrgent) this.waiting.unshift(job);
+      else this.waiting.push(job);
       this.next();
     });
   }
 
   next() {
     if (this.isBroken) this.waiting.splice(0).forEach(({ reject }) => reject({ code: "noModel" }));
-    if (this.current !== null || this.waiting.length === 0) return;
-    this.current = this.waiting.shift();
-    const { id, file, side } = this.current;
-    this.worker.postMessage({ type: "image", id, file, side });
+    while (this.waiting.length > 0 && (this.waiting[0].isUrgent || this.sent.length === 0)) {
+      const job = this.waiting.shift();
+      this.sent.push(job);
+      this.worker.postMessage({ type: "image", id: job.id, file: job.file, side: job.side });
+    }
     this.watch();
   }
 
   watch() {
     clearTimeout(this.timer);
-    if (this.current !== null && this.isReady) this.timer = setTimeout(() => this.restart("tooSlow"), PATIENCE);
+    if (this.sent.length > 0 && this.isReady) this.timer = setTimeout(() => this.restart("tooSlow"), PATIENCE);
   }
 
   receive(message) {
@@ -59,25 +62,23 @@ export class Classifier {
       this.isReady ||= message.type === "ready";
       this.on[message.type](message);
       this.watch();
-    } else if (message.id === this.current?.id) {
-      if (message.type === "seen") this.current.onSeen(message);
-      else this.finish(message.type === "answer" ? "resolve" : "reject", message);
+      return;
     }
-  }
-
-  finish(how, message) {
-    clearTimeout(this.timer);
-    const job = this.current;
-    this.current = null;
-    job[how](message);
+    const at = this.sent.findIndex(({ id }) => id === message.id);
+    if (at === -1) return;
+    if (message.type === "seen") {
+      this.sent[at].onSeen(message);
+      return;
+    }
+    const [job] = this.sent.splice(at, 1);
+    job[message.type === "answer" ? "resolve" : "reject"](message);
     this.next();
   }
 
   /** The worker crashed, or does not answer. */
   restart(detail) {
-    const job = this.current;
-    this.current = null;
-    job?.reject({ code: this.isReady ? "gaveUp" : "noModel", detail });
+    const code = this.isReady ? "gaveUp" : "noModel";
+    this.sent.splice(0).forEach(({ reject }) => reject({ code, detail }));
     if (this.isReady) {
       this.start();
       return;

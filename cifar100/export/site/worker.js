@@ -9,7 +9,7 @@ import { download, LoadError, unpack } from "./download.js";
 
 let facts;
 let network; // a promise of the function pixels -> { logits, maps, mapSize }
-let last = Promise.resolve();
+let last = Promise.resolve(); // the latest run of the network
 
 self.onmessage = ({ data }) => {
   if (data.type === "start") {
@@ -17,7 +17,7 @@ self.onmessage = ({ data }) => {
     network = load();
     network.catch(({ code = "failed", detail, message }) => self.postMessage({ type: "failed", code, detail: detail ?? message }));
   } else {
-    last = last.then(() => classify(data)); // one at a time
+    classify(data);
   }
 };
 
@@ -76,26 +76,37 @@ function planes(pixels) {
 }
 
 async function classify({ id, file, side }) {
-  const start = performance.now();
-  let image;
   try {
-    image = await open(file);
-    const { pixels, source } = toPixels(image, facts.image_size, facts.fit);
-    const prepared = performance.now();
-    const shown = picture(image, side);
-    const { width, height } = image;
-    self.postMessage({ type: "seen", id, pixels, source, picture: shown, width, height }, [shown]);
+    const { pixels, prepare } = await decode(id, file, side);
     const run = await network.catch(() => {
       throw new Refused("noModel");
     });
-    const began = performance.now();
-    const { logits, maps, mapSize } = await run(pixels);
-    const milliseconds = { prepare: prepared - start, network: performance.now() - began };
-    self.postMessage({ type: "answer", id, milliseconds, ...answer(logits, maps, mapSize, pixels, facts) });
+    const answered = last.then(async () => {
+      const start = performance.now();
+      const { logits, maps, mapSize } = await run(pixels);
+      const milliseconds = { prepare, network: performance.now() - start };
+      self.postMessage({ type: "answer", id, milliseconds, ...answer(logits, maps, mapSize, pixels, facts) });
+    });
+    last = answered.catch(() => {}); // one run at a time
+    await answered;
   } catch (error) {
     const { code, detail } = error instanceof Refused ? error : new Refused("failed", error.message);
     self.postMessage({ type: "refused", id, code, detail });
+  }
+}
+
+/** Posts the decoded image; returns the network's input, and the milliseconds that it took. */
+async function decode(id, file, side) {
+  const start = performance.now();
+  const image = await open(file);
+  try {
+    const { pixels, source } = toPixels(image, facts.image_size, facts.fit);
+    const prepare = performance.now() - start;
+    const shown = picture(image, side);
+    const { width, height } = image;
+    self.postMessage({ type: "seen", id, pixels, source, picture: shown, width, height }, [shown]);
+    return { pixels, prepare };
   } finally {
-    image?.bitmap.close();
+    image.bitmap.close();
   }
 }
