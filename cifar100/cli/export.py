@@ -84,6 +84,7 @@ class Export:
             examples=self.examples,
             data_dir=self.data_dir,
             images=self.images,
+            options=self.foreign.options(),
         )
         emit(site)
         if self.serve:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -72,21 +74,25 @@ def export_site(
     examples: Sequence[Path] = (),
     data_dir: Path | None = None,
     images: int = 1000,
+    options: Mapping[str, Any] | None = None,
     say: Say = emit,
 ) -> Site:
     """Write a site for the model at `path` into the folder `out`, which must be new, empty, or an earlier site.
 
     `path` is an ONNX file of ours, or whatever `load_weights` takes: that is exported as int8 if its train images are
     here (`data_dir`), else in fp32, and checked as `export` does. `examples` are images for visitors to try; without
-    them, a model of CIFAR-100's classes has those of the package. `runtime` is a folder with onnxruntime-web. Raises
-    UserError for what cannot be read, found or written, RunFailed if the graph fails its check.
+    them, a model of CIFAR-100's classes has those of the package. `runtime` is a folder with onnxruntime-web, `options`
+    are those of `load_weights` for third-party files. Raises UserError for what cannot be read, found or written,
+    RunFailed if the graph fails its check.
     """
     _demand_place(out)
     scripts = runtime_files(runtime, say)
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            graph, check = _graph(path, Path(temporary), data_dir, images, say)
-            files = _files(graph, check, scripts, examples, open_backend(path, device="cpu").info)
+            info = open_backend(path, device="cpu", **options or {}).info
+            making = {"data_dir": data_dir, "images": images, "options": options, "say": say}
+            graph, check = _graph(path, Path(temporary), making)
+            files = _files(graph, check, scripts, examples, info)
         _place(files, out)
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
@@ -107,20 +113,20 @@ def _is_site(folder: Path) -> bool:
         return False
 
 
-def _graph(path: Path, folder: Path, data_dir: Path | None, images: int, say: Say) -> tuple[Path, ParityReport | None]:
-    """The model as an ONNX file, written to `folder` if it is not one already."""
+def _graph(path: Path, folder: Path, making: dict[str, Any]) -> tuple[Path, ParityReport | None]:
+    """The model as an ONNX file, written to `folder` if it is not one already; `making` are arguments of `export`."""
     from cifar100.export import export
 
     if path.suffix.lower() == ".onnx":
         return path, None
     graph = folder / MODEL
     try:
-        return graph, export(path, "onnx-int8", graph, data_dir=data_dir, images=images, say=say)
+        return graph, export(path, "onnx-int8", graph, **making)
     except UserError as error:
         if error.code != "export.calibration_images":
             raise
-    say("int8 needs the train images (--data-dir), which were not found: exporting in fp32, 4 times as large")
-    return graph, export(path, "onnx", graph, data_dir=data_dir, images=images, say=say)
+    making["say"]("int8 needs the train images (--data-dir), which were not found: exporting in fp32, 4 times as large")
+    return graph, export(path, "onnx", graph, **making)
 
 
 def _files(
@@ -135,8 +141,8 @@ def _files(
     files[f"runtime/{Path(script).stem}.js"] = scripts[script]  # not every server knows .mjs as JavaScript
     files[f"runtime/{binary}.gz"] = gzip.compress(scripts[binary], mtime=0)  # not every server compresses
     files[MODEL] = content
-    pictures = {f"examples/{name}.jpg": made for name, made in _examples(metadata, examples).items()}
-    files |= pictures
+    shown = _examples(metadata, examples)
+    files |= {example.path: example.content for example in shown}
     described = model_json(metadata) | {
         "evaluation": figures(metadata, check),
         "files": {
@@ -144,7 +150,10 @@ def _files(
             "wasm": _entry(f"runtime/{binary}.gz", files[f"runtime/{binary}.gz"]) | {"content_sha256": FILES[binary]},
             "runtime": _entry(f"runtime/{Path(script).stem}.js", scripts[script]),
         },
-        "examples": [{"path": name, "answer": answer(made, backend)} for name, made in pictures.items()],
+        "examples": [
+            {"path": example.path, "name": example.name, "answer": answer(example.content, backend)}
+            for example in shown
+        ],
     }
     described["about"]["weights"] = {"name": weights.name, "sha256": weights.digest}
     described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
@@ -218,17 +227,30 @@ def answer(content: bytes, backend: Backend) -> dict[str, Any]:
     }
 
 
-def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> dict[str, bytes]:
-    """{name: small JPEG}, without the metadata of the original (places, names of people)."""
+class Example(NamedTuple):
+    """An image for visitors to try."""
+
+    path: str
+    """In the site, of ASCII letters, digits and "-_" that mean the same in a URL."""
+    name: str
+    content: bytes
+
+
+def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> list[Example]:
+    """The images as small JPEG files, without the metadata of the originals (places, names of people)."""
     if not paths and metadata["classes"] == list(CLASSES):
         paths = example_photos()
-    made = {}
+    made: list[Example] = []
     for path in paths:
         image = to_rgb(path)
         image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         image.save(content, "JPEG", quality=90)
-        made[path.stem] = content.getvalue()
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)
+        taken = {example.path for example in made}
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        address = next(address for name in names if (address := f"examples/{name}.jpg") not in taken)
+        made.append(Example(address, path.stem, content.getvalue()))
     return made
 
 

@@ -12,12 +12,16 @@ import stat
 import tarfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
 from conftest import Command, assert_one_sentence, narrow_network, random_checkpoint
 from PIL import Image
 
+from cifar100.cli.main import main
+from cifar100.dataset.published import CIFAR10
 from cifar100.export import web_runtime
 from cifar100.export.web import SITE, export_site, figures, model_json
 from cifar100.export.web_serve import POLICY, make_server
@@ -152,10 +156,39 @@ def test_metadata_of_custom_examples_are_removed(fake_runtime: None, exports: Pa
     Image.new("RGB", (2000, 1000), "green").save(tmp_path / "my cat.jpg", exif=exif)
     export_site(exports / "best.onnx", tmp_path / "site", examples=[tmp_path / "my cat.jpg"], say=lambda _: None)
     (example,) = facts_of(tmp_path / "site")["examples"]
-    assert example["path"] == "examples/my cat.jpg"
+    assert (example["path"], example["name"]) == ("examples/my_cat.jpg", "my cat")
     content = (tmp_path / "site" / example["path"]).read_bytes()
     assert b"secret" not in content
     assert Image.open(io.BytesIO(content)).size == (256, 512)
+
+
+def test_addresses_of_examples_are_distinct_and_need_no_escapes(
+    fake_runtime: None, exports: Path, tmp_path: Path
+) -> None:
+    names = ["a/1.jpg", "b/1.jpg", "1.png", "café #1?.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), "green").save(tmp_path / name)
+    export_site(exports / "best.onnx", tmp_path / "site", examples=[tmp_path / n for n in names], say=lambda _: None)
+    examples = facts_of(tmp_path / "site")["examples"]
+    assert [example["name"] for example in examples] == ["1", "1", "1", "café #1?"]
+    addresses = [example["path"] for example in examples]
+    assert len({*addresses}) == 4
+    assert all(quote(address) == address and (tmp_path / "site" / address).is_file() for address in addresses)
+
+
+def test_third_party_weights_keep_their_normalization_and_classes(
+    fake_runtime: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    torch.save(narrow_network("resnet18", 10).state_dict(), tmp_path / "theirs.pth")
+    out = tmp_path / "site"
+    words = ["export", str(tmp_path / "theirs.pth"), "--format", "web", "--out", str(out), "--images", "20"]
+    words += ["--mean", "0.49", "0.48", "0.45", "--std", "0.2", "0.3", "0.4", "--classes", "cifar10"]
+    assert main(words) == 0
+    metadata = read_onnx(out / "model.onnx")[1]
+    assert (metadata["mean"], metadata["std"]) == ([0.49, 0.48, 0.45], [0.2, 0.3, 0.4])
+    assert facts_of(out)["classes"] == list(CIFAR10.classes)
 
 
 def test_the_folder_is_a_static_space(site: Path) -> None:
