@@ -11,7 +11,7 @@ from cifar100.config import Config
 from cifar100.recipes import RECIPES, is_modified, recipe
 from cifar100.support.errors import UserError
 from cifar100.support.old_settings import REMOVED
-from cifar100.support.settings import BELOW_ONE, POSITIVE, RANGES
+from cifar100.support.settings import BELOW_ONE, POSITIVE, RANGES, without_local_paths
 from cifar100.support.train_sizes import resolutions
 
 
@@ -64,6 +64,21 @@ def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
         assert len(sizes_per_epoch) == num_epochs
         assert sizes_per_epoch == sorted(sizes_per_epoch)
         assert sizes_per_epoch[-1] == 32
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (Path("/home/me/base.pth"), "base.pth"),
+        (r"C:\Users\me\base.pth", "base.pth"),
+        ("hf://user/model", "hf://user/model"),
+        ("pretrained", "pretrained"),
+        (None, None),
+    ],
+)
+def test_shared_settings_have_no_local_paths(source: Path | str | None, shown: str | None) -> None:
+    settings = {"lr": 0.1, "data_dir": "/home/me/data", "init_from": source}
+    assert without_local_paths(settings) == {"lr": 0.1, "init_from": shown}
 
 
 def test_train_sizes_are_weights_or_one_per_epoch() -> None:

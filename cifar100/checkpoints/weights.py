@@ -36,6 +36,7 @@ from cifar100.config import RunConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write, content_hint, not_a_file, read_start
+from cifar100.support.settings import without_local_paths
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "resnet18.safetensors"
 """The bundled weights, "pretrained"; their model card is the README.md next to them."""
@@ -107,7 +108,8 @@ def save_weights(checkpoint: Checkpoint, path: Path, precision: str = "fp32") ->
     metadata: dict[str, Any] = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
     metadata |= {name: value for name, value in checkpoint.to_dict().items() if name not in TRAINING_ONLY_FIELDS}
     run_settings = {item.name for item in fields(RunConfig)}
-    metadata["config"] = {name: value for name, value in checkpoint.config.items() if name not in run_settings}
+    shared = without_local_paths(checkpoint.config)
+    metadata["config"] = {name: value for name, value in shared.items() if name not in run_settings}
     atomic_write(path, content)
     atomic_write(path.with_suffix(".json"), json.dumps(metadata, indent=2) + "\n")
 

@@ -19,6 +19,7 @@ from cifar100.evaluation.metrics import wilson_interval
 from cifar100.report.curves import History, column
 from cifar100.support.machine import machine
 from cifar100.support.provenance import recipe_title
+from cifar100.support.settings import without_local_paths
 from cifar100.support.text import duration, number_range, setting_text
 
 if TYPE_CHECKING:
@@ -174,17 +175,18 @@ def differing(checkpoint: Checkpoint) -> str:
     """The training settings that differ from the baseline's, without paths and the like."""
     baseline = Config().flat()
     ignored = set(vars(Config().run))
+    own = without_local_paths(checkpoint.config)
     changed = [
         f"{name} {setting_text(value)} ({setting_text(baseline[name])})"
-        for name, value in checkpoint.config.items()
+        for name, value in own.items()
         if name in baseline and name not in ignored and value != baseline[name]
     ]
     return ", ".join(changed)
 
 
 def settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """All training settings, without directories."""
-    return [(name, setting_text(value)) for name, value in checkpoint.config.items() if not name.endswith("_dir")]
+    """All training settings, without paths of this machine."""
+    return [(name, setting_text(value)) for name, value in without_local_paths(checkpoint.config).items()]
 
 
 def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -51,6 +53,15 @@ def check(holds: bool, setting: str, message: str) -> None:
 def flag(name: str) -> str:
     """The flag of a setting."""
     return f"--{name.replace('_', '-')}"
+
+
+def without_local_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without directories, and with the name only of the file in `init_from`: for others to read."""
+    shared = {name: value for name, value in settings.items() if not name.endswith("_dir")}
+    source = shared.get("init_from")
+    if source is not None and "://" not in str(source):  # not a model on the Hub
+        shared["init_from"] = re.split(r"[/\\]", str(source))[-1]
+    return shared
 
 
 class ConfigSection:

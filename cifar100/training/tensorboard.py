@@ -10,6 +10,7 @@ from typing import Any
 
 from cifar100.config import Config
 from cifar100.support.errors import UserError
+from cifar100.support.settings import without_local_paths
 from cifar100.training.sink import MetricsSink
 
 SCALARS = {
@@ -48,7 +49,7 @@ class TensorBoardLogger(MetricsSink):
         for events in self.folder.glob("events.out.tfevents.*"):
             events.unlink()
         self.writer = SummaryWriter(str(self.folder))
-        settings = {name: value for name, value in self.settings.items() if not name.endswith("_dir")}
+        settings = without_local_paths(self.settings)
         plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
         for summary in hparams(plain, dict.fromkeys(("evaluation/top1", "evaluation/loss"), 0)):
             self.writer.file_writer.add_summary(summary)

@@ -12,6 +12,7 @@ from typing import Any
 from cifar100.config import Config
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+from cifar100.support.settings import without_local_paths
 from cifar100.training.sink import MetricsSink
 from cifar100.training.tensorboard import SCALARS
 
@@ -27,7 +28,7 @@ class Tracker(MetricsSink):
         self.library = library
         self.state = state
         self.name, self.logged = self._saved()
-        shared = {name: value for name, value in settings.items() if not name.endswith("_dir")}
+        shared = without_local_paths(settings)
         own = {"id": self.name} if library == "wandb" else {}  # wandb resumes by id, Trackio by name
         self.module = import_module(library)
         try:

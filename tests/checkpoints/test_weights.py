@@ -64,11 +64,11 @@ def _metadata(checkpoint: Any) -> tuple[Any, ...]:
 
 
 def test_local_paths_are_not_exported(tmp_path: Path) -> None:
-    config = {"lr": 0.1, "data_dir": "/home/me/secret", "run_dir": "/home/me/runs"}
+    config = {"lr": 0.1, "data_dir": "/home/me/secret", "run_dir": "/home/me/runs", "init_from": "/home/me/base.pth"}
     save_weights(untrained(config=config), tmp_path / "some.safetensors")
     assert "/home" not in (tmp_path / "some.json").read_text()
     again = load_weights(tmp_path / "some.safetensors")
-    assert again.config == {"lr": 0.1}
+    assert again.config == {"lr": 0.1, "init_from": "base.pth"}
 
 
 def test_a_weight_that_overflows_in_fp16_is_refused(tmp_path: Path) -> None:
