@@ -64,6 +64,7 @@ ALIASES = {"data get": "data download"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # for a terminal without UTF-8
@@ -122,6 +123,14 @@ def _terminable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that are closed, which are None, to the null device: `print(file=None)` would print to
+    standard output, and a file that is opened later would get the number of a closed one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (open until the process ends)
 
 
 def _check_working_directory() -> None:

@@ -51,10 +51,11 @@ class Similar:
             raise UserError("similar.count", f"--count is {self.count}; it must be 1 or more.")
         import numpy as np
 
-        from cifar100.images.sources import ImageSource, expand_inputs
+        from cifar100.images.sources import ImageSource, expand_inputs, load_images
         from cifar100.inference import load_predictor
+        from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
         from cifar100.prediction.output import model_lines
-        from cifar100.support.files import check_writable
+        from cifar100.support.files import atomic_write, check_writable
         from cifar100.support.text import escape_control_chars
 
         if self.sheet is not None:
@@ -62,38 +63,32 @@ class Similar:
         predictor = load_predictor(self.checkpoint, device=self.device)
         for note in predictor.info.notes:
             emit_error(note)
-        query, _ = embed([ImageSource(self.image)], predictor)
-        if not len(query):
+        query = [ImageSource(self.image)]  # read once: it may be standard input
+        (shown,) = load_images(query, predictor.image_size, num_previews=1, preview_size=TILE_SIZE)
+        if shown.pixels is None:
+            emit_error(shown.problem)
             return 1
         features, sources = embed(expand_inputs(self.folder), predictor)
         if not sources:
             raise UserError("similar.no_images", f"--in {self.folder[0]}: no image can be read.")
-        similarity = features @ query[0]
+        similarity = features @ predictor.embed([shown.pixels])[0]
         weights = f"model: {model_lines(predictor)[0]}"
         emit(escape_control_chars(weights))
         order = np.argsort(-similarity, kind="stable")[: self.count]
         for row in order:
             emit(f"{similarity[row]:7.4f}  {escape_control_chars(sources[row].name)}")
         if self.sheet is not None:
-            self._draw(self.sheet, [sources[row] for row in order], similarity[order].tolist(), weights)
+            found = [sources[row] for row in order]
+            images = [shown, *load_images(found, TILE_SIZE, num_previews=len(found), preview_size=TILE_SIZE)]
+            texts = [(os.path.basename(self.image), "query")]
+            texts += [(f"similarity {similarity[row]:.4f}", sources[row].name) for row in order]
+            entries = [
+                Entry((image.preview,), name, label, None)
+                for image, (label, name) in zip(images, texts, strict=True)
+                if image.preview is not None
+            ]
+            atomic_write(self.sheet, contact_sheet(entries, [weights]))
         return 0
-
-    def _draw(self, path: Path, sources: list[ImageSource], similarity: list[float], weights: str) -> None:
-        """Write a contact sheet: the query first, then the images found."""
-        from cifar100.images.sources import ImageSource, load_images
-        from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
-        from cifar100.support.files import atomic_write
-
-        images = [ImageSource(self.image), *sources]
-        shown = list(load_images(images, TILE_SIZE, num_previews=len(images), preview_size=TILE_SIZE))
-        texts = [(os.path.basename(shown[0].name), "query")]
-        texts += [(f"similarity {value:.4f}", image.name) for image, value in zip(shown[1:], similarity, strict=True)]
-        entries = [
-            Entry((image.preview,), name, label, None)
-            for image, (label, name) in zip(shown, texts, strict=True)
-            if image.preview is not None
-        ]
-        atomic_write(path, contact_sheet(entries, [weights]))
 
 
 def embed(sources: list[ImageSource], predictor: Predictor) -> tuple[np.ndarray, list[ImageSource]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -43,6 +44,24 @@ def test_standard_output_on_a_full_disk(folder: Path, words: list[str]) -> None:
         )
     assert ran.returncode == 1
     assert_one_sentence(ran.stderr.removesuffix("\n"), "cifar100: Standard output could not be written (No space left")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--version >&-", 0),
+        ("predict - --json --checkpoint best.onnx <&-", 1),
+        ("predict photo.png --json --checkpoint best.onnx 2>&-", 0),
+    ],
+)
+def test_closed_standard_streams(folder: Path, words: str, code: int) -> None:
+    """Messages do not get into the JSON lines."""
+    ran = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m cifar100 {words}"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == code
+    assert "Traceback" not in ran.stderr
+    assert all(json.loads(line)["image"] for line in ran.stdout.splitlines())
 
 
 def test_a_deleted_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +82,15 @@ def test_the_same_image_is_the_most_similar(photos: Path, capsys: pytest.Capture
     assert "bad.png" in printed.err
     with Image.open("sheet.png") as sheet:
         assert min(sheet.size) > 128, "five images in rows"
+
+
+def test_the_sheet_contains_a_query_from_standard_input(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--in", str(photos), "--count", "1", "--device", "cpu", "--sheet"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path("query.png").read_bytes())))
+    assert main(["similar", "-", *words, "piped.png"]) == 0
+    assert main(["similar", "query.png", *words, "named.png"]) == 0
+    with Image.open("piped.png") as piped, Image.open("named.png") as named:
+        assert piped.size == named.size
 
 
 @pytest.mark.parametrize(
