@@ -80,10 +80,10 @@ class _Handlers:
         except UserError as error:
             return html.failure(Failed("", str(error)))
 
-    def predict(self, image: str | None, top_k: float = 5) -> dict[str, Any]:
+    def predict(self, image: str | None, top_k: float | None = 5) -> dict[str, Any]:
         """The API: the fields of `cifar100 predict --json`, and the time."""
-        count = len(self.predictor.classes)
-        if image is None or not 1 <= top_k <= count:
+        count = max(5, len(self.predictor.classes))  # the default is for models of fewer classes too
+        if image is None or top_k is None or not 1 <= top_k <= count:
             raise gr.Error(f"Send an image, and a top_k from 1 to {count}.", print_exception=False)
         try:
             classified = self._classify(image, int(top_k))

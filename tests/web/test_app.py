@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -28,7 +29,7 @@ from cifar100.prediction.rejection import rejection_reason, spatial_autocorrelat
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.web import html, service
-from cifar100.web.app import build
+from cifar100.web.app import _Handlers, build
 from cifar100.web.decoding import decode
 from cifar100.web.service import Classified, Failed, InferenceService
 
@@ -281,6 +282,15 @@ def test_a_cifar100_model_starts_with_a_classified_example(tmp_path: Path) -> No
     (shown,) = (of["props"]["value"] for of in components if of["props"].get("elem_id") == "answer")
     assert 'aria-label="Example"' in shown
     assert html.display_name(PUBLISHED_CLASSES[-1]) in shown
+
+
+def test_the_api_takes_its_default_top_k_for_any_number_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png(photo()))
+    handlers = _Handlers(Predictor(FakeBackend(lambda pixels: np.zeros((len(pixels), 2), np.float32), ("a", "b"))))
+    assert len(handlers.predict(str(tmp_path / "photo.png"))["predictions"]) == 2
+    for wrong in (0, 6, None):
+        with pytest.raises(gr.Error, match="a top_k from 1 to 5"):
+            handlers.predict(str(tmp_path / "photo.png"), wrong)
 
 
 # Loading a model
