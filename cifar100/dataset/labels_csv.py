@@ -53,8 +53,9 @@ class Images:
                 self._paths[name].append(path)
 
     def find(self, cell: str, split: str = "") -> str:
-        """The path of the image that a cell names; "" if there is none. Of several images of one name, that in a
-        directory of this split. Raises UserError if it is still ambiguous."""
+        """The path of the image that a cell names, possibly with more or fewer directories at its start; "" if there is
+        none. Of several images of one name, that in a directory of this split. Raises UserError if it is still
+        ambiguous."""
         name = cell.strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
@@ -62,6 +63,7 @@ class Images:
         paths = self._paths.get(last) or self._paths.get(
             PurePosixPath(last).stem.casefold() if is_image(last) else "", []
         )
+        paths = [path for path in paths if _agree(name, path)]
         if len(paths) > 1:
             paths = [path for path in paths if split and directory_split(path) == split] or paths
         if len(paths) > 1:
@@ -69,6 +71,12 @@ class Images:
                 "dataset.csv", f"'{cell}' matches several images, {listed(paths)}: use their paths instead."
             )
         return paths[0] if paths else ""
+
+
+def _agree(some: str, others: str) -> bool:
+    """Whether the directories of one path, of which either may lack the first ones, are those of the other."""
+    parts, other_parts = (PurePosixPath(path.casefold()).parent.parts[::-1] for path in (some, others))
+    return all(part == other for part, other in zip(parts, other_parts, strict=False))
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,17 @@ def test_the_columns_are_detected(flat: Path, table: str) -> None:
     assert names(layout_of(flat / "labels.csv")) == PAIR
 
 
+def test_a_missing_image_is_not_replaced_by_one_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+    for path in ("cats/0.png", "dogs/0.png", "dogs/3.png"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    table = "file,label\nphotos/cats/0.png,cat\nphotos/cats/3.png,cat\nphotos/dogs/0.png,dog\n"
+    (tmp_path / "labels.csv").write_text(table)
+    layout = layout_of(tmp_path / "labels.csv")
+    assert names(layout) == {"all": {"cat": ["0.png"], "dog": ["0.png"]}}
+    assert "labels.csv: 1 rows name no existing image" in layout.remarks
+
+
 def test_the_columns_and_counts_are_reported(flat: Path) -> None:
     (flat / "labels.csv").write_text("id,breed\n0,cat\n1,dog\n9,dog\n")
     shown = "\n".join(layout_of(flat).describe())
