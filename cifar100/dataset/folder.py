@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def find(place: Path) -> tuple[Layout] | None:
     if os.path.isfile(place) and place.suffix.lower() in (".csv", ".tsv"):
         root = on_disk(place.parent)
         layout = find_labeled(root, root, only=place.name)
+        layout = layout and replace(layout, place=str(place))
     else:
         directory = _directory(place)
         layout = None if directory is None else find_layout(directory)

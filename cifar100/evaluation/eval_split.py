@@ -100,7 +100,13 @@ def _as_for_training(checkpoint: Checkpoint, layout: Layout, config: Config) -> 
 
 
 def _is_same_place(path: str, other: str) -> bool:
-    return bool(path) and os.path.realpath(path) == os.path.realpath(other)
+    """Whether two paths name the same images; a file of labels and its directory do."""
+    some, others = Path(os.path.realpath(path)), Path(os.path.realpath(other))
+    return bool(path) and (some == others or _is_label_file(some, others) or _is_label_file(others, some))
+
+
+def _is_label_file(path: Path, directory: Path) -> bool:
+    return path.parent == directory and path.suffix.lower() in (".csv", ".tsv")
 
 
 def _same_names(some: Sequence[str], others: Sequence[str]) -> bool:

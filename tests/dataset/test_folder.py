@@ -485,6 +485,24 @@ def test_evaluation_takes_size_and_split_from_the_checkpoint(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small_network")
+def test_images_of_a_label_file_that_changed_are_split_as_for_training(tmp_path: Path) -> None:
+    """Not all of them evaluated: most were trained on."""
+    place = tmp_path / "p"
+    place.mkdir()
+    for number in range(21):
+        (place / f"{number}.png").write_bytes(encoded(number))
+    table = place / "labels.csv"
+    rows = [f"{number}.png,{'cat' if number < 10 else 'dog'}" for number in range(21)]
+    table.write_text("\n".join(["file,label", *rows[:20]]))
+    folder = train(settings(data_dir=table, epochs=1)).folder
+    table.write_text("\n".join(["file,label", *rows]))
+    for data_dir in (table, place):
+        again = evaluate(folder / "last.pth", data_dir=data_dir, device="cpu")
+        assert (again.split, again.images) == ("test", 4)
+        assert any("may be among them" in note for note in again.notes)
+
+
+@pytest.mark.usefixtures("small_network")
 def test_a_model_is_evaluated_on_any_labeled_folder(tmp_path: Path) -> None:
     place = photos(tmp_path / "p", {"cafe\u0301": 8, "cat": 8, "dog": 8})
     run = train(settings(data_dir=place, epochs=1, warmup_epochs=0)).folder / "last.pth"
