@@ -1,6 +1,8 @@
 """Build the folder to upload as a Hugging Face Space: the files of this directory, the package, and a model.
 
 python gradio_app/build.py FOLDER [--weights pretrained] [--format onnx-int8] [--data-dir DIR]
+
+FOLDER is new, empty, or an earlier build, such as a git clone of the Space: its other files stay.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ def main() -> None:
     parser.add_argument("--format", choices=("onnx-int8", "onnx"), default="onnx-int8")
     parser.add_argument("--data-dir", type=Path)
     args = parser.parse_args()
-    shutil.rmtree(args.folder, ignore_errors=True)
-    args.folder.mkdir(parents=True)
+    is_build = (args.folder / ".git").exists() or all((args.folder / name).is_file() for name in FILES)
+    if args.folder.exists() and not is_build and (not args.folder.is_dir() or any(args.folder.iterdir())):
+        parser.error(f"{args.folder} is neither empty nor an earlier build: choose another folder.")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    print(export(Path(args.weights), args.format, args.folder / "model.onnx", data_dir=args.data_dir))
     for name in FILES:
         shutil.copy(HERE / name, args.folder)
+    shutil.rmtree(args.folder / "cifar100", ignore_errors=True)
     shutil.copytree(HERE.parent / "cifar100", args.folder / "cifar100", ignore=shutil.ignore_patterns(*IGNORED))
-    print(export(Path(args.weights), args.format, args.folder / "model.onnx", data_dir=args.data_dir))
     size = sum(path.stat().st_size for path in args.folder.rglob("*") if path.is_file())
     print(f"{args.folder} is the Space: {size / 2**20:.1f} MiB")
 
