@@ -30,9 +30,15 @@ def check_writable(flag: str, path: Path) -> None:
 def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     """Write a file atomically: to a temporary file next to it, which is flushed to the disk and renamed.
 
+    A symbolic link stays one. A device or a pipe, such as /dev/stdout, is written to.
+
     Raises RunFailed if that fails, FileInUse if another program holds the file open for longer than `REPLACE_SECONDS`;
     the previous content is then intact.
     """
+    if _is_special(path):
+        _write_in_place(path, content)
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f"{temporary_prefix(path)}{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -47,6 +53,19 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    is_device = os.path.abspath(path).startswith(("/dev/", "/proc/"))  # /dev/stdout may be a link to a regular file
+    return is_device or (os.path.lexists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+
+
+def _write_in_place(path: Path, content: bytes | memoryview | str) -> None:
+    try:
+        with path.open("ab") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise RunFailed("output.write", f"{path} could not be written ({error.strerror or error}).") from error
 
 
 def _flush_to_disk(file: BinaryIO) -> None:

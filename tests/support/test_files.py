@@ -71,6 +71,30 @@ def test_other_errors_are_not_retried(lock_files: LockFiles, tmp_path: Path) -> 
     assert len(attempts) == 1
 
 
+def test_a_symbolic_link_and_a_pipe_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "last.pth").write_text("before")
+    (tmp_path / "last.pth").symlink_to("disk/last.pth")
+    atomic_write(tmp_path / "last.pth", "after")
+    assert (tmp_path / "last.pth").is_symlink()
+    assert [path.read_text() for path in (tmp_path / "disk").iterdir()] == ["after"]
+
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write(tmp_path / "pipe", "content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout"])
+def test_a_device_is_written_to(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    before = os.lstat(name)
+    atomic_write(Path(name), "content")
+    assert os.lstat(name).st_ino == before.st_ino
+    assert capfd.readouterr().out == ("content" if name == "/dev/stdout" else "")
+
+
 @pytest.mark.parametrize("supported", [True, False])
 def test_macos_flushes_the_cache_of_the_drive(supported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
