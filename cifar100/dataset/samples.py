@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -10,6 +11,9 @@ from PIL import Image
 from cifar100.dataset.base import Dataset
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
+
+_UNFIT_FOR_FILE_NAMES = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+"""Separators, and characters that Windows does not allow; classes of a file of labels may contain them."""
 
 
 def write_samples(dataset: Dataset, directory: Path, count: int) -> list[Path]:
@@ -25,7 +29,8 @@ def write_samples(dataset: Dataset, directory: Path, count: int) -> list[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for row in split.spread(count).tolist():
-            paths.append(directory / f"{dataset.classes[split.labels[row]]}_{row}.png")
+            name = _UNFIT_FOR_FILE_NAMES.sub("_", dataset.classes[split.labels[row]])[:100]
+            paths.append(directory / f"{name}_{row}.png")
             content = io.BytesIO()
             Image.fromarray(split.images[row]).save(content, "PNG")
             atomic_write(paths[-1], content.getbuffer())

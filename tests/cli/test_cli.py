@@ -289,6 +289,19 @@ def test_data_samples_writes_images_named_by_class(tmp_path: Path, capsys: pytes
     assert Image.open(paths[0]).size == (32, 32)
 
 
+def test_data_samples_stays_in_its_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Classes of a file of labels may contain separators."""
+    for number, label in enumerate(("../../a", "../../a", "b/c", "b/c")):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        with (tmp_path / "labels.csv").open("a") as file:
+            file.write(f"{number}.png,{label}\n")
+    out = tmp_path / "x" / "samples"
+    words = ["--data-dir", str(tmp_path / "labels.csv"), "--count", "2", "--test-fraction", "0.5"]
+    assert main(["data", "samples", str(out), *words]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [".._.._a_0.png", "b_c_1.png"]
+    assert [path.name for path in out.parent.iterdir()] == ["samples"]
+
+
 def test_former_flag_names_still_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = []
     monkeypatch.setattr(COMMANDS["train"], "run", lambda self: seconds.append(self.config.run.dist_timeout) or 0)
