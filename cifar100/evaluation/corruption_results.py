@@ -111,18 +111,24 @@ class ResultStore:
 
     def __init__(self, path: Path, identity: Identity) -> None:
         self.path = path
-        self.results = Robustness(identity)
-        self._others = []
-        for entry in _read(path):
-            if all(entry[name] == value for name, value in identity.items()):
-                self.results = Robustness.from_json(entry)
-            elif entry["weights"] != identity["weights"] or entry["sha256"] == identity["sha256"]:
-                self._others.append(entry)
+        own = (entry for entry in _read(path) if _is_of(entry, identity))
+        self.results = next(map(Robustness.from_json, own), Robustness(identity))
 
     def save(self) -> None:
-        """Write the file. Raises RunFailed if that fails."""
-        content = {"format": FORMAT, "version": VERSION, "evaluations": [*self._others, self.results.to_json()]}
+        """Write the file; what another process has saved there stays. Raises RunFailed if that fails."""
+        identity = self.results.identity
+        others = [
+            entry
+            for entry in _read(self.path)
+            if not _is_of(entry, identity)
+            and (entry["weights"] != identity["weights"] or entry["sha256"] == identity["sha256"])
+        ]
+        content = {"format": FORMAT, "version": VERSION, "evaluations": [*others, self.results.to_json()]}
         atomic_write(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def _is_of(entry: dict[str, Any], identity: Identity) -> bool:
+    return all(entry[name] == value for name, value in identity.items())
 
 
 def results_path(weights: Path) -> Path:

@@ -20,7 +20,15 @@ from cifar100.compute.device import select_device
 from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Dataset, load_dataset
 from cifar100.evaluation import cifar100_c
-from cifar100.evaluation.corruption_results import Robustness, read_results, results_path
+from cifar100.evaluation.corruption_results import (
+    CELLS,
+    FIGURES,
+    IDENTITY,
+    ResultStore,
+    Robustness,
+    read_results,
+    results_path,
+)
 from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
 from cifar100.evaluation.robustness import evaluate_corruptions
 from cifar100.report import build
@@ -99,6 +107,18 @@ def test_resumes_an_interrupted_evaluation(
     run(checkpoint, dataset, tmp_path, limit=2)
     kept_limits = [one.identity["images"] for one in read_results(tmp_path / "best_model.pth", checkpoint)]
     assert kept_limits == [4, 2], "one evaluation per number of images"
+
+
+def test_two_evaluations_in_one_directory_keep_each_others_results(tmp_path: Path) -> None:
+    one, other = (dict.fromkeys(IDENTITY, 0) | {"weights": name, "sha256": name} for name in ("a.pth", "b.pth"))
+    stores = [ResultStore(tmp_path / "corruptions.json", identity) for identity in (one, other)]
+    for cell in CELLS[:2]:
+        for store in stores:
+            store.results.clean = dict.fromkeys(FIGURES, 0.5)
+            store.results.cells[cell] = dict.fromkeys(FIGURES, 0.5)
+            store.save()
+    for identity in (one, other):
+        assert len(ResultStore(tmp_path / "corruptions.json", identity).results.cells) == 2
 
 
 def test_results_for_pretrained_and_hub_weights_are_in_the_working_directory(
