@@ -22,7 +22,7 @@ from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
-from cifar100.evaluation.evaluate import BATCH_SIZE
+from cifar100.evaluation.evaluate import eval_batch_size
 
 __all__ = ["CLASSES", "SUPERCLASSES", "SUPERCLASS_OF", "get_data_loaders"]
 
@@ -38,4 +38,5 @@ def get_data_loaders(config: Config | None = None) -> tuple[TrainLoader, EvalLoa
     dataset = load_dataset(config)
     device = select_device(config.run.device, config.run.precision).device
     train_loader = TrainLoader.from_config(config, dataset.train, device)
-    return train_loader, EvalLoader(dataset.test, config.augment, batch_size=BATCH_SIZE, device=device)
+    batch_size = eval_batch_size(dataset.image_size)
+    return train_loader, EvalLoader(dataset.test, config.augment, batch_size=batch_size, device=device)

@@ -29,7 +29,12 @@ from cifar100.support.terminal import emit_error
 from cifar100.support.text import escape_control_chars
 
 BATCH_SIZE = 500
-"""Maximum batch size of evaluation. It affects results by rounding only."""
+"""Batch size of evaluation at 32x32 pixels. It affects results by rounding only."""
+
+
+def eval_batch_size(image_size: int) -> int:
+    """The maximum batch size of evaluation: `BATCH_SIZE`, or as many larger images as take no more memory."""
+    return max(1, min(BATCH_SIZE, BATCH_SIZE * 32**2 // image_size**2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +140,7 @@ def evaluate_model(
     dataset: Dataset,
     config: AugmentConfig,
     compute: Compute,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     dist: DistContext | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Evaluation:
@@ -147,6 +152,7 @@ def evaluate_model(
     dist = dist or DistContext()
     mine = dist.shard(0, len(split))
     part = Split(split.images[mine], split.labels[mine], "")
+    batch_size = batch_size or eval_batch_size(split.images.shape[1])
     loader = EvalLoader(part, config, batch_size=batch_size, device=compute.device)
     compute.synchronize()
     start = time.perf_counter()

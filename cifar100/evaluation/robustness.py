@@ -23,7 +23,7 @@ from cifar100.evaluation import cifar100_c, metrics
 from cifar100.evaluation.cifar100_c import Cifar100C
 from cifar100.evaluation.corruption_results import CELLS, Identity, ResultStore, Robustness, results_path
 from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
-from cifar100.evaluation.evaluate import BATCH_SIZE, predict_logits
+from cifar100.evaluation.evaluate import eval_batch_size, predict_logits
 from cifar100.support.errors import UserError
 from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.terminal import emit
@@ -137,10 +137,11 @@ def _evaluate(
     `sample_ids`."""
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(labels), BATCH_SIZE):
-            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(compute.device)
+        batch_size = eval_batch_size(images.shape[1])
+        for start in range(0, len(labels), batch_size):
+            batch = torch.from_numpy(images[start : start + batch_size]).to(compute.device)
             if corruption is not None:
-                batch = corruption(batch, sample_ids=sample_ids[start : start + BATCH_SIZE])
+                batch = corruption(batch, sample_ids=sample_ids[start : start + batch_size])
             yield normalize(batch, config.mean, config.std), torch.empty(0)
 
     watch = Stopwatch()

@@ -18,7 +18,7 @@ from cifar100.compute.device import Compute, memory_format
 from cifar100.config import AugmentConfig
 from cifar100.dataset import Split
 from cifar100.evaluation import metrics
-from cifar100.evaluation.evaluate import BATCH_SIZE, predict_logits
+from cifar100.evaluation.evaluate import eval_batch_size, predict_logits
 
 View = Callable[[Tensor], Tensor]
 """Normalized images [B, 3, S, S] -> a transformed copy."""
@@ -80,7 +80,8 @@ def evaluate_tta(
 
     `single` are the known logits [N, C] of the single view; each other view costs a forward pass.
     """
-    loader = EvalLoader(split, config, batch_size=BATCH_SIZE, device=compute.device)
+    batch_size = eval_batch_size(split.images.shape[1])
+    loader = EvalLoader(split, config, batch_size=batch_size, device=compute.device)
     logits = [single, *(predict_logits(model, _transformed(loader, view), compute) for view in TTA_VIEWS[1:count])]
     return [_combine(np.stack(logits[:number]), split.labels) for number in WEIGHTS if number <= count]
 

@@ -17,7 +17,7 @@ from cifar100.compute.device import Compute
 from cifar100.compute.distributed import DistContext
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split
-from cifar100.evaluation.evaluate import BATCH_SIZE, Evaluation, evaluate_model
+from cifar100.evaluation.evaluate import Evaluation, eval_batch_size, evaluate_model
 from cifar100.optim.ema import BN_CALIBRATION_IMAGES, update_bn
 from cifar100.optim.schedule import lr_at_step
 from cifar100.support.errors import RunFailed
@@ -191,7 +191,8 @@ class Run:
             dataset=self.dataset,
             config=self.config.augment,
             compute=compute,
-            batch_size=min(BATCH_SIZE, 2 * self.config.optim.batch_size),  # in no more memory than training takes
+            # in no more memory than training takes
+            batch_size=min(eval_batch_size(self.dataset.image_size), 2 * self.config.optim.batch_size),
             dist=self.dist,
             advance=advance,
         )

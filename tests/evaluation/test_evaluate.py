@@ -12,7 +12,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import CLASSES
-from cifar100.evaluation.evaluate import evaluate, format_table
+from cifar100.evaluation.evaluate import eval_batch_size, evaluate, format_table
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
 
@@ -34,6 +34,11 @@ def test_equals_the_predictor_image_by_image(checkpoint: Checkpoint, tiny_data: 
     assert evaluation.images == 100
     assert set(evaluation.per_class) == set(CLASSES)
     assert f"{evaluation.top1:.2%}" in format_table(evaluation)
+
+
+@pytest.mark.parametrize(("image_size", "images"), [(16, 500), (32, 500), (64, 125), (224, 10), (1024, 1)])
+def test_a_batch_of_larger_images_takes_no_more_memory(image_size: int, images: int) -> None:
+    assert eval_batch_size(image_size) == images
 
 
 def test_the_splits(checkpoint: Checkpoint, tiny_data: Path) -> None:
