@@ -213,11 +213,18 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
-    if config.data.dataset != "synthetic" and resolve_data_dir(data_dir) is None:
+    try:
+        if config.data.dataset != "synthetic":
+            place = resolve_data_dir(data_dir)
+            if place is None:
+                return None, None
+            config = config.replace(data_dir=place)
+        data = load_dataset(config, say=say)
+    except UserError as error:
+        if data_dir is not None:
+            raise
+        say(f"Without the images of {config.run.data_dir or 'the dataset'}: {error}")  # of another size, for example
         return None, None
-    if config.data.dataset != "synthetic" and data_dir is None:
-        config = config.replace(data_dir=resolve_data_dir())
-    data = load_dataset(config, say=say)
     if checkpoint.knows(data.classes):
         take_names(checkpoint, data)
         return train_val_split(data, config.data.val_fraction)[0], data.test

@@ -177,6 +177,21 @@ def test_random_pixels_are_used_without_images(
     assert not list(tmp_path.glob("*.onnx*"))
 
 
+def test_a_default_dataset_of_another_size_is_not_used(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    monkeypatch.setenv("CIFAR100_DATA_DIR", str(tiny_data))
+    weights = narrow_network("resnet18", 3).state_dict()
+    own: dict[str, Any] = {"classes": list("abc"), "superclasses": [], "superclass_of": [], "weights": weights}
+    random_checkpoint(config={}, image_size=48, **own).save(tmp_path / "own.pth")
+    messages: list[str] = []
+    assert export(tmp_path / "own.pth", "safetensors", seconds=0.01, say=messages.append).top1 is None
+    assert any("48x48" in message for message in messages)
+    with pytest.raises(UserError, match="48x48"):
+        export(tmp_path / "own.pth", "safetensors", data_dir=tiny_data, seconds=0.01)
+
+
 def test_a_file_with_other_logits_is_rejected(exports: Path) -> None:
     checkpoint = load_checkpoint(exports / "best.pth")
     checked = Reference(checkpoint, synthetic.make().test, 64)
