@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import count
@@ -81,17 +82,10 @@ class RunDir:
             message = f"{self.path} holds {others[0].name}, but not from a run; choose another --run-dir."
             raise UserError("run_dir.foreign", message)
         stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
-        moved: list[Path] = []
         try:
             target = self._new_folder(self.path / "previous", stamp)
-            for path in (*others, *checkpoints):
-                path.rename(target / path.name)
-                moved.append(path)
-        except OSError as error:  # on Windows a file that another program has open cannot be moved
-            with suppress(OSError):
-                for path in moved:
-                    (target / path.name).rename(path)
-                target.rmdir()
+            _move_all([*others, *checkpoints], target)
+        except OSError as error:
             raise self._unwritable(error) from None
         return target
 
@@ -144,3 +138,19 @@ class RunDir:
     def _unwritable(self, error: OSError) -> UserError:
         reason = error.strerror or error
         return UserError("run_dir.write", f"{self.path} cannot be written ({reason}); choose another --run-dir.")
+
+
+def _move_all(paths: Sequence[Path], target: Path) -> None:
+    """Move files into an empty directory. If one cannot be moved, on Windows because another program has it open, move
+    all back, remove the directory and raise the OSError."""
+    moved: list[Path] = []
+    try:
+        for path in paths:
+            path.rename(target / path.name)
+            moved.append(path)
+    except OSError:
+        with suppress(OSError):
+            for path in moved:
+                (target / path.name).rename(path)
+            target.rmdir()
+        raise

@@ -95,8 +95,10 @@ def test_an_ema_shares_the_process_group_of_sync_bn() -> None:
             raise TypeError("cannot pickle 'ProcessGroup' object")
 
     source = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network(), Group())
-    (first, *_) = [part for part in ModelEma(source, 0.9).model.modules() if isinstance(part, torch.nn.SyncBatchNorm)]
-    assert first.process_group is source.bn1.process_group
+    average = ModelEma(source, 0.9).model
+    (first, *_) = [part for part in average.modules() if isinstance(part, torch.nn.SyncBatchNorm)]
+    (original, *_) = [part for part in source.modules() if isinstance(part, torch.nn.SyncBatchNorm)]
+    assert first.process_group is original.process_group
 
 
 def test_training_accuracy_of_soft_labels_uses_the_most_probable_class() -> None:
