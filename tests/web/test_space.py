@@ -31,14 +31,26 @@ def test_front_matter_and_requirements_pin_the_same_gradio() -> None:
     assert set(requirements) <= pinned, "the tests use the versions of the Space"
 
 
+def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    words = [sys.executable, SPACE / "build.py", tmp_path]
+    ran = subprocess.run(words, env={**os.environ, **ON_PATH}, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert str(tmp_path) in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 @pytest.mark.slow
 def test_runs_with_its_requirements_and_without_torch(tmp_path: Path) -> None:
     from gradio_client import Client, handle_file
 
     confident_checkpoint().save(tmp_path / "model.pth")
     space = tmp_path / "space"
+    (space / ".git").mkdir(parents=True)  # a clone of the Space
+    (space / ".git" / "config").touch()
     words = [space, "--weights", tmp_path / "model.pth", "--format", "onnx"]
     subprocess.run([sys.executable, SPACE / "build.py", *map(str, words)], check=True, env={**os.environ, **ON_PATH})
+    assert (space / ".git" / "config").exists()
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", "-r", space / "requirements.txt"], check=True)
