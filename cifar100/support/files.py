@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -56,13 +57,27 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    is_device = os.path.abspath(path).startswith(("/dev/", "/proc/"))  # /dev/stdout may be a link to a regular file
-    return is_device or (os.path.lexists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+    """Whether this is a device, a pipe or a file descriptor of this process, which may be a regular file."""
+    if _descriptor(path) is not None:
+        return True
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _descriptor(path: Path) -> int | None:
+    """The file descriptor that a path such as /dev/stdout names."""
+    name = re.sub("^(/proc/self/fd|/dev/fd)/", "", os.path.abspath(path))
+    number = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(name, name)
+    return int(number) if re.fullmatch("[0-9]{1,5}", number) else None
 
 
 def _write_in_place(path: Path, content: bytes | memoryview | str) -> None:
+    number = _descriptor(path)
     try:
-        with path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        # a copy of the descriptor shares its position with what is printed
+        with path.open("ab") if number is None else open(os.dup(number), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise RunFailed("output.write", f"{path} could not be written ({error.strerror or error}).") from error
@@ -99,6 +114,7 @@ def _is_in_use(error: OSError) -> bool:
 
 def remove_temp_files(path: Path) -> None:
     """Remove the temporary files that killed processes left next to `path`."""
+    path = Path(os.path.realpath(path))
     for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):
         leftover.unlink(missing_ok=True)
 

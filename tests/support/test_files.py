@@ -5,15 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from conftest import ROOT
 
 from cifar100.support import files
 from cifar100.support.errors import RunFailed, UserError
-from cifar100.support.files import FileInUse, atomic_write
+from cifar100.support.files import FileInUse, atomic_write, remove_temp_files
 
 LockFiles = Callable[[int, int], list[Path]]
 
@@ -78,6 +81,9 @@ def test_a_symbolic_link_and_a_pipe_stay_what_they_are(tmp_path: Path) -> None:
     atomic_write(tmp_path / "last.pth", "after")
     assert (tmp_path / "last.pth").is_symlink()
     assert [path.read_text() for path in (tmp_path / "disk").iterdir()] == ["after"]
+    (tmp_path / "disk" / ".last.pth.123.tmp").touch()
+    remove_temp_files(tmp_path / "last.pth")
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["last.pth"]
 
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -87,12 +93,23 @@ def test_a_symbolic_link_and_a_pipe_stay_what_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
-@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout"])
-def test_a_device_is_written_to(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    before = os.lstat(name)
-    atomic_write(Path(name), "content")
-    assert os.lstat(name).st_ino == before.st_ino
-    assert capfd.readouterr().out == ("content" if name == "/dev/stdout" else "")
+def test_devices_are_written_to(tmp_path: Path) -> None:
+    """What is printed before and after stays in order, also in a regular file."""
+    code = "from pathlib import Path; from cifar100.support.files import atomic_write as write; print('before');"
+    code += "write(Path('/dev/null'), 'x'); write(Path('/dev/stdout'), 'content\\n'); print('after')"
+    before = [os.lstat(name).st_ino for name in ("/dev/null", "/dev/stdout")]
+    with (tmp_path / "out.txt").open("w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True, cwd=ROOT)
+    assert (tmp_path / "out.txt").read_text().split() == ["before", "content", "after"]
+    assert [os.lstat(name).st_ino for name in ("/dev/null", "/dev/stdout")] == before
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="a file system of Linux")
+def test_a_file_in_shared_memory_is_replaced() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        for content in ("first", "second"):
+            atomic_write(Path(folder, "last.pth"), content)
+        assert Path(folder, "last.pth").read_text() == "second"
 
 
 @pytest.mark.parametrize("supported", [True, False])
