@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifar100.config import Config
@@ -66,18 +67,27 @@ def test_fast_recipe_resolutions_scale_with_the_number_of_epochs() -> None:
         assert sizes_per_epoch[-1] == 32
 
 
+def test_settings_hold_no_numpy_types() -> None:
+    """A checkpoint cannot: they would be lost when it is read."""
+    config = Config().replace(lr=np.float64(0.1), mean=tuple(np.full(3, 0.5)), optimizer=np.str_("muon"))
+    values = config.flat()
+    assert type(values["lr"]) is float
+    assert type(values["optimizer"]) is str
+    assert [type(value) for value in values["mean"]] == [float] * 3
+
+
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
         (Path("/home/me/base.pth"), "base.pth"),
         (r"C:\Users\me\base.pth", "base.pth"),
-        ("hf://user/model", "hf://user/model"),
+        (Path("hf://user/model"), "hf:/user/model"),
         ("pretrained", "pretrained"),
         (None, None),
     ],
 )
 def test_shared_settings_have_no_local_paths(source: Path | str | None, shown: str | None) -> None:
-    settings = {"lr": 0.1, "data_dir": "/home/me/data", "init_from": source}
+    settings = {"lr": 0.1, "data_dir": "/home/me/data", "init_from": source and str(source)}
     assert without_local_paths(settings) == {"lr": 0.1, "init_from": shown}
 
 

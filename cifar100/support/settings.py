@@ -59,7 +59,7 @@ def without_local_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without directories, and with the name only of the file in `init_from`: for others to read."""
     shared = {name: value for name, value in settings.items() if not name.endswith("_dir")}
     source = shared.get("init_from")
-    if source is not None and "://" not in str(source):  # not a model on the Hub
+    if source is not None and not str(source).startswith("hf:/"):  # a Path has only one of the slashes of hf://
         shared["init_from"] = re.split(r"[/\\]", str(source))[-1]
     return shared
 
@@ -69,9 +69,17 @@ class ConfigSection:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
+            value = _without_numpy(getattr(self, name))
+            object.__setattr__(self, name, value)  # the sections are frozen
             requirement = _type_requirement(value, kind) or _range_requirement(value, name)
             check(not requirement, name, f"{flag(name)} is {reprlib.repr(value)}; it must be {requirement}.")
+
+
+def _without_numpy(value: Any) -> Any:
+    """The value with Python's types in place of NumPy's, which a checkpoint does not hold; float64 is also a float."""
+    if isinstance(value, tuple):
+        return tuple(map(_without_numpy, value))
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _range_requirement(value: Any, name: str) -> str:
