@@ -31,6 +31,7 @@ def test_front_matter_and_requirements_pin_the_same_gradio() -> None:
     assert set(requirements) <= pinned, "the tests use the versions of the Space"
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     words = [sys.executable, SPACE / "build.py", tmp_path]
@@ -48,6 +49,7 @@ def test_runs_with_its_requirements_and_without_torch(tmp_path: Path) -> None:
     space = tmp_path / "space"
     (space / ".git").mkdir(parents=True)  # a clone of the Space
     (space / ".git" / "config").touch()
+    (space / "README.md").touch()
     words = [space, "--weights", tmp_path / "model.pth", "--format", "onnx"]
     subprocess.run([sys.executable, SPACE / "build.py", *map(str, words)], check=True, env={**os.environ, **ON_PATH})
     assert (space / ".git" / "config").exists()
