@@ -124,8 +124,9 @@ def _execute(run: Run, timer: Stopwatch, *, resume: bool, finalize: bool) -> Sto
         with dist.collective_errors():
             if dist.is_main:  # the only rank that writes
                 stack.enter_context(run_dir)
+                sinks = _sinks(run, resume)  # a tracker that cannot be started fails before anything is moved
                 archived = None if resume else run_dir.archive_previous_run()
-                run.logger = stack.enter_context(RunLogger(run_dir, resume=resume, sinks=_sinks(run)))
+                run.logger = stack.enter_context(RunLogger(run_dir, resume=resume, sinks=sinks))
         stack.enter_context(closing(run.background_save))
         with setup.failures_explained(run.logger, config.optim.batch_size):
             if dist.is_main:
@@ -139,14 +140,14 @@ def _execute(run: Run, timer: Stopwatch, *, resume: bool, finalize: bool) -> Sto
         return stopped_by
 
 
-def _sinks(run: Run) -> list[MetricsSink]:
+def _sinks(run: Run, resume: bool) -> list[MetricsSink]:
     """The loggers that the settings request, besides the files of the run."""
     config, run_dir = run.config, run.run_dir
     sinks: list[MetricsSink] = []
     if config.run.tensorboard:
         sinks.append(TensorBoardLogger(run_dir.tensorboard, config.flat()))
     if config.run.track != "none":
-        sinks.append(Tracker(config.run.track, run_dir.tracker, config.flat()))
+        sinks.append(Tracker(config.run.track, run_dir.tracker, config.flat(), resume=resume))
     return sinks
 
 

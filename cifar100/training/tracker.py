@@ -24,10 +24,11 @@ class Tracker(MetricsSink):
     """One run of a tracker. `state` is a file that keeps its name and the last epoch that was logged, so that a resumed
     run continues its own and logs no epoch twice. Raises UserError if the tracker cannot be started."""
 
-    def __init__(self, library: str, state: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, library: str, state: Path, settings: dict[str, Any], *, resume: bool) -> None:
         self.library = library
         self.state = state
-        self.name, self.logged = self._saved()
+        new = f"{state.parent.name}-{time.strftime('%Y%m%d-%H%M%S')}", 0
+        self.name, self.logged = (self._saved() if resume else None) or new
         shared = without_local_paths(settings)
         own = {"id": self.name} if library == "wandb" else {}  # wandb resumes by id, Trackio by name
         self.module = import_module(library)
@@ -51,15 +52,15 @@ class Tracker(MetricsSink):
     def close(self) -> None:
         self.module.finish()
 
-    def _saved(self) -> tuple[str, int]:
-        """The name of the run in the tracker, and the last epoch that was logged there."""
+    def _saved(self) -> tuple[str, int] | None:
+        """The name of the run in the tracker, and the last epoch that was logged there; None if there is none."""
         try:
             saved = json.loads(self.state.read_text(encoding="utf-8"))
             if saved["library"] == self.library:
                 return str(saved["name"]), int(saved["epochs"])
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # a new run, or one that had another tracker
-        return f"{self.state.parent.name}-{time.strftime('%Y%m%d-%H%M%S')}", 0
+            pass
+        return None  # the run had no tracker, or another one
 
 
 def require_tracker(config: Config) -> None:

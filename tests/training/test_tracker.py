@@ -46,7 +46,7 @@ class Recorder:
 def test_a_resumed_run_logs_each_epoch_once_under_the_same_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Recorder(monkeypatch)
     for counts in ((1, 2, 3), (3, 4)):  # killed in the fourth epoch, and resumed in the third
-        mine = Tracker("wandb", tmp_path / "tracker.json", {"lr": 0.1, "data_dir": "/somewhere"})
+        mine = Tracker("wandb", tmp_path / "tracker.json", {"lr": 0.1, "data_dir": "/somewhere"}, resume=True)
         for count in counts:
             mine.epoch(rows(count))
         mine.close()
@@ -57,6 +57,9 @@ def test_a_resumed_run_logs_each_epoch_once_under_the_same_id(tmp_path: Path, mo
     assert first["id"] == first["name"]
     assert first["resume"] == "allow"
     assert first["config"] == {"lr": 0.1}, "local directories must not be uploaded"
+    (tmp_path / "tracker.json").write_text('{"library": "wandb", "name": "earlier", "epochs": 9}')
+    new = Tracker("wandb", tmp_path / "tracker.json", {}, resume=False)
+    assert (new.name.startswith(f"{tmp_path.name}-"), new.logged) == (True, 0), "not the run that was there"
 
 
 def test_a_tracker_that_does_not_start_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +68,7 @@ def test_a_tracker_that_does_not_start_is_one_error(tmp_path: Path, monkeypatch:
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     with pytest.raises(UserError, match=r"api_key not configured.*wandb login") as caught:
-        Tracker("wandb", tmp_path / "tracker.json", {})
+        Tracker("wandb", tmp_path / "tracker.json", {}, resume=False)
     assert caught.value.code == "track.init"
 
 
