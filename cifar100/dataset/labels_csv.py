@@ -11,6 +11,7 @@ import io
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 from cifar100.dataset.layout import (
@@ -47,6 +48,7 @@ class Images:
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {path: file for path, file in directory.walk() if is_image(path)}
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
+        self._directories = {found for path in self.files if (found := _directories(path))}
         for path in self.files:
             pure = PurePosixPath(path)
             for name in {pure.name, pure.stem, pure.stem.casefold()}:
@@ -63,7 +65,9 @@ class Images:
         paths = self._paths.get(last) or self._paths.get(
             PurePosixPath(last).stem.casefold() if is_image(last) else "", []
         )
-        paths = [path for path in paths if _agree(name, path)]
+        directories = _directories(name)
+        if any(map(partial(_agree, directories), self._directories)):  # else they are named differently here
+            paths = [path for path in paths if _agree(directories, _directories(path))]
         if len(paths) > 1:
             paths = [path for path in paths if split and directory_split(path) == split] or paths
         if len(paths) > 1:
@@ -73,10 +77,14 @@ class Images:
         return paths[0] if paths else ""
 
 
-def _agree(some: str, others: str) -> bool:
-    """Whether the directories of one path, of which either may lack the first ones, are those of the other."""
-    parts, other_parts = (PurePosixPath(path.casefold()).parent.parts[::-1] for path in (some, others))
-    return all(part == other for part, other in zip(parts, other_parts, strict=False))
+def _directories(path: str) -> tuple[str, ...]:
+    """The directories of a path or an address, the innermost first, case-folded."""
+    return tuple(part for part in reversed(path.casefold().split("/")[:-1]) if part)
+
+
+def _agree(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether these are the same directories, of which either may lack the outermost ones."""
+    return all(part == other for part, other in zip(some, others, strict=False))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,13 @@ def test_a_missing_image_is_not_replaced_by_one_of_the_same_name_elsewhere(tmp_p
     assert "labels.csv: 1 rows name no existing image" in layout.remarks
 
 
+@pytest.mark.parametrize("directory", ["/", "gs://bucket/flowers/", "train/", "C:\\photos\\", "Images/"])
+def test_directories_that_are_named_differently_are_ignored(flat: Path, directory: str) -> None:
+    rows = [f"{directory}{number}.jpg,{label}" for number, label in enumerate(("cat", "cat", "dog"))]
+    (flat / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    assert names(layout_of(flat)) == PAIR
+
+
 def test_the_columns_and_counts_are_reported(flat: Path) -> None:
     (flat / "labels.csv").write_text("id,breed\n0,cat\n1,dog\n9,dog\n")
     shown = "\n".join(layout_of(flat).describe())
