@@ -15,8 +15,8 @@ export class Classifier {
   /** Starts the worker, or restarts it after a failed load; pending images are sent again. */
   start() {
     this.worker?.terminate();
-    clearTimeout(this.timer);
     this.isReady = this.isBroken = false;
+    this.watch();
     this.waiting.unshift(...this.sent.splice(0));
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.receive(data);
@@ -52,9 +52,13 @@ export class Classifier {
     this.watch();
   }
 
+  /** Starts the timer of the image that was sent first, if it is not running. */
   watch() {
+    const first = this.isReady ? this.sent[0] : undefined;
+    if (first === this.watched) return;
+    this.watched = first;
     clearTimeout(this.timer);
-    if (this.sent.length > 0 && this.isReady) this.timer = setTimeout(() => this.restart("tooSlow"), PATIENCE);
+    if (first !== undefined) this.timer = setTimeout(() => this.restart("tooSlow"), PATIENCE);
   }
 
   receive(message) {
@@ -75,10 +79,10 @@ export class Classifier {
     this.next();
   }
 
-  /** The worker crashed, or does not answer. */
+  /** The worker crashed, or does not answer: the image that was sent first is given up. */
   restart(detail) {
     const code = this.isReady ? "gaveUp" : "noModel";
-    this.sent.splice(0).forEach(({ reject }) => reject({ code, detail }));
+    this.sent.splice(0, this.isReady ? 1 : this.sent.length).forEach(({ reject }) => reject({ code, detail }));
     if (this.isReady) {
       this.start();
       return;
