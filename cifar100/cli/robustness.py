@@ -29,7 +29,7 @@ class Robustness(EvalOptions):
     """Directory with the CIFAR-100-C files, to use instead of our own corruptions."""
 
     limit: int | None = None
-    """Number of images, evenly spread over the test split. None: all."""
+    """Number of images, evenly spread over the test split; not with --corruptions-dir. None: all."""
 
     foreign: ForeignWeights = field(default_factory=ForeignWeights)
 

@@ -22,7 +22,7 @@ from cifar100.dataset import Dataset
 from cifar100.evaluation import cifar100_c, metrics
 from cifar100.evaluation.cifar100_c import Cifar100C
 from cifar100.evaluation.corruption_results import CELLS, Identity, ResultStore, Robustness, results_path
-from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
+from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100.evaluation.evaluate import eval_batch_size, predict_logits
 from cifar100.support.errors import UserError
 from cifar100.support.stopwatch import Stopwatch
@@ -50,9 +50,11 @@ def evaluate_corruptions(
     """Evaluate a checkpoint, read from the file `weights`, on its test images in all cells that are still missing.
 
     `limit` is a number of images, evenly spread over the split; `corruptions_dir` contains the files of CIFAR-100-C, to
-    use instead of our own corruptions. `say` gets progress messages. Raises UserError if the directory or earlier
-    results cannot be used, RunFailed if results cannot be written.
+    use instead of our own corruptions, without `limit`. `say` gets progress messages. Raises UserError if the directory
+    or earlier results cannot be used, RunFailed if results cannot be written.
     """
+    if corruptions_dir is not None and limit is not None:  # they are in another order than the test images
+        raise UserError("robustness.limit", "--limit is for our own corruptions; omit it with --corruptions-dir.")
     published = _find_published(corruptions_dir, dataset)
     rows = _rows(dataset, limit)
     identity: Identity = {
@@ -79,7 +81,7 @@ def evaluate_corruptions(
             figures = evaluate(dataset.test.images[rows], dataset.test.labels[rows], rows.tolist(), corruption)
         else:
             images, labels = published.cell(name, severity)
-            figures = evaluate(images[rows], labels[rows])
+            figures = evaluate(images, labels)
         store.results.cells[name, severity] = figures
         store.save()
         say(f"  {name:<18} {severity}  {figures['top1']:7.2%}  {figures['seconds']:6.1f} s")
@@ -94,7 +96,14 @@ def _find_published(directory: Path | None, dataset: Dataset) -> Cifar100C | Non
             "robustness.dataset",
             f"--corruptions-dir {directory} is for CIFAR-100 at 32x32 pixels, and this dataset is not.",
         )
-    return Cifar100C.find(directory, len(dataset.classes))
+    found = Cifar100C.find(directory, len(dataset.classes))
+    counts = np.bincount(dataset.test.labels, minlength=len(dataset.classes)) * len(SEVERITIES)
+    if not np.array_equal(np.bincount(found.labels, minlength=len(counts)), counts):
+        raise UserError(
+            "robustness.files",
+            f"--corruptions-dir {directory} holds corrupted images of another dataset than this one.",
+        )
+    return found
 
 
 def _rows(dataset: Dataset, limit: int | None) -> np.ndarray:
@@ -139,7 +148,7 @@ def _evaluate(
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         batch_size = eval_batch_size(images.shape[1])
         for start in range(0, len(labels), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size]).to(compute.device)
+            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(compute.device)
             if corruption is not None:
                 batch = corruption(batch, sample_ids=sample_ids[start : start + batch_size])
             yield normalize(batch, config.mean, config.std), torch.empty(0)

@@ -197,6 +197,20 @@ def test_invalid_published_files(
     assert_one_sentence(str(error.value), message)
 
 
+@pytest.mark.usefixtures("small_cells")
+def test_published_files_need_the_labels_and_the_number_of_the_test_images(
+    checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
+) -> None:
+    write_published(tmp_path, dataset, ["fog"])
+    with pytest.raises(UserError) as error:  # in another order, so they would be other images
+        run(checkpoint, dataset, tmp_path, corruptions_dir=tmp_path, limit=10)
+    assert error.value.code == "robustness.limit"
+    np.save(tmp_path / "labels.npy", np.arange(500) % 10)  # CIFAR-10-C
+    with pytest.raises(UserError) as error:
+        run(checkpoint, dataset, tmp_path, corruptions_dir=tmp_path)
+    assert error.value.code == "robustness.files"
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "cifar100-corruptions", "version": 1, "evaluations": [3]}'])
 def test_damaged_results_are_not_overwritten(
     content: str, checkpoint: Checkpoint, dataset: Dataset, tmp_path: Path
