@@ -112,7 +112,8 @@ def near_duplicates(images: np.ndarray, *, advance: Callable[[int], None] = lamb
     `advance` is called with the number of images finished since the last call. Uniform images have no duplicates.
     """
     candidates: set[tuple[int, int, bool]] = set()
-    small = torch.cat([_fingerprints(block) for block in torch.from_numpy(images).split(BLOCK)])
+    in_memory = max(1, min(BLOCK, BLOCK * 32**2 // images.shape[1] ** 2))  # as floating-point numbers
+    small = torch.cat([_fingerprints(block) for block in torch.from_numpy(images).split(in_memory)])
     mirrored = small.view(-1, 3, 8, 8).flip(3).reshape(len(small), -1)
     for start in range(0, len(small), BLOCK):
         later = small[start:]
@@ -122,8 +123,8 @@ def near_duplicates(images: np.ndarray, *, advance: Callable[[int], None] = lamb
         advance(min(BLOCK, len(small) - start))
     best: dict[tuple[int, int], DuplicatePair] = {}
     ordered = sorted(candidates)
-    for begin in range(0, len(ordered), BLOCK):
-        some = ordered[begin : begin + BLOCK]
+    for begin in range(0, len(ordered), in_memory):
+        some = ordered[begin : begin + in_memory]
         first, second, flips = (np.array(column) for column in zip(*some, strict=True))
         correlations = _correlations(images[first], images[second], flips)
         for (a, b, is_mirrored), correlation in zip(some, correlations.tolist(), strict=True):

@@ -15,6 +15,7 @@ import torch
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import Split
+from cifar100.evaluation.evaluate import eval_batch_size
 from cifar100.evaluation.metrics import top_k_accuracy
 from cifar100.support.errors import RunFailed
 
@@ -131,13 +132,15 @@ def compare(
 ) -> ParityReport:
     """Compare the forward pass of a file with the reference; each speed is measured for `seconds`."""
     images, labels, expected = reference.images, reference.labels, reference.logits
+    most = eval_batch_size(images.shape[1])
+    speed_sizes = _up_to(most, SPEED_BATCHES)
     filled = images[np.arange(max(*PARITY_BATCHES, *SPEED_BATCHES)) % len(images)]  # a small dataset is repeated
     difference = {}
-    for size in PARITY_BATCHES:
+    for size in _up_to(most, PARITY_BATCHES):
         batch = filled[:size]
         difference[size] = float(np.abs(forward(batch) - reference.forward(batch)).max())
     found = _in_batches(forward, images)
-    speeds = {size: _speeds((forward, reference.forward), filled[:size], seconds) for size in SPEED_BATCHES}
+    speeds = {size: _speeds((forward, reference.forward), filled[:size], seconds) for size in speed_sizes}
     return ParityReport(
         file=file.name,
         format=format,
@@ -154,8 +157,13 @@ def compare(
     )
 
 
+def _up_to(most: int, sizes: Sequence[int]) -> list[int]:
+    return [size for size in sizes if size <= most]
+
+
 def _in_batches(forward: Forward, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([forward(images[i : i + BATCH_SIZE]) for i in range(0, len(images), BATCH_SIZE)])
+    size = min(BATCH_SIZE, eval_batch_size(images.shape[1]))
+    return np.concatenate([forward(images[i : i + size]) for i in range(0, len(images), size)])
 
 
 def _speeds(forwards: Sequence[Forward], batch: np.ndarray, seconds: float) -> list[float]:

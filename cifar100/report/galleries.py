@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cifar100.evaluation import metrics
+from cifar100.evaluation.evaluate import eval_batch_size
 from cifar100.prediction.cam import overlay, top1_heatmaps
 from cifar100.prediction.rejection import REASON_TEXT, rejection_reason
 from cifar100.prediction.torch_backend import TorchBackend
@@ -72,8 +73,9 @@ def _card(subject: ReportInput, row: int, probabilities: np.ndarray, overlays: M
 def _overlays(subject: ReportInput, backend: TorchBackend, rows: Sequence[int]) -> dict[int, str]:
     """The class activation map of each image's predicted class, as data URIs by row."""
     found = {}
-    for start in range(0, len(rows), BATCH_SIZE):
-        batch = list(rows[start : start + BATCH_SIZE])
+    batch_size = min(BATCH_SIZE, eval_batch_size(subject.images.shape[1]))
+    for start in range(0, len(rows), batch_size):
+        batch = list(rows[start : start + batch_size])
         heatmaps = top1_heatmaps(*backend.logits_and_cams(subject.images[batch]))
         for row, heatmap in zip(batch, heatmaps, strict=True):
             found[row] = thumbnail(overlay(subject.images[row], heatmap), largest=112)
@@ -86,7 +88,8 @@ def _neighbors(subject: ReportInput, backend: TorchBackend, rows: Sequence[int])
         return []
 
     def embed(images: np.ndarray) -> np.ndarray:
-        parts = [backend.features(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)]
+        size = min(BATCH_SIZE, eval_batch_size(images.shape[1]))
+        parts = [backend.features(images[start : start + size]) for start in range(0, len(images), size)]
         features = np.concatenate(parts)
         return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
