@@ -213,17 +213,17 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
+    if config.data.dataset != "synthetic":
+        place = resolve_data_dir(data_dir)
+        if place is None:
+            return None, None
+        config = config.replace(data_dir=place)
     try:
-        if config.data.dataset != "synthetic":
-            place = resolve_data_dir(data_dir)
-            if place is None:
-                return None, None
-            config = config.replace(data_dir=place)
         data = load_dataset(config, say=say)
     except UserError as error:
-        if data_dir is not None:
+        if data_dir is not None or error.code != "dataset.image_size":
             raise
-        say(f"Without the images of {config.run.data_dir or 'the dataset'}: {error}")  # of another size, for example
+        say(f"Without the images of {config.run.data_dir}: {error}")  # of another dataset than the checkpoint's
         return None, None
     if checkpoint.knows(data.classes):
         take_names(checkpoint, data)
