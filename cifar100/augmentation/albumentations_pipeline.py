@@ -97,8 +97,10 @@ class Pipeline(Dataset[Tensor]):
     def __getitem__(self, task: Task) -> Tensor:
         """The augmented images, float32 [B, 3, S, S], channels_last."""
         epoch, rows, images = task
-        results = [self.augment(image, epoch, row) for row, image in zip(rows, images, strict=True)]
-        return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2)
+        augmented = np.empty(images.shape, np.float32)  # a rank may have no images of the last batch
+        for place, (row, image) in enumerate(zip(rows, images, strict=True)):
+            augmented[place] = self.augment(image, epoch, row)
+        return torch.from_numpy(augmented).permute(0, 3, 1, 2)
 
     def augment(self, image: np.ndarray, epoch: int, row: int) -> np.ndarray:
         """An image uint8 [S, S, 3], with its row of the split, -> augmented and normalized, float32 [S, S, 3]."""

@@ -167,7 +167,7 @@ def blend(images: Tensor, op: Tensor, factor: Tensor) -> Tensor:
     pixels, kind = images.float(), op[:, None, None, None]
     red, green, blue = pixels.split(1, dim=3)
     gray = ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()  # integers below 2^24: exact
-    count = gray[0].numel()
+    count = gray.shape[1:].numel()
     mean = (2 * gray.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64) + count) // (2 * count)
     degenerate = torch.where(kind == Op.CONTRAST, mean, torch.where(kind == Op.COLOR, gray, 0))
     degenerate = torch.where(kind == Op.SHARPNESS, smooth_filter(pixels), degenerate)

@@ -369,6 +369,14 @@ def test_no_rank_gets_a_batch_of_one_8_pixel_image(processes: int, batch_size: i
     assert [len(images) for images, _ in loader.epoch(0, first_step=1)] == [len(part) for part in parts[0][1:]]
 
 
+@pytest.mark.parametrize("changed", [{"policy": "rand"}, {"policy": "trivial"}, {"pipeline": "albumentations"}])
+def test_a_rank_may_have_no_image_of_the_last_batch(changed: dict[str, Any]) -> None:
+    config, second = replace(NO_AUGMENTATION, **changed), DistContext(rank=1, size=2)
+    loader = TrainLoader(numbered_split(), config, batch_size=22, seed=0, device=CPU, dist=second)
+    assert [len(images) for images, _ in loader.epoch(0)] == [11, 0]
+    loader.close()
+
+
 @pytest.mark.parametrize(("processes", "batch_size"), [(1, 1), (2, 3)])
 def test_batches_of_single_8_pixel_images_are_refused(processes: int, batch_size: int) -> None:
     config = replace(NO_AUGMENTATION, train_sizes=(16, 8))
