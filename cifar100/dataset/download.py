@@ -60,6 +60,7 @@ def download_cifar100(folder: Path, say: Say = emit) -> Dataset:
         with lock:  # a second process waits here, and then finds the dataset
             placed = existing_dataset(folder)
             if placed is None:
+                _demand_no_parts(folder)
                 return _try_sources(folder, folder / ".fetch", say)
             if placed.spec is not CIFAR100 or not placed.is_verified:
                 raise UserError("download.other_dataset", f"There is another dataset in {folder} already: {placed}.")
@@ -67,6 +68,15 @@ def download_cifar100(folder: Path, say: Say = emit) -> Dataset:
             return placed
     except OSError as error:
         raise UserError("download.unwritable", f"{folder} cannot be written ({error.strerror or error}).") from None
+
+
+def _demand_no_parts(folder: Path) -> None:
+    """Raise UserError if a directory that the download would write holds something else."""
+    for name in ("cifar-100-python", "cifar-100-binary"):
+        if (folder / name).is_dir() and any((folder / name).iterdir()):
+            raise UserError(
+                "download.incomplete", f"{folder / name} is there, but not complete: move it away, and try again."
+            )
 
 
 def existing_dataset(folder: Path) -> Dataset | None:

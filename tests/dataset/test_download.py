@@ -249,6 +249,16 @@ def test_an_existing_dataset_is_not_downloaded_again(server: Server, tmp_path: P
     assert shown[0].startswith("Already downloaded: CIFAR-100 (verified)")
 
 
+@pytest.mark.parametrize("name", ["cifar-100-python", "cifar-100-binary"])
+def test_an_incomplete_directory_is_named_before_the_download(server: Server, tmp_path: Path, name: str) -> None:
+    (tmp_path / "data" / name).mkdir(parents=True)
+    (tmp_path / "data" / name / "train").touch()
+    with pytest.raises(UserError, match=name) as caught:
+        download_cifar100(tmp_path / "data", lambda _: None)
+    assert caught.value.code == "download.incomplete"
+    assert not server.requests
+
+
 def test_an_existing_archive_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ARCHIVE).write_bytes(server.files[f"/one/{ARCHIVE}"])
