@@ -65,9 +65,9 @@ class Train:
             try:
                 values = upgrade_recipe(json.loads(saved.read_text(encoding="utf-8")))
                 name = values["recipe"]
-                return Train(
-                    config=Config.from_flat(values["settings"]), recipe=name if name in RECIPES else "baseline"
-                )
+                # the run may have been moved or copied since
+                config = Config.from_flat(values["settings"]).replace(run_dir=known.run_dir)
+                return Train(config=config, recipe=name if name in RECIPES else "baseline")
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError) as error:
                 reason = str(error) if isinstance(error, UserError) else f"it is damaged ({type(error).__name__})."
                 message = f"{saved} cannot be used: {reason} Move it away and give the settings of the run as flags."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -14,7 +15,7 @@ from cifar100.checkpoints.weights import load_pretrained
 from cifar100.compute.device import Compute, disable_malloc_trim, is_out_of_memory, select_device
 from cifar100.compute.distributed import DistContext
 from cifar100.config import Config
-from cifar100.dataset import Dataset, Split, load_dataset, train_val_split
+from cifar100.dataset import ENVIRONMENT, Dataset, Split, load_dataset, train_val_split
 from cifar100.model import ResNet, build_model
 from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
@@ -28,10 +29,14 @@ from cifar100.training.tracker import require_tracker
 
 
 def sync_settings(dist: DistContext, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:
-    """The settings of rank 0 on all ranks; only `data_dir` may differ by node. Raises UserError if others differ."""
+    """The settings of rank 0 on all ranks; only `data_dir` may differ by node. Raises UserError if others differ.
+
+    A node without the files of a resumed run, and without a directory of its own, takes the run's `data_dir`."""
     main_config, recipe, resume = dist.run_on_main(lambda: (config, recipe, resume))
     if not resume:  # only rank 0 has the files of the run, and thereby its settings
         dist.check_same_on_all_ranks(config.replace(data_dir=None, run_dir=main_config.run.run_dir).flat())
+    if resume and config.run.data_dir is None and not os.environ.get(ENVIRONMENT):
+        return main_config, recipe, resume
     return main_config.replace(data_dir=config.run.data_dir), recipe, resume
 
 

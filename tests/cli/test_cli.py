@@ -19,8 +19,9 @@ from PIL import Image
 from torch import nn
 
 from cifar100.cli.main import COMMANDS, main
+from cifar100.cli.train import Train
 from cifar100.config import Config
-from cifar100.recipes import is_modified
+from cifar100.recipes import is_modified, recipe
 from cifar100.train import TrainResult
 
 RUN = ["--data-dir", "--strict", "--run-dir", "--device", "--precision", "--compile", "--num-workers"]
@@ -308,6 +309,14 @@ def test_former_flag_names_still_work(tmp_path: Path, monkeypatch: pytest.Monkey
     for words in (["--peer-seconds", "7"], ["--peer_seconds=7"], ["--dist-timeout", "7"]):
         assert main(["train", *words]) == 0
     assert seconds == [7, 7, 7]
+
+
+def test_a_moved_run_is_resumed_where_it_is(tmp_path: Path) -> None:
+    content = {"recipe": "fast", "settings": recipe("fast").replace(run_dir=tmp_path / "before").flat()}
+    (tmp_path / "now").mkdir()
+    (tmp_path / "now" / "config.json").write_text(json.dumps(content))
+    config = Train.default(["--resume", "--run-dir", str(tmp_path / "now")]).config
+    assert (config.run.run_dir, config.optim.optimizer) == (tmp_path / "now", "muon")
 
 
 def test_resume_uses_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
