@@ -13,7 +13,8 @@ from typing import Any
 class GracefulStop:
     """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a second one interrupts.
 
-    Under nohup, which ignores SIGHUP, it stays ignored: the run continues after its terminal is closed.
+    A signal that the parent process has set to be ignored stays ignored: SIGHUP under nohup, so that the run continues
+    after its terminal is closed, and SIGINT of a background job of a script.
     Under torchrun, repeated signals are ignored silently: Ctrl-C reaches a worker twice (from the terminal and from
     torchrun), and torchrun kills workers that do not exit within 30 s.
     """
@@ -27,7 +28,7 @@ class GracefulStop:
         names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
             for number in map(signal.Signals.__getitem__, names):
-                if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:
+                if signal.getsignal(number) != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -10,6 +10,17 @@ import pytest
 from cifar100.training.signals import GracefulStop
 
 
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    """That of a background job of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with GracefulStop() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signum == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.usefixtures("default_sighup")
 @pytest.mark.parametrize("is_ignored", [False, True], ids=["terminal", "nohup"])
 def test_closing_the_terminal_stops_a_run_unless_started_with_nohup(is_ignored: bool) -> None:
