@@ -76,6 +76,7 @@ def serving(
 
 def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None, open_browser: bool) -> str:
     """Start the server in a thread; its address."""
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"  # gradio's default, too
     middleware = [Middleware(_Policy), Middleware(RequestValidation, blocks=blocks, uploads=uploads)]
     if host in LOOPBACK or host == "::1":
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False))
@@ -101,9 +102,7 @@ def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None
         )
     except Exception as error:  # gradio raises many kinds, among them plain Exception
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(
-            "app.address", f"The app cannot listen on {host or 'the default address'}, port {port}: {reason}"
-        ) from None
+        raise UserError("app.address", f"The app cannot listen on {host}, port {port}: {reason}") from None
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a client could fill the log with its warnings
     return address
 
