@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -63,17 +63,34 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def options(kind: type) -> dict[str, Field]:
+    """The options of a subcommand by name, those of its groups, such as `ForeignWeights`, in their place."""
+    found: dict[str, Field] = {}
+    hints = get_type_hints(kind, include_extras=True)
+    for name, field in documented_fields(kind).items():
+        metadata = getattr(hints[name], "__metadata__", ())
+        renamed = next((item for item in metadata if hasattr(item, "aliases") and hasattr(item, "name")), None)
+        if is_dataclass(hints[name]) and hints[name] is not Config:
+            found |= options(hints[name])
+        elif "Positional" in field.kind:
+            found[name.upper()] = field
+        elif renamed is not None:  # tyro.conf.arg: help shows the alias
+            found[renamed.aliases[0] if renamed.aliases else flag(renamed.name)] = field
+        else:
+            found[flag(name)] = field
+    return found
+
+
 def subcommands() -> str:
     """The page of all subcommands."""
     page = f"{HEAD}# Subcommands\n\n`--help` of each prints the same.\n"
     for name, kind in COMMANDS.items():
         page += f"\n## cifar100 {name}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n"
-        found = documented_fields(kind)
-        rows = {field: row for field, row in found.items() if row.kind != "Config"}
+        found = options(kind)
+        rows = {option: row for option, row in found.items() if row.kind != "Config"}
         if rows:
             page += "\n| option | default | |\n| --- | --- | --- |\n"
-        for field, row in rows.items():
-            option = field.upper() if "Positional" in row.kind else flag(field)
+        for option, row in rows.items():
             page += f"| {code(option)} | {code(row.default) if row.default else 'required'} | {cell(row.text)} |\n"
         if len(rows) < len(found):
             page += "\nand [every setting](settings.md).\n"

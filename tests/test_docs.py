@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from cifar100.config import Config
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "reference" not in page.parts]
+OTHER_NAMES = {"--no-exclude-duplicates", "--without-duplicates", "--no-without-duplicates"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -143,14 +143,18 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(code, str(page), "exec"), {})
 
 
-def test_the_reference_has_every_subcommand_and_setting(site: Path) -> None:
+def test_the_reference_has_every_subcommand_and_setting(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subcommands = (site / "docs/reference/subcommands.md").read_text()
-    for name, kind in COMMANDS.items():
-        assert f"\n## cifar100 {name}\n" in subcommands
-        for field in fields(kind):
-            if field.name != "config":
-                option = f"--{field.name.replace('_', '-')}"
-                assert f"`{option}`" in subcommands or f"`{field.name.upper()}`" in subcommands
+    settings = {f"--{name.replace('_', '-')}" for name in Config().flat()}
+    for name in COMMANDS:
+        _, found, section = subcommands.partition(f"\n## cifar100 {name}\n")
+        assert found
+        listed = re.findall(r"^\| `(--[a-z0-9-]+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+        with pytest.raises(SystemExit):
+            main([*name.split(), "--help"])
+        shown = {*re.findall(r"^[│ ] (--[a-z][a-z0-9-]*)", capsys.readouterr().out, re.MULTILINE)}
+        assert shown - {*listed} <= (settings if name == "train" else OTHER_NAMES)
+        assert {*listed} <= shown
     rows = re.findall(
         r"^\| `--([a-z0-9-]+)` \|.+\| \S.* \|$", (site / "docs/reference/settings.md").read_text(), re.MULTILINE
     )
