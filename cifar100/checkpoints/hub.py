@@ -80,7 +80,8 @@ def _fetch(repository: str, revision: str | None, name: str) -> Path:
             url = hf_hub_url(repository, name, revision=revision, endpoint=endpoint)
             size = get_hf_file_metadata(url, endpoint=endpoint).size
             if size is None or size > MAX_BYTES[Path(name).suffix]:
-                message = f"{name} of {repository} was not downloaded: {size or 'unknown':,} bytes are too many."
+                reason = "its size is unknown" if size is None else f"{size:,} bytes are too many"
+                message = f"{name} of {repository} was not downloaded: {reason}."
                 raise UserError("hub.size", message)
         except (UserError, HFValidationError, HfHubHTTPError, EntryNotFoundError):
             raise

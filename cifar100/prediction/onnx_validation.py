@@ -106,7 +106,8 @@ def _metadata(name: str, content: bytes) -> tuple[dict[str, Any], str]:
     reason = _problem(metadata)
     if reason:
         raise UserError("onnx.metadata", f"{name} is damaged: {reason}.")
-    return OPTIONAL | metadata | read_records(metadata), text
+    known = {name: value for name, value in metadata.items() if value is not None}
+    return OPTIONAL | known | read_records(metadata), text
 
 
 def _problem(metadata: dict[str, Any]) -> str:

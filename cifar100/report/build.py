@@ -40,7 +40,7 @@ def report(
     Checkpoints are whatever `load_weights` takes; the learning curves of all are drawn in one plot. Results that
     `cifar100 robustness` saved for the first are included. The temperature is that of the weights, else one fitted on
     the validation split of the training, else a cross-fitted one. `neighbors` also shows the most similar train images
-    of the most confident errors, which takes a forward pass over all train images.
+    of the most confident errors, which takes a forward pass over all train images; not for images of the train split.
 
     Raises UserError if a checkpoint or the data cannot be read, `out` cannot be written, or the model's outputs are
     not finite.
@@ -63,7 +63,7 @@ def report(
         compute=compute,
         history=histories[0],
         robustness=best_known(paths[0], checkpoint),
-        neighbors=neighbors and split != "train" and len(data.train) > 0,
+        neighbors=neighbors and split not in ("train", "val") and len(data.train) > 0,
     )
     temperature = stored_temperature(checkpoint)
     is_own = checkpoint.dataset.fingerprint in ("", data.train.fingerprint)

@@ -46,6 +46,7 @@ def test_standard_output_on_a_full_disk(folder: Path, words: list[str]) -> None:
     assert_one_sentence(ran.stderr.removesuffix("\n"), "cifar100: Standard output could not be written (No space left")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [
