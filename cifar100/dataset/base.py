@@ -192,22 +192,19 @@ def _digest_rows(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train_val_split(dataset: Dataset, fraction: float) -> tuple[Split, Split | None]:
-    """The training split without `fraction` of each class, at least one image, and the validation split of those (None
-    for 0).
+    """The training split without `fraction` of each class, and the validation split of those (None for 0).
 
     The first rows of each class are held out: rows are sorted by hash, so the choice is random, and the same for
-    every seed. Raises UserError if a class would have no training images, or none
-    is large enough for the fraction.
+    every seed. Raises UserError if a class would have no validation or no training images.
     """
     if fraction == 0:
         return dataset.train, None
     labels = dataset.train.labels
     counts = np.bincount(labels, minlength=len(dataset.classes))
-    rounded = np.round(counts * fraction).astype(np.int64)
-    taken = np.maximum(rounded, 1)
+    taken = np.round(counts * fraction).astype(np.int64)
     place_in_class = np.arange(len(labels)) - np.searchsorted(labels, labels)
     held = place_in_class < taken[labels]
-    if not rounded.any() or (taken >= counts)[counts > 0].any():
+    if not held.any() or (taken >= counts)[counts > 0].any():
         raise UserError(
             "config.val_fraction",
             f"--val-fraction {fraction} of classes of {counts[counts > 0].min()} to {counts.max()} images leaves "

@@ -264,13 +264,6 @@ def test_hold_out_is_stratified(fraction: float, each: int) -> None:
     assert not set(as_set(kept)) & set(as_set(held))
 
 
-def test_a_small_class_has_a_held_out_image_too() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (104, 4, 4, 3), dtype=np.uint8)
-    _, held = train_val_split(dataset_of(images, np.repeat([0, 1], [4, 100])), 0.1)
-    assert held is not None
-    assert np.bincount(held.labels).tolist() == [1, 10]
-
-
 def test_hold_out_does_not_depend_on_the_order_of_the_file() -> None:
     images, labels = some_rows(200)
     order = np.random.default_rng(1).permutation(200)
