@@ -11,7 +11,6 @@ import io
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
 
 from cifar100.dataset.layout import (
@@ -48,16 +47,15 @@ class Images:
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {path: file for path, file in directory.walk() if is_image(path)}
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
-        self._directories = {found for path in self.files if (found := _directories(path))}
         for path in self.files:
             pure = PurePosixPath(path)
             for name in {pure.name, pure.stem, pure.stem.casefold()}:
                 self._paths[name].append(path)
 
-    def find(self, cell: str, split: str = "") -> str:
-        """The path of the image that a cell names, possibly with more or fewer directories at its start; "" if there is
-        none. Of several images of one name, that in a directory of this split. Raises UserError if it is still
-        ambiguous."""
+    def find(self, cell: str, split: str = "", *, by_name: bool = False) -> str:
+        """The path of the image that a cell names, perhaps with more or fewer directories at its start, or if `by_name`
+        with others, unless they are of another split; "" if there is none. Of several images of one name, that in a
+        directory of this split. Raises UserError if it is still ambiguous."""
         name = cell.strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
@@ -65,9 +63,11 @@ class Images:
         paths = self._paths.get(last) or self._paths.get(
             PurePosixPath(last).stem.casefold() if is_image(last) else "", []
         )
-        directories = _directories(name)
-        if any(map(partial(_agree, directories), self._directories)):  # else they are named differently here
-            paths = [path for path in paths if _agree(directories, _directories(path))]
+        if by_name:
+            own = directory_split(name)
+            paths = [path for path in paths if directory_split(path) in ("", own) or not own]
+        else:
+            paths = [path for path in paths if _agree(_directories(name), _directories(path))]
         if len(paths) > 1:
             paths = [path for path in paths if split and directory_split(path) == split] or paths
         if len(paths) > 1:
@@ -253,6 +253,8 @@ def _file_column(header: list[str], cells: list[list[str]], found: Images, split
     rival = -1
     for column in range(len(cells[0]) if cells else 0):
         paths = [found.find(row[column], split) for row in cells]
+        if not any(paths):  # the directories may be named differently here
+            paths = [found.find(row[column], split, by_name=True) for row in cells]
         number = len({path for path in paths if path})
         name = _key(header[column])
         rank = (bool(name) and name not in LABEL_COLUMNS, number, bool(FILE_COLUMN.search(name)))

@@ -78,6 +78,16 @@ def test_a_missing_image_is_not_replaced_by_one_of_the_same_name_elsewhere(tmp_p
     assert "labels.csv: 1 rows name no existing image" in layout.remarks
 
 
+def test_images_of_another_split_are_not_taken_for_missing_ones(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        rows = [f"{split}/{number}.jpg,{('cat', 'dog')[(number + len(split)) % 2]}" for number in range(4)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["file,label", *rows]))
+    (tmp_path / "train").mkdir()
+    for number in range(4):
+        (tmp_path / "train" / f"{number}.jpg").touch()
+    assert names(layout_of(tmp_path)) == {"all": {"cat": ["1.jpg", "3.jpg"], "dog": ["0.jpg", "2.jpg"]}}
+
+
 @pytest.mark.parametrize("directory", ["/", "gs://bucket/flowers/", "train/", "C:\\photos\\", "Images/"])
 def test_directories_that_are_named_differently_are_ignored(flat: Path, directory: str) -> None:
     rows = [f"{directory}{number}.jpg,{label}" for number, label in enumerate(("cat", "cat", "dog"))]
