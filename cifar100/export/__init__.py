@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -23,7 +24,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config, DataConfig
-from cifar100.dataset import Split, load_dataset, resolve_data_dir, train_val_split
+from cifar100.dataset import ENVIRONMENT, Split, load_dataset, resolve_data_dir, train_val_split
 from cifar100.evaluation.eval_split import take_names
 from cifar100.export.check import Forward, ParityReport, Reference, compare
 from cifar100.export.graph import ExportModule, save_onnx, save_pt2
@@ -213,17 +214,18 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
-    if config.data.dataset != "synthetic":
-        place = resolve_data_dir(data_dir)
-        if place is None:
-            return None, None
-        config = config.replace(data_dir=place)
     try:
+        if config.data.dataset != "synthetic":
+            place = resolve_data_dir(data_dir)
+            if place is None:
+                return None, None
+            config = config.replace(data_dir=place)
         data = load_dataset(config, say=say)
     except UserError as error:
-        if data_dir is not None or error.code != "dataset.image_size":
+        is_other = error.code == "dataset.image_size" or not os.environ.get(ENVIRONMENT)
+        if data_dir is not None or not is_other:
             raise
-        say(f"Without the images of {config.run.data_dir}: {error}")  # of another dataset than the checkpoint's
+        say(f"Without images: {error}")  # it is not known whether they are those of the checkpoint
         return None, None
     if checkpoint.knows(data.classes):
         take_names(checkpoint, data)
