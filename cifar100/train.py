@@ -125,8 +125,12 @@ def _execute(run: Run, timer: Stopwatch, *, resume: bool, finalize: bool) -> Sto
             if dist.is_main:  # the only rank that writes
                 stack.enter_context(run_dir)
                 sinks = _sinks(run, resume)  # a tracker that cannot be started fails before anything is moved
-                archived = None if resume else run_dir.archive_previous_run()
-                run.logger = stack.enter_context(RunLogger(run_dir, resume=resume, sinks=sinks))
+                with ExitStack() as started:
+                    for sink in sinks:
+                        started.callback(sink.close)
+                    archived = None if resume else run_dir.archive_previous_run()
+                    run.logger = stack.enter_context(RunLogger(run_dir, resume=resume, sinks=sinks))
+                    started.pop_all()  # the logger closes them
         stack.enter_context(closing(run.background_save))
         with setup.failures_explained(run.logger, config.optim.batch_size):
             if dist.is_main:
