@@ -128,7 +128,11 @@ class DecoderPool:
             return future.result()
         except (MemoryError, ProcessExpired):
             raise UserError("app.decode_memory", f"{name} takes too much memory to decode.") from None
-        except (CancelledError, RuntimeError):  # the pool is stopped
+        except UserError:
+            raise
+        except Exception as error:  # pebble raises various kinds while a pool is being stopped, such as TypeError
+            if pool.active and not isinstance(error, CancelledError | RuntimeError):
+                raise
             raise UserError("app.closed", "The web app is shutting down.") from None
 
 
