@@ -244,6 +244,12 @@ def cifar100(command: Command) -> Command:
     return lambda *words, **options: command("-m", "cifar100", *words, **options)
 
 
+def pytest_configure() -> None:
+    """If the tests run as a background job of a script, SIGINT is ignored, also in the processes that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without the real CIFAR-100, tests marked `real_data` are skipped."""
     if not os.environ.get("CIFAR100_DATA_DIR"):

@@ -195,7 +195,8 @@ def train_val_split(dataset: Dataset, fraction: float) -> tuple[Split, Split | N
     """The training split without `fraction` of each class, and the validation split of those (None for 0).
 
     The first rows of each class are held out: rows are sorted by hash, so the choice is random, and the same for
-    every seed. Raises UserError if a class would have no validation or no training images.
+    every seed; a class too small for the fraction has none. Raises UserError if that is so for all, or if a class would
+    have no training images.
     """
     if fraction == 0:
         return dataset.train, None
