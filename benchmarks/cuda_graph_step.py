@@ -94,7 +94,9 @@ class CudaGraphStep(TrainStep):
     def _update(self) -> None:
         """`Muon.step` with learning rates that are tensors."""
         for group, learning_rate in zip(self.muon.param_groups, self.learning_rates, strict=True):
-            parameters = group["params"]
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
             updates = self.muon._updates(parameters, group)
             if group["use_muon"]:
                 updates = muon._orthogonalize(updates)

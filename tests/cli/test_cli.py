@@ -365,20 +365,22 @@ def test_a_run_reports_whether_its_recipe_was_modified(
 
 
 @pytest.mark.parametrize(
-    ("words", "padding"),
+    ("words", "padding", "warmup"),
     [
-        (["--recipe", "fast"], 2),
-        (["--recipe", "fast", "--epochs", "9"], 2),
-        (["--recipe", "fast", "--epochs=30"], 4),
-        (["--epochs", "30", "--recipe", "fast", "--crop-padding", "3"], 3),
-        (["--epochs", "3"], 4),
+        (["--recipe", "fast"], 2, 2),
+        (["--recipe", "fast", "--epochs", "9"], 2, 2),
+        (["--recipe", "fast", "--epochs", "8"], 1, 1),
+        (["--recipe", "fast", "--epochs=30"], 4, 2),
+        (["--epochs", "8", "--recipe", "fast", "--crop-padding", "3", "--warmup-epochs", "2"], 3, 2),
+        (["--epochs", "3"], 4, 5),
     ],
 )
 def test_short_runs_of_the_fast_recipe_have_weaker_augmentation(
-    words: list[str], padding: int, started: list[tuple[str, Config]]
+    words: list[str], padding: int, warmup: float, started: list[tuple[str, Config]]
 ) -> None:
     assert main(["train", *words]) == 0
-    assert [config.augment.crop_padding for _, config in started] == [padding]
+    ((_, config),) = started
+    assert (config.augment.crop_padding, config.optim.warmup_epochs) == (padding, warmup)
 
 
 def test_classes_are_listed_by_superclass(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
