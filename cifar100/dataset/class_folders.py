@@ -243,15 +243,18 @@ def hint_for(directory: Directory) -> str:
 def _unlabeled_hint(directory: Directory, paths: list[str]) -> str:
     """The sentences about a directory that contains images, but neither class folders nor labels of them."""
     found = [path for path in paths if is_image(path)]
-    tables = [path for path in paths if may_hold_labels(path)]
+    tables = [path for path in paths if may_hold_labels(path) and "/" not in path]
+    nested = [path for path in paths if may_hold_labels(path) and "/" in path]
     heic = [path for path in found if path.lower().endswith(HEIF_SUFFIXES)]
     hint = (
         f" It contains {images(len(found))}, in {listed(directory.with_images) or f'{directory.name} itself'}, but no "
         "class folders: move the images of each class into a folder named like the class, or list them in a labels.csv "
         "with the columns file and label."
     )
-    if tables:
+    if tables and found:
         hint += f" {listed(tables)} names none of them: the first is {listed(found[:1])}."
+    elif nested:
+        hint += f" Only files beside or above the images are read as labels, not {listed(nested)}."
     if heic:
         hint += f" {images(len(heic)).capitalize()} of HEIC, the format of iPhones, cannot be read: save as JPEG."
     return hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -11,11 +12,13 @@ from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
 
 
-class Images:
-    """The images in a directory, by path, by file name, and by file name without suffix."""
+class ImageIndex:
+    """The images in a directory, by path, by file name, and by file name without suffix; names in Unicode's NFC."""
 
     def __init__(self, directory: Directory) -> None:
-        self.files: dict[str, File] = {path: file for path, file in directory.walk() if is_image(path)}
+        self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if is_image(path)}
+        for name, link in directory.listing.links.items():
+            self.files |= {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
         for path in self.files:
             pure = PurePosixPath(path)
@@ -24,27 +27,35 @@ class Images:
 
     def find(self, cell: str, split: str = "", *, by_name: bool = False) -> str:
         """The path of the image that a cell names, perhaps with more or fewer directories at its start, or if `by_name`
-        with others, unless they are of another split; "" if there is none. Of several images of one name, that in a
-        directory of this split. Raises UserError if it is still ambiguous."""
-        name = cell.strip().replace("\\", "/").removeprefix("./")
+        with others; "" if there is none. An image in a directory of another `split`, or if `by_name` of another than
+        the directories of the cell, is not meant. Raises UserError if several images are."""
+        name = _nfc(cell).strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
         last = name.rpartition("/")[2]
-        paths = self._paths.get(last) or self._paths.get(
-            PurePosixPath(last).stem.casefold() if is_image(last) else "", []
-        )
-        if by_name:
-            own = directory_split(name)
-            paths = [path for path in paths if directory_split(path) in ("", own) or not own]
-        else:
-            paths = [path for path in paths if _agree(_directories(name), _directories(path))]
+        directories, own = _directories(name), directory_split(name) if by_name else ""
+
+        def is_meant(path: str) -> bool:
+            if not all(_are_compatible(directory_split(path), other) for other in (split, own)):
+                return False
+            return by_name or _agree(directories, _directories(path))
+
+        paths = [path for path in self._paths.get(last, []) if is_meant(path)]
+        if not paths and is_image(last):
+            paths = [path for path in self._paths.get(PurePosixPath(last).stem.casefold(), []) if is_meant(path)]
         if len(paths) > 1:
-            paths = [path for path in paths if split and directory_split(path) == split] or paths
+            shared = [min(len(directories), len(_directories(path))) for path in paths]  # a/1.jpg is not 1.jpg
+            paths = [path for path, count in zip(paths, shared, strict=True) if by_name or count == max(shared)]
         if len(paths) > 1:
             raise UserError(
                 "dataset.csv", f"'{cell}' matches several images, {listed(paths)}: use their paths instead."
             )
         return paths[0] if paths else ""
+
+
+def _nfc(name: str) -> str:
+    """macOS may decompose "é" in the names of files, and a CSV file does not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _directories(path: str) -> tuple[str, ...]:
@@ -55,6 +66,11 @@ def _directories(path: str) -> tuple[str, ...]:
 def _agree(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
     """Whether these are the same directories, of which either may lack the outermost ones."""
     return all(part == other for part, other in zip(some, others, strict=False))
+
+
+def _are_compatible(split: str, other: str) -> bool:
+    """Whether these are not train and test (or val, which some datasets call test)."""
+    return split == other or not split or not other or "train" not in (split, other)
 
 
 def directory_split(path: str) -> str:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from cifar100.dataset.image_index import Images, directory_split
+from cifar100.dataset.image_index import ImageIndex, directory_split
 from cifar100.dataset.layout import (
     Layout,
     SplitFiles,
@@ -24,6 +24,7 @@ from cifar100.dataset.layout import (
     split_of,
 )
 from cifar100.dataset.tree import Directory, File, open_file
+from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
 
 MAX_BYTES = 1 << 26
@@ -36,6 +37,9 @@ LABEL_COLUMNS = (
 """Names of the class column, by priority; lower case, letters only."""
 
 FILE_COLUMN = re.compile("file|image|img|path|id$")
+
+NO_CLASS_COLUMN = "dataset.csv_no_class"
+"""The code of the error if a file names images and nothing else."""
 
 SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "partition")
 
@@ -70,11 +74,23 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
     names = [only] if only else [name for name in sorted(directory.listing.files) if may_hold_labels(name)]
     if not names:
         return None
-    found = Images(directory)
+    found = ImageIndex(directory)
     classes = [name for name in directory.with_images if not split_of(name, loose=True) and not is_filler(name)]
     has_classes = not only and len(classes) > 1
-    tables = [table for name in names if (table := _read(directory, name, found, optional=has_classes))]
-    if has_classes and all(_is_folder(row) for table in tables for row in table.rows):
+    tables, without_classes = [], {}
+    for name in names:
+        try:
+            table = _read(directory, name, found, optional=has_classes)
+        except UserError as error:  # such as a test.csv without labels
+            if error.code != NO_CLASS_COLUMN:
+                raise
+            without_classes[name] = error
+        else:
+            tables += [table] if table else []
+    if without_classes and not tables:
+        raise next(iter(without_classes.values()))
+    rows = [row for table in tables for row in table.rows]
+    if has_classes and all(map(_is_folder, rows)) and not {row.split for row in rows} > {"train"}:
         return None
     if not tables:
         if only:
@@ -87,6 +103,7 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
         split.files.setdefault(row.label, []).append(found.files[row.path])
     unlabeled = len(found.files) - len({row.path for table in tables for row in table.rows})
     ignored += [f"{images(unlabeled)} without a label"] if unlabeled else []
+    ignored += [f"{name} (no class column)" for name in without_classes]
     remarks = tuple(remark for table in tables for remark in table.remarks)
     ordered = {name: splits[name] for name in ("train", "test", "all") if name in splits}
     return Layout(root.name, ordered, tuple(ignored), remarks)
@@ -105,7 +122,7 @@ def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], lis
     """The rows, each with the split "train" or "test", or all with "all"; and descriptions of what is not used."""
     rows = [row for table in tables for row in table.rows]
     splits = {row.split for row in rows}
-    if len(tables) > 1 and ("" in splits or len({split_of(table.name, loose=True) for table in tables}) < len(tables)):
+    if len(tables) > 1 and ("" in splits or len({_split_of_name(table.name) for table in tables}) < len(tables)):
         names = listed(table.name for table in tables)
         raise UserError(
             "dataset.csv",
@@ -123,12 +140,17 @@ def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], lis
     return kept, [f"{images(left)} of split val"] if left else []
 
 
-def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> Table | None:
+def _split_of_name(name: str) -> str:
+    """The split that the name of a file denotes; "" if none does."""
+    return split_of(name.rpartition(".")[0], loose=True)
+
+
+def _read(directory: Directory, name: str, found: ImageIndex, *, optional: bool) -> Table | None:
     """The labels in a CSV file; None if it names no images, or if it is `optional` and cannot be interpreted."""
     path = _path(directory, name)
-    kind = split_of(name.rpartition(".")[0], loose=True)
+    kind = _split_of_name(name)
     try:
-        header, cells = _cells(directory.listing.files[name], found)
+        header, cells = _cells(directory.listing.files.get(name, path), found)
         column, paths = _file_column(header, cells, found, kind)
         if column < 0:
             return None
@@ -152,12 +174,14 @@ def _read(directory: Directory, name: str, found: Images, *, optional: bool) -> 
     missing = sum(not image for image in paths)
     remarks = [f"labels from {name}, columns '{header[column]}' and '{header[label_column]}'"]
     remarks += [f"{name}: {missing:,} rows name no existing image"] if missing else []
+    if not any(found.find(row[column], kind) for row in cells):
+        remarks += [f"{name}: matched by file name, since none of its directories exists"]
     others = [name for place, name in enumerate(header) if name and place not in (column, label_column, split_column)]
     remarks += [f"{name}: columns not used: {listed(others)}"] if others else []
     return Table(name, list(labels.values()), tuple(remarks))
 
 
-def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
+def _cells(file: File, found: ImageIndex) -> tuple[list[str], list[list[str]]]:
     """The column names, and the rows, padded to the same length."""
     try:
         with open_file(file) as opened:
@@ -169,7 +193,8 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
         delimiter = max(",;\t|", key=first.count)
         if first.count(delimiter) >= MAX_COLUMNS:
             raise UserError("dataset.csv", f"has more than {MAX_COLUMNS:,} columns, more than any file of labels.")
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+        lines = io.StringIO(text, newline="")
+        rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if any(row)]
     except UnicodeDecodeError:
         raise UserError("dataset.csv", "is not UTF-8 text: save it as CSV in UTF-8.") from None
     except (OSError, csv.Error) as error:
@@ -181,7 +206,7 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
             "dataset.csv", f"has more than {MAX_CELLS:,} cells: remove the columns that are neither image nor class."
         )
     header, *below = rows
-    if any(cell.strip() in found.files or (re.search(r"\d", cell) and found.find(cell)) for cell in header):
+    if any(_is_image_cell(cell.strip(), found) for cell in header):
         header, below = [f"column {number}" for number in range(1, len(header) + 1)], rows
     width = len(header)
     long = next((row for row in below if any(row[width:])), None)
@@ -194,15 +219,30 @@ def _cells(file: File, found: Images) -> tuple[list[str], list[list[str]]]:
     return [name.strip() for name in header], [(row + [""] * width)[:width] for row in below]
 
 
-def _file_column(header: list[str], cells: list[list[str]], found: Images, split: str) -> tuple[int, list[str]]:
+def _is_image_cell(cell: str, found: ImageIndex) -> bool:
+    """Whether a cell of the first line is no column name, but names an image."""
+    if is_image(cell) or not re.search(r"\d", cell):
+        return is_image(cell)
+    try:
+        return bool(found.find(cell))
+    except UserError:  # several images are meant
+        return True
+
+
+def _file_column(header: list[str], cells: list[list[str]], found: ImageIndex, split: str) -> tuple[int, list[str]]:
     """The index of the column that names the most images, and the paths by row; -1 if none names any. A column that is
     named precedes one that is not, such as row numbers. Raises UserError if two columns name the images differently."""
     best, best_paths, most = -1, [], (False, 0, False)
-    rival = -1
+    rival, ambiguous, is_file_column = -1, None, False
     for column in range(len(cells[0]) if cells else 0):
-        paths = [found.find(row[column], split) for row in cells]
-        if not any(paths):  # the directories may be named differently here
-            paths = [found.find(row[column], split, by_name=True) for row in cells]
+        try:
+            paths = [found.find(row[column], split) for row in cells]
+            if not any(paths):  # the directories may be named differently here
+                paths = [found.find(row[column], split, by_name=True) for row in cells]
+        except UserError as error:  # numbers of rows or classes may be names of several images
+            if ambiguous is None or FILE_COLUMN.search(_key(header[column])):
+                ambiguous, is_file_column = error, bool(FILE_COLUMN.search(_key(header[column])))
+            continue
         number = len({path for path in paths if path})
         name = _key(header[column])
         rank = (bool(name) and name not in LABEL_COLUMNS, number, bool(FILE_COLUMN.search(name)))
@@ -210,6 +250,8 @@ def _file_column(header: list[str], cells: list[list[str]], found: Images, split
             best, best_paths, most, rival = column, paths, rank, -1
         elif number and rank == most and paths != best_paths:
             rival = column
+    if ambiguous and (best < 0 or (is_file_column and not all(best_paths))):
+        raise ambiguous
     if rival >= 0:
         raise UserError(
             "dataset.csv_columns",
@@ -245,11 +287,11 @@ def _label_column(header: list[str], cells: list[list[str]], others: set[int], *
         return (texts or candidates)[0]
     if len(left) == 1 and not named:
         return left[0]
+    if not left:
+        raise UserError(NO_CLASS_COLUMN, "has no class column.")
     raise UserError(
         "dataset.csv_columns",
-        f"which of its columns {listed(header[column] for column in left)} is the class? Name that one 'label'."
-        if left
-        else "has no class column.",
+        f"which of its columns {listed(header[column] for column in left)} is the class? Name that one 'label'.",
     )
 
 

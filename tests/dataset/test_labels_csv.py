@@ -172,7 +172,7 @@ def test_class_folders_are_used_unless_a_file_has_other_labels(tmp_path: Path, t
     ("table", "code", "expected"),
     [
         (b"id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n", "dataset.csv_columns", ["'healthy', 'rust', 'scab'", "'label'"]),
-        (b"id\n0\n1\n", "dataset.csv_columns", ["no class column"]),
+        (b"id\n0\n1\n", "dataset.csv_no_class", ["no class column"]),
         (b"id,label\n0,cat\n0,dog\n", "dataset.csv", ["'cat'", "'dog'", "images/0.jpg"]),
         (b"id,label\n0,caf\xe9\n", "dataset.csv", ["UTF-8"]),
         (b"", "dataset.csv", ["is empty"]),
@@ -244,3 +244,99 @@ def test_a_label_file_gives_the_same_dataset_as_class_folders(
     assert first.test.fingerprint == second.test.fingerprint
     assert main(["data", "check", str(tmp_path / "flat" / "labels.csv")]) == 0
     assert "cat 5, dog 4" in capsys.readouterr().out
+
+
+def touch(folder: Path, *paths: str) -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
+@pytest.mark.parametrize(
+    ("paths", "table", "expected"),
+    [
+        (  # the classes are names of several images too
+            ("part1/0.png", "part2/0.png", "part2/1.png"),
+            "file,label\npart1/0.png,1\npart2/0.png,0\npart2/1.png,0\n",
+            {"1": ["0.png"], "0": ["0.png", "1.png"]},
+        ),
+        (
+            ("images/0.jpg", "images/1.jpg"),
+            "photos/0.jpg,cat\nphotos/1.jpg,dog\n",
+            {"cat": ["0.jpg"], "dog": ["1.jpg"]},
+        ),
+        (("images/rex.jpg", "images/tom.jpg"), "rex.jpg,dog\ntom.jpg,cat\n", {"dog": ["rex.jpg"], "cat": ["tom.jpg"]}),
+        (("a/1.JPG", "b/1.jpg"), "file,label\na/1.jpg,cat\nb/1.jpg,dog\n", {"cat": ["1.JPG"], "dog": ["1.jpg"]}),
+        (
+            ("1.jpg", "cats/1.jpg"),
+            "file,label\nphotos/1.jpg,dog\nphotos/cats/1.jpg,cat\n",
+            {"dog": ["1.jpg"], "cat": ["1.jpg"]},
+        ),
+        (
+            ("0.jpg", "1.jpg"),
+            '"label", "file"\n"cat, black", "0.jpg"\n"dog", "1.jpg"\n',
+            {"cat, black": ["0.jpg"], "dog": ["1.jpg"]},
+        ),
+        (
+            ("cafe\u0301.jpg", "1.jpg"),
+            "file,label\ncaf\u00e9.jpg,cat\n1.jpg,dog\n",
+            {"cat": ["cafe\u0301.jpg"], "dog": ["1.jpg"]},
+        ),
+    ],
+)
+def test_cells_that_could_be_misread(
+    tmp_path: Path, paths: tuple[str, ...], table: str, expected: dict[str, list[str]]
+) -> None:
+    touch(tmp_path, *paths)
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    assert names(layout_of(tmp_path / "labels.csv")) == {"all": expected}
+
+
+def test_a_test_file_without_labels_is_not_used(tmp_path: Path) -> None:
+    touch(tmp_path, "train_images/0.png", "train_images/1.png", "test_images/2.png")
+    (tmp_path / "train.csv").write_text("id_code,diagnosis\n0,2\n1,0\n")
+    (tmp_path / "test.csv").write_text("id_code\n2\n")
+    layout = layout_of(tmp_path)
+    assert names(layout) == {"all": {"2": ["0.png"], "0": ["1.png"]}}
+    assert any("test.csv" in word for word in layout.ignored)
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(UserError) as caught:
+        find(tmp_path)
+    assert caught.value.code == "dataset.csv_no_class"
+
+
+def test_the_split_may_be_the_last_word_of_a_file_name(flat: Path) -> None:
+    (flat / "labels_train.csv").write_text("file,label\n0.jpg,cat\n1.jpg,dog\n")
+    (flat / "labels_test.csv").write_text("file,label\n2.jpg,cat\n")
+    assert names(layout_of(flat)) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["2.jpg"]}}
+
+
+def test_split_files_without_a_header(tmp_path: Path) -> None:
+    touch(tmp_path, "train/0.jpg", "train/1.jpg", "test/0.jpg")
+    (tmp_path / "train.csv").write_text("0.jpg,cat\n1.jpg,dog\n")
+    (tmp_path / "test.csv").write_text("0.jpg,cat\n")
+    assert names(layout_of(tmp_path)) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["0.jpg"]}}
+
+
+def test_a_file_of_test_labels_labels_no_train_images(tmp_path: Path) -> None:
+    touch(tmp_path, "train/0.jpg", "train/1.jpg")
+    for name, classes in (("train.csv", "cat dog"), ("test.csv", "dog cat")):
+        first, second = classes.split()
+        (tmp_path / name).write_text(f"file,label\n0.jpg,{first}\n1.jpg,{second}\n")
+    assert names(layout_of(tmp_path)) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}
+
+
+def test_a_split_column_beside_class_folders_is_used(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/0.jpg", "cat/1.jpg", "dog/0.jpg")
+    (tmp_path / "labels.csv").write_text(
+        "file,label,split\ncat/0.jpg,cat,train\ncat/1.jpg,cat,test\ndog/0.jpg,dog,train\n"
+    )
+    assert names(layout_of(tmp_path)) == {"train": {"cat": ["0.jpg"], "dog": ["0.jpg"]}, "test": {"cat": ["1.jpg"]}}
+
+
+def test_a_linked_directory_of_images_and_a_hidden_label_file(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/0.jpg", "disk/1.jpg", "photos/other.txt")
+    (tmp_path / "photos" / "images").symlink_to(tmp_path / "disk", target_is_directory=True)
+    table = tmp_path / "photos" / ".labels.csv"
+    table.write_text("file,label\nimages/0.jpg,cat\nimages/1.jpg,dog\n")
+    assert names(layout_of(table)) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}
