@@ -147,7 +147,8 @@ class Run:
         """Evaluate if it is due, and append the row of the epoch (`logger.COLUMNS`) to the history."""
         epoch, config = self.state.epoch, self.config
         is_evaluated = epoch + 1 == config.optim.epochs or (epoch + 1) % config.run.eval_every == 0
-        if is_evaluated and self.train_step.ema is not None:  # counts as training time
+        is_saved = config.run.checkpoint_every > 0 and (epoch + 1) % config.run.checkpoint_every == 0
+        if (is_evaluated or is_saved) and self.train_step.ema is not None:  # counts as training time
             num_batches = -(-BN_CALIBRATION_IMAGES // self.loader.batch_size)
             batches = islice(self.loader.epoch(epoch), num_batches)
             update_bn(self.eval_model, (images for images, _ in batches), self.compute)
@@ -229,7 +230,7 @@ class Run:
         return reason
 
     def save(self, path: Path, selection: Selection, *, in_background: bool = False) -> None:
-        """Write a checkpoint; `in_background`, while training continues, but before any later checkpoint.
+        """Write a checkpoint; `in_background`, while training continues (except on MPS), but before any later one.
 
         Raises RunFailed if a weight is not finite, or if this file or the one in the background could not be written;
         the previous file is then intact.
@@ -242,7 +243,8 @@ class Run:
                     message = f"The weights are no longer finite numbers, so {path} was not written. Lower --lr."
                     raise RunFailed("train.weights", message)
                 self.background_save.wait()
-                if in_background:
+                # on MPS operations in two threads can end the process: github.com/pytorch/pytorch/issues/197805
+                if in_background and self.compute.device.type != "mps":
                     self.background_save.start(checkpoint, path)
                 else:
                     checkpoint.save(path)

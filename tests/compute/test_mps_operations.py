@@ -26,6 +26,7 @@ from cifar100.dataset import Split
 from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
 from cifar100.optim.build import build_optimizer
 from cifar100.optim.ema import ModelEma, update_bn
+from cifar100.training.background_save import BackgroundSave
 from cifar100.training.step import TrainStep
 
 COMPUTE = Compute(MPS, "fp32", "recorded")
@@ -163,7 +164,11 @@ def test_corruptions_run_on_mps() -> None:
         "predict --explain",
     ],
 )
-def test_commands_run_on_mps(name: str, machine: Path, tiny_data: Path) -> None:
+def test_commands_run_on_mps(name: str, machine: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        pytest.fail("two threads that use MPS can end the process")
+
+    monkeypatch.setattr(BackgroundSave, "start", start)
     assert_runs_on_mps(commands(machine, tiny_data)[name]())
 
 

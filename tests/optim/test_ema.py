@@ -132,3 +132,15 @@ def test_ema_weights_are_evaluated_and_saved(tiny_data: Path, tmp_path: Path) ->
     assert not shared.training_weights
     best = load_checkpoint(result.folder / "best_model.pth")
     assert best.metrics["top1"] == max(row["top1"] for row in result.history)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_checkpoint_between_evaluations_has_the_statistics_of_its_ema_weights(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    settings = {"data_dir": tiny_data, "report": False, "device": "cpu", "checkpoint_every": 1, "ema_decay": 0.9}
+    config = Config().replace(epochs=2, batch_size=64, warmup_epochs=1, precision="fp32", **settings)
+    for name, every in (("often", 1), ("seldom", 2)):
+        train(config.replace(run_dir=tmp_path / name, eval_every=every))
+    often, seldom = (load_checkpoint(tmp_path / name / "checkpoint_epoch_1.pth") for name in ("often", "seldom"))
+    assert_identical(seldom.weights, often.weights)
