@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import torch
 
 from cifar100.augmentation.albumentations_pipeline import explain_worker_failure
@@ -19,7 +20,7 @@ from cifar100.dataset import ENVIRONMENT, Dataset, Split, load_dataset, train_va
 from cifar100.model import ResNet, build_model
 from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
-from cifar100.support.errors import RunFailed
+from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.terminal import emit
 from cifar100.training.gradient_check import check_gradients
 from cifar100.training.logger import Logger
@@ -104,6 +105,8 @@ def build_train_step(
     class_weights = None
     if config.optim.class_weights == "balanced":
         weights = balanced_weights(loader.labels.cpu().numpy(), loader.num_classes)
+        with dist.collective_errors():
+            check_class_weights(weights, config.optim.label_smoothing)
         class_weights = torch.from_numpy(weights).to(loader.labels.device)
     with dist.collective_errors():
         return TrainStep(
@@ -115,6 +118,22 @@ def build_train_step(
             ema=ModelEma(model, config.optim.ema_decay) if config.optim.ema_decay else None,
             loss_weight=loader.loss_weight,
             class_weights=class_weights,
+        )
+
+
+def check_class_weights(weights: np.ndarray, smoothing: float) -> None:
+    """Raise UserError if the loss of an image of the most frequent class is least for the rarest class.
+
+    `F.cross_entropy` weights the smoothed part of the target by every class: with weights w and smoothing s, that of
+    the rarest class is s / C max(w), and of the image's class (1 - s + s / C) w.
+    """
+    share = smoothing / len(weights)
+    if share * weights.max() >= (1 - smoothing + share) * weights.min():
+        raise UserError(
+            "config.class_weights",
+            f"--class-weights balanced with --label-smoothing {smoothing:g} would teach the rarest class for every "
+            f"image, since the sizes of the classes differ by a factor of {weights.max() / weights.min():,.0f}: add "
+            "--label-smoothing 0, or use --sampler balanced instead.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from conftest import assert_identical, write_official
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from torch.nn import functional as F
 
 from cifar100.augmentation.class_balance import balanced_order, balanced_weights
 from cifar100.augmentation.loader import TrainLoader
@@ -18,6 +20,8 @@ from cifar100.dataset import Split
 from cifar100.optim.build import build_optimizer
 from cifar100.support.errors import UserError
 from cifar100.train import train
+from cifar100.training import setup
+from cifar100.training.setup import check_class_weights
 from cifar100.training.step import TrainStep
 
 LABELS = np.repeat([0, 1, 3], [90, 9, 1])
@@ -75,14 +79,36 @@ def test_the_loss_weighs_each_image_by_its_class() -> None:
     assert step.loss_sum.item() / step.num_samples == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "smoothing", "is_refused"),
+    [((980, 20), 0.1, True), ((940, 60), 0.1, False), ((980, 20), 0.0, False), ((500,) * 99 + (5,), 0.2, False)],
+)
+def test_class_weights_that_would_teach_one_class_are_refused(
+    sizes: tuple[int, ...], smoothing: float, is_refused: bool
+) -> None:
+    """The least loss of an image of the most frequent class is at the target that F.cross_entropy weights."""
+    weights = balanced_weights(np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+    target = smoothing / len(sizes) * torch.from_numpy(weights)
+    target[0] += (1 - smoothing) * weights[0]
+    logits = (target / target.sum()).log()[None].requires_grad_()
+    F.cross_entropy(logits, torch.tensor([0]), torch.from_numpy(weights), label_smoothing=smoothing).backward()
+    assert logits.grad is not None
+    assert smoothing == 0 or logits.grad.abs().max() < 1e-5, "not the minimum"
+    assert bool(logits.argmax() != 0) == is_refused
+    with pytest.raises(UserError) if is_refused else nullcontext():
+        check_class_weights(weights, smoothing)
+
+
 def test_albumentations_refuses_the_balanced_sampler() -> None:
     with pytest.raises(UserError):
         AugmentConfig(sampler="balanced", pipeline="albumentations")
 
 
 @pytest.mark.usefixtures("narrow")
-def test_a_class_balanced_run_resumes_exactly(tmp_path: Path) -> None:
+def test_a_class_balanced_run_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_official(tmp_path / "data", train_per_class=2, test_per_class=1)
+    weights = np.linspace(0.5, 1.5, 100, dtype=np.float32)  # the classes have the same size
+    monkeypatch.setattr(setup, "balanced_weights", lambda *_: weights)
     base = Config().replace(
         data_dir=data,
         epochs=2,
@@ -96,3 +122,6 @@ def test_a_class_balanced_run_resumes_exactly(tmp_path: Path) -> None:
     half = base.replace(run_dir=tmp_path / "half")
     train(half.replace(stop_after=1))
     assert_identical(train(half, resume=True).model.state_dict(), whole.model.state_dict())
+    weights[:] = 1
+    equal = train(base.replace(run_dir=tmp_path / "equal"))
+    assert not torch.equal(equal.model.state_dict()["fc.weight"], whole.model.state_dict()["fc.weight"])
