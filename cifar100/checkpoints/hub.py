@@ -19,6 +19,9 @@ WEIGHTS, GRAPH = "model.safetensors", "model.onnx"
 MAX_BYTES = {".safetensors": 1 << 29, ".onnx": 1 << 29, ".json": 10_000_000}
 """Maximum size of a file of each kind."""
 
+GENERATED = ["onnx/model.onnx", "onnx/model_quantized.onnx", "config.json", "preprocessor_config.json"]
+"""Files of a pushed model beside `WEIGHTS` that are not always written: an earlier model's are deleted."""
+
 ADDRESS = re.compile(r"hf:/+([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?:/([\w.-]+\.(?:safetensors|onnx)))?")
 """hf://user/model, hf://user/model@revision, hf://user/model/FILE; a Path makes one slash of two."""
 
@@ -29,7 +32,12 @@ class _Missing(Exception):
 
 def is_hub_address(path: str | Path) -> bool:
     """Whether this names a model on the hub rather than a file."""
-    return str(path).startswith("hf:/")
+    return _address(path).startswith("hf:/")
+
+
+def _address(path: str | Path) -> str:
+    """The address as text; a Path of Windows makes backslashes of its slashes."""
+    return str(path).replace("\\", "/")
 
 
 def download_model(address: str | Path) -> Path:
@@ -38,7 +46,7 @@ def download_model(address: str | Path) -> Path:
     Raises UserError if the address is invalid, there is no such model, nothing in it can be opened safely, it is too
     large, or the Hub cannot be reached and the cache does not have it.
     """
-    match = ADDRESS.fullmatch(str(address))
+    match = ADDRESS.fullmatch(_address(address))
     if match is None:
         raise UserError(
             "hub.address",
@@ -123,7 +131,11 @@ def upload_model(folder: Path, repository: str, *, private: bool = False) -> str
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", HUB))
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Weights of cifar100")
+        options = {
+            "commit_message": "Weights of cifar100",
+            "delete_patterns": GENERATED,
+        }  # files that are uploaded stay
+        api.upload_folder(repo_id=repository, folder_path=folder, **options)
     except HFValidationError:
         message = f"{repository} is not a valid name of a model on the Hub: it must be user/model."
         raise UserError("hub.name", message) from None

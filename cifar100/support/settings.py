@@ -59,7 +59,7 @@ def without_local_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without directories, and with the name only of the file in `init_from`: for others to read."""
     shared = {name: value for name, value in settings.items() if not name.endswith("_dir")}
     source = shared.get("init_from")
-    if source is not None and not str(source).startswith("hf:/"):  # a Path has only one of the slashes of hf://
+    if source is not None and not str(source).startswith(("hf:/", "hf:\\")):  # a Path changes the slashes of hf://
         shared["init_from"] = re.split(r"[/\\]", str(source))[-1]
     return shared
 

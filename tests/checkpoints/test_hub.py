@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import huggingface_hub
@@ -27,6 +27,7 @@ from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import DatasetInfo, Selection
+from cifar100.support.settings import without_local_paths
 
 REAL = DatasetInfo(name="CIFAR-100", verified=True, fingerprint=CIFAR100.fingerprints["train"])
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -39,6 +40,10 @@ class HubHandler(Handler):
         known = self.path in self.server.files
         if known or self.server.faults:
             super().answer(send=send)
+            return
+        if "/tree/main" in self.path:
+            paths = [path.partition("/resolve/main/")[2] for path in self.server.files]
+            self.reply(200, [{"type": "file", "path": path, "oid": "a" * 40, "size": 1} for path in paths])
             return
         repository = "/".join(self.path.split("/")[:3])
         exists = any(path.startswith(f"{repository}/") for path in self.server.files)
@@ -64,6 +69,8 @@ class HubHandler(Handler):
                 if operation["key"] == "file":
                     place = f"/someone/model/resolve/main/{operation['value']['path']}"
                     self.server.files[place] = base64.b64decode(operation["value"]["content"])
+                elif operation["key"] == "deletedFile":
+                    del self.server.files[f"/someone/model/resolve/main/{operation['value']['path']}"]
             url = f"{self.server.url}/someone/model/commit/{'a' * 40}"
             self.reply(200, {"commitUrl": url, "commitOid": "a" * 40, "success": True})
         else:
@@ -77,7 +84,7 @@ class HubHandler(Handler):
         self.rfile.readline()
         return body
 
-    def reply(self, code: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+    def reply(self, code: int, content: Any, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(content).encode()
         self.send_response(code)
         for name, value in (
@@ -131,6 +138,21 @@ def test_a_pushed_model_is_loaded_by_its_address(server: Server, pushed: Path) -
     ):
         assert load_predictor(address, precision="fp32").predict(IMAGE) == expected
     assert load_weights("hf://someone/model").evaluation["top1"] == 0.7512
+
+
+def test_a_push_deletes_what_an_earlier_one_wrote_and_this_one_does_not(server: Server, pushed: Path) -> None:
+    root = "/someone/model/resolve/main/"
+    server.files |= {root + name: b"old" for name in ("onnx/model_quantized.onnx", "config.json", "own/notes.txt")}
+    assert main(["push", "someone/model", "--checkpoint", str(pushed)]) == 0
+    names = {path.removeprefix(root) for path in server.files}
+    assert names == {"model.safetensors", "model.json", "README.md", "own/notes.txt"}
+
+
+@pytest.mark.parametrize("address", [PureWindowsPath("hf://someone/model"), PureWindowsPath("hf://a/b@v1/c.onnx")])
+def test_addresses_are_recognized_as_paths_of_windows(address: PureWindowsPath) -> None:
+    assert hub.is_hub_address(address)  # pyright: ignore[reportArgumentType]
+    assert hub.ADDRESS.fullmatch(str(address).replace("\\", "/"))
+    assert without_local_paths({"init_from": address})["init_from"] == address
 
 
 def test_a_cached_model_is_loaded_offline(server: Server, pushed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
