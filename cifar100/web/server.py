@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -118,7 +118,7 @@ def _no_proxy(host: str | None) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)  # on Windows the two are one
             else:
                 os.environ[name] = value
 
@@ -142,7 +142,8 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt), serving(predictor, host=host, port=port, open_browser=open_browser) as address:
         emit(f"The app is at {address} (Ctrl-C stops it).", flush=True)
-        threading.Event().wait()
+        while True:
+            time.sleep(1)  # on Windows Ctrl-C does not interrupt the wait for a lock
 
 
 class _Policy:
