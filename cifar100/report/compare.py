@@ -105,11 +105,14 @@ def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
 
 
 def _ranking(runs: Sequence[RunRecord]) -> list[str]:
-    """A line with the finished run of the highest test accuracy; none if there are not two."""
+    """A line with the finished run of the highest test accuracy; none if there are not two, or their test images
+    differ."""
     done = sorted((run for run in runs if _is_fraction(run.final.get("top1"))), key=lambda run: -run.final["top1"])
     if len(done) < 2:
         return []
     first, second = done[:2]
+    if _dataset(first)[0] != _dataset(second)[0]:
+        return []
     lead, interval = first.final["top1"] - second.final["top1"], ""
     if all(isinstance(run.final.get("images"), int) and run.final["images"] > 0 for run in (first, second)):
         low, high = _difference_interval(*((run.final["top1"], run.final["images"]) for run in (first, second)))
@@ -132,6 +135,8 @@ def _difference_interval(first: tuple[float, int], second: tuple[float, int]) ->
 def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """The recipe, and each setting or version that is not the same in all of them."""
     rows = [("recipe", [escape_control_chars(run.recipe) for run in runs])]
+    if len({_dataset(run)[0] for run in runs if run.final}) > 1:
+        rows.append(("dataset", [_short(_dataset(run)[1]) for run in runs]))
     for kind in ("settings", "versions"):
         tables = [getattr(run, kind) for run in runs]
         names = dict.fromkeys(name for table in tables for name in table if name not in IGNORED_SETTINGS)
@@ -140,6 +145,14 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
             if len(set(values)) > 1:
                 rows.append((escape_control_chars(name), values))
     return rows
+
+
+def _dataset(run: RunRecord) -> tuple[str, str]:
+    """The fingerprint of the run's dataset, and its name and number of test images; "" if unknown."""
+    dataset = run.final.get("dataset")
+    if not isinstance(dataset, dict):
+        return "", ""
+    return str(dataset.get("fingerprint", "")), f"{dataset.get('name')}, test: {dataset.get('num_test')}"
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,9 @@ from cifar100.report.compare import comparison, read_runs
 from cifar100.support.errors import UserError
 
 
-def write_run(folder: Path, done: int, top1: float | None = None, **settings: Any) -> Path:
+def write_run(
+    folder: Path, done: int, top1: float | None = None, dataset: dict[str, Any] | None = None, **settings: Any
+) -> Path:
     """Write the files of a run of `done` epochs, of which the second is the best; `top1` is the final accuracy."""
     folder.mkdir(parents=True)
     config = {"recipe": "baseline", "settings": Config().replace(**settings).flat(), "versions": {"torch": "2.13.0"}}
@@ -29,7 +31,8 @@ def write_run(folder: Path, done: int, top1: float | None = None, **settings: An
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if top1 is not None:
-        (folder / "evaluation.json").write_text(json.dumps({"top1": top1, "top5": 0.9, "loss": 1.25, "images": 10_000}))
+        final = {"top1": top1, "top5": 0.9, "loss": 1.25, "images": 10_000, "dataset": dataset}
+        (folder / "evaluation.json").write_text(json.dumps(final))
     return folder
 
 
@@ -43,7 +46,8 @@ def test_different_settings_and_results_are_shown(tmp_path: Path) -> None:
     write_run(tmp_path / "one", 3, 0.7, lr=0.1, run_dir=Path("here"))
     write_run(tmp_path / "two", 2, None, lr=0.2, train_sizes=(16, 32), run_dir=Path("there"), epochs=50)
     (tmp_path / "two" / "last.pth").write_text("")
-    table = table_rows(comparison(read_runs([tmp_path / "one", tmp_path / "two" / "last.pth"]), 200))
+    text = comparison(read_runs([tmp_path / "one", tmp_path / "two" / "last.pth"]), 200)
+    table = table_rows(text)
     shown = {name: re.split(r"\s{2,}", cells) for name, cells in table.items()}
     assert shown["lr"] == ["0.1", "0.2"]
     assert shown["train_sizes"] == ["none", "16 32"]
@@ -56,7 +60,19 @@ def test_different_settings_and_results_are_shown(tmp_path: Path) -> None:
     assert shown["time"] == ["3:03", "2:02"]
     assert shown["epochs"] == ["3 of 100", "2 of 50"]
     assert shown["images/s"] == ["100", "75"]
-    assert "Highest" not in table, "one run is not finished"
+    assert "Highest" not in text, "one run is not finished"
+
+
+def test_runs_on_different_images_are_not_ranked(tmp_path: Path) -> None:
+    datasets = [{"name": name, "num_test": 100, "fingerprint": name * 8} for name in ("cats", "dogs")]
+    paths = [write_run(tmp_path / data["name"], 2, 0.5, data) for data in datasets]
+    text = comparison(read_runs(paths), 200)
+    assert "Highest" not in text
+    assert re.split(r"\s{2,}", table_rows(text)["dataset"]) == ["cats, test: 100", "dogs, test: 100"]
+    again = write_run(tmp_path / "again", 2, 0.6, datasets[0])
+    text = comparison(read_runs([paths[0], again]), 200)
+    assert "Highest" in text
+    assert "dataset" not in table_rows(text)
 
 
 def test_the_best_finished_run_is_named(tmp_path: Path) -> None:
