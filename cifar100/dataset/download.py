@@ -13,8 +13,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from ssl import SSLError
 
 from filelock import FileLock
 
@@ -175,6 +176,16 @@ def _from_home(home: str, work: Path, say: Say) -> Path:
     return work / layout.folder
 
 
+def _read(response: HTTPResponse) -> bytes:
+    """The next bytes. Raises ConnectionError for every error of the network, of which some are plain OSErrors."""
+    try:
+        return response.read(1 << 20)
+    except (TimeoutError, ConnectionError):
+        raise
+    except OSError as error:
+        raise ConnectionError(error.strerror or type(error).__name__) from None
+
+
 def _download(url: str, part: Path, say: Say) -> None:
     """Fill `part` from a URL, resuming from what it holds. Raises _SourceFailed if all attempts fail."""
     reason = ""
@@ -194,7 +205,7 @@ def _download(url: str, part: Path, say: Say) -> None:
                     progress(f"{part.name}, MiB", total >> 20, say) as advance,
                 ):
                     advance(size >> 20)
-                    while chunk := response.read(1 << 20):
+                    while chunk := _read(response):
                         file.write(chunk)
                         size += len(chunk)
                         advance(1)
@@ -210,6 +221,6 @@ def _download(url: str, part: Path, say: Say) -> None:
             if error.code < 500:
                 raise _SourceFailed(f"answered {error.code}") from None
             reason = f"answered {error.code}"
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, SSLError, ValueError) as error:
             reason = f"the connection failed ({getattr(error, 'reason', None) or type(error).__name__})"
     raise _SourceFailed(f"gave up after {ATTEMPTS} attempts: {reason}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
 import io
 import tarfile
 import threading
@@ -174,6 +176,23 @@ def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> N
     server.faults, server.requests = [], []
     download_cifar100(tmp_path / "data", lambda _: None)
     assert server.requests[0][2].startswith("bytes=")
+    assert_placed(tmp_path / "data", "cifar-100-python")
+
+
+def test_a_network_that_fails_within_a_transfer_is_tried_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENETUNREACH and the like are neither a ConnectionError nor a TimeoutError."""
+    reads, faults = http.client.HTTPResponse.read, [OSError(errno.ENETUNREACH, "Network is unreachable")]
+
+    def read(self: http.client.HTTPResponse, amt: int | None = None) -> bytes:
+        if faults and amt == 1 << 20:
+            raise faults.pop()
+        return reads(self, amt)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", read)
+    download_cifar100(tmp_path / "data", lambda _: None)
+    assert not faults
     assert_placed(tmp_path / "data", "cifar-100-python")
 
 
