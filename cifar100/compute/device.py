@@ -141,7 +141,7 @@ def _refuse_precision(precision: str, device: str) -> None:
 
 def _best_precision(device: str) -> tuple[str, str]:
     if device == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if cuda_has_bf16():
             return "bf16", "this GPU supports bf16"
         return "fp16", "this GPU does not support bf16; the loss is scaled"
     if device == "mps":
@@ -151,6 +151,11 @@ def _best_precision(device: str) -> tuple[str, str]:
     if torch.cpu._is_avx512_bf16_supported():
         return "bf16", "this CPU has AVX512-BF16"
     return "fp32", "this CPU has no fast bf16"
+
+
+def cuda_has_bf16() -> bool:
+    """Whether the current NVIDIA GPU multiplies bf16 in hardware (since Ampere)."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_fast_bf16() -> bool:

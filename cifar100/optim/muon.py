@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar100.compute.device import cpu_has_fast_bf16
+from cifar100.compute.device import cpu_has_fast_bf16, cuda_has_bf16
 
 
 class Muon(torch.optim.Optimizer):
@@ -123,5 +123,7 @@ def _quintic(gram: Tensor) -> Tensor:
 
 
 def newton_schulz_dtype(device: torch.device) -> torch.dtype:
-    """bf16, or fp32 on a CPU without fast bf16 (emulation runs at a hundredth of the speed)."""
-    return torch.float32 if device.type == "cpu" and not cpu_has_fast_bf16() else torch.bfloat16
+    """bf16, or fp32 without fast bf16: CPUs emulate it at a hundredth of the speed, Pascal GPUs cannot multiply it."""
+    if (device.type == "cpu" and not cpu_has_fast_bf16()) or (device.type == "cuda" and not cuda_has_bf16()):
+        return torch.float32
+    return torch.bfloat16

@@ -15,6 +15,7 @@ from cifar100.compute import device
 from cifar100.compute.device import Compute, is_out_of_memory, select_device
 from cifar100.config import Config
 from cifar100.optim.build import build_optimizer
+from cifar100.optim.muon import newton_schulz_dtype
 from cifar100.support.errors import UserError
 from cifar100.training.step import TrainStep
 
@@ -51,6 +52,8 @@ def test_auto_selects_the_best_device_and_precision(
     compute = select_device()
     assert (compute.device.type, compute.precision) == (device, precision)
     assert why in compute.reason
+    is_slow_bf16 = compute.precision == "fp16" or "no fast" in compute.reason
+    assert newton_schulz_dtype(compute.device) == (torch.float32 if is_slow_bf16 else torch.bfloat16)
 
 
 def test_use_mps_false_affects_only_auto(hardware, monkeypatch: pytest.MonkeyPatch) -> None:
