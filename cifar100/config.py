@@ -116,7 +116,8 @@ class AugmentConfig(ConfigSection):
         for name in ("alternating_flip", "policy", "sampler"):
             fits = self.pipeline == "batched" or getattr(self, name) == getattr(AugmentConfig, name)  # the default
             check(fits, name, f"{flag(name)} requires --pipeline batched; leave one of the two out.")
-        check(min(self.std) > 0, "std", f"--std is {self.std}; each channel's must be above 0.")
+        check(max(self.mean) <= 1 and min(self.mean) >= 0, "mean", f"--mean is {self.mean}; pixels are in 0..1.")
+        check(min(self.std) >= 1e-6 and max(self.std) <= 1, "std", f"--std is {self.std}; pixels are in 0..1.")
 
     @property
     def mixes(self) -> bool:

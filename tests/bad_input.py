@@ -506,6 +506,8 @@ SETTINGS = [
         ("train --cutout-probability nan", "config.cutout_probability"),
         ("train --std 0.2 0 0.2", "config.std"),
         ("train --mean nan 0 0", "config.mean"),
+        ("train --mean 129.3 124.1 112.4", "config.mean"),
+        ("train --std 68.2 65.4 70.4", "config.std"),
         ("train --epochs 0", "config.epochs"),
         ("train --batch-size 0", "config.batch_size"),
         ("train --lr 0", "config.lr"),
