@@ -82,9 +82,10 @@ class RunDir:
             message = f"{self.path} holds {others[0].name}, but not from a run; choose another --run-dir."
             raise UserError("run_dir.foreign", message)
         stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
+        corruptions = self.path / "corruptions.json"  # of `cifar100 robustness`, beside the weights that it is of
         try:
             target = self._new_folder(self.path / "previous", stamp)
-            _move_all([*others, *checkpoints], target)
+            _move_all([*others, *([corruptions] if corruptions.exists() else []), *checkpoints], target)
         except OSError as error:
             raise self._unwritable(error) from None
         return target

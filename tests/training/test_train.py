@@ -252,8 +252,10 @@ def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
 def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     first = train(config.replace(stop_after=1))
     kept = (first.folder / "last.pth").read_bytes()
+    (first.folder / "corruptions.json").write_text("of the first run")
     train(config.replace(seed=1, stop_after=1))
     (moved,) = (config.run.run_dir / "previous").iterdir()
+    assert (moved / "corruptions.json").read_text() == "of the first run"
     assert str(moved) in capsys.readouterr().out
     assert (moved / "last.pth").read_bytes() == kept
     assert list(moved.glob("training_log_*.txt"))
