@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from cifar100.checkpoints.hub import download_model, is_hub_address
 from cifar100.dataset.classes import CLASSES
 from cifar100.evaluation.metrics import softmax
 from cifar100.export.check import ParityReport
@@ -91,7 +92,8 @@ def export_site(
         with tempfile.TemporaryDirectory() as temporary:
             info = open_backend(path, device="cpu", **options or {}).info
             making = {"data_dir": data_dir, "images": images, "options": options, "say": say}
-            graph, check = _graph(path, Path(temporary), making)
+            local = download_model(path) if is_hub_address(path) else path
+            graph, check = _graph(local, Path(temporary), making)
             files = _files(graph, check, scripts, examples, info)
         _place(files, out)
     except OSError as error:
@@ -244,6 +246,7 @@ def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> list[Example]:
     for path in paths:
         image = to_rgb(path)
         image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE), Image.Resampling.LANCZOS)
+        image.info = {}  # a comment would be saved too
         content = io.BytesIO()
         image.save(content, "JPEG", quality=90)
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)

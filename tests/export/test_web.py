@@ -153,7 +153,7 @@ def test_metadata_of_custom_examples_are_removed(fake_runtime: None, exports: Pa
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: rotate by 90 degrees
     exif[0x010E] = "a secret place"
-    Image.new("RGB", (2000, 1000), "green").save(tmp_path / "my cat.jpg", exif=exif)
+    Image.new("RGB", (2000, 1000), "green").save(tmp_path / "my cat.jpg", exif=exif, comment=b"secret")
     export_site(exports / "best.onnx", tmp_path / "site", examples=[tmp_path / "my cat.jpg"], say=lambda _: None)
     (example,) = facts_of(tmp_path / "site")["examples"]
     assert (example["path"], example["name"]) == ("examples/my_cat.jpg", "my cat")

@@ -151,8 +151,11 @@ class Page {
 
   async openExample(example) {
     this.hideSeveral();
+    const turn = (this.turn = (this.turn ?? 0) + 1);
     const response = await fetch(example.path).catch(() => null);
-    if (response?.ok) this.show(await response.blob(), example);
+    const blob = response?.ok ? await response.blob() : null;
+    if (turn !== this.turn) return; // another image was chosen meanwhile
+    if (blob) this.show(blob, example);
     else this.result.showRefusal({ code: "unreadable" });
   }
 
