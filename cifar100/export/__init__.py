@@ -210,7 +210,8 @@ def output_path(path: Path, format: str, out: Path | None) -> Path:
 
 
 def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
-    """The train and test images of the checkpoint's dataset; None each if they are not found."""
+    """The train and test images of the checkpoint's dataset; None each if they are not found, or if a default dataset
+    cannot be read."""
     names = {setting.name for setting in fields(DataConfig)}
     settings = {name: value for name, value in checkpoint.config.items() if name in names}
     config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
@@ -221,15 +222,17 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
                 return None, None
             config = config.replace(data_dir=place)
         data = load_dataset(config, say=say)
+        is_known = checkpoint.knows(data.classes)
+        train = train_val_split(data, config.data.val_fraction)[0] if is_known else None
     except UserError as error:
         is_other = error.code == "dataset.image_size" or not os.environ.get(ENVIRONMENT)
         if data_dir is not None or not is_other:
             raise
         say(f"Without images: {error}")  # it is not known whether they are those of the checkpoint
         return None, None
-    if checkpoint.knows(data.classes):
+    if train is not None:
         take_names(checkpoint, data)
-        return train_val_split(data, config.data.val_fraction)[0], data.test
+        return train, data.test
     if data_dir is not None:
         raise UserError("export.classes", f"The dataset in {data_dir} has other classes than the checkpoint.")
     return None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from conftest import SYNTHETIC_INFO, assert_one_sentence, narrow_network, random_checkpoint
 
 import cifar100.checkpoints.checkpoint
+from cifar100 import export as exporting
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.dataset import synthetic
@@ -190,6 +192,32 @@ def test_a_default_dataset_of_another_size_is_not_used(
     assert any("48x48" in message for message in messages)
     with pytest.raises(UserError, match="48x48"):
         export(tmp_path / "own.pth", "safetensors", data_dir=tiny_data, seconds=0.01)
+
+
+@pytest.mark.parametrize("code", ["dataset.folder", "config.val_fraction"])
+def test_an_unusable_default_dataset_is_not_needed(
+    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """One that nobody named: ./data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
+    Path("data").mkdir()
+    checkpoint = load_checkpoint(exports / "best.pth")
+
+    def fail(*_: object, **__: object) -> None:
+        raise UserError(code, "This dataset cannot be used.")
+
+    monkeypatch.setattr(exporting, "resolve_data_dir", lambda given: given or Path("data"))
+    monkeypatch.setattr(
+        exporting, "load_dataset", fail if code == "dataset.folder" else lambda *_, **__: synthetic.make()
+    )
+    monkeypatch.setattr(exporting, "train_val_split", fail)
+    real = replace(checkpoint, config=checkpoint.config | {"dataset": "cifar100"})
+    messages: list[str] = []
+    assert exporting.own_images(real, None, messages.append) == (None, None)
+    assert any("This dataset cannot be used." in message for message in messages)
+    with pytest.raises(UserError):
+        exporting.own_images(real, Path("data"), messages.append)
 
 
 def test_a_file_with_other_logits_is_rejected(exports: Path) -> None:
