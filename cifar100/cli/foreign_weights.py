@@ -47,7 +47,7 @@ class ForeignWeights:
 def _lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode()
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError("classes.unreadable", f"--classes {path} cannot be read ({reason}).") from None

@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # for a terminal without UTF-8
+            # on Windows a redirected stream has the encoding of the system, in which names would be lost
+            encoding = "utf-8" if os.name == "nt" and not stream.isatty() else None
+            stream.reconfigure(encoding=encoding, errors="replace")  # for a terminal without UTF-8
     try:
         with _terminable():
             try:

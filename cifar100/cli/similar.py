@@ -58,6 +58,8 @@ class Similar:
         from cifar100.support.files import atomic_write, check_writable
         from cifar100.support.text import escape_control_chars
 
+        if not self.folder:
+            raise UserError("similar.no_images", "--in: name images or directories.")
         if self.sheet is not None:
             check_writable("--sheet", self.sheet)
         predictor = load_predictor(self.checkpoint, device=self.device)

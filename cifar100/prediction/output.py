@@ -89,8 +89,9 @@ class Table:
             lines.append(f"{first:<{self.width}}       UNSURE  {REASON_TEXT[result.reason]}")
             first = ""
         for class_name, class_id, probability in result.predictions:
+            shown = escape_control_chars(class_name)
             bar = "#" * round(self.bar_width * probability)
-            row = f"{first:<{self.width}}  {probability:>11.2%}  {class_name:<20}  {class_id:>3}  {bar}"
+            row = f"{first:<{self.width}}  {probability:>11.2%}  {shown:<20}  {class_id:>3}  {bar}"
             lines.append(row.rstrip())
             first = ""
         return "\n".join(lines) + "\n"

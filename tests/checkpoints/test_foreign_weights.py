@@ -200,14 +200,21 @@ def test_a_network_with_10_classes_is_evaluated_on_cifar10(tmp_path: Path, capsy
 
 @pytest.mark.parametrize(
     ("classes", "first"),
-    [(["cifar10"], "airplane"), (["names.txt"], "name 0"), ([",".join("abcdefghij")], "a"), (list("klmnopqrst"), "k")],
+    [
+        (["cifar10"], "airplane"),
+        (["names.txt"], "name 0"),
+        (["bom.txt"], "name 0"),
+        ([",".join("abcdefghij")], "a"),
+        (list("klmnopqrst"), "k"),
+    ],
 )
 def test_classes_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], classes: list[str], first: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(network(), "weights.pth")
-    Path("names.txt").write_text("".join(f"name {number}\n" for number in range(10)))
+    for file, encoding in (("names.txt", "utf-8"), ("bom.txt", "utf-8-sig")):
+        Path(file).write_text("".join(f"name {number}\n" for number in range(10)), encoding=encoding)
     Image.new("RGB", (32, 32), "teal").save("photo.png")
     words = ["predict", "photo.png", "--checkpoint", "weights.pth", "--json", "--top-k", "10"]
     assert main([*words, "--classes", *classes]) == 0

@@ -97,6 +97,7 @@ def test_arguments_keep_their_order(photos: Path) -> None:
         ("photos/?.png", ["photos/2.png"]),
         ("photos/**/*.JPG", ["photos/deep/er/a.JPG"]),
         ("photos/d*", ["photos/deep/er/a.JPG"]),
+        ("photos/../photos/?.png", ["photos/../photos/2.png"]),
     ],
 )
 def test_glob_patterns(photos: Path, pattern: str, expected: list[str]) -> None:
@@ -177,6 +178,7 @@ def test_the_fraction_of_an_image_that_the_crop_keeps(tmp_path: Path) -> None:
 
 def test_prefetching_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "PREFETCH", 8)
+    monkeypatch.setattr(sources, "SMALL_FILE_BYTES", -1)  # smaller files are decoded one by one, when needed
     begun = []
     decode = sources.to_rgb
     monkeypatch.setattr(sources, "to_rgb", lambda image, **words: (begun.append(image), decode(image, **words))[1])

@@ -11,6 +11,7 @@ from conftest import FakeBackend
 
 from cifar100.inference import Predictor
 from cifar100.prediction.output import Table, model_lines
+from cifar100.prediction.predictor import Prediction, Result
 from cifar100.support.provenance import DatasetInfo, Selection, TemperatureFit
 
 EVALUATION = {"top1": 0.809, "images": 10_000, "split": "test"}
@@ -54,3 +55,9 @@ def test_the_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: st
     lines = Table(predictor, ["a.jpg"]).header().splitlines()
     assert max(map(len, lines)) <= int(columns)
     assert " ".join(line.strip() for line in lines[1:]) == model_lines(predictor)[1]
+
+
+def test_a_class_name_cannot_forge_a_row() -> None:
+    prediction = Prediction("cat\nother.jpg   99.99%  dog", 0, 0.5)
+    result = Result([prediction], "", np.zeros((32, 32, 3), np.uint8))
+    assert len(Table(predictor_with(), ["a.jpg"]).result("a.jpg", result).splitlines()) == 2, "the columns and a row"

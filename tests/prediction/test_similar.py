@@ -94,7 +94,12 @@ def test_the_sheet_contains_a_query_from_standard_input(photos: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(["query.png", "--in", "photos", "--count", "0"], 2), (["query.png", "--in", "empty"], 2)]
+    ("words", "code"),
+    [
+        (["query.png", "--in", "photos", "--count", "0"], 2),
+        (["query.png", "--in", "empty"], 2),
+        (["query.png", "--in"], 2),
+    ],
 )
 def test_invalid_searches(photos: Path, words: list[str], code: int) -> None:
     Path("empty").mkdir()
