@@ -36,7 +36,7 @@ def seconds_left(run: Run) -> float:
     """Expected time until the end of the run or `stop_after`. The time of an epoch grows as in `TIME_EXPONENT`."""
     config, state, steps = run.config, run.state, len(run.loader)
     eval_every, epochs = config.run.eval_every, config.optim.epochs
-    last = config.run.stop_after if config.run.stop_after > state.epoch else epochs
+    last = min(config.run.stop_after, epochs) if config.run.stop_after > state.epoch else epochs
     native = run.dataset.image_size
     sizes = [resolution_at_epoch(config.augment, epoch, epochs, native) for epoch in range(state.epoch, last)]
     epochs_left = sum((size / sizes[0]) ** TIME_EXPONENT for size in sizes)

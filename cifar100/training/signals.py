@@ -34,7 +34,7 @@ class GracefulStop:
 
     def __exit__(self, *_exception: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set by Python
 
     def _handle(self, number: int, _frame: object) -> None:
         if self.signum and not self.under_torchrun:

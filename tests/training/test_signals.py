@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
 from cifar100.training.signals import GracefulStop
+
+
+def test_a_handler_that_python_did_not_set_is_replaced_by_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    restored: dict[int, Any] = {}
+
+    def set_handler(number: int, handler: Any) -> None:
+        restored[number] = handler
+
+    monkeypatch.setattr(signal, "signal", set_handler)  # returns None, as for the handler of another language
+    with GracefulStop():
+        pass
+    assert set(restored.values()) <= {signal.SIG_DFL}
 
 
 def test_an_ignored_interrupt_stays_ignored() -> None:

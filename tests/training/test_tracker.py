@@ -15,6 +15,7 @@ from conftest import ROOT
 
 from cifar100.config import Config
 from cifar100.support.errors import UserError
+from cifar100.train import train
 from cifar100.training import tracker
 from cifar100.training.logger import COLUMNS
 from cifar100.training.tracker import Tracker, require_tracker
@@ -70,6 +71,20 @@ def test_a_tracker_that_does_not_start_is_one_error(tmp_path: Path, monkeypatch:
     with pytest.raises(UserError, match=r"api_key not configured.*wandb login") as caught:
         Tracker("wandb", tmp_path / "tracker.json", {}, resume=False)
     assert caught.value.code == "track.init"
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_tracker_is_closed_if_the_previous_run_cannot_be_archived(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Recorder(monkeypatch)
+    monkeypatch.setattr(tracker, "find_spec", lambda _name: True)
+    (tmp_path / "metrics.jsonl").write_text("not of a run")
+    config = Config().replace(data_dir=tiny_data, run_dir=tmp_path, track="wandb", report=False, device="cpu")
+    with pytest.raises(UserError) as caught:
+        train(config)
+    assert caught.value.code == "run_dir.foreign"
+    assert (len(seen.inits), seen.ended) == (1, 1)
 
 
 def test_a_missing_library_is_reported_with_its_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
