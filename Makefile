@@ -16,7 +16,7 @@ help:
 	@echo "make test-lowest  the fast tests on the lowest supported versions"
 	@echo "make fuzz       the fuzzers for ten minutes (FUZZ_SECONDS, FUZZ_SEED)"
 	@echo "make test-all   every test; those on real data need \$$CIFAR100_DATA_DIR"
-	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs \$$CIFAR100_DATA_DIR: int8 is calibrated)"
+	@echo "make space      the folder to upload as a Hugging Face Space, in space/ (needs the dataset: int8 is calibrated)"
 	@echo "make web        the bundled weights as a static site, in web/ (int8 with \$$CIFAR100_DATA_DIR, else fp32; needs npm)"
 	@echo "make lint       ruff        make types   pyright        make format   ruff, rewriting"
 	@echo "make data       download CIFAR-100 and verify it, unless it is there"

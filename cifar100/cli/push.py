@@ -22,7 +22,8 @@ class Push:
 
     Log in first: `hf auth login`, or $HF_TOKEN.
 
-    Others then load it with load_predictor("hf://user/model").
+    Others then load it with load_predictor("hf://user/model"). The ONNX files and configurations of an earlier push are
+    replaced, or deleted if they cannot be written here.
     """
 
     repo: Positional[str]

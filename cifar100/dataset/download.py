@@ -12,10 +12,10 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from ssl import SSLError
 
 from filelock import FileLock
 
@@ -176,14 +176,25 @@ def _from_home(home: str, work: Path, say: Say) -> Path:
     return work / layout.folder
 
 
-def _read(response: HTTPResponse) -> bytes:
-    """The next bytes. Raises ConnectionError for every error of the network, of which some are plain OSErrors."""
+@contextmanager
+def _network() -> Iterator[None]:
+    """A context in which each error of the network, of which some are plain OSErrors, becomes a ConnectionError."""
     try:
-        return response.read(1 << 20)
-    except (TimeoutError, ConnectionError):
+        yield
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
         raise
     except OSError as error:
         raise ConnectionError(error.strerror or type(error).__name__) from None
+
+
+def _open(request: urllib.request.Request) -> HTTPResponse:
+    with _network():
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+
+
+def _read(response: HTTPResponse) -> bytes:
+    with _network():
+        return response.read(1 << 20)
 
 
 def _download(url: str, part: Path, say: Say) -> None:
@@ -194,7 +205,7 @@ def _download(url: str, part: Path, say: Say) -> None:
         size = part.stat().st_size if part.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            with _open(request) as response:
                 resumed = response.status == 206  # a server without range requests starts over
                 size = size if resumed else 0
                 total = size + int(response.headers.get("Content-Length") or 0)
@@ -221,6 +232,6 @@ def _download(url: str, part: Path, say: Say) -> None:
             if error.code < 500:
                 raise _SourceFailed(f"answered {error.code}") from None
             reason = f"answered {error.code}"
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, SSLError, ValueError) as error:
-            reason = f"the connection failed ({getattr(error, 'reason', None) or type(error).__name__})"
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+            reason = f"the connection failed ({getattr(error, 'reason', None) or str(error) or type(error).__name__})"
     raise _SourceFailed(f"gave up after {ATTEMPTS} attempts: {reason}")

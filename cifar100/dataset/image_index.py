@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import defaultdict
 from pathlib import PurePosixPath
@@ -17,8 +18,12 @@ class ImageIndex:
 
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if is_image(path)}
+        read = [os.path.realpath(directory.name)]
         for name, link in directory.listing.links.items():
-            self.files |= {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
+            target = os.path.realpath(link.name)
+            if not any(target == other or target.startswith(other + os.sep) for other in read):
+                read.append(target)
+                self.files |= {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
         for path in self.files:
             pure = PurePosixPath(path)
@@ -27,8 +32,8 @@ class ImageIndex:
 
     def find(self, cell: str, split: str = "", *, by_name: bool = False) -> str:
         """The path of the image that a cell names, perhaps with more or fewer directories at its start, or if `by_name`
-        with others; "" if there is none. An image in a directory of another `split`, or if `by_name` of another than
-        the directories of the cell, is not meant. Raises UserError if several images are."""
+        with others, unless they are of another split; "" if there is none. Of several images of one name, the one that
+        agrees in most directories, and that in a directory of this split. Raises UserError if it is still ambiguous."""
         name = _nfc(cell).strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
@@ -36,16 +41,18 @@ class ImageIndex:
         directories, own = _directories(name), directory_split(name) if by_name else ""
 
         def is_meant(path: str) -> bool:
-            if not all(_are_compatible(directory_split(path), other) for other in (split, own)):
-                return False
-            return by_name or _agree(directories, _directories(path))
+            if by_name:
+                return not own or directory_split(path) in ("", own)
+            return _agree(directories, _directories(path))
 
         paths = [path for path in self._paths.get(last, []) if is_meant(path)]
         if not paths and is_image(last):
             paths = [path for path in self._paths.get(PurePosixPath(last).stem.casefold(), []) if is_meant(path)]
-        if len(paths) > 1:
+        if len(paths) > 1 and not by_name:
             shared = [min(len(directories), len(_directories(path))) for path in paths]  # a/1.jpg is not 1.jpg
-            paths = [path for path, count in zip(paths, shared, strict=True) if by_name or count == max(shared)]
+            paths = [path for path, count in zip(paths, shared, strict=True) if count == max(shared)]
+        if len(paths) > 1:
+            paths = [path for path in paths if split and directory_split(path) == split] or paths
         if len(paths) > 1:
             raise UserError(
                 "dataset.csv", f"'{cell}' matches several images, {listed(paths)}: use their paths instead."
@@ -66,11 +73,6 @@ def _directories(path: str) -> tuple[str, ...]:
 def _agree(some: tuple[str, ...], others: tuple[str, ...]) -> bool:
     """Whether these are the same directories, of which either may lack the outermost ones."""
     return all(part == other for part, other in zip(some, others, strict=False))
-
-
-def _are_compatible(split: str, other: str) -> bool:
-    """Whether these are not train and test (or val, which some datasets call test)."""
-    return split == other or not split or not other or "train" not in (split, other)
 
 
 def directory_split(path: str) -> str:

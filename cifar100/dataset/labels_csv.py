@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from cifar100.dataset.image_index import ImageIndex, directory_split
@@ -89,8 +90,8 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
             tables += [table] if table else []
     if without_classes and not tables:
         raise next(iter(without_classes.values()))
-    rows = [row for table in tables for row in table.rows]
-    if has_classes and all(map(_is_folder, rows)) and not {row.split for row in rows} > {"train"}:
+    tables = _in_own_split(tables)
+    if has_classes and all(_is_folder(row) for table in tables for row in table.rows) and not _divide(tables):
         return None
     if not tables:
         if only:
@@ -118,11 +119,35 @@ def _is_folder(row: Row) -> bool:
     return class_name(PurePosixPath(row.path).parent.name) == row.label
 
 
+def _in_own_split(tables: list[Table]) -> list[Table]:
+    """The tables without rows of images that another table labels as well, in whose split's directory they are: a
+    test.csv whose images are missing may name train images."""
+    count = Counter(row.path for table in tables for row in table.rows)
+    kept = [
+        replace(
+            table,
+            rows=[row for row in table.rows if count[row.path] == 1 or directory_split(row.path) in ("", row.split)],
+        )
+        for table in tables
+    ]
+    return [table for table in kept if table.rows]
+
+
+def _divide(tables: list[Table]) -> bool:
+    """Whether the tables divide the images into train and other ones."""
+    splits = {row.split for table in tables for row in table.rows}
+    return "" not in splits and splits > {"train"} and (len(tables) == 1 or _are_of_different_splits(tables))
+
+
+def _are_of_different_splits(tables: list[Table]) -> bool:
+    return len({_split_of_name(table.name) for table in tables}) == len(tables)
+
+
 def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], list[str]]:
     """The rows, each with the split "train" or "test", or all with "all"; and descriptions of what is not used."""
     rows = [row for table in tables for row in table.rows]
     splits = {row.split for row in rows}
-    if len(tables) > 1 and ("" in splits or len({_split_of_name(table.name) for table in tables}) < len(tables)):
+    if len(tables) > 1 and ("" in splits or not _are_of_different_splits(tables)):
         names = listed(table.name for table in tables)
         raise UserError(
             "dataset.csv",
@@ -250,7 +275,8 @@ def _file_column(header: list[str], cells: list[list[str]], found: ImageIndex, s
             best, best_paths, most, rival = column, paths, rank, -1
         elif number and rank == most and paths != best_paths:
             rival = column
-    if ambiguous and (best < 0 or (is_file_column and not all(best_paths))):
+    is_label = best >= 0 and _key(header[best]) in LABEL_COLUMNS
+    if ambiguous and (best < 0 or is_label or (is_file_column and not all(best_paths))):
         raise ambiguous
     if rival >= 0:
         raise UserError(

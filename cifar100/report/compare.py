@@ -111,7 +111,7 @@ def _ranking(runs: Sequence[RunRecord]) -> list[str]:
     if len(done) < 2:
         return []
     first, second = done[:2]
-    if _dataset(first)[0] != _dataset(second)[0]:
+    if _test_images(first) != _test_images(second):
         return []
     lead, interval = first.final["top1"] - second.final["top1"], ""
     if all(isinstance(run.final.get("images"), int) and run.final["images"] > 0 for run in (first, second)):
@@ -135,8 +135,8 @@ def _difference_interval(first: tuple[float, int], second: tuple[float, int]) ->
 def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """The recipe, and each setting or version that is not the same in all of them."""
     rows = [("recipe", [escape_control_chars(run.recipe) for run in runs])]
-    if len({_dataset(run)[0] for run in runs if run.final}) > 1:
-        rows.append(("dataset", [_short(_dataset(run)[1]) for run in runs]))
+    if len({_test_images(run) for run in runs if run.final}) > 1:
+        rows.append(("test images", [_short(", ".join(filter(None, _test_images(run)))) for run in runs]))
     for kind in ("settings", "versions"):
         tables = [getattr(run, kind) for run in runs]
         names = dict.fromkeys(name for table in tables for name in table if name not in IGNORED_SETTINGS)
@@ -147,12 +147,12 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _dataset(run: RunRecord) -> tuple[str, str]:
-    """The fingerprint of the run's dataset, and its name and number of test images; "" if unknown."""
+def _test_images(run: RunRecord) -> tuple[str, str, str]:
+    """The dataset's name, the number of test images and the start of their fingerprint; "" if unknown."""
     dataset = run.final.get("dataset")
-    if not isinstance(dataset, dict):
-        return "", ""
-    return str(dataset.get("fingerprint", "")), f"{dataset.get('name')}, test: {dataset.get('num_test')}"
+    known = dataset if isinstance(dataset, dict) else {}
+    fingerprint = str(run.final.get("test_fingerprint") or "")
+    return str(known.get("name", "")), str(known.get("num_test", "")), fingerprint[:8]
 
 
 def _short(value: Any) -> str:

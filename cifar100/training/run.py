@@ -147,7 +147,8 @@ class Run:
         """Evaluate if it is due, and append the row of the epoch (`logger.COLUMNS`) to the history."""
         epoch, config = self.state.epoch, self.config
         is_evaluated = epoch + 1 == config.optim.epochs or (epoch + 1) % config.run.eval_every == 0
-        is_saved = config.run.checkpoint_every > 0 and (epoch + 1) % config.run.checkpoint_every == 0
+        is_periodic = config.run.checkpoint_every > 0 and (epoch + 1) % config.run.checkpoint_every == 0
+        is_saved = is_periodic or epoch + 1 == config.run.stop_after
         if (is_evaluated or is_saved) and self.train_step.ema is not None:  # counts as training time
             num_batches = -(-BN_CALIBRATION_IMAGES // self.loader.batch_size)
             batches = islice(self.loader.epoch(epoch), num_batches)

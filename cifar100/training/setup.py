@@ -131,8 +131,8 @@ def check_class_weights(weights: np.ndarray, smoothing: float) -> None:
     if share * weights.max() >= (1 - smoothing + share) * weights.min():
         raise UserError(
             "config.class_weights",
-            f"--class-weights balanced with --label-smoothing {smoothing:g} would teach the rarest class for every "
-            f"image, since the sizes of the classes differ by a factor of {weights.max() / weights.min():,.0f}: add "
+            f"--class-weights balanced with --label-smoothing {smoothing:g} would teach the rarest class for images of "
+            f"the largest: their sizes differ by a factor of {weights.max() / weights.min():,.0f}. Add "
             "--label-smoothing 0, or use --sampler balanced instead.",
         )
 

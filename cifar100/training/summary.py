@@ -115,5 +115,6 @@ def _write_evaluation(run: Run, evaluation: Evaluation, steps_seconds: float) ->
     """evaluation.json: the figures, and the circumstances of the run."""
     clock = {"ready_seconds": run.setup_seconds, "steps_seconds": steps_seconds, "warm_up_seconds": run.warm_up_seconds}
     circumstances: dict[str, Any] = {"dataset": run.dataset.info.to_dict(), "recipe": run.recipe}
+    circumstances["test_fingerprint"] = run.dataset.test.fingerprint
     circumstances |= {"modified": run.modified, "settings": run.config.flat(), "versions": versions(), "clock": clock}
     run.run_dir.write_json(run.run_dir.evaluation, evaluation.to_json() | circumstances)

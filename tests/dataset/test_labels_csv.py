@@ -318,6 +318,44 @@ def test_split_files_without_a_header(tmp_path: Path) -> None:
     assert names(layout_of(tmp_path)) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["0.jpg"]}}
 
 
+def test_three_files_for_three_directories_with_the_same_names(tmp_path: Path) -> None:
+    touch(tmp_path, "train/0.jpg", "train/1.jpg", "val/0.jpg", "test/0.jpg")
+    (tmp_path / "train.csv").write_text("id,label\n0,cat\n1,dog\n")
+    for name in ("val.csv", "test.csv"):
+        (tmp_path / name).write_text("id,label\n0,cat\n")
+    layout = layout_of(tmp_path)
+    assert names(layout) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["0.jpg"]}}
+    assert str(layout.splits["test"].files["cat"][0]) == str(tmp_path / "test" / "0.jpg")
+
+
+def test_two_files_may_divide_one_directory(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"train_images/{number}.jpg" for number in range(3)))
+    (tmp_path / "train.csv").write_text("id,label\n0,cat\n1,dog\n")
+    (tmp_path / "val.csv").write_text("id,label\n2,cat\n")
+    assert names(layout_of(tmp_path)) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["2.jpg"]}}
+
+
+def test_labels_of_missing_val_images_are_not_given_to_test_images(tmp_path: Path) -> None:
+    touch(tmp_path, "train/0.jpg", "train/1.jpg", "test/0.jpg")
+    (tmp_path / "train.csv").write_text("file,label\ntrain/0.jpg,cat\ntrain/1.jpg,dog\n")
+    (tmp_path / "val.csv").write_text("file,label\nval/0.jpg,dog\n")
+    assert names(layout_of(tmp_path)) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}
+
+
+def test_class_folders_beside_two_files_that_agree_with_them(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/0.jpg", "dog/0.jpg")
+    for name in ("train.csv", "all.csv"):
+        (tmp_path / name).write_text("file,label\ncat/0.jpg,cat\ndog/0.jpg,dog\n")
+    assert names(layout_of(tmp_path)) == {"all": {"cat": ["0.jpg"], "dog": ["0.jpg"]}}
+
+
+def test_an_ambiguous_file_column_is_not_replaced_by_the_class_column(tmp_path: Path) -> None:
+    touch(tmp_path, "images/0.jpg", "images/1.jpg", "images/5.jpg", "images2/5.jpg")
+    (tmp_path / "labels.csv").write_text("id,label\n0,0\n1,1\n5,0\n")
+    with pytest.raises(UserError, match=r"images2/5\.jpg"):
+        find(tmp_path / "labels.csv")
+
+
 def test_a_file_of_test_labels_labels_no_train_images(tmp_path: Path) -> None:
     touch(tmp_path, "train/0.jpg", "train/1.jpg")
     for name, classes in (("train.csv", "cat dog"), ("test.csv", "dog cat")):
@@ -337,6 +375,7 @@ def test_a_split_column_beside_class_folders_is_used(tmp_path: Path) -> None:
 def test_a_linked_directory_of_images_and_a_hidden_label_file(tmp_path: Path) -> None:
     touch(tmp_path, "disk/0.jpg", "disk/1.jpg", "photos/other.txt")
     (tmp_path / "photos" / "images").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (tmp_path / "photos" / "latest").symlink_to(tmp_path / "disk", target_is_directory=True)
     table = tmp_path / "photos" / ".labels.csv"
-    table.write_text("file,label\nimages/0.jpg,cat\nimages/1.jpg,dog\n")
+    table.write_text("file,label\n0.jpg,cat\n1.jpg,dog\n")
     assert names(layout_of(table)) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}

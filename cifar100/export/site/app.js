@@ -153,7 +153,7 @@ class Page {
     this.hideSeveral();
     const turn = (this.turn = (this.turn ?? 0) + 1);
     const response = await fetch(example.path).catch(() => null);
-    const blob = response?.ok ? await response.blob() : null;
+    const blob = response?.ok ? await response.blob().catch(() => null) : null;
     if (turn !== this.turn) return; // another image was chosen meanwhile
     if (blob) this.show(blob, example);
     else this.result.showRefusal({ code: "unreadable" });
