@@ -139,6 +139,7 @@ def _files(
     metadata = backend.metadata
     script, binary = FILES
     files = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
+    service_worker = files.pop("sw.js")  # last: browsers that see a new one fetch the other files
     files["runtime/LICENSE"] = files.pop("LICENSE.runtime")
     files[f"runtime/{Path(script).stem}.js"] = scripts[script]  # not every server knows .mjs as JavaScript
     files[f"runtime/{binary}.gz"] = gzip.compress(scripts[binary], mtime=0)  # not every server compresses
@@ -161,9 +162,9 @@ def _files(
     described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
     files["model.json"] = json.dumps(described, separators=(",", ":")).encode()
     files["README.md"] = readme(metadata).encode()
-    offline = files.keys() - {"sw.js", "README.md", "runtime/LICENSE"}
+    offline = files.keys() - {"README.md", "runtime/LICENSE"}
     kept = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(offline)}
-    files["sw.js"] = f"const FILES = {json.dumps(kept, indent=1)};\n\n".encode() + files["sw.js"]
+    files["sw.js"] = f"const FILES = {json.dumps(kept, indent=1)};\n\n".encode() + service_worker
     return files
 
 
@@ -249,10 +250,10 @@ def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> list[Example]:
         image.info = {}  # a comment would be saved too
         content = io.BytesIO()
         image.save(content, "JPEG", quality=90)
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem)
-        taken = {example.path for example in made}
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem).strip("_") or "image"  # GitHub Pages omits names like _1.jpg
+        taken = {example.path.lower() for example in made}
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        address = next(address for name in names if (address := f"examples/{name}.jpg") not in taken)
+        address = next(address for name in names if (address := f"examples/{name}.jpg").lower() not in taken)
         made.append(Example(address, path.stem, content.getvalue()))
     return made
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import webbrowser
 from contextlib import suppress
 from functools import partial
@@ -11,7 +13,6 @@ from pathlib import Path
 from cifar100.support.terminal import emit
 
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; object-src 'none'; base-uri 'none'"
-PORT = 8000
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -26,13 +27,22 @@ class _Handler(SimpleHTTPRequestHandler):
         """Do not log requests."""
 
 
-def make_server(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
-    """A server of this directory on the loopback address; on any free port if `port` is taken."""
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = os.name != "nt"  # Windows would let two servers share a port
+
+
+def make_server(folder: Path) -> ThreadingHTTPServer:
+    """A server of this directory on the loopback address.
+
+    The port depends on the site, because the service worker of one would answer for another at the same address; it
+    is any free one if that is taken.
+    """
     handler = partial(_Handler, directory=str(folder))
+    port = 20_000 + int.from_bytes(hashlib.sha256((folder / "sw.js").read_bytes()).digest()) % 10_000
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return _Server(("127.0.0.1", port), handler)
     except OSError:
-        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        return _Server(("127.0.0.1", 0), handler)
 
 
 def serve(folder: Path) -> None:

@@ -96,7 +96,8 @@ def test_transformers_js_predicts_the_same(pushed: Path, predictor: Predictor) -
     if not (CACHE / "installed").exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         npm = shutil.which("npm")
-        assert npm, "npm is required"
+        if npm is None:
+            pytest.skip("there is no npm")
         words = ["install", "--prefix", str(CACHE), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
         subprocess.run([npm, *words], check=True, timeout=600, capture_output=True)
         (CACHE / "installed").touch()

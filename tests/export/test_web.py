@@ -22,7 +22,7 @@ from PIL import Image
 
 from cifar100.cli.main import main
 from cifar100.dataset.published import CIFAR10
-from cifar100.export import web_runtime
+from cifar100.export import web, web_runtime
 from cifar100.export.web import SITE, export_site, figures, model_json
 from cifar100.export.web_serve import POLICY, make_server
 from cifar100.images.fit import DEFAULT_FIT
@@ -74,6 +74,16 @@ def test_the_service_worker_lists_every_file_of_the_page(site: Path) -> None:
     assert there.keys() - files.keys() == {"sw.js", "README.md", "runtime/LICENSE"}
     assert all(hashlib.sha256(there[name].read_bytes()).hexdigest() == digest for name, digest in files.items())
     assert "addEventListener" in rest
+
+
+def test_the_service_worker_is_written_last(
+    fake_runtime: None, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers that see a new one fetch the other files."""
+    written: list[str] = []
+    monkeypatch.setattr(web, "atomic_write", lambda path, _content: written.append(path.name))
+    export_site(exports / "best.onnx", tmp_path / "site", say=lambda _: None)
+    assert written[-1] == "sw.js"
 
 
 def test_no_external_or_absolute_references() -> None:
@@ -165,15 +175,16 @@ def test_metadata_of_custom_examples_are_removed(fake_runtime: None, exports: Pa
 def test_addresses_of_examples_are_distinct_and_need_no_escapes(
     fake_runtime: None, exports: Path, tmp_path: Path
 ) -> None:
-    names = ["a/1.jpg", "b/1.jpg", "1.png", "café #1?.jpg"]
+    names = ["a/1.jpg", "b/1.jpg", "1.png", "café #1?.jpg", "写真.jpg"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 40), "green").save(tmp_path / name)
     export_site(exports / "best.onnx", tmp_path / "site", examples=[tmp_path / n for n in names], say=lambda _: None)
     examples = facts_of(tmp_path / "site")["examples"]
-    assert [example["name"] for example in examples] == ["1", "1", "1", "café #1?"]
+    assert [example["name"] for example in examples] == ["1", "1", "1", "café #1?", "写真"]
     addresses = [example["path"] for example in examples]
-    assert len({*addresses}) == 4
+    assert len({*addresses}) == 5
+    assert not any(address.startswith("examples/_") for address in addresses), "GitHub Pages omits them"
     assert all(quote(address) == address and (tmp_path / "site" / address).is_file() for address in addresses)
 
 
@@ -245,7 +256,7 @@ def test_the_server_listens_on_localhost_and_sends_the_policy(site: Path) -> Non
     import threading
     import urllib.request
 
-    with make_server(site, 0) as server:
+    with make_server(site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         host, port = server.server_address[:2]
         assert host == "127.0.0.1"

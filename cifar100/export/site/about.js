@@ -30,8 +30,8 @@ export function fillAbout(dialog, facts, verified) {
   const rows = [
     [text.weights, strings.weights(about.weights)],
     [text.network, text.networkValue({ ...about, image_size: facts.image_size })],
-    [text.accuracy, evaluation.top1 === undefined ? text.notMeasured : text.accuracyValue(evaluation)],
-    [text.top5, evaluation.top5 === undefined ? "" : strings.percent(evaluation.top5)],
+    [text.accuracy, evaluation.top1 == null ? text.notMeasured : text.accuracyValue(evaluation)],
+    [text.top5, evaluation.top5 == null ? "" : strings.percent(evaluation.top5)],
     [text.superclass, evaluation.superclass_top1 == null ? "" : strings.percent(evaluation.superclass_top1)],
     [text.trainedOn, about.trained_on],
     [text.probabilities, facts.temperature === 1 ? text.uncalibrated : text.calibrated(facts.temperature, about.calibration)],

@@ -19,9 +19,17 @@ async function main() {
   document.title = strings.title;
   part("#starting").remove();
   part("#app").hidden = false;
+  for (const name of ["dragover", "drop"]) {
+    document.addEventListener(name, (event) => event.preventDefault()); // else a drop leaves the page
+  }
   let facts;
   try {
-    facts = await (await fetch("model.json", { cache: "no-cache" })).json();
+    const response = await fetch("model.json", { cache: "no-cache" }).catch(() => null);
+    if (response === null) {
+      showProblem("offline", "model.json", () => location.reload());
+      return;
+    }
+    facts = await response.json();
     if (facts.format !== "cifar100-web" || facts.version !== 1) throw new Error(facts.format);
   } catch (error) {
     showProblem("facts", error.message, () => location.reload());
@@ -91,6 +99,7 @@ class Page {
 
   hideSeveral() {
     part("#several").hidden = true;
+    this.severalFiles = null;
     this.listTurn += 1; // the remaining images are not classified
   }
 
@@ -101,7 +110,10 @@ class Page {
     this.showAgain = () => this.show(file, example);
     this.result.clear();
     const onSeen = (seen) => {
-      if (!current()) return;
+      if (!current()) {
+        seen.picture.close();
+        return;
+      }
       this.result.showImage(seen);
       if (example?.answer && !this.isReady) this.result.showAnswer(example.answer, strings.precomputed);
     };
@@ -116,6 +128,7 @@ class Page {
   /** Lists several images; the first one, or the one that is clicked, is shown large. */
   async showSeveral(files) {
     const turn = (this.listTurn += 1);
+    this.severalFiles = files;
     const taken = files.slice(0, MAX_IMAGES);
     const list = part("#several ul");
     const rows = taken.map((file) => new Row(file, () => this.show(file), this.facts));
@@ -152,6 +165,7 @@ class Page {
   async openExample(example) {
     this.hideSeveral();
     const turn = (this.turn = (this.turn ?? 0) + 1);
+    this.result.clear();
     const response = await fetch(example.path).catch(() => null);
     const blob = response?.ok ? await response.blob().catch(() => null) : null;
     if (turn !== this.turn) return; // another image was chosen meanwhile
@@ -161,7 +175,8 @@ class Page {
 
   ready({ verified, stored }) {
     this.isReady = true;
-    if (this.retried) this.showAgain?.();
+    if (this.retried && this.severalFiles) this.showSeveral(this.severalFiles);
+    else if (this.retried) this.showAgain?.();
     this.retried = false;
     part("#loading").hidden = true;
     part("#problem").hidden = true;
@@ -226,12 +241,15 @@ function showProblem(code, detail, retry) {
   problem.querySelector("button").onclick = retry;
 }
 
-/** Registers the service worker; resolves to whether the page works offline. Large files are cached already. */
+/** Registers the service worker; resolves to whether the page works offline. Large files are cached, if `stored`. */
 async function keepForOffline(stored) {
+  if (!stored) return false;
   try {
-    await navigator.serviceWorker.register("sw.js");
-    await navigator.serviceWorker.ready;
-    return stored;
+    const { installing } = await navigator.serviceWorker.register("sw.js");
+    const failed = new Promise((resolve) => {
+      installing?.addEventListener("statechange", () => installing.state === "redundant" && resolve(false));
+    });
+    return await Promise.race([navigator.serviceWorker.ready.then(() => true), failed]);
   } catch {
     return false;
   }

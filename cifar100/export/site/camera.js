@@ -8,22 +8,25 @@ export function setUpCamera(opener, dialog, onPhoto) {
   const alert = dialog.querySelector("[role=alert]");
   const shoot = dialog.querySelector("#shoot");
 
+  let opened = 0; // times
   opener.addEventListener("click", async () => {
+    const turn = ++opened;
     alert.textContent = "";
     shoot.disabled = true;
     dialog.showModal();
     try {
       const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      if (!dialog.open) return stop(stream); // closed while the browser was asking
+      if (turn !== opened || !dialog.open) return stop(stream); // closed while the browser was asking
       video.srcObject = stream;
       await video.play();
       shoot.disabled = false;
       shoot.focus();
     } catch {
-      alert.textContent = strings.cameraRefused; // also if the page was not loaded over https
+      if (turn === opened) alert.textContent = strings.cameraRefused; // also if the page was not loaded over https
     }
   });
   dialog.addEventListener("close", () => {
+    opened += 1;
     stop(video.srcObject);
     video.srcObject = null;
   });

@@ -15,6 +15,7 @@ export class Result {
 
   /** A new image is being loaded. */
   clear() {
+    this.seen?.picture.close();
     this.seen = this.answer = null;
     this.chosen = 0;
     part("#bars").replaceChildren();
@@ -104,7 +105,7 @@ export class Result {
     const prediction = part("#show-map").checked && this.answer?.predictions[this.chosen];
     draw(canvas, this.seen, prediction?.map, this.answer?.mapSize);
     let label = strings.pictureLabelPlain;
-    if (prediction) {
+    if (prediction?.map.some((value) => value > 0)) {
       const [row, column] = strongest(prediction.map, this.answer.mapSize);
       label = strings.pictureLabel(this.name(prediction.id), strings.places[row][column]);
     }

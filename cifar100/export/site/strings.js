@@ -1,4 +1,5 @@
-// Every text of the page. To translate it, replace the values (and `locale`); `lang` of index.html follows.
+// Every text of the page. To translate it, replace the values (and `locale`) in the package and export again: browsers
+// keep the files of an exported site until sw.js changes. `lang` of index.html follows.
 
 const locale = "en";
 
@@ -78,7 +79,7 @@ export const strings = {
     offline: (detail) => `The connection broke while ${detail} was loading.`,
     noWebAssembly: () => "This browser has no WebAssembly (some switch it off for safety), which the model needs. Another browser, or another setting, helps.",
     canvasNoise: () => "This browser adds noise to the pixels that pages read (a protection against tracking), so answers would be wrong. Allow canvas access for this page.",
-    workerFailed: () => "This browser cannot run the page's worker. It needs Chrome 91, Firefox 114, Safari 16.4, or newer.",
+    workerFailed: () => "This browser cannot run the page's worker. It needs Chrome 97, Firefox 114, Safari 16.4, or newer.",
     failed: (detail) => `The model does not start in this browser: ${detail}`,
   },
 

@@ -23,10 +23,17 @@ async function install() {
   for (const path of Object.keys(FILES)) {
     if ((await cache.match(key(path))) !== undefined) continue;
     const response = await fetch(key(path), { cache: "no-cache" });
-    if (!response.ok) throw new Error(`${path}: ${response.status}`);
-    await cache.put(key(path), response);
+    const bytes = await response.arrayBuffer();
+    // another version, while a new one is being uploaded; servers may decompress .gz and add to .html
+    if (!response.ok || (!/[.](gz|html)$/.test(path) && (await sha256(bytes)) !== FILES[path])) throw new Error(path);
+    await cache.put(key(path), new Response(bytes, { headers: response.headers }));
   }
   await self.skipWaiting();
+}
+
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function activate() {

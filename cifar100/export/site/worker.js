@@ -10,6 +10,7 @@ import { download, LoadError, unpack } from "./download.js";
 let facts;
 let network; // a promise of the function pixels -> { logits, maps, mapSize }
 let last = Promise.resolve(); // the latest run of the network
+let decoded = Promise.resolve(); // the latest image
 
 self.onmessage = ({ data }) => {
   if (data.type === "start") {
@@ -27,10 +28,10 @@ async function load() {
   if (!canvasIsExact()) throw new LoadError("canvasNoise");
   const { model, wasm, runtime } = facts.files;
   const total = model.bytes + wasm.bytes;
-  let loaded = 0;
+  let loaded = 0, hasFailed = false;
   const onBytes = (count) => {
     loaded += count;
-    self.postMessage({ type: "progress", loaded: Math.min(loaded, total), total });
+    if (!hasFailed) self.postMessage({ type: "progress", loaded: Math.min(loaded, total), total });
   };
   const [graph, binary, ort] = await Promise.all([
     download(model, onBytes),
@@ -38,7 +39,10 @@ async function load() {
     import(`./${runtime.path}`).catch(() => {
       throw new LoadError("missing", runtime.path);
     }),
-  ]);
+  ]).catch((error) => {
+    hasFailed = true; // the other file may still be loading
+    throw error;
+  });
   ort.env.logLevel = "error";
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: (await unpack(binary.bytes)).buffer });
   let session;
@@ -77,7 +81,9 @@ function planes(pixels) {
 
 async function classify({ id, file, side }) {
   try {
-    const { pixels, prepare } = await decode(id, file, side);
+    const seen = decoded.then(() => decode(id, file, side)); // one at a time: a photo takes 50 to 200 MB
+    decoded = seen.catch(() => {});
+    const { pixels, prepare } = await seen;
     const run = await network.catch(() => {
       throw new Refused("noModel");
     });
