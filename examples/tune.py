@@ -11,6 +11,7 @@ share the storage (--storage postgresql://...), work on the same study. A trial 
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 import optuna
@@ -40,10 +41,14 @@ def accuracy(trial: optuna.Trial, base: Config, folder: Path) -> float:
     config = base.replace(**suggest(trial), run_dir=folder / f"trial_{trial.number}")
     top1 = 0.0
     for epoch in range(1, config.optim.epochs + 1):
+        part = config.replace(stop_after=epoch)
         try:
-            top1 = train(config.replace(stop_after=epoch), recipe="tuned", resume=epoch > 1).history[-1]["top1"]
+            result = train(part, recipe="tuned", resume=epoch > 1, finalize=False)
         except RunFailed as error:  # such as a loss of NaN
             raise optuna.TrialPruned(str(error)) from None
+        if isinstance(result.stopped_by, signal.Signals):
+            raise KeyboardInterrupt  # the trial fails, and the study stops
+        top1 = result.history[-1]["top1"]
         trial.report(top1, epoch)
         if trial.should_prune():
             raise optuna.TrialPruned

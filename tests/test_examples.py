@@ -83,6 +83,7 @@ def test_two_processes_share_one_study(photos: Path, tmp_path: Path) -> None:
     assert any(f"{study.best_value:.2%}" in text for text in printed), "the last process to end prints the best trial"
 
     assert f"{study.best_value:.2%}" in finish(start("tune.py", *words, cwd=tmp_path))
+    assert not list((tmp_path / "tuning").rglob("evaluation.json")), "the test images are not used"
     again = optuna.load_study(study_name="cifar100", storage=f"sqlite:///{tmp_path / 'tuning' / 'tune.db'}")
     assert len(again.trials) == len(study.trials), "a complete study is not continued"
 
