@@ -24,11 +24,14 @@ help:
 	@echo "make dist       the source distribution and the wheel, in dist/"
 	@echo "make bench      the figures under benchmarks/results/ (needs \$$CIFAR100_DATA_DIR)"
 
-$(READY): pyproject.toml constraints.txt
+CONSTRAINTS ?= constraints.txt
+VERSION = import sys; print(sys.version_info[:2])
+
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing the dependencies into $(VENV): a minute or more"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $$([ "$$($(BIN)/python -c '$(VERSION)' 2>&1)" = "$$($(PYTHON) -c '$(VERSION)')" ] || echo --clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first with --group
-	$(BIN)/python -m pip install --quiet -c constraints.txt $$($(BIN)/python .ci/torch_index.py $(CPU_INDEX)) -e . --group dev
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) $$($(BIN)/python .ci/torch_index.py $(CPU_INDEX)) -e . --group dev
 	@touch $@
 
 train: $(READY)  # huge pages make steps on a Linux CPU faster (docs/tutorial.md)
