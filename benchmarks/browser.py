@@ -42,7 +42,7 @@ from cifar100.inference import Predictor, load_predictor
 sys.path.insert(0, str(ROOT / "tests"))
 from generated_photos import write_photos
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 VISITS = 5

@@ -4,7 +4,7 @@
     python benchmarks/corruptions.py --sheet OUT.png IMAGE    a contact sheet: fifteen kinds, five severities
 
 The cost is the time to corrupt a batch and pass it through ResNet-18, divided by that of the pass alone: the best of
-some interleaved rounds, severities 1, 3 and 5 of each corruption, synthetic images, all cores.
+some consecutive rounds, severities 1, 3 and 5 of each corruption, synthetic images, all cores.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ from cifar100.train import train
 
 called = time.time()
 data_dir, run_dir = map(Path, sys.argv[1:])
-train(Config().replace(epochs=1, data_dir=data_dir, run_dir=run_dir), num_steps=30)
+train(Config().replace(epochs=1, data_dir=data_dir, run_dir=run_dir, report=False), num_steps=30)
 setup_seconds = json.loads((run_dir / "evaluation.json").read_text())["clock"]["ready_seconds"]
 unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -62,11 +62,12 @@ async def client_loop(number: int, end: float, seconds: list[float], failures: l
             start = time.monotonic()
             try:
                 text = await ask(client, content)
-                if "event: complete" not in text:
+                if "event: complete" in text:
+                    seconds.append(time.monotonic() - start)
+                else:
                     failures.append(text[-200:])
             except (httpx.HTTPError, json.JSONDecodeError) as error:
                 failures.append(repr(error))
-            seconds.append(time.monotonic() - start)
             await asyncio.sleep(2 * rng.random())
 
 

@@ -3,7 +3,7 @@
     python examples/minimal.py --recipe fast
     python examples/minimal.py --data-dir my_photos --epochs 30
 
-The result is bit-identical to that of `cifar100 train` with the same settings; `cifar100 train` adds checkpoints, exact
+On the CPU the result is bit-identical to that of `cifar100 train` with the same settings, which adds checkpoints, exact
 resume, logs and distributed training.
 """
 

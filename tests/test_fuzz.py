@@ -65,7 +65,7 @@ class Fuzzer(NamedTuple):
 
 
 def peak_memory() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def predict_with(path: Path) -> None:
