@@ -474,8 +474,8 @@ FOLDERS = [
         Row(f"results: {words}", words, nothing, error, exit_code=code)
         for words, error, code in [
             ("data samples photo.png --data-dir data --count 1", "data.write", 2),
-            ("data preview --data-dir data --out missing/x.png", "output.write", 1),
-            ("data preview --data-dir data --out home", "output.write", 1),
+            ("data preview --data-dir data --out missing/x.png", "output.directory", 2),
+            ("data preview --data-dir data --out home", "output.is_directory", 2),
             ("evaluate good.pth --data-dir data --json missing/x", "output.directory", 2),
             ("evaluate good.pth --data-dir data --json home", "output.is_directory", 2),
         ]

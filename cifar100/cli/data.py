@@ -99,7 +99,9 @@ class DataPreview(DatasetOptions):
 
     def run(self) -> int:
         from cifar100.report.augmentation import preview
+        from cifar100.support.files import check_writable
 
+        check_writable("--out", self.out)
         config = self.settings(batch_size=self.batch_size, seed=self.seed)
         emit(preview(replace(config, augment=self.augment), self.out))
         return 0

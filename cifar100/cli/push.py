@@ -22,8 +22,9 @@ class Push:
 
     Log in first: `hf auth login`, or $HF_TOKEN.
 
-    Others then load it with load_predictor("hf://user/model"). The ONNX files and configurations of an earlier push are
-    replaced, or deleted if they cannot be written here.
+    Others then load it with load_predictor("hf://user/model").
+
+    The ONNX files and config.json of an earlier push are replaced or deleted.
     """
 
     repo: Positional[str]

@@ -63,8 +63,10 @@ def display_name(name: object) -> str:
 
 
 def escape_mathtext(name: object) -> str:
-    """A name from data as text in a plot: a dollar does not start a formula, and control characters are escaped."""
-    return escape_control_chars(name).replace("$", r"\$")
+    """A name from data as text in a plot: a dollar does not start a formula, control characters are escaped, and a
+    legend does not omit it for an underscore at its start."""
+    text = escape_control_chars(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def to_svg(figure: Figure) -> str:
