@@ -39,7 +39,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 def test_minimal_reproduces_train(tiny_data: Path, tmp_path: Path) -> None:
     printed = finish(start("minimal.py", "--recipe", "fast", "--epochs", 2, "--data-dir", tiny_data, cwd=tmp_path))
-    config = recipe("fast").replace(epochs=2, data_dir=tiny_data, run_dir=tmp_path / "run", report=False)
+    config = recipe("fast", 2).replace(data_dir=tiny_data, run_dir=tmp_path / "run", report=False)
     rows = train(config).history
     lines = [line for line in printed.splitlines() if line.startswith("epoch")]
     assert lines == [

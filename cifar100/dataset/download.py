@@ -233,5 +233,6 @@ def _download(url: str, part: Path, say: Say) -> None:
                 raise _SourceFailed(f"answered {error.code}") from None
             reason = f"answered {error.code}"
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-            reason = f"the connection failed ({getattr(error, 'reason', None) or str(error) or type(error).__name__})"
+            text = getattr(error, "reason", None) or (str(error) if isinstance(error, OSError) else "")
+            reason = f"the connection failed ({text or type(error).__name__})"
     raise _SourceFailed(f"gave up after {ATTEMPTS} attempts: {reason}")

@@ -14,18 +14,19 @@ from cifar100.support.errors import UserError
 
 
 class ImageIndex:
-    """The images in a directory, by path, by file name, and by file name without suffix; names in Unicode's NFC."""
+    """The images in a directory, by path, by file name, and by file name without suffix; names in Unicode's NFC.
+
+    `count` is the number of different images: links may lead to the same ones.
+    """
 
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if is_image(path)}
-        read = [os.path.realpath(directory.name)]
         for name, link in directory.listing.links.items():
-            target = os.path.realpath(link.name)
-            if not any(target == other or target.startswith(other + os.sep) for other in read):
-                read.append(target)
-                self.files |= {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
+            self.files |= {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
-        for path in self.files:
+        distinct = {os.path.realpath(str(file)): path for path, file in reversed(self.files.items())}
+        self.count = len(distinct)
+        for path in distinct.values():  # of an image that is reached in two ways, the first
             pure = PurePosixPath(path)
             for name in {pure.name, pure.stem, pure.stem.casefold()}:
                 self._paths[name].append(path)
@@ -51,8 +52,10 @@ class ImageIndex:
         if len(paths) > 1 and not by_name:
             shared = [min(len(directories), len(_directories(path))) for path in paths]  # a/1.jpg is not 1.jpg
             paths = [path for path, count in zip(paths, shared, strict=True) if count == max(shared)]
-        if len(paths) > 1:
-            paths = [path for path in paths if split and directory_split(path) == split] or paths
+        if len(paths) > 1 and split:
+            paths = [path for path in paths if directory_split(path) == split] or paths
+        if len(paths) > 1 and split and split != "train":  # val images may be in a directory test, and the reverse
+            paths = [path for path in paths if directory_split(path) != "train"] or paths
         if len(paths) > 1:
             raise UserError(
                 "dataset.csv", f"'{cell}' matches several images, {listed(paths)}: use their paths instead."

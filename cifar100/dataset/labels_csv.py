@@ -60,6 +60,8 @@ class Table:
     """A CSV file of labels."""
 
     name: str
+    split: str
+    """That of its name, if it has no split column; else ""."""
     rows: list[Row]
     remarks: tuple[str, ...]
     """Human-readable descriptions of how it was interpreted."""
@@ -90,7 +92,7 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
             tables += [table] if table else []
     if without_classes and not tables:
         raise next(iter(without_classes.values()))
-    tables = _in_own_split(tables)
+    tables, foreign = _without_foreign_rows(tables)
     if has_classes and all(_is_folder(row) for table in tables for row in table.rows) and not _divide(tables):
         return None
     if not tables:
@@ -102,9 +104,10 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
     for row in rows:
         split = splits.setdefault(row.split, SplitFiles(relative(root, directory), {}))
         split.files.setdefault(row.label, []).append(found.files[row.path])
-    unlabeled = len(found.files) - len({row.path for table in tables for row in table.rows})
+    unlabeled = found.count - len({row.path for table in tables for row in table.rows})
     ignored += [f"{images(unlabeled)} without a label"] if unlabeled else []
     ignored += [f"{name} (no class column)" for name in without_classes]
+    ignored += [f"{images(count)} of another split, named by {name}" for name, count in foreign.items()]
     remarks = tuple(remark for table in tables for remark in table.remarks)
     ordered = {name: splits[name] for name in ("train", "test", "all") if name in splits}
     return Layout(root.name, ordered, tuple(ignored), remarks)
@@ -119,18 +122,23 @@ def _is_folder(row: Row) -> bool:
     return class_name(PurePosixPath(row.path).parent.name) == row.label
 
 
-def _in_own_split(tables: list[Table]) -> list[Table]:
-    """The tables without rows of images that another table labels as well, in whose split's directory they are: a
-    test.csv whose images are missing may name train images."""
-    count = Counter(row.path for table in tables for row in table.rows)
-    kept = [
-        replace(
-            table,
-            rows=[row for row in table.rows if count[row.path] == 1 or directory_split(row.path) in ("", row.split)],
-        )
-        for table in tables
-    ]
-    return [table for table in kept if table.rows]
+def _without_foreign_rows(tables: list[Table]) -> tuple[list[Table], dict[str, int]]:
+    """The tables without rows of images of another split, and the number of these by table.
+
+    The images of a test.csv may be missing, and train images have the same names. But train.csv and test.csv may also
+    divide a directory of train images: then there is a train.csv, which labels other images.
+    """
+    times = Counter(row.path for table in tables for row in table.rows)
+    named = {table.split for table in tables}
+    kept, foreign = [], {}
+    for table in tables:
+        splits = {row.path: directory_split(row.path) for row in table.rows} if table.split else {}
+        others = {path for path, split in splits.items() if split and (split == "train") != (table.split == "train")}
+        if any(times[path] > 1 or splits[path] not in named for path in others):
+            foreign[table.name] = len(others)
+        rows = [row for row in table.rows if table.name not in foreign or row.path not in others]
+        kept += [replace(table, rows=rows)] if rows else []
+    return kept, foreign
 
 
 def _divide(tables: list[Table]) -> bool:
@@ -203,7 +211,7 @@ def _read(directory: Directory, name: str, found: ImageIndex, *, optional: bool)
         remarks += [f"{name}: matched by file name, since none of its directories exists"]
     others = [name for place, name in enumerate(header) if name and place not in (column, label_column, split_column)]
     remarks += [f"{name}: columns not used: {listed(others)}"] if others else []
-    return Table(name, list(labels.values()), tuple(remarks))
+    return Table(name, kind if split_column < 0 else "", list(labels.values()), tuple(remarks))
 
 
 def _cells(file: File, found: ImageIndex) -> tuple[list[str], list[list[str]]]:

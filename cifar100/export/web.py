@@ -138,7 +138,8 @@ def _files(
     backend, content = OnnxBackend(graph), graph.read_bytes()
     metadata = backend.metadata
     script, binary = FILES
-    files = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
+    texts = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
+    files = {name: text.replace(b"\r\n", b"\n") for name, text in texts.items()}  # as a git host would change them
     service_worker = files.pop("sw.js")  # last: browsers that see a new one fetch the other files
     files["runtime/LICENSE"] = files.pop("LICENSE.runtime")
     files[f"runtime/{Path(script).stem}.js"] = scripts[script]  # not every server knows .mjs as JavaScript

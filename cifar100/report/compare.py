@@ -111,7 +111,7 @@ def _ranking(runs: Sequence[RunRecord]) -> list[str]:
     if len(done) < 2:
         return []
     first, second = done[:2]
-    if _test_images(first) != _test_images(second):
+    if not _have_same_test_images(first, second):
         return []
     lead, interval = first.final["top1"] - second.final["top1"], ""
     if all(isinstance(run.final.get("images"), int) and run.final["images"] > 0 for run in (first, second)):
@@ -135,8 +135,8 @@ def _difference_interval(first: tuple[float, int], second: tuple[float, int]) ->
 def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """The recipe, and each setting or version that is not the same in all of them."""
     rows = [("recipe", [escape_control_chars(run.recipe) for run in runs])]
-    if len({_test_images(run) for run in runs if run.final}) > 1:
-        rows.append(("test images", [_short(", ".join(filter(None, _test_images(run)))) for run in runs]))
+    if not all(_have_same_test_images(runs[0], run) for run in runs):
+        rows.append(("test images", [_short(_test_images(run)) for run in runs]))
     for kind in ("settings", "versions"):
         tables = [getattr(run, kind) for run in runs]
         names = dict.fromkeys(name for table in tables for name in table if name not in IGNORED_SETTINGS)
@@ -147,12 +147,24 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _test_images(run: RunRecord) -> tuple[str, str, str]:
-    """The dataset's name, the number of test images and the start of their fingerprint; "" if unknown."""
+def _have_same_test_images(first: RunRecord, second: RunRecord) -> bool:
+    """Whether nothing that is known of both says otherwise; earlier runs have the train images' fingerprint only."""
+    pairs = [(first.final.get("test_fingerprint"), second.final.get("test_fingerprint"))]
+    if not all(pairs[0]):
+        pairs = [
+            (_dataset(first).get(name), _dataset(second).get(name)) for name in ("fingerprint", "name", "num_test")
+        ]
+    return all(one == other or not one or not other for one, other in pairs)
+
+
+def _test_images(run: RunRecord) -> str:
+    fingerprint = str(run.final.get("test_fingerprint") or _dataset(run).get("fingerprint") or "")
+    return f"{_dataset(run).get('name')}, {_dataset(run).get('num_test')}, {fingerprint[:8]}" if run.final else "–"
+
+
+def _dataset(run: RunRecord) -> dict[str, Any]:
     dataset = run.final.get("dataset")
-    known = dataset if isinstance(dataset, dict) else {}
-    fingerprint = str(run.final.get("test_fingerprint") or "")
-    return str(known.get("name", "")), str(known.get("num_test", "")), fingerprint[:8]
+    return dataset if isinstance(dataset, dict) else {}
 
 
 def _short(value: Any) -> str:

@@ -19,6 +19,7 @@ from narrow_cifar100 import narrow_training, small_network
 from PIL import Image
 
 from cifar100.augmentation.loader import TrainLoader
+from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.cli.main import main
 from cifar100.compute.device import Compute
 from cifar100.config import Config
@@ -165,10 +166,13 @@ def test_corruptions_run_on_mps() -> None:
     ],
 )
 def test_commands_run_on_mps(name: str, machine: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*_: object) -> None:
-        pytest.fail("two threads that use MPS can end the process")
+    start = BackgroundSave.start
 
-    monkeypatch.setattr(BackgroundSave, "start", start)
+    def start_on_the_cpu(self: BackgroundSave, checkpoint: Checkpoint, path: Path) -> None:
+        assert not any(map(on_device, checkpoint.weights.values())), "MPS in two threads can end the process"
+        start(self, checkpoint, path)
+
+    monkeypatch.setattr(BackgroundSave, "start", start_on_the_cpu)
     assert_runs_on_mps(commands(machine, tiny_data)[name]())
 
 

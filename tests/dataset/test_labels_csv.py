@@ -377,5 +377,36 @@ def test_a_linked_directory_of_images_and_a_hidden_label_file(tmp_path: Path) ->
     (tmp_path / "photos" / "images").symlink_to(tmp_path / "disk", target_is_directory=True)
     (tmp_path / "photos" / "latest").symlink_to(tmp_path / "disk", target_is_directory=True)
     table = tmp_path / "photos" / ".labels.csv"
-    table.write_text("file,label\n0.jpg,cat\n1.jpg,dog\n")
-    assert names(layout_of(table)) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}
+    for first, second in (("0", "1"), ("images/0", "images/1"), ("latest/0", "latest/1")):
+        table.write_text(f"file,label\n{first}.jpg,cat\n{second}.jpg,dog\n")
+        layout = layout_of(table)
+        assert not any("without a label" in word for word in layout.ignored), "each image counts once"
+        assert names(layout) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}
+    touch(tmp_path, "photos/.store/2.jpg", "photos/.store/3.jpg")
+    (tmp_path / "photos" / "own").symlink_to(tmp_path / "photos" / ".store", target_is_directory=True)
+    table.write_text("file,label\nown/2.jpg,cat\nown/3.jpg,dog\n")
+    assert names(layout_of(table)) == {"all": {"cat": ["2.jpg"], "dog": ["3.jpg"]}}
+
+
+def test_test_labels_without_their_images_are_not_given_to_train_images(tmp_path: Path) -> None:
+    touch(tmp_path, "train/0.jpg", "train/1.jpg", "train/2.jpg")
+    (tmp_path / "test.csv").write_text("file,label\n0.jpg,dog\n1.jpg,cat\n2.jpg,cat\n")
+    with pytest.raises(UserError) as caught:
+        find(tmp_path / "test.csv")
+    assert caught.value.code == "dataset.csv"
+    (tmp_path / "train.csv").write_text("file,label\n0.jpg,cat\n1.jpg,dog\n")
+    layout = layout_of(tmp_path)
+    assert names(layout) == {"all": {"cat": ["0.jpg"], "dog": ["1.jpg"]}}
+    assert any("test.csv" in word for word in layout.ignored)
+    touch(tmp_path, "test/0.jpg", "test/1.jpg")
+    layout = layout_of(tmp_path / "test.csv")
+    assert names(layout) == {"all": {"dog": ["0.jpg"], "cat": ["1.jpg"]}}, "train/2.jpg is not test/2.jpg"
+
+
+@pytest.mark.parametrize(("directory", "file"), [("test", "val.csv"), ("val", "test.csv")])
+def test_val_and_test_may_name_the_same_split(tmp_path: Path, directory: str, file: str) -> None:
+    touch(tmp_path, "train/0.jpg", "train/1.jpg", f"{directory}/0.jpg")
+    (tmp_path / "train.csv").write_text("id,label\n0,cat\n1,dog\n")
+    (tmp_path / file).write_text("id,label\n0,cat\n")
+    layout = layout_of(tmp_path)
+    assert names(layout) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["0.jpg"]}}

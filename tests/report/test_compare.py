@@ -69,6 +69,8 @@ def test_runs_on_different_images_are_not_ranked(tmp_path: Path) -> None:
     assert "Highest" not in text
     shown = re.split(r"\s{2,}", table_rows(text)["test images"])
     assert shown == ["photos, 10000, 11111111", "photos, 10000, 22222222"]
+    earlier = write_run(tmp_path / "earlier", 2, 0.6)  # before the fingerprint was recorded
+    assert "Highest" in comparison(read_runs([paths[0], earlier]), 200)
     again = write_run(tmp_path / "again", 2, 0.6, prints[0])
     text = comparison(read_runs([paths[0], again]), 200)
     assert "Highest" in text

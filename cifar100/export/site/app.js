@@ -175,14 +175,17 @@ class Page {
 
   ready({ verified, stored }) {
     this.isReady = true;
+    const { showAgain } = this;
     if (this.retried && this.severalFiles) this.showSeveral(this.severalFiles);
-    else if (this.retried) this.showAgain?.();
+    if (this.retried) showAgain?.();
     this.retried = false;
     part("#loading").hidden = true;
     part("#problem").hidden = true;
     part("#live").textContent = strings.ready;
     fillAbout(part("#about"), this.facts, verified);
-    keepForOffline(stored).then((kept) => (part("#offline").textContent = strings.offline[kept ? "ready" : "denied"]));
+    keepForOffline(stored).then((kept) => {
+      if (kept !== null) part("#offline").textContent = strings.offline[kept ? "ready" : "denied"];
+    });
   }
 
   retry() {
@@ -241,17 +244,17 @@ function showProblem(code, detail, retry) {
   problem.querySelector("button").onclick = retry;
 }
 
-/** Registers the service worker; resolves to whether the page works offline. Large files are cached, if `stored`. */
+/** Registers the service worker; resolves to whether the page works offline, null if it could not be installed now. */
 async function keepForOffline(stored) {
   if (!stored) return false;
   try {
     const { installing } = await navigator.serviceWorker.register("sw.js");
     const failed = new Promise((resolve) => {
-      installing?.addEventListener("statechange", () => installing.state === "redundant" && resolve(false));
+      installing?.addEventListener("statechange", () => installing.state === "redundant" && resolve(null));
     });
     return await Promise.race([navigator.serviceWorker.ready.then(() => true), failed]);
   } catch {
-    return false;
+    return null;
   }
 }
 

@@ -25,6 +25,7 @@ export class Result {
 
   /** The decoded image, as posted by worker.js. */
   showImage(seen) {
+    this.seen?.picture.close(); // of a worker that was replaced
     this.seen = seen;
     part("#empty").hidden = true;
     part("#picture").hidden = part("#seen").hidden = false;
