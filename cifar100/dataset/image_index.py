@@ -21,12 +21,18 @@ class ImageIndex:
 
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if is_image(path)}
-        for name, link in directory.listing.links.items():
-            self.files |= {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
+        own = list(self.files)
+        links = directory.listing.links
+        known = {os.path.realpath(str(file)) for file in self.files.values()} if links else set()
+        for name, link in links.items():
+            linked = {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
+            self.files |= linked
+            targets = {path: os.path.realpath(str(file)) for path, file in linked.items()}
+            own += [path for path, target in targets.items() if target not in known]
+            known |= set(targets.values())
+        self.count = len(own)
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
-        distinct = {os.path.realpath(str(file)): path for path, file in reversed(self.files.items())}
-        self.count = len(distinct)
-        for path in distinct.values():  # of an image that is reached in two ways, the first
+        for path in own:  # not the same image again by way of a link
             pure = PurePosixPath(path)
             for name in {pure.name, pure.stem, pure.stem.casefold()}:
                 self._paths[name].append(path)
