@@ -145,13 +145,11 @@ class Run:
 
     def end_epoch(self) -> dict[str, Any]:
         """Evaluate if it is due, and append the row of the epoch (`logger.COLUMNS`) to the history."""
-        epoch, config = self.state.epoch, self.config
-        is_evaluated = epoch + 1 == config.optim.epochs or (epoch + 1) % config.run.eval_every == 0
-        is_periodic = config.run.checkpoint_every > 0 and (epoch + 1) % config.run.checkpoint_every == 0
-        is_saved = is_periodic or epoch + 1 == config.run.stop_after
+        epoch, config, done = self.state.epoch, self.config, self.state.epoch + 1
+        is_evaluated = done == config.optim.epochs or done % config.run.eval_every == 0
+        is_saved = done == config.run.stop_after or self.is_periodic(done)
         if (is_evaluated or is_saved) and self.train_step.ema is not None:  # counts as training time
-            num_batches = -(-BN_CALIBRATION_IMAGES // self.loader.batch_size)
-            batches = islice(self.loader.epoch(epoch), num_batches)
+            batches = islice(self.loader.epoch(epoch), -(-BN_CALIBRATION_IMAGES // self.loader.batch_size))
             update_bn(self.eval_model, (images for images, _ in batches), self.compute)
         self.sync_metrics()
         state, steps = self.state, len(self.loader)
@@ -207,12 +205,15 @@ class Run:
 
     def save_best_and_periodic(self, row: dict[str, Any]) -> None:
         """The checkpoints that are due after the epoch of this row."""
-        every, epoch = self.config.run.checkpoint_every, self.state.epoch
         if row["top1"] is not None and row["top1"] > self.state.best_top1:
             self.state.best_top1 = row["top1"]
             self.save(self.run_dir.best, Selection(rule="best", split=self.eval_name), in_background=True)
-        if every and epoch % every == 0:
-            self.save(self.run_dir.checkpoint(epoch), Selection(rule="periodic"))
+        if self.is_periodic(self.state.epoch):
+            self.save(self.run_dir.checkpoint(self.state.epoch), Selection(rule="periodic"))
+
+    def is_periodic(self, epochs: int) -> bool:
+        """Whether a checkpoint is kept after this number of epochs."""
+        return self.config.run.checkpoint_every > 0 and epochs % self.config.run.checkpoint_every == 0
 
     def stop_reason(self, signals: GracefulStop) -> StopReason | None:
         """Why the run stops after the latest epoch, before its last one; the same on all ranks."""

@@ -9,7 +9,7 @@ from conftest import assert_one_sentence
 from own_images import SILENT, photos, settings
 
 from cifar100.cli.main import main
-from cifar100.dataset import labels_csv, read
+from cifar100.dataset import csv_columns, read
 from cifar100.dataset.folder import find
 from cifar100.dataset.layout import Layout
 from cifar100.support.errors import UserError
@@ -187,7 +187,7 @@ def test_class_folders_are_used_unless_a_file_has_other_labels(tmp_path: Path, t
 def test_an_invalid_label_file_is_refused(
     flat: Path, monkeypatch: pytest.MonkeyPatch, table: bytes, code: str, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(labels_csv, "MAX_CELLS", 100)
+    monkeypatch.setattr(csv_columns, "MAX_CELLS", 100)
     (flat / "labels.csv").write_bytes(table)
     with pytest.raises(UserError) as caught:
         find(flat)
