@@ -144,3 +144,5 @@ def test_a_checkpoint_between_evaluations_has_the_statistics_of_its_ema_weights(
         train(config.replace(run_dir=tmp_path / name, eval_every=every))
     often, seldom = (load_checkpoint(tmp_path / name / "checkpoint_epoch_1.pth") for name in ("often", "seldom"))
     assert_identical(seldom.weights, often.weights)
+    train(config.replace(run_dir=tmp_path / "stopped", eval_every=2, checkpoint_every=0, stop_after=1))
+    assert_identical(load_checkpoint(tmp_path / "stopped" / "last.pth").weights, often.weights)
