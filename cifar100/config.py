@@ -254,6 +254,10 @@ class RunConfig(ConfigSection):
         message = "--run-dir is the working directory; a run needs a directory of its own."
         check(str(self.run_dir) != ".", "run_dir", message)
 
+    def keeps_checkpoint(self, epoch: int) -> bool:
+        """Whether a checkpoint is kept after this epoch, counted from 1."""
+        return self.checkpoint_every > 0 and epoch % self.checkpoint_every == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

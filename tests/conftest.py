@@ -25,7 +25,6 @@ from cifar100.dataset.base import Split
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.model import ResNet, resnet18
 from cifar100.prediction.model_info import ModelInfo
-from cifar100.report import write as _write  # noqa: F401 - has its own reference to what narrow_training replaces
 from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.support.text import escape_control_chars
 

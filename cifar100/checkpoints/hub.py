@@ -131,11 +131,12 @@ def upload_model(folder: Path, repository: str, *, private: bool = False) -> str
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", HUB))
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
-        options = {
-            "commit_message": "Weights of cifar100",
-            "delete_patterns": GENERATED,
-        }  # files that are uploaded stay
-        api.upload_folder(repo_id=repository, folder_path=folder, **options)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message="Weights of cifar100",
+            delete_patterns=GENERATED,  # does not affect the files that are uploaded
+        )
     except HFValidationError:
         message = f"{repository} is not a valid name of a model on the Hub: it must be user/model."
         raise UserError("hub.name", message) from None

@@ -21,18 +21,18 @@ class ImageIndex:
 
     def __init__(self, directory: Directory) -> None:
         self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if is_image(path)}
-        own = list(self.files)
+        distinct = list(self.files)
         links = directory.listing.links
         known = {os.path.realpath(str(file)) for file in self.files.values()} if links else set()
         for name, link in links.items():
             linked = {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
             self.files |= linked
             targets = {path: os.path.realpath(str(file)) for path, file in linked.items()}
-            own += [path for path, target in targets.items() if target not in known]
+            distinct += [path for path, target in targets.items() if target not in known]
             known |= set(targets.values())
-        self.count = len(own)
+        self.count = len(distinct)
         self._paths: defaultdict[str, list[str]] = defaultdict(list)
-        for path in own:  # not the same image again by way of a link
+        for path in distinct:  # not the same image again by way of a link
             pure = PurePosixPath(path)
             for name in {pure.name, pure.stem, pure.stem.casefold()}:
                 self._paths[name].append(path)

@@ -34,10 +34,14 @@ LOG_RATIO = 1000
 def draw_curves(history: History, path: Path, *, title: str = "") -> str:
     """Write a PNG file of these rows; a line with its path, or why it was not written."""
     try:
-        atomic_write(path, to_png(curves_figure({"": history}, title=title), dpi=120))
+        atomic_write(path, _png(history, title))
     except RunFailed as error:  # a plot that fails does not end a run
         return f"Curves    not written: {error}"
     return f"Curves    {path}"
+
+
+def _png(history: History, title: str) -> bytes:
+    return to_png(curves_figure({"": history}, title=title), dpi=120)
 
 
 def curves_figure(runs: Mapping[str, History], *, title: str = "") -> Figure:

@@ -147,7 +147,7 @@ class Run:
         """Evaluate if it is due, and append the row of the epoch (`logger.COLUMNS`) to the history."""
         epoch, config, done = self.state.epoch, self.config, self.state.epoch + 1
         is_evaluated = done == config.optim.epochs or done % config.run.eval_every == 0
-        is_saved = done == config.run.stop_after or self.is_periodic(done)
+        is_saved = done == config.run.stop_after or config.run.keeps_checkpoint(done)
         if (is_evaluated or is_saved) and self.train_step.ema is not None:  # counts as training time
             batches = islice(self.loader.epoch(epoch), -(-BN_CALIBRATION_IMAGES // self.loader.batch_size))
             update_bn(self.eval_model, (images for images, _ in batches), self.compute)
@@ -208,12 +208,8 @@ class Run:
         if row["top1"] is not None and row["top1"] > self.state.best_top1:
             self.state.best_top1 = row["top1"]
             self.save(self.run_dir.best, Selection(rule="best", split=self.eval_name), in_background=True)
-        if self.is_periodic(self.state.epoch):
+        if self.config.run.keeps_checkpoint(self.state.epoch):
             self.save(self.run_dir.checkpoint(self.state.epoch), Selection(rule="periodic"))
-
-    def is_periodic(self, epochs: int) -> bool:
-        """Whether a checkpoint is kept after this number of epochs."""
-        return self.config.run.checkpoint_every > 0 and epochs % self.config.run.checkpoint_every == 0
 
     def stop_reason(self, signals: GracefulStop) -> StopReason | None:
         """Why the run stops after the latest epoch, before its last one; the same on all ranks."""
