@@ -108,7 +108,7 @@ def finalize(run: Run) -> None:
         )
     data_dir = run.config.run.data_dir
     flag = "" if data_dir is None or run.dataset.is_synthetic else f" --data-dir {shlex.quote(str(data_dir))}"
-    info(f"Next      cifar100 evaluate {run_dir.best}{flag}   |   cifar100 predict IMAGE --checkpoint {run_dir.best}")
+    info(f"Next      cifar100 evaluate {run_dir.last}{flag}   |   cifar100 predict IMAGE --checkpoint {run_dir.best}")
 
 
 def _write_evaluation(run: Run, evaluation: Evaluation, steps_seconds: float) -> None:
