@@ -428,7 +428,7 @@ def test_train_evaluate_and_predict_on_custom_images(tmp_path: Path, capsys: pyt
         "          the test images are 50 % of each class, chosen by content (split seed 3)",
         "          1 file skipped:",
         "no superclasses",
-        f"cifar100 evaluate {BEST} --data-dir '{place}'",
+        f"cifar100 evaluate logs/cifar100/last.pth --data-dir '{place}'",
     ):
         assert line in shown
     assert "SYNTHETIC" not in shown
