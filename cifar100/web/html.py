@@ -101,7 +101,7 @@ def about_model(predictor: Predictor) -> str:
         "selection": str(info.selection or "unknown"),
         "probabilities": _calibration(predictor),
         "runs on": info.hardware,
-    }
+    } | ({"assumed": "; ".join(info.notes)} if info.notes else {})
     rows = "".join(f"<tr><th scope='row'>{escaped(k)}</th><td>{escaped(v)}</td></tr>" for k, v in details.items())
     return f"<h2>Model</h2><table>{rows}</table>{_accuracy(info)}{_limits(info)}"
 

@@ -19,6 +19,9 @@ API = "/gradio_api"
 FUNCTIONS = tuple(f"{API}/{name}" for name in ("queue/join", "call", "run/", "api/", "component_server"))
 """Paths that run a function."""
 
+FILES = f"{API}/file"
+"""Paths of uploaded and static files; gradio would also relay URLs in their place."""
+
 USED = tuple(f"{API}/{name}" for name in ("call/predict", "queue/join", "run/predict"))
 """Those that the page and its clients use: by name, or with the index of the function."""
 
@@ -83,6 +86,8 @@ class RequestValidation:
         except ValueError:
             raise _Invalid(400, "X-Forwarded-Host is not a host.") from None
         path = scope["path"].rstrip("/")
+        if path.startswith(FILES) and "://" in path:
+            raise _Invalid(403, "URLs are not fetched.")
         if scope["method"] != "POST" or not path.startswith(FUNCTIONS):
             return receive
         if path not in USED:

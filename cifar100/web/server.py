@@ -94,6 +94,7 @@ def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
+            run_history=False,  # it uses the Hugging Face token of whoever runs the server
             footer_links=[],
             theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css=STYLE,
@@ -101,6 +102,8 @@ def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None
             app_kwargs={"middleware": middleware},
         )
     except Exception as error:  # gradio raises many kinds, among them plain Exception
+        if isinstance(error, OSError) and port is not None:
+            raise UserError("app.address", f"Port {port} of {host} cannot be used; give another --port.") from None
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError("app.address", f"The app cannot listen on {host}, port {port}: {reason}") from None
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a client could fill the log with its warnings

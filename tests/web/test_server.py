@@ -146,6 +146,9 @@ MALFORMED = {
     "an upload with a long boundary": ("upload", b"x", {"Content-Type": f"multipart/form-data; boundary={'x' * 5000}"}),
     "an upload without a file name": ("upload", PART + b"\r\n\r\nabc\r\n--x--\r\n", FORM),
     "an unknown session": ("queue/data?session_hash=nope", None, {}),
+    "a URL to relay": ("file=https://example.org/x.png", None, {}),
+    "a URL to relay, by the old path": ("file/http://example.org/x.png", None, {}),
+    "the buckets of the owner's account": ("run-history/buckets", None, {}),
     "large headers": ("info", None, {"X": "y" * 65_000}),
     "no host": ("info", None, {"X-Forwarded-Host": "[::"}),
 }
