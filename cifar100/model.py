@@ -76,6 +76,7 @@ class ResNet(nn.Module):
         self.stem_is_frozen = True
         for module in (self.conv1, self.bn1):
             module.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> ResNet:
         """As in nn.Module, but a frozen stem stays in evaluation mode."""

@@ -71,6 +71,7 @@ def main() -> None:
         warmup_epochs=min(1, args.epochs / 4),
         data_dir=args.data_dir,
         image_size=args.image_size,
+        cutout_size=min(16, args.image_size // 2),
         val_fraction=0.2,
         checkpoint_every=0,
         report=False,

@@ -92,7 +92,9 @@ def test_two_processes_share_one_study(photos: Path, tmp_path: Path) -> None:
 def test_logit_adjustment_subtracts_the_log_class_priors(photos: Path, tmp_path: Path) -> None:
     for path in sorted((photos / "red").iterdir())[5:]:
         path.unlink()
-    config = recipe("baseline").replace(data_dir=photos, image_size=16, epochs=1, warmup_epochs=0, batch_size=8)
+    config = recipe("baseline").replace(
+        data_dir=photos, image_size=16, cutout_size=8, epochs=1, warmup_epochs=0, batch_size=8
+    )
     train(config.replace(run_dir=tmp_path / "run", report=False))
     given = tmp_path / "run" / "best_model.pth"
     finish(start("logit_adjustment.py", given, "adjusted.safetensors", "--data-dir", photos, cwd=tmp_path))

@@ -224,7 +224,9 @@ def describe_transforms(config: AugmentConfig) -> list[tuple[str, str]]:
         ("Random crop", f"{padding} px of zero padding on each side"),
         (
             "Random horizontal flip",
-            "in alternate epochs" if config.alternating_flip else f"p = {config.flip_probability}",
+            "in alternate epochs"
+            if config.alternating_flip and config.flip_probability
+            else f"p = {config.flip_probability}",
         ),
         ("Normalize", f"mean {config.mean}, std {config.std} per channel in 0..1"),
         ("Cutout", f"a {side}x{side} square, filled with the mean; p = {config.cutout_probability}"),

@@ -66,10 +66,11 @@ class TrainLoader:
         self.num_epochs = num_epochs
         self.num_steps = num_steps
         self.min_batch = self._checked_min_batch(batch_size, len(split), config)
-        if config.cutout_size > size:
+        if config.cutout_size >= size:
             raise UserError(
                 "config.cutout_size",
-                f"--cutout-size is {config.cutout_size}, larger than the images, which are {size}x{size}.",
+                f"--cutout-size is {config.cutout_size}, which covers the images of {size}x{size} pixels: give a "
+                f"smaller one, such as {size // 2}.",
             )
         self.workers = None
         if config.pipeline == "albumentations":
@@ -184,9 +185,11 @@ class TrainLoader:
                 yield images.to(device, non_blocking=True, memory_format=memory_format(device))
 
     def batch_shapes(self) -> list[tuple[int, int]]:
-        """The different (number of images, resolution) of this rank's batches in the run, in order of first use."""
-        shards = [self.dist.shard(*self._batch(step)) for step in range(len(self))]
-        counts = dict.fromkeys(shard.stop - shard.start for shard in shards)
+        """The (number of images, resolution) of this rank's part of each different batch of the run, in order of first
+        use: on every rank the same number, since each is a step with an all-reduce."""
+        batches = {stop - start: (start, stop) for start, stop in map(self._batch, range(len(self)))}
+        shards = [self.dist.shard(*batch) for batch in batches.values()]
+        counts = [shard.stop - shard.start for shard in shards]
         sizes = dict.fromkeys(self.resolution(epoch) for epoch in range(self.num_epochs))
         return [(count, size) for size in sizes for count in counts]
 

@@ -45,7 +45,8 @@ def _numbers(model: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> None:
-    """Recompute the running mean and variance of each batch norm as the mean over batches, float32 [B, 3, S, S].
+    """Recompute the running mean and variance of each batch norm as the mean over the images of batches,
+    float32 [B, 3, S, S].
 
     The statistics of averaged weights are not the average of the statistics (Izmailov et al. 2018,
     https://arxiv.org/abs/1803.05407). Frozen batch norms are left as they are.
@@ -55,9 +56,11 @@ def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> 
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-    for number, images in enumerate(batches):
+    num_images = 0
+    for images in batches:
+        num_images += len(images)
         for norm in norms:  # a cumulative mean; momentum=None would read a counter from the device
-            norm.momentum = 1 / (number + 1)
+            norm.momentum = len(images) / max(1, num_images)  # a rank may have no image of a small batch
         with compute.autocast():
             model(images)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -9,22 +9,22 @@ class Stopwatch:
     """Seconds since creation or `restart`, plus the initial `seconds`."""
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.began = time.monotonic() - seconds
+        self.began = time.perf_counter() - seconds
 
     def restart(self) -> None:
         """Count from 0 again."""
-        self.began = time.monotonic()
+        self.began = time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """The elapsed time."""
-        return time.monotonic() - self.began
+        return time.perf_counter() - self.began
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Time inside the block is not counted."""
-        began = time.monotonic()
+        began = time.perf_counter()
         try:
             yield
         finally:
-            self.began += time.monotonic() - began
+            self.began += time.perf_counter() - began

@@ -46,6 +46,8 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     ]
     if changes:
         message = f"--resume continues with the same settings, but {'; '.join(changes)}. Give them as they were."
+        if before.optim.epochs < config.optim.epochs:
+            message += f" To train for longer, start another run with --init-from {path}."
         raise UserError("resume.settings", message)
     if checkpoint.dataset.fingerprint != dataset.train.fingerprint:
         message = f"--resume: the training images differ from those of the run, which were {checkpoint.dataset}."

@@ -104,7 +104,7 @@ class RunDir:
                 skipped.append(str(error))
         elif self.path.is_dir():
             skipped.append("last.pth is missing.")
-        readable = []
+        furthest, found = (-1, -1), None
         for path in self._checkpoints():
             if path.is_file() and path != self.last:
                 try:
@@ -112,14 +112,15 @@ class RunDir:
                 except UserError as error:
                     skipped.append(str(error))
                     continue
-                readable.append((checkpoint.loop.get("epoch", -1), checkpoint.loop.get("step", -1), path, checkpoint))
-        if not readable:
+                position = checkpoint.loop.get("epoch", -1), checkpoint.loop.get("step", -1)
+                if found is None or position > furthest:  # only one is kept in memory
+                    furthest, found = position, (path, checkpoint)
+        if found is None:
             earlier = sorted((self.path / "previous").glob("*/last.pth"))
             hint = f" The previous run is in {earlier[-1].parent}." if earlier else ""
             reason = " ".join(skipped) if self.path.is_dir() else "There is no such directory."
             raise UserError("resume.no_checkpoint", f"--resume: nothing to resume from in {self.path}. {reason}{hint}")
-        _, _, path, checkpoint = max(readable, key=lambda item: item[:2])
-        return path, checkpoint, skipped
+        return *found, skipped
 
     def _other_files(self) -> list[Path]:
         """All possible files of a run other than checkpoints, config.json, which resuming needs, at the end."""

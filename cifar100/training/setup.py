@@ -22,6 +22,7 @@ from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.optim.ema import ModelEma
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.terminal import emit
+from cifar100.support.text import format_bytes
 from cifar100.training.gradient_check import check_gradients
 from cifar100.training.logger import Logger
 from cifar100.training.step import TrainStep
@@ -81,7 +82,17 @@ def build_loader(
     """The batches of the train split, `num_steps` per epoch at most."""
     with dist.collective_errors():
         options = {"num_classes": num_classes, "dist": dist, "num_steps": num_steps}
-        return TrainLoader.from_config(config, split, compute.device, **options)
+        try:
+            return TrainLoader.from_config(config, split, compute.device, **options)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = (
+                f"The {len(split):,} train images need {format_bytes(split.images.nbytes)} of the device's memory: "
+                "give a smaller --image-size, --pipeline albumentations, which keeps them in main memory, or --device "
+                "cpu."
+            )
+            raise RunFailed("train.memory", message) from error
 
 
 def init_model(
@@ -131,7 +142,7 @@ def check_class_weights(weights: np.ndarray, smoothing: float) -> None:
     if share * weights.max() >= (1 - smoothing + share) * weights.min():
         raise UserError(
             "config.class_weights",
-            f"--class-weights balanced with --label-smoothing {smoothing:g} would teach the rarest class for images of "
+            f"--class-weights balanced with --label-smoothing {smoothing:g} would favor the rarest class for images of "
             f"the largest: their sizes differ by a factor of {weights.max() / weights.min():,.0f}. Add "
             "--label-smoothing 0, or use --sampler balanced instead.",
         )
@@ -156,6 +167,6 @@ def failures_explained(logger: Logger, batch_size: int) -> Iterator[None]:
 def _out_of_memory(batch_size: int) -> RunFailed:
     return RunFailed(
         "train.memory",
-        f"Out of memory at {batch_size} images per step. Give --batch-size {max(1, batch_size // 2)} or less, or lower "
-        "batch_size in config.py; lower --lr by the same factor.",
+        f"Out of memory at {batch_size} images per step. Give --batch-size {max(1, batch_size // 2)} or less, and "
+        "lower --lr by the same factor.",
     )

@@ -11,7 +11,9 @@ from typing import Any
 
 
 class GracefulStop:
-    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a second one interrupts.
+    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a later SIGINT interrupts.
+
+    Later SIGTERM and SIGHUP do not: a terminal that is closed sends SIGHUP twice, once by the shell.
 
     A signal that the parent process has set to be ignored stays ignored: SIGHUP under nohup, so that the run continues
     after its terminal is closed, and SIGINT of a background job of a script.
@@ -37,12 +39,12 @@ class GracefulStop:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set by Python
 
     def _handle(self, number: int, _frame: object) -> None:
-        if self.signum and not self.under_torchrun:
+        if self.signum and number == signal.SIGINT and not self.under_torchrun:
             raise KeyboardInterrupt
-        self.signum = self.signum or number
-        if not self.under_torchrun:
+        is_first, self.signum = not self.signum, self.signum or number
+        if is_first and not self.under_torchrun:
             with suppress(OSError):  # print is not safe here
-                os.write(2, b"\nStopping after this step or evaluation, and saving. Again: stop now, unsaved.\n")
+                os.write(2, b"\nStopping after this step or evaluation, and saving. Ctrl-C: stop now, unsaved.\n")
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ def log_header(run: Run, archived: Path | None) -> None:
     if from_scratch and num_images < MIN_FROM_SCRATCH and not run.dataset.is_synthetic:
         info(f"          few images to train from scratch ({num_images:,}; steps per epoch: {len(run.loader):,}):")
         info("          --recipe finetune starts from the bundled weights instead")
+    native, last = run.dataset.image_size, run.loader.resolution(config.optim.epochs - 1)
+    if last != native:
+        info(f"          training ends at {last} px, but images are evaluated at {native} px, which costs accuracy:")
+        info(f"          give --train-sizes with {native} as the last size")
     info(f"Run       {run.run_dir.path}, log {run.logger.log_path.name}")
     if archived is not None:
         info(f"          the previous run of this directory was moved to {archived}")
@@ -84,7 +88,7 @@ def finalize(run: Run) -> None:
     info(f"          best epoch {run.state.best_top1:.2%} on {run.eval_name}: {run_dir.best} ({caveat})")
     if not evaluation.is_better_than_chance:
         finetune = "--recipe finetune, " if run.config.model.init_from is None else ""
-        info(f"          NO BETTER THAN CHANCE, {evaluation.chance:.2%} for the most frequent class: try {finetune}")
+        info(f"          NO BETTER THAN CHANCE (mean recall of the classes; {evaluation.chance:.2%}): try {finetune}")
         info("          a lower --lr, or more --epochs")
     seconds = run.setup_seconds + steps_seconds
     total = f"{seconds:.2f} s" if seconds < 60 else duration(seconds)
@@ -108,7 +112,8 @@ def finalize(run: Run) -> None:
         )
     data_dir = run.config.run.data_dir
     flag = "" if data_dir is None or run.dataset.is_synthetic else f" --data-dir {shlex.quote(str(data_dir))}"
-    info(f"Next      cifar100 evaluate {run_dir.last}{flag}   |   cifar100 predict IMAGE --checkpoint {run_dir.best}")
+    last, best = (shlex.quote(str(path)) for path in (run_dir.last, run_dir.best))
+    info(f"Next      cifar100 evaluate {last}{flag}   |   cifar100 predict IMAGE --checkpoint {best}")
 
 
 def _write_evaluation(run: Run, evaluation: Evaluation, steps_seconds: float) -> None:

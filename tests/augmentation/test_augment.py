@@ -363,7 +363,7 @@ def test_no_rank_gets_a_batch_of_one_8_pixel_image(processes: int, batch_size: i
     assert sorted(n for served in parts for part in served for n in part) == list(range(23))
     loader = loaders[0]
     assert len(loader) == len(sizes)
-    assert [count for count, _ in loader.batch_shapes()] == list(dict.fromkeys(len(part) for part in parts[0]))
+    assert {count for count, _ in loader.batch_shapes()} == {len(part) for part in parts[0]}
     weights = [[each.loss_weight(step) for each in loaders] for step in range(len(sizes))]
     assert all(sum(step) == pytest.approx(processes) for step in weights)
     assert [len(images) for images, _ in loader.epoch(0, first_step=1)] == [len(part) for part in parts[0][1:]]
@@ -375,6 +375,19 @@ def test_a_rank_may_have_no_image_of_the_last_batch(changed: dict[str, Any]) -> 
     loader = TrainLoader(numbered_split(), config, batch_size=22, seed=0, device=CPU, dist=second)
     assert [len(images) for images, _ in loader.epoch(0)] == [11, 0]
     loader.close()
+
+
+@pytest.mark.parametrize(("processes", "batch_size"), [(2, 20), (2, 12), (3, 7), (4, 8)])
+def test_every_rank_has_as_many_batch_shapes_as_the_others(processes: int, batch_size: int) -> None:
+    """Each is a step with an all-reduce, in which a rank would wait for the others."""
+    counts = []
+    for rank in range(processes):
+        dist = DistContext(rank=rank, size=processes)
+        loader = TrainLoader(numbered_split(), NO_AUGMENTATION, batch_size=batch_size, seed=0, device=CPU, dist=dist)
+        shapes = loader.batch_shapes()
+        assert {count for count, _ in shapes} == {len(images) for images, _ in loader.epoch(0)}
+        counts.append(len(shapes))
+    assert len(set(counts)) == 1
 
 
 @pytest.mark.parametrize(("processes", "batch_size"), [(1, 1), (2, 3)])
@@ -474,9 +487,10 @@ def test_train_batches_have_the_network_input_shape() -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_cutout_square_larger_than_the_images_is_an_error() -> None:
+@pytest.mark.parametrize("size", [8, 9])
+def test_a_cutout_square_that_covers_the_images_is_an_error(size: int) -> None:
     with pytest.raises(UserError, match="--cutout-size") as raised:
-        train_loader(AugmentConfig(cutout_size=9))
+        train_loader(AugmentConfig(cutout_size=size))
     assert raised.value.code == "config.cutout_size"
 
 

@@ -43,3 +43,14 @@ def test_closing_the_terminal_stops_a_run_unless_started_with_nohup(is_ignored: 
         os.kill(os.getpid(), signal.SIGHUP)
     assert stop.signum == (0 if is_ignored else signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) == handler
+
+
+@pytest.mark.usefixtures("default_sighup")
+def test_only_a_later_ctrl_c_ends_a_run_unsaved() -> None:
+    """A terminal that is closed sends SIGHUP twice: its shell, and the kernel."""
+    with GracefulStop() as stop:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.signum == signal.SIGHUP
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
