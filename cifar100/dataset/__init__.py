@@ -72,12 +72,17 @@ def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = e
 
 
 def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
-    """The directory or archive to read: `data_dir`, else $CIFAR100_DATA_DIR, else ./data if it contains a dataset, else
-    None.
+    """The directory or archive to read: `data_dir`, else that of config.py, else $CIFAR100_DATA_DIR, else ./data if it
+    contains a dataset, else None.
 
     Raises UserError if the one that is named does not exist; nothing is downloaded to it.
     """
-    for origin, value in (("--data-dir", data_dir), (f"${ENVIRONMENT}", os.environ.get(ENVIRONMENT))):
+    named = {
+        "--data-dir": data_dir,
+        "data_dir in config.py": Config().run.data_dir,
+        f"${ENVIRONMENT}": os.environ.get(ENVIRONMENT),
+    }
+    for origin, value in named.items():
         if value:
             try:
                 place = Path(value).expanduser()

@@ -136,7 +136,8 @@ def _decode_file(file: File, size: int) -> tuple[np.ndarray, tuple[int, int]]:
             rgb = to_rgb(opened.read(MAX_FILE_BYTES), name=file.name)
     else:
         rgb = to_rgb(file)
-    return resize_center_crop(rgb, size, name=str(file)), rgb.info.get("original_size", rgb.size)
+    original = rgb.info.get("original_size")  # a tuple from `to_rgb`, or the text of a PNG chunk of this name
+    return resize_center_crop(rgb, size, name=str(file)), original if isinstance(original, tuple) else rgb.size
 
 
 def _refuse_too_many(count: int, size: int) -> None:

@@ -229,10 +229,13 @@ def _refuse_empty(
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
         reason = f" The first unreadable file: {unreadable[0]}" if unreadable else ""
+        files = {name: layout.splits[split].files.get(name, []) for name in empty}
+        unnamed = [name for name, its in files.items() if its and not any(is_image(str(file)) for file in its)]
+        advice = f"Rename the files of {listed(unnamed)}: an image ends in .jpg, .png or .webp, for example."
+        advice = advice if unnamed else "Add images to the folder, or remove it."
         raise UserError(
             "dataset.empty_class",
-            f"{layout.place}: no readable image for {listed(empty)} in "
-            f"{layout.splits[split].place}. Add images to the folder, or remove it.{reason}",
+            f"{layout.place}: no readable image for {listed(empty)} in {layout.splits[split].place}. {advice}{reason}",
         )
 
 

@@ -59,6 +59,8 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
     if not names:
         return None
     found = ImageIndex(directory)
+    if not only and not found.count:  # an unrelated file, which need not be readable
+        return None
     classes = [name for name in directory.with_images if not split_of(name, loose=True) and not is_filler(name)]
     has_classes = not only and len(classes) > 1
     tables, without_classes = [], {}

@@ -99,13 +99,14 @@ def split_of(name: str, *, loose: bool = False) -> str:
 
 
 def is_filler(name: str) -> bool:
-    """Whether a directory name only describes the kind of content, such as "images"."""
-    return set(_words(name)) <= FILLER_WORDS
+    """Whether a directory name only describes the kind of content, such as "images"; a number does not."""
+    words = _words(name)
+    return any(words) and set(words) <= FILLER_WORDS
 
 
 def _words(name: str) -> list[str]:
     parts = re.sub("(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))  # PublicTest: public, test
-    return re.split(r"[^a-z]+", parts.casefold())
+    return re.split(r"[\W\d_]+", parts.casefold())
 
 
 def relative(root: Directory, directory: Directory) -> str:

@@ -204,6 +204,9 @@ def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
     if white is not None:
         with np.errstate(invalid="ignore"):  # a signaling NaN, which is refused as every NaN
             pixels = np.asarray(image).astype(np.float64)
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):  # of a 16-bit PNG: the value of transparent pixels
+            pixels[pixels == transparent] = white
         return _from_array(pixels, top=white)
     if image.mode == "La":  # the only conversion that Pillow supports
         image = image.convert("LA")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import time
 from pathlib import Path
@@ -134,14 +135,34 @@ def check_tags(content: bytes) -> None:
         raise TooExpensive("has too much metadata")
 
 
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+"""Not the bytes 0xFF of compressed data, which 0 or a restart marker follows."""
+
+_START_OF_SCAN, _END_OF_IMAGE, _TEMPORARY = 0xDA, 0xD9, 0x01
+
+
+def _num_scans(content: bytes) -> int:
+    """The number of scans of a JPEG, without those of thumbnails in its metadata and of data after its end."""
+    scans, position = 0, 2
+    while match := _JPEG_MARKER.search(content, position):
+        marker, position = match[0][1], match.end()
+        if marker == _END_OF_IMAGE:
+            break
+        scans += marker == _START_OF_SCAN
+        if marker != _TEMPORARY:  # the only one without a segment, whose first two bytes are its length
+            position += int.from_bytes(content[position : position + 2])
+    return scans
+
+
 def prepare(image: Image.Image, content: bytes) -> int:
     """Configure an opened image to decode at a reduced size if it is large and its format supports it. Returns the
     estimated memory to decode and convert it, in bytes. Raises TooExpensive if it exceeds the limits."""
-    pixels, workspace = image.width * image.height, WORKSPACE.get(image.format or "", 0)
+    size = pixels = image.width * image.height
+    workspace = WORKSPACE.get(image.format or "", 0)
     if image.format == "TIFF":
         silence_libtiff()
     if image.format in ("JPEG", "MPO"):
-        scans = content.count(b"\xff\xda")
+        scans = _num_scans(content)
         if scans * pixels > MAX_SCANNED_PIXELS:
             raise TooExpensive(f"has {scans:,} scans of {pixels / 1e6:,.0f} megapixels, which take too long to decode")
         if pixels > LARGE_PIXELS:
@@ -162,5 +183,5 @@ def prepare(image: Image.Image, content: bytes) -> int:
         workspace *= pixels
     cost = workspace + pixels * (MODE_BYTES.get(image.mode, 4) + 4)  # 4 for the RGB image
     if cost > MAX_DECODED_BYTES:
-        raise TooExpensive(f"has {pixels / 1e6:,.0f} megapixels, which need too much memory to decode")
+        raise TooExpensive(f"has {size / 1e6:,.0f} megapixels, which need too much memory to decode")
     return cost

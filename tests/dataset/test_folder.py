@@ -20,6 +20,7 @@ import pytest
 from conftest import assert_one_sentence
 from own_images import SILENT, as_set, encoded, photos, rows_of, settings
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.cli.main import main
@@ -651,3 +652,22 @@ def test_the_real_dataset_exported_as_images_is_verified(tmp_path: Path) -> None
         assert dataset.superclasses == real.superclasses
         np.testing.assert_array_equal(dataset.train.images, real.train.images)
         np.testing.assert_array_equal(dataset.test.labels, real.test.labels)
+
+
+def test_a_text_chunk_is_not_taken_for_the_size_of_the_file(tmp_path: Path) -> None:
+    photos(tmp_path, {"cat": 2, "dog": 2})
+    text = PngInfo()
+    text.add_text("original_size", "1024x768")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "cat" / "text.png", pnginfo=text)
+    assert len(read(tmp_path, settings(), say=SILENT).train) == 3
+
+
+def test_files_of_a_class_without_suffix_are_not_called_missing(tmp_path: Path) -> None:
+    photos(tmp_path, {"cat": 2, "dog": 2})
+    for file in (tmp_path / "dog").iterdir():
+        file.rename(file.with_suffix(""))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, settings(), say=SILENT)
+    assert caught.value.code == "dataset.empty_class"
+    assert_one_sentence(str(caught.value), "dog", ".jpg")
+    assert "remove" not in str(caught.value)

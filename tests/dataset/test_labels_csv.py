@@ -9,7 +9,7 @@ from conftest import assert_one_sentence
 from own_images import SILENT, photos, settings
 
 from cifar100.cli.main import main
-from cifar100.dataset import csv_columns, read
+from cifar100.dataset import csv_columns, read, resolve_data_dir
 from cifar100.dataset.folder import find
 from cifar100.dataset.layout import Layout
 from cifar100.support.errors import UserError
@@ -410,3 +410,24 @@ def test_val_and_test_may_name_the_same_split(tmp_path: Path, directory: str, fi
     (tmp_path / file).write_text("id,label\n0,cat\n")
     layout = layout_of(tmp_path)
     assert names(layout) == {"train": {"cat": ["0.jpg"], "dog": ["1.jpg"]}, "test": {"cat": ["0.jpg"]}}
+
+
+@pytest.mark.parametrize("classes", [("猫", "犬"), ("кошка", "собака"), ("0", "1")])
+@pytest.mark.parametrize("table", ["file,date\n0.jpg,2024-01\n1.jpg,2024-02\n", "file,width,height\n0.jpg,64,48\n"])
+def test_class_folders_without_latin_letters_are_classes(tmp_path: Path, classes: tuple[str, ...], table: str) -> None:
+    for name, number in zip(classes, (0, 1), strict=True):
+        touch(tmp_path, f"{name}/{number}.jpg")
+    (tmp_path / "photos.csv").write_text(table)
+    assert set(layout_of(tmp_path).classes) == set(classes)
+
+
+@pytest.mark.parametrize("content", [b"", b"caf\xe9,1\n2,3\n", b"a\n1,2,3\n"])
+def test_an_unreadable_csv_file_without_images_is_no_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """CIFAR-100 is downloaded into ./data, whatever other files are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "prices.csv").write_bytes(content)
+    assert resolve_data_dir() is None

@@ -511,3 +511,12 @@ def test_invalid_images_are_refused(image: Any, reason: str) -> None:
     with pytest.raises(UserError) as caught:
         to_model_input(image)
     assert_one_sentence(str(caught.value), reason)
+
+
+def test_a_transparent_16_bit_gray_png_is_white(tmp_path: Path) -> None:
+    pixels = np.full((32, 32), 30_000, np.uint16)
+    pixels[:, 16:] = 10_000
+    Image.fromarray(pixels).save(tmp_path / "gray.png", transparency=30_000)
+    shown = to_model_input(tmp_path / "gray.png")
+    assert (shown[:, :16] == 255).all()
+    assert (shown[:, 16:] == 39).all()

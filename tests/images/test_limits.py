@@ -234,3 +234,14 @@ def test_libtiff_writes_nothing_to_stderr(compression: str, capfd: pytest.Captur
         to_rgb(bytes(content))
     assert caught.value.code == "image.unreadable"
     assert capfd.readouterr().err == ""
+
+
+def test_only_the_scans_of_the_image_itself_are_counted() -> None:
+    """Not those of a thumbnail in its metadata, of data after its end, or of a second image."""
+    plain = encoded(Image.effect_noise((200, 100), 50), "JPEG")
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(plain) + 2) + plain
+    interval = encoded(Image.effect_noise((200, 100), 50), "JPEG", restart_marker_rows=1)
+    assert limits._num_scans(plain) == 1
+    assert limits._num_scans(plain[:2] + thumbnail + plain[2:] + b"\xff\xda" * 200) == 1
+    assert limits._num_scans(interval) == 1
+    assert limits._num_scans(jpeg_scans(64, 7)) == jpeg_scans(64, 7).count(b"\xff\xda")
