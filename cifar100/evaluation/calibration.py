@@ -21,7 +21,12 @@ NUM_BINS = 15
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """The range that is searched. The best temperature is 0 for a model without errors, infinity for one below chance."""
 
-CROSS_FITTED: dict[str, FittedOn] = {"test": "test-crossfit", "val": "val-crossfit", "train": "train-crossfit"}
+CROSS_FITTED: dict[str, FittedOn] = {
+    "test": "test-crossfit",
+    "val": "val-crossfit",
+    "train": "train-crossfit",
+    "all": "all-crossfit",
+}
 """`TemperatureFit.fitted_on` by split."""
 
 

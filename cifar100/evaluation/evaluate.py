@@ -72,13 +72,14 @@ class Evaluation:
 
     @property
     def chance(self) -> float:
-        """The top-1 accuracy of always predicting the most frequent class."""
-        return float(np.bincount(self.labels).max() / self.images)
+        """The mean recall of guessing: 1 / number of classes that have images."""
+        return 1 / len(self.scores.images)
 
     @property
     def is_better_than_chance(self) -> bool:
-        """Whether the 95 % interval of the top-1 accuracy lies above `chance`."""
-        return metrics.wilson_interval(self.top1, self.images)[0] > self.chance
+        """Whether the 95 % interval of the mean recall, for the number of images of equal variance, is above chance."""
+        images = round(len(self.scores.images) ** 2 / float((1 / self.scores.images).sum()))
+        return metrics.wilson_interval(self.scores.mean()["recall"], images)[0] > self.chance
 
     @cached_property
     def scores(self) -> metrics.ClassScores:

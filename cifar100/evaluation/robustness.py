@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import state_dict_sha256
 from cifar100.compute.device import Compute
 from cifar100.config import AugmentConfig
@@ -58,7 +59,7 @@ def evaluate_corruptions(
     published = _find_published(corruptions_dir, dataset)
     rows = _rows(dataset, limit)
     identity: Identity = {
-        "weights": weights.name,
+        "weights": weights.as_posix() if is_hub_address(weights) else weights.name,
         "sha256": state_dict_sha256(checkpoint.weights),
         "source": "published" if published else "computed",
         "dataset": dataset.spec.name,

@@ -62,7 +62,7 @@ def report(
         evaluation=evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split),
         compute=compute,
         history=histories[0],
-        robustness=best_known(paths[0], checkpoint),
+        robustness=best_known(paths[0], checkpoint, data.test.fingerprint),
         neighbors=neighbors and split not in ("train", "val") and len(data.train) > 0,
     )
     temperature = stored_temperature(checkpoint)
@@ -74,13 +74,14 @@ def report(
     return write_report(subject, out, runs=runs, temperature=temperature)
 
 
-def best_known(path: Path, checkpoint: Checkpoint) -> Robustness | None:
-    """The most complete results on corrupted images: those next to the weights, and for "pretrained" also those in the
-    working directory."""
+def best_known(path: Path, checkpoint: Checkpoint, fingerprint: str) -> Robustness | None:
+    """The most complete results on corruptions of the test images with this fingerprint: those next to the weights, and
+    for "pretrained" also those in the working directory."""
     known = read_results(path, checkpoint)
     if str(path) == "pretrained":
         known += read_results(PRETRAINED, checkpoint)
-    return max(known, key=lambda one: (len(one.cells), one.identity["images"]), default=None)
+    own = [one for one in known if one.identity["fingerprint"] == fingerprint]
+    return max(own, key=lambda one: (len(one.cells), one.identity["images"]), default=None)
 
 
 def report_line(

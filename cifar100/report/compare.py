@@ -141,9 +141,9 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
         tables = [getattr(run, kind) for run in runs]
         names = dict.fromkeys(name for table in tables for name in table if name not in IGNORED_SETTINGS)
         for name in names:
-            values = [_short(table.get(name, "–")) for table in tables]
+            values = [setting_text(table.get(name, "–")) for table in tables]
             if len(set(values)) > 1:
-                rows.append((escape_control_chars(name), values))
+                rows.append((escape_control_chars(name), [_short(value) for value in values]))
     return rows
 
 
@@ -167,9 +167,9 @@ def _dataset(run: RunRecord) -> dict[str, Any]:
     return dataset if isinstance(dataset, dict) else {}
 
 
-def _short(value: Any) -> str:
-    text = escape_control_chars(setting_text(value))
-    return text if len(text) <= 28 else f"{text[:27]}…"
+def _short(text: str) -> str:
+    text = escape_control_chars(text)
+    return text if len(text) <= 32 else f"{text[:6]}…{text[-25:]}"  # paths differ at their ends
 
 
 def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:

@@ -72,9 +72,10 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
 
     alone = len(runs) == 1
     for number, (name, history) in enumerate(runs.items()):
-        color, line = SERIES[number % len(SERIES)], LINES[number % len(LINES)]
+        color, line = SERIES[number % len(SERIES)], LINES[(number + number // len(SERIES)) % len(LINES)]
         style: dict[str, Any] = {"color": color, "linestyle": line, "linewidth": 1.6}
-        style |= {"marker": "o" if len(history) < 30 else "", "markersize": 3}
+        num_values = len(column(history, panel)[0])  # fewer than rows, if not every epoch is evaluated
+        style |= {"marker": "o" if num_values < 30 else "", "markersize": 3}
         if panel in ("loss", "top1"):
             split = next((row["split"] for row in reversed(history) if row.get("split")), "")
             faint: dict[str, Any] = style | ({"color": INK, "alpha": 0.55} if alone else {"alpha": 0.35})

@@ -91,9 +91,11 @@ def subtitle(subject: ReportInput) -> str:
 
 def notes(subject: ReportInput) -> list[str]:
     """Caveats."""
-    lines = list(subject.evaluation.notes)
+    lines = [*subject.evaluation.notes, *subject.checkpoint.notes]
     split, selection = subject.evaluation.split, subject.checkpoint.selection
-    if selection is not None and (selection.rule, selection.split) == ("best", split):
+    trained_on, train = subject.checkpoint.dataset.fingerprint, subject.dataset.train
+    is_own = trained_on in ("", train.fingerprint) or not len(train)
+    if selection is not None and (selection.rule, selection.split) == ("best", split) and is_own:
         lines.append(f"This checkpoint was selected on the {split} images themselves: the accuracy is optimistic.")
     if split == "train":
         lines.append("These are training images; the accuracy on other images is lower.")

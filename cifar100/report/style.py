@@ -91,8 +91,13 @@ def to_svg(figure: Figure) -> str:
     return f"{opening}><style>{style}</style>{rest}"
 
 
+MAX_PNG_SIDE = 3000
+"""Matplotlib needs about 100 bytes per pixel to draw a matrix."""
+
+
 def to_png(figure: Figure, dpi: int = 140) -> bytes:
-    """The figure as PNG on white."""
+    """The figure as PNG on white, of at most `MAX_PNG_SIDE` pixels."""
+    dpi = min(dpi, int(MAX_PNG_SIDE / max(figure.get_size_inches())))
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing glyphs

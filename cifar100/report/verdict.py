@@ -18,7 +18,7 @@ def verdict(evaluation: Evaluation) -> str:
     accuracies = evaluation.per_class
     if 1 < len(accuracies) == len(evaluation.classes) and not evaluation.is_better_than_chance:
         chance = percent(evaluation.chance)
-        return f"{first}. This is not better than chance: {chance} are of the most frequent class."
+        return f"{first}. The mean recall of the classes is not better than chance, {chance}."
     low, high = (choose(accuracies, key=accuracies.__getitem__) for choose in (min, max))
     if accuracies[low] == accuracies[high]:
         return f"{first}."

@@ -62,8 +62,9 @@ def write_report(
             "not finite.",
         )
     calibration, scaled = _calibration(logits, labels, evaluation.split, temperature)
-    curve, ece = risk_coverage_curve(logits, labels), reliability_diagram(logits, labels).ece
     backend = TorchBackend(subject.checkpoint, subject.compute, subject.name)
+    curve = risk_coverage_curve(logits / backend.info.temperature, labels)  # of the probabilities of `predict`
+    ece = reliability_diagram(logits, labels).ece
     draw = _Figures(out)
     page = _text(subject, calibration, curve, ece, backend.info)
     page |= _plots(subject, runs or {}, calibration, scaled, draw)
@@ -226,7 +227,7 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has: their ids and names."""
     sections = [
         ("figures", "Figures", True),
-        ("curves", "Curves", True),
+        ("curves", "Curves", page["curves"]),
         ("superclasses", "Superclasses", page["superclass_bars"]),
         ("classes", "Classes", True),
         ("pairs", "Confused pairs", page["pairs"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -102,7 +102,7 @@ class Selection(Record):
         return {"last": "last epoch", "periodic": "periodic checkpoint", "step": "latest step"}[self.rule]
 
 
-FittedOn = Literal["", "val", "sibling-val", "test-crossfit", "val-crossfit", "train-crossfit"]
+FittedOn = Literal["", "val", "sibling-val", "test-crossfit", "val-crossfit", "train-crossfit", "all-crossfit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,25 @@ class TemperatureFit(Record):
             return f"fitted on {images} that were held out of the train split"
         if self.fitted_on == "sibling-val":
             return f"fitted on {images} held out of the train split by a training with the same settings"
-        return f"fitted by two-fold cross-fitting on {images} of the {self.fitted_on.removesuffix('-crossfit')} split"
+        split = self.fitted_on.removesuffix("-crossfit")
+        return f"fitted by two-fold cross-fitting on {images}" + ("" if split == "all" else f" of the {split} split")
+
+
+PLACEHOLDER = "class {}"
+"""The name of a class in third-party files, which contain no names."""
+
+
+def assumptions(assumed: Collection[str], classes: Sequence[str], superclasses: Sequence[str]) -> list[str]:
+    """What was assumed about a third-party file, which does not contain the fields `assumed`, as lines of text."""
+    lines = []
+    missing = [f"--{name}" for name in ("mean", "std") if name in assumed]
+    if missing:
+        lines.append(f"normalized as CIFAR-100, at 32x32 pixels: the file does not say how ({', '.join(missing)})")
+    if "classes" in assumed:
+        names = "CIFAR-100's, in alphabetical order" if superclasses else "the dataset's, in its order"
+        what = "numbered" if classes[0] == PLACEHOLDER.format(0) else names
+        lines.append(f"classes are {what}: the file does not name them (--classes)")
+    return lines
 
 
 RECORDS: dict[str, type[Record]] = {"dataset": DatasetInfo, "selection": Selection, "calibration": TemperatureFit}

@@ -198,3 +198,11 @@ def test_invalid_logits_and_labels_are_refused(measure: Callable[[np.ndarray, np
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="finite"):
             measure(np.array([[0.0, bad]]), np.array([0]))
+
+
+@pytest.mark.parametrize("split", ["test", "val", "train", "all"])
+def test_the_origin_of_a_cross_fitted_temperature_is_known(split: str) -> None:
+    logits = np.random.default_rng(0).normal(size=(60, 5))
+    calibration, _ = cross_fit_temperature(logits, np.arange(60) % 5, split)
+    assert calibration.fitted_on == f"{split}-crossfit"
+    assert "unknown" not in calibration.origin

@@ -131,12 +131,14 @@ def test_results_for_pretrained_and_hub_weights_are_in_the_working_directory(
     shipped = tmp_path / "shipped" / "resnet18.safetensors"
     shipped.parent.mkdir()
     monkeypatch.setattr(build, "PRETRAINED", shipped)
-    assert best_known(Path("pretrained"), checkpoint) is None
+    fingerprint = dataset.test.fingerprint
+    assert best_known(Path("pretrained"), checkpoint, fingerprint) is None
     for path, limit in ((shipped, 4), (Path("pretrained"), 6)):
         run(checkpoint, dataset, path.parent, limit=limit)
-        known = best_known(Path("pretrained"), checkpoint)
+        known = best_known(Path("pretrained"), checkpoint, fingerprint)
         assert known is not None
         assert known.identity["images"] == limit, "the user's results on more images are preferred to the bundled ones"
+        assert best_known(Path("pretrained"), checkpoint, "another dataset") is None
 
 
 def write_published(folder: Path, dataset: Dataset, kinds: list[str]) -> None:

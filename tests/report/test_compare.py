@@ -136,3 +136,10 @@ def test_a_directory_that_is_not_a_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(errors) == 3
     for line in errors:
         assert_one_sentence(line)
+
+
+def test_settings_that_differ_at_their_ends_are_shown(tmp_path: Path) -> None:
+    starts = [Path(f"/home/anna/cifar100/logs/pretraining_{name}/best_model.pth") for name in "ab"]
+    runs = read_runs([write_run(tmp_path / start.parent.name, 1, init_from=start) for start in starts])
+    shown = table_rows(comparison(runs, 200))["init_from"].split()
+    assert shown[0] != shown[1]

@@ -40,7 +40,7 @@ from cifar100.report.selection import (
     most_confident_errors,
     superclass_order,
 )
-from cifar100.report.style import display_name, thumbnail
+from cifar100.report.style import display_name, new_figure, thumbnail, to_png
 from cifar100.report.verdict import verdict
 from cifar100.report.write import write_report
 from cifar100.support.errors import UserError
@@ -243,9 +243,10 @@ def test_the_errors_on_corrupted_images_are_shown(checkpoint: Checkpoint, own_im
     """With one of 75 cells missing: a table with means of complete kinds in the page, a PNG, and JSON."""
     path = tmp_path / "model.pth"
     checkpoint.save(path)
+    test = load_dataset(Config().replace(data_dir=own_images, test_fraction=0.6)).test
     assert list(CORRUPTIONS) == [kind for kinds in CATEGORIES.values() for kind in kinds]
     figures = {"top5": 0.9, "loss": 1.0, "seconds": 1.0}
-    identity = dict.fromkeys(("weights", "dataset", "fingerprint"), "x") | {"image_size": 32, "precision": "fp32"}
+    identity = {"weights": "x", "dataset": "x", "fingerprint": test.fingerprint, "image_size": 32, "precision": "fp32"}
     identity |= {"sha256": state_dict_sha256(checkpoint.weights), "source": "computed", "images": 400, "seed": 7}
     cells = {cell: {"top1": 0.99 - number / 100} | figures for number, cell in enumerate(CELLS)}
     del cells["jpeg_compression", 5]
@@ -295,7 +296,7 @@ def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path,
     page = read(write_report(subject, tmp_path / "report"))
     assert "One image is too few to fit a temperature" in page.words
     assert "3 classes without images are left out" in page.words
-    assert "has no training history" in page.words
+    assert "curves" not in page.ids
 
 
 @pytest.mark.parametrize(
@@ -303,18 +304,35 @@ def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path,
     [
         ("000000000011111111112222222222", "Of 30 test images, 100.00 % are classified correctly."),
         ("000000000011111111110000022222", "lowest for red fox (50 %) and highest for cat (100 %)."),
-        ("000000000000000000000000000000", "33.33 % are classified correctly. This is not better than chance: 33.33 %"),
+        ("000000000000000000000000000000", "The mean recall of the classes is not better than chance, 33.33 %."),
     ],
 )
 def test_the_verdict(predicted: str, expected: str) -> None:
-    labels = np.repeat([0, 1, 2], 10)
-    answers = np.array([int(digit) for digit in predicted])
-    classes = ("cat", "dog", "red_fox")
+    answers, labels = np.array([int(digit) for digit in predicted]), np.repeat([0, 1, 2], 10)
+    words = verdict(evaluation_of(answers, labels)).replace("\N{NO-BREAK SPACE}", " ")
+    assert expected in words
+    assert words.count(". ") == (0 if (answers == labels).all() else 1)
+
+
+@pytest.mark.parametrize(
+    ("rare", "common", "better"), [(44, 396, True), (0, 450, False), (50, 0, False), (8, 380, False)]
+)
+def test_chance_does_not_depend_on_the_sizes_of_the_classes(rare: int, common: int, better: bool) -> None:
+    """Of 450 images of one class and 50 of another, 88 % of each are better than chance, although the larger class is
+    90 % of them all."""
+    labels = np.repeat([0, 1], [450, 50])
+    answers = np.repeat([0, 1, 1, 0], [common, 450 - common, rare, 50 - rare])
+    assert evaluation_of(answers, labels).is_better_than_chance is better
+
+
+def evaluation_of(answers: np.ndarray, labels: np.ndarray) -> Evaluation:
+    """The evaluation of predictions as class ids."""
+    classes = ("cat", "dog", "red_fox")[: labels.max() + 1]
     hits = answers == labels
-    evaluation = Evaluation(
+    return Evaluation(
         split="test",
         classes=classes,
-        images=30,
+        images=len(labels),
         loss=1.0,
         top1=float(hits.mean()),
         top5=1.0,
@@ -323,12 +341,9 @@ def test_the_verdict(predicted: str, expected: str) -> None:
         per_superclass={},
         seconds=1.0,
         compute="cpu",
-        logits=np.eye(3, dtype=np.float32)[answers],
+        logits=np.eye(len(classes), dtype=np.float32)[answers],
         labels=labels,
     )
-    words = verdict(evaluation).replace("\N{NO-BREAK SPACE}", " ")
-    assert expected in words
-    assert words.count(". ") == (0 if hits.all() else 1)
 
 
 def test_files_that_are_not_a_report_are_not_overwritten(
@@ -515,3 +530,41 @@ def test_in_a_browser(cifar100_report: Path) -> None:
                 view.close()
         browser.close()
     assert len(backgrounds) == 2, "one background color in light mode and one in dark mode"
+
+
+def test_the_threshold_of_a_coverage_is_a_probability_of_predict(
+    checkpoint: Checkpoint, own_images: Path, tmp_path: Path
+) -> None:
+    """It is divided by the temperature that is stored with the weights."""
+    pages = []
+    for temperature in (1.0, 0.5):
+        replace(checkpoint, calibration=TemperatureFit(temperature=temperature)).save(tmp_path / "model.pth")
+        pages.append(report([tmp_path / "model.pth"], data_dir=own_images, device="cpu"))
+        rows = json.loads((pages[-1].parent / "report.json").read_text())["coverage"]
+        predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
+        test = load_dataset(Config().replace(data_dir=own_images, test_fraction=0.6)).test
+        likely = [best[0].probability for best in predictor.predict_batch(test.images, top_k=1)]
+        assert rows[0]["threshold"] == pytest.approx(min(likely), abs=1e-3)
+
+
+def test_a_checkpoint_selected_on_other_images_is_not_called_optimistic(
+    checkpoint: Checkpoint, own_images: Path, tmp_path: Path
+) -> None:
+    info = replace(checkpoint.dataset, fingerprint="0" * 64)
+    for known, is_optimistic in ((checkpoint, True), (replace(checkpoint, dataset=info), False)):
+        known.save(tmp_path / "model.pth")
+        words = read(report([tmp_path / "model.pth"], data_dir=own_images, device="cpu", split="test")).words
+        assert ("the accuracy is optimistic" in words) == is_optimistic
+
+
+def test_plots_of_many_classes_are_limited_in_size() -> None:
+    with Image.open(io.BytesIO(to_png(new_figure(170, 170)))) as image:
+        assert max(image.size) <= 3000
+
+
+def test_seven_runs_and_a_single_evaluated_epoch_can_be_told_apart() -> None:
+    history = [{"epoch": n, "loss": None, "top1": 0.7 if n == 40 else None, "train_top1": 0.5} for n in range(1, 41)]
+    figure = curve_panel("top1", {str(number): history for number in range(9)})
+    lines = [line for line in figure.axes[0].get_lines() if np.size(line.get_xdata()) == 1]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 9
+    assert all(line.get_marker() == "o" for line in lines)
