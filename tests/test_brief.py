@@ -47,8 +47,14 @@ class Clone:
         path.write_text(text.replace(old, new))
 
     def run(self, *words: str) -> str:
-        """The output of `python WORDS…` inside cifar100/, with the dependencies installed but not this package."""
-        result = subprocess.run(
+        """The output of `python WORDS…` inside cifar100/, which must succeed."""
+        result = self.start(*words)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def start(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `python WORDS…` inside cifar100/, with the dependencies installed but not this package."""
+        return subprocess.run(
             [BARE_PYTHON, *words],
             cwd=self.inside,
             env={**os.environ, "CIFAR100_DATA_DIR": str(self.data), "PYTHONPATH": sysconfig.get_path("purelib")},
@@ -57,8 +63,6 @@ class Clone:
             timeout=600,
             check=False,
         )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +211,29 @@ def test_config_defaults_are_those_of_the_brief() -> None:
     assert recipe("baseline") == Config()
 
 
-def test_resnet34_can_be_used() -> None:
-    from cifar100.model import count_parameters, resnet34
+@pytest.mark.parametrize("command", [["train.py", "--help"], ["model.py"], ["inference.py", "--help"]])
+def test_an_invalid_value_in_config_is_reported_like_one_of_a_flag(clone: Clone, command: list[str]) -> None:
+    config = clone.inside / "config.py"
+    before = config.read_text()
+    try:
+        clone.edit("label_smoothing: float = 0.1", "label_smoothing: float = 1.0")
+        result = clone.start(*command)
+    finally:
+        config.write_text(before)
+    assert "Traceback" not in result.stderr
+    if command[0] == "train.py":
+        assert result.returncode == 2
+        assert "--label-smoothing is 1" in result.stderr
 
-    assert count_parameters(resnet34()) == 21_328_292
+
+def test_the_data_directory_of_config_is_used_by_all_scripts(clone: Clone) -> None:
+    config = clone.inside / "config.py"
+    before = config.read_text()
+    try:
+        clone.edit("data_dir: Path | None = None", 'data_dir: Path | None = Path("nowhere")')
+        results = [clone.start("utils.py"), clone.start("inference.py", "logs/cifar100/best_model.pth")]
+    finally:
+        config.write_text(before)
+    for result in results:
+        assert result.returncode == 2
+        assert "data_dir in config.py is nowhere" in result.stderr

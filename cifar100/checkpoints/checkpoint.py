@@ -31,7 +31,16 @@ from cifar100.dataset.published import PUBLISHED
 from cifar100.model import ResNet, build_model
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
-from cifar100.support.provenance import RECORDS, DatasetInfo, Record, Selection, TemperatureFit, read_records
+from cifar100.support.provenance import (
+    PLACEHOLDER,
+    RECORDS,
+    DatasetInfo,
+    Record,
+    Selection,
+    TemperatureFit,
+    assumptions,
+    read_records,
+)
 from cifar100.version import __version__
 
 FORMAT, VERSION = "cifar100-checkpoint", 2
@@ -40,9 +49,6 @@ MAX_STATE_DICTS = 50
 """Dictionaries of a foreign file that are searched for a network."""
 
 MAX_LEFT_ASIDE = 100
-
-PLACEHOLDER = "class {}"
-"""The name of a class in foreign files, which contain no names."""
 
 
 def versions() -> dict[str, str]:
@@ -99,15 +105,8 @@ class Checkpoint:
 
     @property
     def notes(self) -> list[str]:
-        """What was assumed about a foreign file, as lines of text."""
-        lines = []
-        missing = [f"--{name}" for name in ("mean", "std") if name in self.assumed]
-        if missing:
-            lines.append(f"normalized as CIFAR-100, at 32x32 pixels: the file does not say how ({', '.join(missing)})")
-        if "classes" in self.assumed:
-            numbered = self.classes[0] == PLACEHOLDER.format(0)
-            named = "CIFAR-100's, in alphabetical order" if self.superclasses else "the dataset's, in its order"
-            lines.append(f"classes are {'numbered' if numbered else named}: the file does not name them (--classes)")
+        """What was assumed and ignored of a third-party file, as lines of text."""
+        lines = assumptions(self.assumed, self.classes, self.superclasses)
         if self.left_aside:
             more = f" and {len(self.left_aside) - 3} more" if len(self.left_aside) > 3 else ""
             names = ", ".join(name[:60] for name in self.left_aside[:3])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from cifar100.support.errors import RunFailed, UserError
@@ -54,17 +55,24 @@ def download_model(address: str | Path) -> Path:
             "/FILE.safetensors or /FILE.onnx.",
         )
     repository, revision, file = match.groups()
-    missing = ""
+    offline = None
     for name in (file,) if file else (WEIGHTS, GRAPH):
         try:
             path = _fetch(repository, revision, name)
-            if path.suffix == ".safetensors":
-                _fetch(repository, revision, str(Path(name).with_suffix(".json")))
-        except _Missing as error:
-            missing = str(error)
+        except _Missing:
             continue
+        except UserError as error:
+            if error.code != "hub.offline":
+                raise
+            offline = offline or error  # the cache may have the other file
+            continue
+        if path.suffix == ".safetensors":
+            with suppress(_Missing):  # third-party weights have no metadata
+                _fetch(repository, revision, str(Path(name).with_suffix(".json")))
         return path
-    wanted = missing if file else f"{WEIGHTS} with its JSON, nor {GRAPH}"
+    if offline is not None:
+        raise offline
+    wanted = file or f"{WEIGHTS}, nor {GRAPH}"
     raise UserError("hub.no_weights", f"{repository} on the Hub has no {wanted}; other files are not opened.")
 
 
@@ -131,6 +139,8 @@ def upload_model(folder: Path, repository: str, *, private: bool = False) -> str
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", HUB))
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
+        if private and not api.repo_info(repository).private:
+            raise UserError("hub.public", f"{repository} exists and is public; --private does not change that.")
         api.upload_folder(
             repo_id=repository,
             folder_path=folder,
@@ -146,6 +156,8 @@ def upload_model(folder: Path, repository: str, *, private: bool = False) -> str
             raise UserError("hub.permission", f"This login may not write to {repository} ({code}).") from None
         message = f"The Hub responded with {code}; {repository} may be incomplete: push again."
         raise RunFailed("hub.response", message) from None
+    except UserError:
+        raise
     except Exception as error:  # any error of the HTTP client
         message = f"The Hub cannot be reached ({type(error).__name__}); nothing was uploaded."
         raise RunFailed("hub.offline", message) from None

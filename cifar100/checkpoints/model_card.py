@@ -94,6 +94,8 @@ def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         rows.append(("hardware", _text(checkpoint.compute)))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (checkpoint.mean, checkpoint.std))
     rows.append(("normalization", f"pixels in 0..1, mean {mean}, std {std}"))
+    if checkpoint.notes:
+        rows.append(("assumed", _text("; ".join(checkpoint.notes))))
     if checkpoint.calibration:
         rows.append(("temperature", f"{checkpoint.calibration.temperature:.3f}, {checkpoint.calibration.origin}"))
     versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())

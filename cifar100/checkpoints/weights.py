@@ -66,13 +66,15 @@ def load_weights(
     if is_hub_address(path):
         path = download_model(path)
     path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        raise UserError("weights.onnx", f"{path} is an ONNX file; this needs the .pth or .safetensors that it is from.")
     checkpoint = _read(path) if path.suffix.lower() == ".safetensors" else load_checkpoint(path)
     given = {"mean": mean, "std": std, "classes": classes}
     for name, values in given.items():
         if values is None:
             continue
         if name not in checkpoint.assumed:
-            raise UserError("weights.known", f"--{name}: {path} says its own; leave --{name} out.")
+            raise UserError("weights.known", f"--{name}: {path} contains its own; omit --{name}.")
         if name == "classes" and len(values) != len(checkpoint.classes):
             raise UserError(
                 "weights.classes",

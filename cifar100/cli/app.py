@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cifar100.cli.options import default_model
+from cifar100.cli.options import configured, default_model
 from cifar100.config import DeviceName
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
@@ -35,7 +35,7 @@ class App:
     views: Literal[1, 2] = 1
     """2: the mean over the image and its horizontal flip, in twice the time."""
 
-    device: DeviceName = "auto"
+    device: DeviceName = field(default_factory=configured("run", "device"))
     """Device to run on."""
 
     def run(self) -> int:
@@ -52,5 +52,7 @@ class App:
         model = self.checkpoint or default_model()
         predictor = load_predictor(model, device=self.device, fit=self.fit, views=self.views)
         emit_error(f"model: {', '.join(model_lines(predictor))}")
+        for note in predictor.info.notes:
+            emit_error(note)
         serve(predictor, host=self.host, port=self.port, open_browser=self.open)
         return 0

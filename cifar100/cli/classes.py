@@ -8,7 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from cifar100.cli.options import default_model
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import emit, emit_error
 from cifar100.support.text import escape_control_chars
 
 
@@ -28,6 +28,8 @@ class Classes:
         from cifar100.prediction.backend import open_backend
 
         info = open_backend(self.checkpoint or default_model(), device="cpu").info
+        for note in info.notes:
+            emit_error(note)
         if self.json:
             rows = [
                 {"class_id": class_id, "class_name": name, "superclass": info.superclass(class_id)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from cifar100.cli.options import DatasetOptions
+from cifar100.cli.options import DatasetOptions, configured
 from cifar100.config import AugmentConfig, Config
 from cifar100.support.terminal import emit
 from cifar100.support.text import escape_control_chars, number_range
@@ -38,7 +38,7 @@ class DataCheck:
     data_dir: Positional[Path | None] = None
     """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
-    image_size: int = Config().data.image_size
+    image_size: int = field(default_factory=configured("data", "image_size"))
     """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def run(self) -> int:
@@ -89,10 +89,10 @@ class DataPreview(DatasetOptions):
     out: Path = Path("augmentations.png")
     """Output PNG file."""
 
-    batch_size: int = Config().optim.batch_size
+    batch_size: int = field(default_factory=configured("optim", "batch_size"))
     """Batch size."""
 
-    seed: int = Config().optim.seed
+    seed: int = field(default_factory=configured("optim", "seed"))
     """Seed of sampling and augmentation."""
 
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -117,10 +117,10 @@ class DataSamples(DatasetOptions):
     count: int = 10
     """Number of images, evenly spread over the classes."""
 
-    test_fraction: float = Config().data.test_fraction
+    test_fraction: float = field(default_factory=configured("data", "test_fraction"))
     """Fraction of the custom images that training held out for testing."""
 
-    split_seed: int = Config().data.split_seed
+    split_seed: int = field(default_factory=configured("data", "split_seed"))
     """Seed of that split."""
 
     def run(self) -> int:

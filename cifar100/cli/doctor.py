@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
+from cifar100.cli.options import configured
 from cifar100.config import DeviceName, PrecisionName
 from cifar100.support.terminal import emit
 
@@ -18,7 +19,7 @@ class Doctor:
     Exit code 1 if the device computes wrong gradients.
     """
 
-    device: DeviceName = "auto"
+    device: DeviceName = field(default_factory=configured("run", "device"))
     """The device to examine; "auto" is the one that training would use."""
 
     precision: PrecisionName = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -62,6 +63,9 @@ class Evaluate(EvalOptions):
 
         if self.json is not None:
             check_writable("--json", self.json)
+            weights = self.json.with_suffix(".safetensors")
+            if os.path.exists(weights) or os.path.realpath(self.json) == os.path.realpath(self.checkpoint):
+                raise UserError("evaluate.json", f"--json {self.json} would overwrite weights, or their metadata.")
         if self.exclude_duplicates and self.split not in (None, "test"):
             raise UserError("evaluate.split", "--exclude-duplicates is for the test split; leave --split out.")
         compute = select_device(self.device, self.precision)
@@ -72,8 +76,10 @@ class Evaluate(EvalOptions):
         evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
         sha256 = state_dict_sha256(checkpoint.weights)
         figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "sha256": sha256, "versions": versions()}
+        figures |= {"dataset": data.info.to_dict(), "notes": list(evaluation.notes)}
         figures |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
         emit(f"{self.checkpoint} (sha256 {sha256[:12]}): {checkpoint.model}, trained on {checkpoint.dataset}")
+        emit(f"evaluated on {data.info}")
         if checkpoint.selection:
             emit(f"selected: {checkpoint.selection}")
         for note in checkpoint.notes:

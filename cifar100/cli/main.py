@@ -62,7 +62,8 @@ ALIASES = {"data get": "data download"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return the exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
+    """Run a subcommand and return the exit code: 0 success, 1 failure, 2 usage error, 130 interrupted, 143
+    terminated (SIGTERM or SIGHUP; 130 if a training saved its state)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -90,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_stdout()
         return 0
     except OSError as error:
+        if os.name == "nt" and error.errno == errno.EINVAL and error.filename is None:  # a closed pipe, on Windows
+            _discard_stdout()
+            return 0
         if error.filename is not None and error.errno in _REFUSALS:
             emit_error(f"{error.filename} cannot be read or written ({error.strerror}).")
             return 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ def default_model() -> Path:
     return OWN_MODEL if os.path.exists(OWN_MODEL) else Path("pretrained")
 
 
+def configured(section: str, name: str) -> Callable[[], Any]:
+    """A function for a setting of config.py, as default of a field. It is called after imports, so that a value out of
+    range is reported like that of a flag."""
+    return lambda: getattr(getattr(Config(), section), name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
     """The dataset that a checkpoint is evaluated on, and the device."""
@@ -27,7 +34,7 @@ class EvalOptions:
     data_dir: Path | None = None
     """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
-    device: DeviceName = "auto"
+    device: DeviceName = field(default_factory=configured("run", "device"))
     """Device to run on."""
 
     precision: PrecisionName = "fp32"
@@ -44,7 +51,7 @@ class DatasetOptions:
     data_dir: Path | None = None
     """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
 
-    image_size: int = Config().data.image_size
+    image_size: int = field(default_factory=configured("data", "image_size"))
     """Resolution, in pixels, that custom images are resized and center-cropped to."""
 
     def settings(self, **others: Any) -> Config:

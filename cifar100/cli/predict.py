@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from cifar100.cli.foreign_weights import ForeignWeights
-from cifar100.cli.options import default_model
+from cifar100.cli.options import configured, default_model
 from cifar100.config import DeviceName
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
@@ -61,7 +61,7 @@ class Predict:
     views: Literal[1, 2] = 1
     """2: the mean over the image and its horizontal flip, in twice the time."""
 
-    device: DeviceName = "auto"
+    device: DeviceName = field(default_factory=configured("run", "device"))
     """Device to run on."""
 
     json: bool = False
@@ -203,7 +203,7 @@ class _Sheets:
         if image.preview is None:
             return
         top1 = result.predictions[0]
-        label = f"unsure: {top1.class_name}" if result.unsure else top1.class_name
+        label = f"{top1.class_name}, unsure" if result.unsure else top1.class_name
         self.entries.append(Entry((image.preview,), name, label, top1.probability))
         if result.heatmap is not None:
             self.overlays.append(overlay(result.pixels, result.heatmap))

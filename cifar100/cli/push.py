@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cifar100.support.terminal import emit
 
 if TYPE_CHECKING:
     from cifar100.checkpoints.checkpoint import Checkpoint
+    from cifar100.dataset import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,10 @@ class Push:
     """Create the repository as private."""
 
     folder: Path | None = None
-    """Only write the files to this directory; nothing is uploaded."""
+    """Only write the files to this directory, new, empty or of an earlier push; nothing is uploaded."""
 
     def run(self) -> int:
-        from cifar100.checkpoints.hub import WEIGHTS, upload_model
+        from cifar100.checkpoints.hub import GENERATED, WEIGHTS, upload_model
         from cifar100.checkpoints.model_card import model_card
         from cifar100.checkpoints.weights import load_weights, save_weights
         from cifar100.support.files import atomic_write
@@ -49,14 +51,22 @@ class Push:
             raise UserError("push.repo", f"{self.repo} is not a repository on the Hub: it must be user/model.")
         checkpoint = load_weights(self.checkpoint)
         checkpoint.build()  # raises if the weights do not fit
+        from cifar100.export import own_images
+
+        train, test = own_images(checkpoint, None, emit)
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.folder or Path(temporary)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError("push.folder", f"--folder {folder} cannot be created ({error.strerror}).") from None
+            if os.listdir(folder) and not os.path.isfile(folder / WEIGHTS):
+                message = f"--folder {folder} has other files, which would be overwritten: name a new directory."
+                raise UserError("push.folder", message)
+            for generated in (path for pattern in GENERATED for path in folder.glob(pattern)):
+                generated.unlink()  # of an earlier push
             save_weights(checkpoint, folder / WEIGHTS)
-            in_javascript = _write_transformers_js(checkpoint, folder)
+            in_javascript = _write_transformers_js(checkpoint, folder, train, test)
             atomic_write(folder / "README.md", model_card(checkpoint, self.repo, transformers_js=in_javascript))
             if self.folder is None:
                 emit(upload_model(folder, self.repo, private=self.private))
@@ -65,17 +75,13 @@ class Push:
         return 0
 
 
-def _write_transformers_js(checkpoint: Checkpoint, folder: Path) -> bool:
+def _write_transformers_js(checkpoint: Checkpoint, folder: Path, train: Split | None, test: Split | None) -> bool:
     """Write the files of transformers.js, if the ONNX libraries are installed; returns whether it did."""
-    from cifar100.export import own_images
     from cifar100.export.transformers_js import write_layout
 
     try:
-        train, _ = own_images(checkpoint, None, emit)
-        write_layout(checkpoint, folder, train)
+        write_layout(checkpoint, folder, train, test, say=emit)
     except UserError as error:
         emit(f"Without the files of transformers.js: {error}")
         return False
-    if train is None:
-        emit("Without onnx/model_quantized.onnx: int8 needs the train images ($CIFAR100_DATA_DIR).")
     return True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from cifar100.cli.options import configured, default_model
 from cifar100.config import DeviceName
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit, emit_error
@@ -37,13 +38,13 @@ class Similar:
     count: int = 12
     """Number of images to find."""
 
-    checkpoint: Path = Path("pretrained")
-    """Checkpoint; "pretrained" is the bundled one."""
+    checkpoint: Path | None = None
+    """Checkpoint. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
 
     sheet: Path | None = None
     """Also write a contact sheet with the query and the images found (PNG)."""
 
-    device: DeviceName = "auto"
+    device: DeviceName = field(default_factory=configured("run", "device"))
     """Device."""
 
     def run(self) -> int:
@@ -62,7 +63,7 @@ class Similar:
             raise UserError("similar.no_images", "--in: name images or directories.")
         if self.sheet is not None:
             check_writable("--sheet", self.sheet)
-        predictor = load_predictor(self.checkpoint, device=self.device)
+        predictor = load_predictor(self.checkpoint or default_model(), device=self.device)
         for note in predictor.info.notes:
             emit_error(note)
         query = [ImageSource(self.image)]  # read once: it may be standard input
@@ -78,7 +79,7 @@ class Similar:
         emit(escape_control_chars(weights))
         order = np.argsort(-similarity, kind="stable")[: self.count]
         for row in order:
-            emit(f"{similarity[row]:7.4f}  {escape_control_chars(sources[row].name)}")
+            emit(f"{similarity[row]:7.4f}  {escape_control_chars(sources[row].name)}", wrapped=False)
         if self.sheet is not None:
             found = [sources[row] for row in order]
             images = [shown, *load_images(found, TILE_SIZE, num_previews=len(found), preview_size=TILE_SIZE)]

@@ -72,6 +72,9 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
     split of the same classes, else all of them, or all of its test split, as test images."""
     if split in ("train", "val"):
         return folder.read(layout, config=config, say=emit)
+    names = list(map(class_name, layout.classes))
+    if checkpoint.knows(names) and names != checkpoint.classes:  # the file of the weights does not name them
+        checkpoint.classes, checkpoint.superclasses, checkpoint.superclass_of = names, [], []
     data = None if split == "all" else _as_for_training(checkpoint, layout, config)
     if data is not None:
         return data

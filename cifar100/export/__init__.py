@@ -79,13 +79,13 @@ def export(
     reference = Reference(checkpoint, test, images)
     _remove_abandoned(out.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=Path(os.path.realpath(out)).parent) as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, input_format=input_format, train=train, say=say)
             result = compare(open_forward(made, input_format), reference, format=format, file=made, seconds=seconds)
             result.raise_on_mismatch()
             for part in sorted(Path(folder).iterdir()):  # safetensors have a JSON file
-                part.replace(out.parent / part.name)
+                part.replace(os.path.realpath(out.parent / part.name))  # a link stays one
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
     kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}

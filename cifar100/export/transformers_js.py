@@ -9,37 +9,61 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import Split
+from cifar100.support.errors import RunFailed
 from cifar100.support.files import atomic_write
+from cifar100.support.terminal import emit
+
+NUM_COMPARED = 1000
+"""Test images on which the predictions of the graphs are compared with the checkpoint's."""
 
 INPUT, OUTPUT = "pixel_values", "logits"
 BICUBIC = 3  # PIL.Image.Resampling
 
 
-def write_layout(checkpoint: Checkpoint, folder: Path, train: Split | None) -> None:
+def write_layout(
+    checkpoint: Checkpoint,
+    folder: Path,
+    train: Split | None,
+    test: Split | None = None,
+    *,
+    say: Callable[[str], None] = emit,
+) -> None:
     """Write the files to the existing directory `folder`.
 
     The graphs take float32 [B, 3, S, S] in 0..1 and normalize it; the softmax of their logits is calibrated.
-    onnx/model_quantized.onnx (int8) is written if calibration images, `train`, are given. Raises UserError if a library
-    for ONNX is missing.
+    onnx/model_quantized.onnx (int8) is written if calibration images, `train`, are given, and if its predictions on
+    `test` agree with the checkpoint's as in `cifar100 export`. Raises UserError if a library for ONNX is missing,
+    RunFailed if the fp32 file does not compute what the checkpoint does.
     """
-    from cifar100.export import require_onnx, write
+    from cifar100.export import open_forward, require_onnx, write
+    from cifar100.export.check import Reference, compare
 
     require_onnx("onnxruntime", "onnx")
     checkpoint = _calibrated(checkpoint)
     formats = {"model.onnx": "onnx"} | ({"model_quantized.onnx": "onnx-int8"} if train is not None else {})
+    if train is None:
+        say("Without onnx/model_quantized.onnx: int8 needs the train images ($CIFAR100_DATA_DIR).")
+    reference = Reference(checkpoint, test, NUM_COMPARED)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = Path(temporary)
-        for name, format in formats.items():
-            write(checkpoint, format, made / name, input_format="float", train=train)  # pyright: ignore[reportArgumentType]
-            _rename(made / name)
         (folder / "onnx").mkdir(exist_ok=True)
-        for name in formats:
-            (made / name).replace(folder / "onnx" / name)
+        for name, format in formats.items():
+            made = Path(temporary) / name
+            write(checkpoint, format, made, input_format="float", train=train)  # pyright: ignore[reportArgumentType]
+            try:
+                compare(open_forward(made, "float"), reference, format=format, file=made, seconds=0).raise_on_mismatch()
+            except RunFailed as error:
+                if error.code != "export.agreement":
+                    raise
+                say(f"Without onnx/{name}: {error}")
+                continue
+            _rename(made)
+            made.replace(folder / "onnx" / name)
     described = {"config.json": config(checkpoint), "preprocessor_config.json": preprocessor(checkpoint)}
     for name, content in described.items():
         atomic_write(folder / name, json.dumps(content, indent=2) + "\n")

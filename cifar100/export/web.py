@@ -37,6 +37,7 @@ from cifar100.prediction.onnx_backend import OnnxBackend
 from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MIN_PROBABILITY, rejection_reason
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
+from cifar100.support.provenance import assumptions
 from cifar100.support.terminal import emit
 
 SITE = Path(__file__).parent / "site"
@@ -124,10 +125,10 @@ def _graph(path: Path, folder: Path, making: dict[str, Any]) -> tuple[Path, Pari
     graph = folder / MODEL
     try:
         return graph, export(path, "onnx-int8", graph, **making)
-    except UserError as error:
-        if error.code != "export.calibration_images":
+    except (UserError, RunFailed) as error:
+        if error.code not in ("export.calibration_images", "export.agreement"):
             raise
-    making["say"]("int8 needs the train images (--data-dir), which were not found: exporting in fp32, 4 times as large")
+        making["say"](f"exporting in fp32, 4 times as large as int8: {error}")
     return graph, export(path, "onnx", graph, **making)
 
 
@@ -195,6 +196,7 @@ def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
             "trained_on": metadata["dataset"].train_split,
             "calibration": "" if fit is None else fit.origin,
             "versions": metadata["versions"],
+            "assumed": assumptions(*(metadata[name] for name in ("assumed", "classes", "superclasses"))),
         },
         "runtime": {"name": PACKAGE, "version": VERSION, "license": LICENSE},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import webbrowser
 from contextlib import suppress
 from functools import partial
@@ -50,6 +51,7 @@ def serve(folder: Path) -> None:
     with make_server(folder) as server:
         address = f"http://127.0.0.1:{server.server_address[1]}/"
         emit(f"The site is at {address} (Ctrl-C stops it).", flush=True)
-        webbrowser.open(address)
+        # in a thread: a browser in the terminal waits for an answer
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         with suppress(KeyboardInterrupt):
             server.serve_forever()

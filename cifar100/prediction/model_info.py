@@ -43,7 +43,7 @@ class ModelInfo:
     assumed: tuple[str, ...] = ()
     """Fields that the file did not contain, of a file from elsewhere: "mean", "classes", ..."""
     notes: tuple[str, ...] = ()
-    """The same as text, a line each."""
+    """What was assumed and ignored of it, as lines of text."""
 
     @property
     def digest(self) -> str:

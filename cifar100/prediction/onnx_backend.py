@@ -9,6 +9,7 @@ import numpy as np
 from cifar100.prediction.model_info import ModelInfo
 from cifar100.prediction.onnx_validation import read_onnx
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import assumptions
 
 
 class OnnxBackend:
@@ -41,6 +42,7 @@ class OnnxBackend:
             sha256=self.metadata["sha256"],
             network=f"{self.metadata['model']}, ONNX {self.metadata['precision']}",
             hardware="CPU, onnxruntime",
+            notes=tuple(assumptions(*(self.metadata[name] for name in ("assumed", "classes", "superclasses")))),
         )
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:

@@ -45,4 +45,5 @@ def _bar(stream: TextIO | None) -> Any:
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     to_terminal = sys.stdout is not None and sys.stdout.isatty()  # else standard output is a file or a pipe
-    return Progress(*columns, console=Console(file=stream), transient=True, redirect_stdout=to_terminal)
+    console = Console(file=stream, soft_wrap=True)  # of what is printed meanwhile, such as paths
+    return Progress(*columns, console=console, transient=True, redirect_stdout=to_terminal)

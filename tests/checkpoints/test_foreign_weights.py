@@ -13,19 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import assert_identical, assert_one_sentence
+from conftest import assert_identical, assert_one_sentence, narrow_network
+from own_images import photos
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import cifar100.checkpoints.checkpoint
+from cifar100.checkpoints.model_card import model_card
 from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.cli.main import main
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES
 from cifar100.dataset.published import CIFAR10
+from cifar100.export import write
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
+from cifar100.web.html import about_model
 
 Weights = dict[str, Tensor]
 EVERYTHING = ["classes", "image_size", "mean", "std"]
@@ -231,3 +235,41 @@ def test_100_classes_are_assumed_to_be_cifar100(tmp_path: Path) -> None:
     assert predictor.classes == CLASSES
     assert predictor.info.assumed == tuple(EVERYTHING)
     assert any("in alphabetical order" in note for note in predictor.info.notes)
+
+
+def test_a_network_without_class_names_is_evaluated_on_class_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(network(3), tmp_path / "weights.pth")
+    for split in ("train", "test"):
+        photos(tmp_path / "data" / split, {"cat": 2, "dog": 2, "owl": 2}, seed=len(split))
+    for data in (tmp_path / "data", tmp_path / "data" / "test"):
+        words = ["--data-dir", str(data), "--json", str(tmp_path / "figures.json")]
+        assert main(["evaluate", str(tmp_path / "weights.pth"), *words]) == 0
+        assert set(json.loads((tmp_path / "figures.json").read_text())["per_class"]) == {"cat", "dog", "owl"}
+    assert "the dataset's, in its order" in capsys.readouterr().out
+
+
+def test_what_was_assumed_is_said_by_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+    path = tmp_path / "weights.pth"
+    torch.save(network(100), path)
+    assumed = load_weights(path)
+    assert main(["classes", str(path)]) == 0
+    assert "does not name them" in capsys.readouterr().err
+    assert "does not name them" in model_card(assumed, "me/m")
+    predictor = load_predictor(path, device="cpu")
+    assert "does not name them" in about_model(predictor)
+    write(assumed, "onnx", tmp_path / "weights.onnx")
+    assert load_predictor(tmp_path / "weights.onnx").info.notes == predictor.info.notes
+    assert len(predictor.info.notes) == 2
+
+
+def test_an_onnx_file_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(UserError) as caught:
+        load_weights(tmp_path / "model.onnx")
+    assert caught.value.code == "weights.onnx"
+    assert_one_sentence(str(caught.value), ".pth", ".safetensors")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SYNTHETIC_INFO, assert_one_sentence, narrow_network, random_checkpoint
+from safetensors.torch import save_file
 from test_download import NOWHERE, Handler, Server
 
 import cifar100.checkpoints.checkpoint
@@ -40,6 +41,9 @@ class HubHandler(Handler):
         known = self.path in self.server.files
         if known or self.server.faults:
             super().answer(send=send)
+            return
+        if self.path == "/api/models/someone/model" and self.headers.get("Authorization") == "Bearer hf_good":
+            self.reply(200, {"id": "someone/model", "private": self.server.private and not self.server.files})
             return
         if "/tree/main" in self.path:
             paths = [path.partition("/resolve/main/")[2] for path in self.server.files]
@@ -105,7 +109,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setenv("HF_TOKEN", "hf_good")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
-        monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_: None)  # slow
+        monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_, **__: None)  # slow
         yield server
 
 
@@ -304,3 +308,50 @@ def test_the_model_card_without_an_evaluation() -> None:
     )
     assert "**50.00%** on the val images" in card
     assert "selected: best top-1 on val" in card
+
+
+def test_an_existing_public_repository_does_not_become_private(server: Server, pushed: Path, capsys: Any) -> None:
+    before = dict(server.files)
+    server.requests.clear()
+    assert main(["push", "someone/model", "--checkpoint", str(pushed), "--private"]) == 2
+    assert "is public" in capsys.readouterr().err
+    assert server.files == before
+    assert not any("/commit/" in path for _, path, _ in server.requests)
+
+
+def test_third_party_weights_on_the_hub_need_no_metadata(server: Server, tmp_path: Path) -> None:
+    save_file(narrow_network("resnet18", 10).state_dict(), tmp_path / "model.safetensors")
+    server.files["/someone/model/resolve/main/model.safetensors"] = (tmp_path / "model.safetensors").read_bytes()
+    assert len(load_predictor("hf://someone/model").classes) == 10
+
+
+def test_a_cached_onnx_model_is_loaded_offline(server: Server, exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.files["/someone/model/resolve/main/model.onnx"] = (exports / "best.onnx").read_bytes()
+    expected = load_predictor("hf://someone/model").predict(IMAGE)
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
+    assert load_predictor("hf://someone/model").predict(IMAGE) == expected
+
+
+def test_a_push_whose_images_are_not_found_deletes_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is not mounted: without its images int8 could not be written again."""
+    monkeypatch.setenv("CIFAR100_DATA_DIR", str(tmp_path / "unmounted"))
+    server.files["/someone/model/resolve/main/onnx/model_quantized.onnx"] = b"old"
+    random_checkpoint(config={}).save(tmp_path / "best.pth")
+    assert main(["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth")]) == 2
+    assert len(server.files) == 1
+
+
+def test_a_folder_with_other_files_is_not_pushed_to(server: Server, tmp_path: Path) -> None:
+    random_checkpoint().save(tmp_path / "best.pth")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "README.md").write_text("mine")
+    words = ["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth"), "--folder"]
+    assert main([*words, str(tmp_path / "project")]) == 2
+    assert (tmp_path / "project" / "README.md").read_text() == "mine"
+    assert main([*words, str(tmp_path / "new")]) == 0
+    (tmp_path / "new" / "onnx").mkdir()
+    (tmp_path / "new" / "onnx" / "model.onnx").write_bytes(b"of an earlier model")
+    assert main([*words, str(tmp_path / "new")]) == 0
+    assert not (tmp_path / "new" / "onnx" / "model.onnx").exists()

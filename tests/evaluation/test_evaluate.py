@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ import pytest
 from conftest import assert_one_sentence, narrow_network, random_checkpoint
 
 from cifar100.checkpoints.checkpoint import Checkpoint
+from cifar100.checkpoints.weights import save_weights
+from cifar100.cli.main import main
+from cifar100.cli.options import EvalOptions
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.dataset.classes import CLASSES
 from cifar100.evaluation.evaluate import eval_batch_size, evaluate, format_table
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
+from cifar100.support.provenance import DatasetInfo
 
 
 @pytest.fixture
@@ -56,3 +61,29 @@ def test_unknown_splits(checkpoint: Checkpoint, tiny_data: Path) -> None:
             evaluate(plain, split=split, data_dir=tiny_data)
         assert caught.value.code == "evaluate.split"
         assert_one_sentence(str(caught.value), repr(split))
+
+
+def test_the_dataset_of_an_evaluation_is_named(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.dataset = DatasetInfo(name="CIFAR-100", verified=True)
+    checkpoint.save(tmp_path / "model.pth")
+    words = [str(tmp_path / "model.pth"), "--dataset", "synthetic", "--json", str(tmp_path / "figures.json")]
+    assert main(["evaluate", *words]) == 0
+    assert "evaluated on SYNTHETIC" in capsys.readouterr().out
+    assert json.loads((tmp_path / "figures.json").read_text())["dataset"]["synthetic"] is True
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors", "link.json"])
+def test_weights_and_their_metadata_are_not_overwritten(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
+    save_weights(checkpoint, tmp_path / "model.safetensors")
+    (tmp_path / "link.json").symlink_to(tmp_path / "model.safetensors")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    words = [str(tmp_path / "model.safetensors"), "--json", str(tmp_path / name), "--dataset", "synthetic"]
+    assert main(["evaluate", *words]) == 2
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_evaluation_commands_use_fp32() -> None:
+    """The headline figures are the same on all hardware."""
+    assert EvalOptions().precision == "fp32"

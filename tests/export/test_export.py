@@ -286,3 +286,14 @@ def test_other_sizes_and_classes() -> None:
     logits, maps = graph(torch.rand(2, 3, 48, 48))
     assert (logits.shape, maps.shape) == ((2, 3), (2, 3, 6, 6))
     assert build_metadata(checkpoint, "float")["preprocessing"].startswith("float32 [B, 3, 48, 48]")
+
+
+def test_a_link_stays_one(exports: Path, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    target, link = tmp_path / "shared" / "model.safetensors", tmp_path / "current.safetensors"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    export(exports / "best.pth", "safetensors", link, seconds=0.01, say=lambda _: None)
+    assert link.is_symlink()
+    assert load_predictor(link).predict(np.zeros((32, 32, 3), np.uint8))
+    assert target.read_bytes() != b"old"

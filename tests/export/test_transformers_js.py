@@ -125,3 +125,16 @@ def test_transformers_js_predicts_the_same(pushed: Path, predictor: Predictor) -
     for answer, precise in zip(answers["q8"], answers["fp32"], strict=True):
         scores = {item["label"]: item["score"] for item in precise}
         assert answer[0]["score"] == pytest.approx(scores[answer[0]["label"]], abs=0.05)
+
+
+def test_an_int8_graph_that_disagrees_is_not_pushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    monkeypatch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
+    monkeypatch.setattr("cifar100.export.check.MIN_AGREEMENT", 1.01)
+    random_checkpoint().save(tmp_path / "best.pth")
+    words = ["--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "model")]
+    assert main(["push", "someone/model", *words]) == 0
+    assert [path.name for path in (tmp_path / "model" / "onnx").iterdir()] == ["model.onnx"]
+    assert "Without onnx/model_quantized.onnx" in capsys.readouterr().out

@@ -340,3 +340,15 @@ def test_a_local_runtime_folder(fake_npm: Path, tmp_path: Path, below: str) -> N
         web_runtime.runtime_files(tmp_path)
     assert caught.value.code == "runtime.missing"
     assert not (fake_npm / "calls.txt").exists()
+
+
+def test_a_model_whose_int8_graph_disagrees_is_exported_in_fp32(
+    fake_runtime: None, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    monkeypatch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
+    monkeypatch.setattr("cifar100.export.check.MIN_AGREEMENT", 1.01)
+    messages: list[str] = []
+    export_site(exports / "best.pth", tmp_path / "site", images=20, say=messages.append)
+    assert facts_of(tmp_path / "site")["about"]["precision"] == "fp32"
+    assert any("fp32" in message for message in messages)

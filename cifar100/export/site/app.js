@@ -121,7 +121,7 @@ class Page {
       const answer = await this.classifier.classify(file, { side: SIDE, onSeen, isUrgent: true });
       if (current()) this.result.showAnswer(answer);
     } catch (refusal) {
-      if (current() && !(example?.answer && refusal.code === "noModel")) this.result.showRefusal(refusal);
+      if (current() && !(this.result.answer && refusal.code === "noModel")) this.result.showRefusal(refusal);
     }
   }
 

@@ -111,6 +111,7 @@ export const strings = {
     top5: "Top-5 accuracy",
     superclass: "Superclass accuracy",
     trainedOn: "Trained on",
+    assumed: "Assumed",
     probabilities: "Probabilities",
     calibrated: (temperature, origin) => `calibrated: logits divided by ${temperature.toLocaleString(locale, { maximumSignificantDigits: 3 })}${origin ? ` (${origin})` : ""}`,
     uncalibrated: "not calibrated",
