@@ -26,6 +26,8 @@ help:
 
 CONSTRAINTS ?= constraints.txt
 VERSION = import sys; print(sys.version_info[:2])
+# an environment of another Python, or of one that is no longer installed, is built again
+$(shell [ "$$($(BIN)/python -c '$(VERSION)' 2>&1)" = "$$($(PYTHON) -c '$(VERSION)')" ] || rm -f $(READY))
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing the dependencies into $(VENV): a minute or more"
