@@ -751,9 +751,6 @@ def with_fields(**changes: Any) -> Corrupt:
     return corrupt
 
 
-REQUIRED_FIELDS = ("weights", "model", "classes", "mean", "std")
-
-
 def without_field(name: str) -> Corrupt:
     """A checkpoint without a field."""
 

@@ -91,6 +91,7 @@ def test_no_module_shadows_another_library() -> None:
 
 LIGHT = [
     ("cifar100", {"torch", "numpy", "PIL", "tyro", "rich", "matplotlib"}),
+    ("cifar100.images.convert", {"torch", "tyro", "rich", "matplotlib"}),
     ("cifar100.inference", {"torch", "tyro", "rich", "matplotlib"}),
     ("cifar100.prediction.onnx_backend", {"torch", "tyro", "rich", "matplotlib", "onnx"}),
     ("cifar100.cli.main", {"torch", "numpy", "PIL", "matplotlib"}),

@@ -19,8 +19,10 @@ from PIL import Image
 from torch import nn
 
 from cifar100.cli.main import COMMANDS, main
+from cifar100.cli.push import Push
 from cifar100.cli.train import Train
 from cifar100.config import Config
+from cifar100.inference import Predictor
 from cifar100.recipes import is_modified, recipe
 from cifar100.train import TrainResult
 
@@ -271,9 +273,18 @@ def test_predict_prefers_the_last_run_to_the_bundled_model(
         return capsys.readouterr().out
 
     shipped = answer()
+    assert main(["classes"]) == 0
+    assert "pretrained" in capsys.readouterr().out
     Path("logs/cifar100").mkdir(parents=True)
     shutil.copy(checkpoint, "logs/cifar100/best_model.pth")
     assert answer() != shipped
+    assert main(["classes"]) == 0
+    assert "logs/cifar100/best_model.pth" in capsys.readouterr().out
+    assert Push(repo="me/m").checkpoint == Path("logs/cifar100/best_model.pth")
+    served: list[Predictor] = []
+    monkeypatch.setattr("cifar100.web.server.serve", lambda predictor, **_: served.append(predictor))
+    assert main(["app"]) == 0
+    assert served[0].info.source == "logs/cifar100/best_model.pth"
 
 
 def test_data_check_prints_what_a_folder_contains(tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

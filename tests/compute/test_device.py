@@ -188,9 +188,8 @@ print(min(page_faults() for _ in range(6)), disable_malloc_trim(), min(page_faul
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, done, after = result.stdout.split()
-    assert int(before) > 10_000
     assert done == "True"
-    assert int(after) < 10_000
+    assert int(after) < int(before) / 4, "pages may be huge"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.compute.device import select_device
 from cifar100.config import Config
-from cifar100.dataset import Dataset, load_dataset, read, resolve_data_dir, synthetic
+from cifar100.dataset import Dataset, load_dataset, read, resolve_data_dir
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.dataset.published import CIFAR10
 from cifar100.model import ResNet
@@ -228,10 +228,3 @@ def test_published_datasets_refuse_another_image_size(tmp_path: Path, write: Wri
     with pytest.raises(UserError) as error:
         read(tmp_path / write.__name__, Config().replace(image_size=48))
     assert_one_sentence(str(error.value), "48x48", "32x32", "--image-size")
-
-
-def test_synthetic_images_are_never_verified() -> None:
-    dataset = synthetic.make()
-    assert dataset.is_synthetic
-    assert not dataset.is_verified
-    assert "SYNTHETIC" in str(dataset)

@@ -6,6 +6,7 @@ numbers of the batched code, so that both add the same noise.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -215,7 +216,10 @@ def test_the_corruptions_are_those_of_the_paper() -> None:
     weather = ["snow", "frost", "fog", "brightness"]
     digital = ["contrast", "elastic_transform", "pixelate", "jpeg_compression"]
     assert list(CORRUPTIONS) == [*noise, *(f"{name}_blur" for name in blur), *weather, *digital]
-    assert all(len(arguments) == len(SEVERITIES) for _, arguments in CORRUPTIONS.values())
+    severities = {name: arguments for name, (_, arguments) in CORRUPTIONS.items()}
+    assert all(len(arguments) == len(SEVERITIES) for arguments in severities.values())
+    message = "not the constants of make_cifar_c.py in github.com/hendrycks/robustness, with which they were compared"
+    assert zlib.crc32(repr(severities).encode()) == 2274315553, message
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,8 @@ def test_runs_with_its_requirements_and_without_torch(tmp_path: Path) -> None:
     subprocess.run([python, "-m", "pip", "install", "-q", "-r", space / "requirements.txt"], check=True)
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
 
-    port = "7951"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     server = subprocess.Popen(
         [python, "app.py"], cwd=space, env={**alone, "GRADIO_SERVER_PORT": port}, stdout=subprocess.PIPE, text=True
@@ -68,9 +69,7 @@ def test_runs_with_its_requirements_and_without_torch(tmp_path: Path) -> None:
         assert "The app is at" in server.stdout.readline()
         client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
         photo = ROOT / "cifar100/images/example_photos/bee.jpg"
-        start = time.perf_counter()
         answer = client.predict(handle_file(str(photo)), 5, api_name="/predict")
-        assert time.perf_counter() - start < 30
         assert len(answer["predictions"]) == 5
     finally:
         server.terminate()

@@ -13,8 +13,9 @@ def upload(folder: Path, name: str, *, age: float = 0, size: int = 10) -> Path:
     path = folder / name / "image.png"
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(size))
-    modified = time.time() - age
-    os.utime(path, (modified, modified))
+    if age:  # else the file may already be deleted
+        modified = time.time() - age
+        os.utime(path, (modified, modified))
     return path
 
 
