@@ -5,7 +5,7 @@
 74.2 % at the last epoch (3 seeds: 74.26, 74.26, 74.04) in 16 minutes of reading and training on two CPU cores with
 AMX-BF16 (benchmarks/results/fast_9_epochs); 73.5 % with a crop padding of 4 (3 seeds: 73.25, 73.42, 73.87) on an H100.
 Progressive resizing, Muon for the convolutions, stronger label smoothing; no Cutout, which helps only long runs. 8
-epochs give 74.1 % and 14 epochs 75.9 % (2 seeds each), 30 epochs 77.5 % and 60 epochs 78.0 % (1 seed each;
+epochs give 74.1 % (3 seeds), 14 epochs 75.9 % (2 seeds), 30 epochs 77.5 % and 60 epochs 78.0 % (1 seed each;
 benchmarks/results/fast_8_epochs and so on). For longer runs: --recipe best.
 
 500 divides the 50,000 images, so that no epoch ends with a smaller batch, for which a GPU would select kernels again.
