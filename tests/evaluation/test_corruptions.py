@@ -7,7 +7,6 @@ numbers of the batched code, so that both add the same noise.
 from __future__ import annotations
 
 import zlib
-import zlib
 from collections.abc import Callable
 from itertools import pairwise
 
