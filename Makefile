@@ -26,8 +26,9 @@ help:
 
 CONSTRAINTS ?= constraints.txt
 VERSION = import sys; print(sys.version_info[:2])
-# an environment of another Python, or of one that is no longer installed, is built again
-$(shell [ "$$($(BIN)/python -c '$(VERSION)' 2>&1)" = "$$($(PYTHON) -c '$(VERSION)')" ] || rm -f $(READY))
+ifeq (,$(shell $(BIN)/python -c '$(VERSION)' 2>/dev/null))
+.PHONY: $(READY)  # its Python is no longer installed: build it again
+endif
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing the dependencies into $(VENV): a minute or more"

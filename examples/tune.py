@@ -67,11 +67,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("tuning"))
     parser.add_argument("--storage", help="an SQLAlchemy URL; default: tune.db in --folder")
     args = parser.parse_args()
-    base = recipe(args.recipe, args.epochs).replace(
+    base = recipe(args.recipe, args.epochs)
+    base = base.replace(
         warmup_epochs=min(1, args.epochs / 4),
         data_dir=args.data_dir,
         image_size=args.image_size,
-        cutout_size=min(16, args.image_size // 2),
+        cutout_size=min(base.augment.cutout_size, args.image_size // 2),
         val_fraction=0.2,
         checkpoint_every=0,
         report=False,

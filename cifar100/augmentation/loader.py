@@ -41,7 +41,7 @@ class TrainLoader:
     the one before it. Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
 
     With several ranks, each serves its part of every batch; `batch_size` is the global one. Raises UserError if the
-    cutout square is larger than the images, albumentations is requested and missing, or a batch has fewer images than
+    cutout square covers the images, albumentations is requested and missing, or a batch has fewer images than
     the ranks need.
     """
 
@@ -66,7 +66,7 @@ class TrainLoader:
         self.num_epochs = num_epochs
         self.num_steps = num_steps
         self.min_batch = self._checked_min_batch(batch_size, len(split), config)
-        if config.cutout_size >= size:
+        if config.cutout_probability and config.cutout_size >= size:
             raise UserError(
                 "config.cutout_size",
                 f"--cutout-size is {config.cutout_size}, which covers the images of {size}x{size} pixels: give a "

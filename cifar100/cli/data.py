@@ -36,7 +36,7 @@ class DataCheck:
     """
 
     data_dir: Positional[Path | None] = None
-    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive. None: that of config.py, $CIFAR100_DATA_DIR, ./data."""
 
     image_size: int = field(default_factory=configured("data", "image_size"))
     """Resolution, in pixels, that custom images are resized and center-cropped to."""
@@ -64,7 +64,7 @@ class DataReport(DatasetOptions):
     """Dataset report: statistics, duplicates, label conflicts."""
 
     data_dir: Positional[Path | None] = None
-    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive. None: that of config.py, $CIFAR100_DATA_DIR, ./data."""
 
     out: Path = Path("data_report.html")
     """Output HTML file (self-contained)."""

@@ -22,7 +22,7 @@ class Doctor:
     device: DeviceName = field(default_factory=configured("run", "device"))
     """The device to examine; "auto" is the one that training would use."""
 
-    precision: PrecisionName = "auto"
+    precision: PrecisionName = field(default_factory=configured("run", "precision"))
     """Arithmetic of the network; "auto" is what training would use."""
 
     json: bool = False

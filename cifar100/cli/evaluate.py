@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from cifar100.cli.foreign_weights import ForeignWeights
-from cifar100.cli.options import EvalOptions
+from cifar100.cli.options import SplitOptions
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 
@@ -24,16 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(EvalOptions):
+class Evaluate(SplitOptions):
     """Evaluate a checkpoint: top-1, top-5, superclasses, classes, speed."""
 
     checkpoint: Positional[Path]
     """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
     "pretrained": the bundled weights."""
-
-    split: Literal["test", "val", "train", "all"] | None = None
-    """Split; "val" is the validation split used in training, "all" every image of an image folder. None: test; for a
-    folder without test/ that the checkpoint was not trained on, all."""
 
     per_class: bool = False
     """List all classes, not only the best and the worst."""
@@ -63,8 +59,9 @@ class Evaluate(EvalOptions):
 
         if self.json is not None:
             check_writable("--json", self.json)
-            weights = self.json.with_suffix(".safetensors")
-            if os.path.exists(weights) or os.path.realpath(self.json) == os.path.realpath(self.checkpoint):
+            target = Path(os.path.realpath(self.json))
+            is_metadata = target.suffix == ".json" and os.path.exists(target.with_suffix(".safetensors"))
+            if is_metadata or target == Path(os.path.realpath(self.checkpoint)):
                 raise UserError("evaluate.json", f"--json {self.json} would overwrite weights, or their metadata.")
         if self.exclude_duplicates and self.split not in (None, "test"):
             raise UserError("evaluate.split", "--exclude-duplicates is for the test split; leave --split out.")
@@ -79,7 +76,7 @@ class Evaluate(EvalOptions):
         figures |= {"dataset": data.info.to_dict(), "notes": list(evaluation.notes)}
         figures |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
         emit(f"{self.checkpoint} (sha256 {sha256[:12]}): {checkpoint.model}, trained on {checkpoint.dataset}")
-        emit(f"evaluated on {data.info}")
+        emit(f"evaluated on {data.info.title}")
         if checkpoint.selection:
             emit(f"selected: {checkpoint.selection}")
         for note in checkpoint.notes:

@@ -39,7 +39,7 @@ class Export:
     normalizes it."""
 
     data_dir: Path | None = None
-    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive. None: that of config.py, $CIFAR100_DATA_DIR, ./data."""
 
     images: int = 1000
     """Number of test images to check the file on, evenly spread over the classes."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cifar100.config import Config, DatasetName, DeviceName, PrecisionName
 
@@ -32,7 +32,7 @@ class EvalOptions:
     """"synthetic" is the generated dataset. None: that of the training, or cifar100 with --data-dir."""
 
     data_dir: Path | None = None
-    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive. None: that of config.py, $CIFAR100_DATA_DIR, ./data."""
 
     device: DeviceName = field(default_factory=configured("run", "device"))
     """Device to run on."""
@@ -42,14 +42,23 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitOptions(EvalOptions):
+    """The same, and the split."""
+
+    split: Literal["test", "val", "train", "all"] | None = None
+    """Split; "val" is the validation split used in training, "all" every image of an image folder. None: test; for a
+    folder without test/ that the checkpoint was not trained on, all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
     """A dataset, as a training reads it."""
 
-    dataset: DatasetName = "cifar100"
+    dataset: DatasetName = field(default_factory=configured("data", "dataset"))
     """"synthetic" is the generated dataset."""
 
     data_dir: Path | None = None
-    """Dataset directory or archive. None: $CIFAR100_DATA_DIR, then ./data."""
+    """Dataset directory or archive. None: that of config.py, $CIFAR100_DATA_DIR, ./data."""
 
     image_size: int = field(default_factory=configured("data", "image_size"))
     """Resolution, in pixels, that custom images are resized and center-cropped to."""

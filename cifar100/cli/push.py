@@ -39,7 +39,7 @@ class Push:
     """Create the repository as private."""
 
     folder: Path | None = None
-    """Only write the files to this directory, new, empty or of an earlier push; nothing is uploaded."""
+    """Only write the files to this directory, a new one or that of an earlier push; nothing is uploaded."""
 
     def run(self) -> int:
         from cifar100.checkpoints.hub import GENERATED, WEIGHTS, upload_model
@@ -60,8 +60,9 @@ class Push:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError("push.folder", f"--folder {folder} cannot be created ({error.strerror}).") from None
-            if os.listdir(folder) and not os.path.isfile(folder / WEIGHTS):
-                message = f"--folder {folder} has other files, which would be overwritten: name a new directory."
+            others = [name for name in ("README.md", WEIGHTS, *GENERATED) if os.path.exists(folder / name)]
+            if others and not os.path.isfile(folder / "model.json"):
+                message = f"--folder {folder} has another {others[0]}, which would be overwritten: name another."
                 raise UserError("push.folder", message)
             for generated in (path for pattern in GENERATED for path in folder.glob(pattern)):
                 generated.unlink()  # of an earlier push

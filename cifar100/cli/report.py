@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import Positional
 
-from cifar100.cli.options import EvalOptions
+from cifar100.cli.options import SplitOptions
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 from cifar100.support.text import escape_control_chars
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(EvalOptions):
+class Report(SplitOptions):
     """Write an HTML report: accuracy, errors, calibration, robustness.
 
     The page is one file; its plots are also written next to it as PNG files.
@@ -26,10 +25,6 @@ class Report(EvalOptions):
 
     out: Path | None = None
     """Output directory. None: report/ next to the checkpoint."""
-
-    split: Literal["test", "val", "train", "all"] | None = None
-    """Split; "val" is the validation split used in training, "all" every image of an image folder. None: test; for a
-    folder without test/ that the checkpoint was not trained on, all."""
 
     neighbors: bool = False
     """Also show the train images most similar to the most confident errors (a pass over the whole training set)."""

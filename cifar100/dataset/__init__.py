@@ -77,9 +77,10 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
 
     Raises UserError if the one that is named does not exist; nothing is downloaded to it.
     """
+    own = Config().run.data_dir
     named = {
-        "--data-dir": data_dir,
-        "data_dir in config.py": Config().run.data_dir,
+        "--data-dir": data_dir if data_dir != own else None,
+        "data_dir in config.py": own,
         f"${ENVIRONMENT}": os.environ.get(ENVIRONMENT),
     }
     for origin, value in named.items():

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config, DataConfig
@@ -23,8 +24,7 @@ def load_eval_split(
 
     `dataset` None is that of the training, unless `data_dir` names another one.
     """
-    names = {setting.name for setting in fields(DataConfig)}
-    settings = {name: value for name, value in checkpoint.config.items() if name in names}
+    settings = data_settings(checkpoint)
     if dataset is None:
         dataset = settings.get("dataset", "cifar100") if data_dir is None else "cifar100"
     settings |= {"dataset": dataset, "data_dir": data_dir, "image_size": checkpoint.image_size}
@@ -60,6 +60,12 @@ def load_eval_split(
     return data, chosen, config
 
 
+def data_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings of `DataConfig` that the checkpoint was trained with."""
+    names = {setting.name for setting in fields(DataConfig)}
+    return {name: value for name, value in checkpoint.config.items() if name in names}
+
+
 def take_names(checkpoint: Checkpoint, data: Dataset) -> None:
     """Give the classes of weights whose file does not name them the names of a dataset that it `knows`."""
     if "classes" in checkpoint.assumed:
@@ -74,6 +80,12 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
         return folder.read(layout, config=config, say=emit)
     names = list(map(class_name, layout.classes))
     if checkpoint.knows(names) and names != checkpoint.classes:  # the file of the weights does not name them
+        if names != sorted(names):
+            raise UserError(
+                "evaluate.class_order",
+                "The file of the weights does not name its classes, and the dataset's contain numbers, which may be sorted "
+                "as numbers or as text: name them in the order of the weights, with --classes.",
+            )
         checkpoint.classes, checkpoint.superclasses, checkpoint.superclass_of = names, [], []
     data = None if split == "all" else _as_for_training(checkpoint, layout, config)
     if data is not None:

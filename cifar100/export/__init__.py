@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +22,9 @@ import numpy as np
 from cifar100.checkpoints.checkpoint import Checkpoint, versions
 from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
-from cifar100.config import Config, DataConfig
+from cifar100.config import Config
 from cifar100.dataset import ENVIRONMENT, Split, load_dataset, resolve_data_dir, train_val_split
-from cifar100.evaluation.eval_split import take_names
+from cifar100.evaluation.eval_split import data_settings, take_names
 from cifar100.export.check import Forward, ParityReport, Reference, compare
 from cifar100.export.graph import ExportModule, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
@@ -43,7 +42,6 @@ SUFFIXES: dict[str, str] = {"safetensors": ".safetensors", "onnx": ".onnx", "onn
 CALIBRATION_IMAGES = 512
 """Train images, evenly spread over the classes, to determine the ranges of int8 activations."""
 
-TEMPORARY_PREFIX, ABANDONED_SECONDS = ".export-", 3600
 MEASURES = ("split", "top1", "top5", "superclass_top1")
 """Metrics of the weights' epoch that an exported file contains."""
 
@@ -77,15 +75,14 @@ def export(
     for note in checkpoint.notes:
         say(note)
     reference = Reference(checkpoint, test, images)
-    _remove_abandoned(out.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=Path(os.path.realpath(out)).parent) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, input_format=input_format, train=train, say=say)
             result = compare(open_forward(made, input_format), reference, format=format, file=made, seconds=seconds)
             result.raise_on_mismatch()
             for part in sorted(Path(folder).iterdir()):  # safetensors have a JSON file
-                part.replace(os.path.realpath(out.parent / part.name))  # a link stays one
+                atomic_write(out.parent / part.name, part.read_bytes())
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
     kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
@@ -168,14 +165,6 @@ def build_metadata(checkpoint: Checkpoint, input_format: str) -> dict[str, Any]:
     }
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary directories of exports that were killed more than an hour ago."""
-    for left in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(left)
-
-
 def open_forward(path: Path, input_format: str) -> Forward:
     """The forward pass of an exported file, on the CPU: uint8 [B, S, S, 3] -> logits [B, C]."""
     if path.suffix != ".pt2":
@@ -212,9 +201,7 @@ def output_path(path: Path, format: str, out: Path | None) -> Path:
 def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple[Split | None, Split | None]:
     """The train and test images of the checkpoint's dataset; None each if they are not found, or if a default dataset
     cannot be read."""
-    names = {setting.name for setting in fields(DataConfig)}
-    settings = {name: value for name, value in checkpoint.config.items() if name in names}
-    config = Config().replace(**settings | {"data_dir": data_dir, "image_size": checkpoint.image_size})
+    config = Config().replace(**data_settings(checkpoint) | {"data_dir": data_dir, "image_size": checkpoint.image_size})
     try:
         if config.data.dataset != "synthetic":
             place = resolve_data_dir(data_dir)
@@ -225,7 +212,7 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
         is_known = checkpoint.knows(data.classes)
         train = train_val_split(data, config.data.val_fraction)[0] if is_known else None
     except UserError as error:
-        is_other = error.code == "dataset.image_size" or not os.environ.get(ENVIRONMENT)
+        is_other = error.code == "dataset.image_size" or not (os.environ.get(ENVIRONMENT) or Config().run.data_dir)
         if data_dir is not None or not is_other:
             raise
         say(f"Without images: {error}")  # it is not known whether they are those of the checkpoint

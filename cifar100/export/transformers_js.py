@@ -54,7 +54,7 @@ def write_layout(
         (folder / "onnx").mkdir(exist_ok=True)
         for name, format in formats.items():
             made = Path(temporary) / name
-            write(checkpoint, format, made, input_format="float", train=train)  # pyright: ignore[reportArgumentType]
+            write(checkpoint, format, made, input_format="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
             try:
                 compare(open_forward(made, "float"), reference, format=format, file=made, seconds=0).raise_on_mismatch()
             except RunFailed as error:

@@ -135,23 +135,22 @@ def check_tags(content: bytes) -> None:
         raise TooExpensive("has too much metadata")
 
 
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
-"""Not the bytes 0xFF of compressed data, which 0 or a restart marker follows."""
+_JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""The markers that libjpeg reads a segment after; it skips others, such as the bytes 0xFF of compressed data."""
 
-_START_OF_SCAN, _END_OF_IMAGE, _TEMPORARY = 0xDA, 0xD9, 0x01
+_START_OF_SCAN, _END_OF_IMAGE, _MAX_SEGMENTS = 0xDA, 0xD9, 100_000
 
 
 def _num_scans(content: bytes) -> int:
     """The number of scans of a JPEG, without those of thumbnails in its metadata and of data after its end."""
     scans, position = 0, 2
-    while match := _JPEG_MARKER.search(content, position):
-        marker, position = match[0][1], match.end()
-        if marker == _END_OF_IMAGE:
-            break
-        scans += marker == _START_OF_SCAN
-        if marker != _TEMPORARY:  # the only one without a segment, whose first two bytes are its length
-            position += int.from_bytes(content[position : position + 2])
-    return scans
+    for _ in range(_MAX_SEGMENTS):
+        match = _JPEG_SEGMENT.search(content, position)
+        if match is None or match[0][1] == _END_OF_IMAGE:
+            return scans
+        scans += match[0][1] == _START_OF_SCAN
+        position = match.end() + int.from_bytes(content[match.end() : match.end() + 2])  # the length of the segment
+    raise TooExpensive("has too much metadata")
 
 
 def prepare(image: Image.Image, content: bytes) -> int:

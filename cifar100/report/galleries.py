@@ -10,6 +10,7 @@ import numpy as np
 from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import eval_batch_size
 from cifar100.prediction.cam import overlay, top1_heatmaps
+from cifar100.prediction.predictor import Predictor
 from cifar100.prediction.rejection import REASON_TEXT, rejection_reason
 from cifar100.prediction.torch_backend import TorchBackend
 from cifar100.report.sections import ReportInput
@@ -87,14 +88,9 @@ def _neighbors(subject: ReportInput, backend: TorchBackend, rows: Sequence[int])
     if not rows:
         return []
 
-    def embed(images: np.ndarray) -> np.ndarray:
-        size = min(BATCH_SIZE, eval_batch_size(images.shape[1]))
-        parts = [backend.features(images[start : start + size]) for start in range(0, len(images), size)]
-        features = np.concatenate(parts)
-        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-
-    train, classes = subject.dataset.train, subject.dataset.classes
-    similarity = embed(subject.images[list(rows)]) @ embed(train.images).T
+    train, classes, predictor = subject.dataset.train, subject.dataset.classes, Predictor(backend)
+    size = min(BATCH_SIZE, eval_batch_size(train.images.shape[1]))
+    similarity = predictor.embed(subject.images[list(rows)], size) @ predictor.embed(train.images, size).T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
     return [
         [{"src": thumbnail(train.images[row]), "label": classes[train.labels[row]]} for row in rows] for rows in nearest

@@ -10,8 +10,8 @@ MIN_CLASSES_FOR_TOP5 = 6
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Two sentences: how many images are classified correctly; the least and the most accurate class, or that the
-    accuracy is not better than chance."""
+    """Two sentences: how many images are classified correctly; the least and the most accurate class, or that
+    the mean recall is not better than chance."""
     first = f"Of {split_images(evaluation)}, {percent(evaluation.top1)} are classified correctly"
     if len(evaluation.classes) >= MIN_CLASSES_FOR_TOP5:
         first += f"; for {percent(evaluation.top5)} the true class is among the five most likely"

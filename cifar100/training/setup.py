@@ -89,8 +89,7 @@ def build_loader(
                 raise
             message = (
                 f"The {len(split):,} train images need {format_bytes(split.images.nbytes)} of the device's memory: "
-                "give a smaller --image-size, --pipeline albumentations, which keeps them in main memory, or --device "
-                "cpu."
+                "give a smaller --image-size, or --pipeline albumentations, which keeps them in main memory."
             )
             raise RunFailed("train.memory", message) from error
 

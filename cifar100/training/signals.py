@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 
 class GracefulStop:
-    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a later SIGINT interrupts.
-
-    Later SIGTERM and SIGHUP do not: a terminal that is closed sends SIGHUP twice, once by the shell.
+    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a later one interrupts:
+    Ctrl-C at once, the others after a second, because a terminal that is closed sends SIGHUP twice, once by its shell.
 
     A signal that the parent process has set to be ignored stays ignored: SIGHUP under nohup, so that the run continues
     after its terminal is closed, and SIGINT of a background job of a script.
@@ -22,7 +22,7 @@ class GracefulStop:
     """
 
     def __init__(self, *, under_torchrun: bool = False) -> None:
-        self.signum = 0
+        self.signum, self._time = 0, 0.0
         self.under_torchrun = under_torchrun
         self._before: dict[signal.Signals, Any] = {}
 
@@ -39,12 +39,14 @@ class GracefulStop:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set by Python
 
     def _handle(self, number: int, _frame: object) -> None:
-        if self.signum and number == signal.SIGINT and not self.under_torchrun:
+        is_first = not self.signum
+        if is_first:
+            self.signum, self._time = number, time.monotonic()
+        elif not self.under_torchrun and (number == signal.SIGINT or time.monotonic() > self._time + 1):
             raise KeyboardInterrupt
-        is_first, self.signum = not self.signum, self.signum or number
         if is_first and not self.under_torchrun:
             with suppress(OSError):  # print is not safe here
-                os.write(2, b"\nStopping after this step or evaluation, and saving. Ctrl-C: stop now, unsaved.\n")
+                os.write(2, b"\nStopping after this step or evaluation, and saving. Again: stop now, unsaved.\n")
 
 
 @dataclass(frozen=True)

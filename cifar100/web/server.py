@@ -103,7 +103,9 @@ def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None
         )
     except Exception as error:  # gradio raises many kinds, among them plain Exception
         if isinstance(error, OSError) and port is not None:
-            raise UserError("app.address", f"Port {port} of {host} cannot be used; give another --port.") from None
+            raise UserError(
+                "app.address", f"Port {port} of {host} cannot be used; give another --port or --host."
+            ) from None
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError("app.address", f"The app cannot listen on {host}, port {port}: {reason}") from None
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a client could fill the log with its warnings

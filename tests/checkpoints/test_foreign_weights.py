@@ -27,7 +27,9 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES
 from cifar100.dataset.published import CIFAR10
 from cifar100.export import write
+from cifar100.export.web import model_json
 from cifar100.inference import load_predictor
+from cifar100.prediction.onnx_validation import read_onnx
 from cifar100.support.errors import UserError
 from cifar100.web.html import about_model
 
@@ -265,6 +267,16 @@ def test_what_was_assumed_is_said_by_every_command(
     write(assumed, "onnx", tmp_path / "weights.onnx")
     assert load_predictor(tmp_path / "weights.onnx").info.notes == predictor.info.notes
     assert len(predictor.info.notes) == 2
+    assert model_json(read_onnx(tmp_path / "weights.onnx")[1])["about"]["assumed"] == list(predictor.info.notes)
+
+
+def test_an_ambiguous_order_of_classes_is_refused(tmp_path: Path) -> None:
+    """Here 2 is before 10; torchvision's ImageFolder sorts names as text."""
+    torch.save(network(3), tmp_path / "weights.pth")
+    photos(tmp_path / "data", {"1": 2, "2": 2, "10": 2})
+    words = ["evaluate", str(tmp_path / "weights.pth"), "--data-dir", str(tmp_path / "data")]
+    assert main(words) == 2
+    assert main([*words, "--classes", "1", "10", "2"]) == 0
 
 
 def test_an_onnx_file_is_not_called_damaged(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from cifar100.checkpoints import hub
 from cifar100.checkpoints.model_card import model_card
 from cifar100.checkpoints.weights import load_weights, save_weights
 from cifar100.cli.main import main
+from cifar100.config import Config
 from cifar100.dataset.published import CIFAR10, CIFAR100
 from cifar100.inference import load_predictor
 from cifar100.support.errors import UserError
@@ -332,11 +333,17 @@ def test_a_cached_onnx_model_is_loaded_offline(server: Server, exports: Path, mo
     assert load_predictor("hf://someone/model").predict(IMAGE) == expected
 
 
+@pytest.mark.parametrize("is_in_config", [False, True])
 def test_a_push_whose_images_are_not_found_deletes_nothing(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_config: bool
 ) -> None:
     """A disk that is not mounted: without its images int8 could not be written again."""
     monkeypatch.setenv("CIFAR100_DATA_DIR", str(tmp_path / "unmounted"))
+    if is_in_config:
+        monkeypatch.delenv("CIFAR100_DATA_DIR")
+        edited = Config().replace(data_dir=tmp_path / "unmounted")
+        for module in ("cifar100.dataset", "cifar100.export"):
+            monkeypatch.setattr(f"{module}.Config", lambda: edited)
     server.files["/someone/model/resolve/main/onnx/model_quantized.onnx"] = b"old"
     random_checkpoint(config={}).save(tmp_path / "best.pth")
     assert main(["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth")]) == 2
@@ -347,9 +354,11 @@ def test_a_folder_with_other_files_is_not_pushed_to(server: Server, tmp_path: Pa
     random_checkpoint().save(tmp_path / "best.pth")
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "README.md").write_text("mine")
+    (tmp_path / "project" / "model.safetensors").write_text("theirs")
     words = ["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth"), "--folder"]
     assert main([*words, str(tmp_path / "project")]) == 2
     assert (tmp_path / "project" / "README.md").read_text() == "mine"
+    (tmp_path / "new" / ".git").mkdir(parents=True)
     assert main([*words, str(tmp_path / "new")]) == 0
     (tmp_path / "new" / "onnx").mkdir()
     (tmp_path / "new" / "onnx" / "model.onnx").write_bytes(b"of an earlier model")

@@ -22,7 +22,7 @@ from cifar100.cli.main import COMMANDS, main
 from cifar100.cli.push import Push
 from cifar100.cli.train import Train
 from cifar100.config import Config
-from cifar100.inference import Predictor
+from cifar100.inference import Predictor, load_predictor
 from cifar100.recipes import is_modified, recipe
 from cifar100.train import TrainResult
 
@@ -281,6 +281,9 @@ def test_predict_prefers_the_last_run_to_the_bundled_model(
     assert main(["classes"]) == 0
     assert "logs/cifar100/best_model.pth" in capsys.readouterr().out
     assert Push(repo="me/m").checkpoint == Path("logs/cifar100/best_model.pth")
+    good = str(photos / "good.png")
+    assert main(["similar", good, "--in", good, "--device", "cpu"]) == 0
+    assert load_predictor(checkpoint, device="cpu").info.digest in capsys.readouterr().out
     served: list[Predictor] = []
     monkeypatch.setattr("cifar100.web.server.serve", lambda predictor, **_: served.append(predictor))
     assert main(["app"]) == 0

@@ -77,7 +77,7 @@ def test_the_dataset_of_an_evaluation_is_named(
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors", "link.json"])
 def test_weights_and_their_metadata_are_not_overwritten(checkpoint: Checkpoint, tmp_path: Path, name: str) -> None:
     save_weights(checkpoint, tmp_path / "model.safetensors")
-    (tmp_path / "link.json").symlink_to(tmp_path / "model.safetensors")
+    (tmp_path / "link.json").symlink_to(tmp_path / "model.json")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     words = [str(tmp_path / "model.safetensors"), "--json", str(tmp_path / name), "--dataset", "synthetic"]
     assert main(["evaluate", *words]) == 2
@@ -87,3 +87,10 @@ def test_weights_and_their_metadata_are_not_overwritten(checkpoint: Checkpoint, 
 def test_evaluation_commands_use_fp32() -> None:
     """The headline figures are the same on all hardware."""
     assert EvalOptions().precision == "fp32"
+
+
+def test_other_names_of_results_are_written_beside_weights(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_weights(checkpoint, tmp_path / "model.safetensors")
+    words = [str(tmp_path / "model.safetensors"), "--json", str(tmp_path / "model.txt"), "--dataset", "synthetic"]
+    assert main(["evaluate", *words]) == 0
+    assert json.loads((tmp_path / "model.txt").read_text())["images"] > 0

@@ -46,7 +46,7 @@ def test_closing_the_terminal_stops_a_run_unless_started_with_nohup(is_ignored: 
 
 
 @pytest.mark.usefixtures("default_sighup")
-def test_only_a_later_ctrl_c_ends_a_run_unsaved() -> None:
+def test_a_second_signal_within_a_second_does_not_end_a_run_unsaved() -> None:
     """A terminal that is closed sends SIGHUP twice: its shell, and the kernel."""
     with GracefulStop() as stop:
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
@@ -54,3 +54,6 @@ def test_only_a_later_ctrl_c_ends_a_run_unsaved() -> None:
         assert stop.signum == signal.SIGHUP
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+        stop._time -= 2
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)

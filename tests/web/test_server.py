@@ -146,9 +146,6 @@ MALFORMED = {
     "an upload with a long boundary": ("upload", b"x", {"Content-Type": f"multipart/form-data; boundary={'x' * 5000}"}),
     "an upload without a file name": ("upload", PART + b"\r\n\r\nabc\r\n--x--\r\n", FORM),
     "an unknown session": ("queue/data?session_hash=nope", None, {}),
-    "a URL to relay": ("file=https://example.org/x.png", None, {}),
-    "a URL to relay, by the old path": ("file/http://example.org/x.png", None, {}),
-    "the buckets of the owner's account": ("run-history/buckets", None, {}),
     "large headers": ("info", None, {"X": "y" * 65_000}),
     "no host": ("info", None, {"X-Forwarded-Host": "[::"}),
 }
@@ -160,6 +157,17 @@ def test_a_malformed_request_is_refused_without_a_traceback(app: tuple[int, Path
     status, _ = send(port, *MALFORMED[name])
     assert 400 <= status < 500 or name == "an unknown session"  # reported in an event stream
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("path", ["file=https://example.org/x.png", "file/http://example.org/x.png"])
+def test_urls_are_not_fetched(app: tuple[int, Path], path: str) -> None:
+    status, answer = send(app[0], path, None, {})
+    assert (status, json.loads(answer)) == (403, {"detail": "URLs are not fetched."})
+
+
+def test_the_run_history_is_off(app: tuple[int, Path]) -> None:
+    """It would use the Hugging Face token of whoever runs the app; without a token it answers 401."""
+    assert send(app[0], "run-history/buckets", None, {})[0] == 404
 
 
 @pytest.mark.parametrize("protocol", ["websocket", "h2c"])

@@ -34,7 +34,7 @@ export function fillAbout(dialog, facts, verified) {
     [text.top5, evaluation.top5 == null ? "" : strings.percent(evaluation.top5)],
     [text.superclass, evaluation.superclass_top1 == null ? "" : strings.percent(evaluation.superclass_top1)],
     [text.trainedOn, about.trained_on],
-    [text.assumed, about.assumed.join("; ")],
+    [text.assumed, (about.assumed ?? []).join("; ")],
     [text.probabilities, facts.temperature === 1 ? text.uncalibrated : text.calibrated(facts.temperature, about.calibration)],
     [text.unsureRule, text.unsureValue(facts.unsure.min_probability)],
     [text.file, text.fileValue(files.model.bytes)],

@@ -8,13 +8,16 @@ export function isGray16(bytes) {
   return bytes[24] === 16 && bytes[25] === 0 && bytes[28] === 0;
 }
 
-/** Its pixels as opaque ImageData. Rejects if the file is damaged. */
+/** Its pixels as opaque ImageData, transparent ones white. Rejects if the file is damaged. */
 export async function decodeGray16(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const [width, height] = [view.getUint32(16), view.getUint32(20)];
   const compressed = [];
+  let transparent = -1;
   for (let at = HEADER; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
-    if (view.getUint32(at + 4) === 0x49444154) compressed.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at))); // IDAT
+    const type = view.getUint32(at + 4);
+    if (type === 0x49444154) compressed.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at))); // IDAT
+    if (type === 0x74524e53) transparent = view.getUint16(at + 8); // tRNS
   }
   const stream = new Blob(compressed).stream().pipeThrough(new DecompressionStream("deflate"));
   const lines = new Uint8Array(await new Response(stream).arrayBuffer());
@@ -30,7 +33,7 @@ export async function decodeGray16(bytes) {
   }
   const divisor = gray.some((value) => value > 255) ? 257 : 1; // 65535 / 257 is 255
   const image = new ImageData(width, height);
-  gray.forEach((value, at) => image.data.fill(Math.round(value / divisor), 4 * at, 4 * at + 3));
+  gray.forEach((value, at) => image.data.fill(value === transparent ? 255 : Math.round(value / divisor), 4 * at, 4 * at + 3));
   for (let at = 3; at < image.data.length; at += 4) image.data[at] = 255;
   return image;
 }
