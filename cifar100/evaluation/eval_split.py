@@ -83,8 +83,8 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
         if names != sorted(names):
             raise UserError(
                 "evaluate.class_order",
-                "The file of the weights does not name its classes, and the dataset's contain numbers, which may be sorted "
-                "as numbers or as text: name them in the order of the weights, with --classes.",
+                "The file of the weights does not name its classes, and those of the dataset may be sorted as numbers "
+                "or as text: name them in the order of the weights, with --classes.",
             )
         checkpoint.classes, checkpoint.superclasses, checkpoint.superclass_of = names, [], []
     data = None if split == "all" else _as_for_training(checkpoint, layout, config)

@@ -9,11 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 

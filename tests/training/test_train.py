@@ -247,6 +247,18 @@ def test_resume_refuses_changed_settings_by_name(config: Config) -> None:
     with pytest.raises(UserError, match=r"--epochs was 2 and is now 1") as raised:  # fewer than are done
         train(config.replace(epochs=1), resume=True)
     assert raised.value.code == "resume.settings"
+    with pytest.raises(UserError, match=r"--init-from .*last\.pth"):
+        train(config.replace(epochs=4), resume=True)
+
+
+def test_images_that_do_not_fit_into_memory_are_explained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("cifar100.augmentation.loader.TrainLoader.__init__", fail)
+    with pytest.raises(RunFailed, match="200 train images need") as raised:
+        train(config)
+    assert raised.value.code == "train.memory"
 
 
 def test_a_second_run_archives_the_first(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
