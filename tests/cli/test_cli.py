@@ -68,7 +68,7 @@ SURFACE = {
     "similar": ["--in", "--count", "--checkpoint", "--sheet", "--device"],
     "push": ["--checkpoint", "--private", "--folder"],
     "app": ["--checkpoint", "--host", "--port", "--open", "--fit", "--views", "--device"],
-    "report": [*EVAL, "--out", "--split", "--neighbors"],
+    "report": [*EVAL, "--split", "--out", "--neighbors"],
     "compare": ["--plot"],
     "data download": ["--to"],
     "data check": ["--image-size"],

@@ -13,7 +13,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from cifar100.checkpoints.weights import load_pretrained, save_weights
 from cifar100.cli.main import main
 from cifar100.config import Config
-from cifar100.model import ResNet, build_model, resnet18, resnet34
+from cifar100.model import ResNet, resnet18, resnet34
 from cifar100.recipes import recipe
 from cifar100.support.errors import UserError
 from cifar100.train import train
@@ -87,14 +87,12 @@ def test_a_missing_weights_file_is_reported_before_anything_is_written(tiny_data
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("narrow")
 def test_the_finetune_recipe_starts_from_the_bundled_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = recipe("finetune").optim
     assert (settings.epochs, settings.batch_size, settings.lr) == (30, 64, 0.01), "those that were measured"
     assert recipe("finetune").augment.cutout_size == 0
-    monkeypatch.setattr("cifar100.training.setup.build_model", build_model)
     data = photos(tmp_path / "data", {"cat": 4, "dog": 4})
     words = ["--recipe", "finetune", "--epochs", "1", "--data-dir", str(data), "--run-dir", str(tmp_path / "run")]
     assert main(["train", *words, "--train-sizes", "8", "--no-report", "--device", "cpu"]) == 0

@@ -150,7 +150,7 @@ CONFIDENT, UNDECIDED = np.array([0.96, 0.01, 0.01, 0.01, 0.01]), np.full(100, 0.
         (photo(), UNDECIDED, "low_confidence"),
         (photo(), np.array([0.39, 0.31, 0.3]), "low_confidence"),
         (photo(), np.array([0.40, 0.3, 0.3]), ""),
-        (photo() // 20 + 120, CONFIDENT, ""),  # faint, but not of a single color
+        (photo() // 10 + 120, CONFIDENT, ""),  # faint, but not of a single color
         (np.full((32, 32, 3), 90, np.uint8), CONFIDENT, "uniform"),
         (np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8), CONFIDENT, "noise"),
     ],
