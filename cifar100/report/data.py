@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cifar100.evaluation.duplicates import (
 from cifar100.report.page import render
 from cifar100.report.sections import footer
 from cifar100.report.style import data_uri, display_name, png
+from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
@@ -46,7 +47,8 @@ class DatasetReport:
     std: tuple[float, ...]
     """Of the channels of the train images, in 0..1."""
     exact: list[DuplicatePair]
-    near: list[DuplicatePair]
+    near: list[DuplicatePair] | None
+    """None if too many images look alike."""
     rows: CombinedSplits
 
 
@@ -58,7 +60,10 @@ def analyze_dataset(dataset: Dataset) -> DatasetReport:
     parts = np.array_split(train, max(1, len(train) // 10_000_000))  # all squares in float64 would take gigabytes
     squares = np.sum([np.square(part / 255 - mean).sum(axis=0) for part in parts], axis=0)
     with progress("images compared", len(rows.images), emit) as advance:
-        near = near_duplicates(rows.images, advance=advance)
+        try:
+            near = near_duplicates(rows.images, advance=advance)
+        except UserError as error:
+            near, dataset = None, replace(dataset, notes=(*dataset.notes, str(error)))
     std = np.sqrt(squares / len(train))
     return DatasetReport(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
 
@@ -82,14 +87,17 @@ def summary(found: DatasetReport) -> str:
 def write_page(found: DatasetReport, path: Path) -> None:
     """Write the report as one HTML file. Raises RunFailed if that fails."""
     dataset, rows = found.dataset, found.rows
-    near = {kind: [pair for pair in found.near if _kind(pair, rows) == kind] for kind in ("across", "conflict", "same")}
     galleries = [
         ("Exact duplicates across train and test", [pair for pair in found.exact if rows.location(pair) == "across"]),
         ("Exact duplicates within a split", [pair for pair in found.exact if rows.location(pair) != "across"]),
-        ("Near duplicates across train and test", near["across"]),
-        ("Near duplicates within a split, with different labels", near["conflict"]),
-        ("Near duplicates within a split, with the same label", near["same"]),
     ]
+    if found.near is not None:
+        titles = {
+            "across": "Near duplicates across train and test",
+            "conflict": "Near duplicates within a split, with different labels",
+            "same": "Near duplicates within a split, with the same label",
+        }
+        galleries += [(title, [p for p in found.near if _kind(p, rows) == kind]) for kind, title in titles.items()]
     content = {
         "title": escape_control_chars(dataset.spec.name),
         "info": escape_control_chars(dataset.info),
@@ -129,6 +137,8 @@ def _pair_counts(found: DatasetReport) -> list[tuple[str, list[tuple[int, int]]]
     """For exact and for near duplicates, the number of pairs at each of LOCATIONS, and of those whose labels differ."""
     table = []
     for kind, pairs in (("exact duplicates", found.exact), ("near duplicates", found.near)):
+        if pairs is None:
+            continue
         by_location = [[pair for pair in pairs if found.rows.location(pair) == location] for location in LOCATIONS]
         conflicts = [sum(map(found.rows.labels_conflict, some)) for some in by_location]
         table.append((kind, list(zip(map(len, by_location), conflicts, strict=True))))
@@ -138,7 +148,10 @@ def _pair_counts(found: DatasetReport) -> list[tuple[str, list[tuple[int, int]]]
 def _in_train(found: DatasetReport) -> list[str]:
     """How many test images have a duplicate in train, as lines of text."""
     lines = []
-    for kind, pairs in (("exact", found.exact), ("exact or near", [*found.exact, *found.near])):
+    both = None if found.near is None else [*found.exact, *found.near]
+    for kind, pairs in (("exact", found.exact), ("exact or near", both)):
+        if pairs is None:
+            continue
         count = len(rows_in_train(pairs, found.rows))
         lines.append(
             f"test images with an {kind} duplicate in train: {count:,} ({count / len(found.dataset.test):.2%})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cifar100.cli.main import main
+from cifar100.dataset import synthetic
 from cifar100.dataset.base import Dataset, DatasetSpec, Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.duplicates import (
@@ -154,3 +156,18 @@ def test_the_commands(
     assert "agreement" in output
     assert {"tta", "exclude_duplicates"} <= json.loads((tmp_path / "figures.json").read_text()).keys()
     assert main([*words, "--exclude-duplicates", "--split", "train"]) == 2
+
+
+def test_images_that_are_too_similar_have_no_near_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar100.evaluation.duplicates.MAX_CANDIDATES", 3)
+    split = synthetic.make().test.take(np.arange(12))
+    images = np.concatenate([split.images] * 2)
+    images[12:, 0, 0] ^= 1
+    doubled = Split(images, np.concatenate([split.labels] * 2), "")
+    found = analyze_dataset(replace(synthetic.make(), train=doubled, test=doubled))
+    assert found.near is None
+    text = summary(found)
+    assert "look alike" in text
+    assert "near duplicates:" not in text
+    write_page(found, tmp_path / "report.html")
+    assert "look alike" in (tmp_path / "report.html").read_text()
