@@ -85,12 +85,14 @@ class Evaluate(SplitOptions):
         if self.samples:
             temperature = checkpoint.calibration.temperature if checkpoint.calibration else 1.0
             emit("\n" + "\n".join(format_samples(evaluation, data.classes, self.samples, temperature=temperature)))
-        if self.tta > 1:
-            figures["tta"] = self._tta(checkpoint, split, config, compute, evaluation)
-        if self.exclude_duplicates:
-            figures["exclude_duplicates"] = self._exclude_duplicates(data, evaluation)
-        if self.json is not None:
-            atomic_write(self.json, json.dumps(figures, indent=2) + "\n")
+        try:
+            if self.tta > 1:
+                figures["tta"] = self._tta(checkpoint, split, config, compute, evaluation)
+            if self.exclude_duplicates:
+                figures["exclude_duplicates"] = self._exclude_duplicates(data, evaluation)
+        finally:
+            if self.json is not None:
+                atomic_write(self.json, json.dumps(figures, indent=2) + "\n")
         return 0
 
     def _tta(

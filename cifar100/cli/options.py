@@ -54,7 +54,7 @@ class SplitOptions(EvalOptions):
 class DatasetOptions:
     """A dataset, as a training reads it."""
 
-    dataset: DatasetName = field(default_factory=configured("data", "dataset"))
+    dataset: DatasetName = "cifar100"
     """"synthetic" is the generated dataset."""
 
     data_dir: Path | None = None

@@ -60,9 +60,10 @@ class Push:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError("push.folder", f"--folder {folder} cannot be created ({error.strerror}).") from None
-            others = [name for name in ("README.md", WEIGHTS, *GENERATED) if os.path.exists(folder / name)]
-            if others and not os.path.isfile(folder / "model.json"):
-                message = f"--folder {folder} has another {others[0]}, which would be overwritten: name another."
+            own = (WEIGHTS, "model.json")
+            others = [name for name in ("README.md", *own, *GENERATED) if os.path.exists(folder / name)]
+            if others and not all(os.path.isfile(folder / name) for name in own):
+                message = f"--folder {folder} has another {others[0]}, which would be overwritten: name a new one."
                 raise UserError("push.folder", message)
             for generated in (path for pattern in GENERATED for path in folder.glob(pattern)):
                 generated.unlink()  # of an earlier push

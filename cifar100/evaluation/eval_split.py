@@ -67,10 +67,24 @@ def data_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def take_names(checkpoint: Checkpoint, data: Dataset) -> None:
-    """Give the classes of weights whose file does not name them the names of a dataset that it `knows`."""
+    """Give the classes of weights whose file does not name them the names of a dataset that it `knows`.
+
+    Raises UserError if these may be sorted in two ways."""
     if "classes" in checkpoint.assumed:
-        checkpoint.classes = list(data.classes)
+        _take_names(checkpoint, list(data.classes))
         checkpoint.superclasses, checkpoint.superclass_of = list(data.superclasses), list(data.superclass_of)
+
+
+def _take_names(checkpoint: Checkpoint, names: list[str]) -> None:
+    if not checkpoint.knows(names) or names == checkpoint.classes:
+        return
+    if names != sorted(names):
+        raise UserError(
+            "evaluate.class_order",
+            "The file of the weights does not name its classes, and those of the dataset may be sorted as numbers or "
+            "as text: name them in the order of the weights, --classes FILE with one name per line.",
+        )
+    checkpoint.classes, checkpoint.superclasses, checkpoint.superclass_of = names, [], []
 
 
 def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: str | None) -> Dataset:
@@ -78,15 +92,7 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
     split of the same classes, else all of them, or all of its test split, as test images."""
     if split in ("train", "val"):
         return folder.read(layout, config=config, say=emit)
-    names = list(map(class_name, layout.classes))
-    if checkpoint.knows(names) and names != checkpoint.classes:  # the file of the weights does not name them
-        if names != sorted(names):
-            raise UserError(
-                "evaluate.class_order",
-                "The file of the weights does not name its classes, and those of the dataset may be sorted as numbers "
-                "or as text: name them in the order of the weights, with --classes.",
-            )
-        checkpoint.classes, checkpoint.superclasses, checkpoint.superclass_of = names, [], []
+    _take_names(checkpoint, list(map(class_name, layout.classes)))
     data = None if split == "all" else _as_for_training(checkpoint, layout, config)
     if data is not None:
         return data

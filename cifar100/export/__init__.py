@@ -78,7 +78,7 @@ def export(
             write(checkpoint, format, made, input_format=input_format, train=train, say=say)
             result = compare(open_forward(made, input_format), reference, format=format, file=made, seconds=seconds)
             result.raise_on_mismatch()
-            for part in sorted(Path(folder).iterdir()):  # safetensors have a JSON file
+            for part in sorted(Path(folder).iterdir(), reverse=True):  # safetensors before their JSON
                 atomic_write(out.parent / part.name, part.read_bytes())
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None

@@ -136,7 +136,7 @@ def check_tags(content: bytes) -> None:
 
 
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-"""The markers that libjpeg reads a segment after; it skips others, such as the bytes 0xFF of compressed data."""
+"""The markers with a segment. libjpeg skips or rejects others, such as the bytes 0xFF of compressed data."""
 
 _START_OF_SCAN, _END_OF_IMAGE, _MAX_SEGMENTS = 0xDA, 0xD9, 100_000
 

@@ -54,7 +54,7 @@ def open_backend(
         if any(value is not None for value in (mean, std, classes)):
             raise UserError("weights.known", f"{path} contains its own mean, std and classes; leave them out.")
         if device not in ("auto", "cpu") or precision != "auto":
-            message = f"{path} runs on the CPU, in the precision it was exported with: give --device cpu."
+            message = f"{path} runs on the CPU, in its own precision: give --device cpu, and no precision."
             raise UserError("predict.onnx_device", message)
         return OnnxBackend(local, source=path)
     from cifar100.checkpoints.weights import load_weights

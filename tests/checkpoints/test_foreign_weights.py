@@ -26,7 +26,7 @@ from cifar100.cli.main import main
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES
 from cifar100.dataset.published import CIFAR10
-from cifar100.export import write
+from cifar100.export import export, write
 from cifar100.export.web import model_json
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_validation import read_onnx
@@ -275,7 +275,11 @@ def test_an_ambiguous_order_of_classes_is_refused(tmp_path: Path) -> None:
     torch.save(network(3), tmp_path / "weights.pth")
     photos(tmp_path / "data", {"1": 2, "2": 2, "10": 2})
     words = ["evaluate", str(tmp_path / "weights.pth"), "--data-dir", str(tmp_path / "data")]
-    assert main(words) == 2
+    for more in ([], ["--split", "train"]):
+        assert main([*words, *more]) == 2
+    with pytest.raises(UserError) as caught:
+        export(tmp_path / "weights.pth", "safetensors", data_dir=tmp_path / "data", say=lambda _: None)
+    assert caught.value.code == "evaluate.class_order"
     assert main([*words, "--classes", "1", "10", "2"]) == 0
 
 

@@ -354,7 +354,7 @@ def test_a_folder_with_other_files_is_not_pushed_to(server: Server, tmp_path: Pa
     random_checkpoint().save(tmp_path / "best.pth")
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "README.md").write_text("mine")
-    (tmp_path / "project" / "model.safetensors").write_text("theirs")
+    (tmp_path / "project" / "model.json").write_text("of a site")
     words = ["push", "someone/model", "--checkpoint", str(tmp_path / "best.pth"), "--folder"]
     assert main([*words, str(tmp_path / "project")]) == 2
     assert (tmp_path / "project" / "README.md").read_text() == "mine"
