@@ -342,6 +342,7 @@ def test_a_local_runtime_folder(fake_npm: Path, tmp_path: Path, below: str) -> N
     assert not (fake_npm / "calls.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_model_whose_int8_graph_disagrees_is_exported_in_fp32(
     fake_runtime: None, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -536,25 +536,22 @@ def test_the_threshold_of_a_coverage_is_a_probability_of_predict(
     checkpoint: Checkpoint, own_images: Path, tmp_path: Path
 ) -> None:
     """It is divided by the temperature that is stored with the weights."""
-    pages = []
-    for temperature in (1.0, 0.5):
-        replace(checkpoint, calibration=TemperatureFit(temperature=temperature)).save(tmp_path / "model.pth")
-        pages.append(report([tmp_path / "model.pth"], data_dir=own_images, device="cpu"))
-        rows = json.loads((pages[-1].parent / "report.json").read_text())["coverage"]
-        predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
-        test = load_dataset(Config().replace(data_dir=own_images, test_fraction=0.6)).test
-        likely = [best[0].probability for best in predictor.predict_batch(test.images, top_k=1)]
-        assert rows[0]["threshold"] == pytest.approx(min(likely), abs=1e-3)
+    replace(checkpoint, calibration=TemperatureFit(temperature=0.5)).save(tmp_path / "model.pth")
+    page = report([tmp_path / "model.pth"], data_dir=own_images, device="cpu")
+    rows = json.loads((page.parent / "report.json").read_text())["coverage"]
+    predictor = load_predictor(tmp_path / "model.pth", device="cpu", precision="fp32")
+    test = load_dataset(Config().replace(data_dir=own_images, test_fraction=0.6)).test
+    likely = [best[0].probability for best in predictor.predict_batch(test.images, top_k=1)]
+    assert rows[0]["threshold"] == pytest.approx(min(likely), abs=1e-3)
 
 
 def test_a_checkpoint_selected_on_other_images_is_not_called_optimistic(
-    checkpoint: Checkpoint, own_images: Path, tmp_path: Path
+    checkpoint: Checkpoint, own_images: Path, page: Page, tmp_path: Path
 ) -> None:
-    info = replace(checkpoint.dataset, fingerprint="0" * 64)
-    for known, is_optimistic in ((checkpoint, True), (replace(checkpoint, dataset=info), False)):
-        known.save(tmp_path / "model.pth")
-        words = read(report([tmp_path / "model.pth"], data_dir=own_images, device="cpu", split="test")).words
-        assert ("the accuracy is optimistic" in words) == is_optimistic
+    replace(checkpoint, dataset=replace(checkpoint.dataset, fingerprint="0" * 64)).save(tmp_path / "model.pth")
+    other = read(report([tmp_path / "model.pth"], data_dir=own_images, device="cpu", split="test"))
+    assert "the accuracy is optimistic" in page.words
+    assert "the accuracy is optimistic" not in other.words
 
 
 def test_plots_of_many_classes_are_limited_in_size() -> None:
