@@ -43,7 +43,7 @@ class EvalOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(EvalOptions):
-    """The same, and the split."""
+    """The options of an evaluation, and the split."""
 
     split: Literal["test", "val", "train", "all"] | None = None
     """Split; "val" is the validation split used in training, "all" every image of an image folder. None: test; for a

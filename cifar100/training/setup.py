@@ -84,7 +84,7 @@ def build_loader(
         options = {"num_classes": num_classes, "dist": dist, "num_steps": num_steps}
         try:
             return TrainLoader.from_config(config, split, compute.device, **options)
-        except Exception as error:
+        except (MemoryError, RuntimeError) as error:  # of the device: a RuntimeError
             if not is_out_of_memory(error):
                 raise
             message = (
