@@ -127,7 +127,7 @@ def near_duplicates(images: np.ndarray, *, advance: Callable[[int], None] = lamb
             if len(candidates) + len(found) > MAX_CANDIDATES:
                 raise UserError(
                     "duplicates.too_similar",
-                    f"Near duplicates cannot be distinguished here: over {MAX_CANDIDATES:,} pairs of images look alike.",
+                    f"Near duplicates cannot be distinguished here: {MAX_CANDIDATES:,} pairs of images look alike.",
                 )
             candidates |= {(int(a), int(b), is_mirrored) for a, b in found}
         advance(min(BLOCK, len(small) - start))
