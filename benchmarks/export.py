@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import onnxruntime
@@ -71,7 +72,7 @@ def main() -> None:
             on = reference if "onnx" in format else fewer
             found = compare(forward, on, format=format, file=path, seconds=0.5)
             print(found, flush=True)
-            kept = found.to_json()
+            kept = asdict(found)
             checks[format] = {name: kept[name] for name in kept if "per_second" not in name and name != "file"}
             if format != "safetensors":  # it is the eager network
                 forwards[format] = forward

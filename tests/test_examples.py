@@ -47,15 +47,6 @@ def test_minimal_reproduces_train(tiny_data: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.slow
-def test_predict_names_each_image(tmp_path: Path) -> None:
-    for name in ("a.png", "b.png"):
-        Image.new("RGB", (40, 30), "green").save(tmp_path / name)
-    lines = finish(start("predict.py", "a.png", "b.png", cwd=tmp_path)).splitlines()
-    assert [line.split()[0] for line in lines] == ["a.png", "b.png"]
-    assert all(len(re.findall(r"\d+\.\d%", line)) == 3 for line in lines)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Ten images of 16 pixels in each of three classes, red, green and blue."""

@@ -9,9 +9,6 @@ from typing import Any
 
 from cifar100.support.errors import UserError
 
-MAX_BYTES = 10_000_000
-"""Maximum size of a file of class names."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignWeights:
@@ -46,11 +43,8 @@ class ForeignWeights:
 
 def _lines(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError("classes.unreadable", f"--classes {path} cannot be read ({reason}).") from None
-    if len(text) > MAX_BYTES:
-        raise UserError("classes.unreadable", f"--classes {path} is too large for a list of names.")
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -169,24 +169,15 @@ class Predict:
         from cifar100.images.sources import load_images
         from cifar100.prediction.contact_sheet import MAX_ENTRIES, TILE_SIZE
 
-        waiting: deque[LoadedImage] = deque()  # read, but not yielded yet
-
-        def pixels() -> Iterator[np.ndarray]:
-            num_shown = MAX_ENTRIES if self.montage or self.explain else 0
-            for image in load_images(
-                sources, predictor.image_size, predictor.fit, num_previews=num_shown, preview_size=TILE_SIZE
-            ):
-                waiting.append(image)
-                if image.pixels is not None:
-                    yield image.pixels
-
-        explain = self.explain is not None
-        for result in predictor.classify(pixels(), self.top_k, self.batch_size, explain=explain):
-            while waiting[0].problem:
-                yield waiting.popleft(), None
-            yield waiting.popleft(), result
-        while waiting:
-            yield waiting.popleft(), None
+        num_previews = MAX_ENTRIES if self.montage or self.explain else 0
+        images = load_images(
+            sources, predictor.image_size, predictor.fit, num_previews=num_previews, preview_size=TILE_SIZE
+        )
+        while batch := list(islice(images, self.batch_size)):
+            pixels = [image.pixels for image in batch if image.pixels is not None]
+            results = predictor.classify(pixels, self.top_k, self.batch_size, explain=self.explain is not None)
+            for image in batch:
+                yield image, None if image.pixels is None else next(results)
 
 
 class _Sheets:

@@ -6,16 +6,11 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
-
-if TYPE_CHECKING:
-    from cifar100.checkpoints.checkpoint import Checkpoint
-    from cifar100.dataset import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +47,7 @@ class Push:
         checkpoint = load_weights(self.checkpoint)
         checkpoint.build()  # raises if the weights do not fit
         from cifar100.export import own_images
+        from cifar100.export.transformers_js import write_layout
 
         train, test = own_images(checkpoint, None, emit)
         with tempfile.TemporaryDirectory() as temporary:
@@ -68,22 +64,15 @@ class Push:
             for generated in (path for pattern in GENERATED for path in folder.glob(pattern)):
                 generated.unlink()  # of an earlier push
             save_weights(checkpoint, folder / WEIGHTS)
-            in_javascript = _write_transformers_js(checkpoint, folder, train, test)
-            atomic_write(folder / "README.md", model_card(checkpoint, self.repo, transformers_js=in_javascript))
+            transformers_js = True
+            try:
+                write_layout(checkpoint, folder, train, test, say=emit)
+            except UserError as error:
+                transformers_js = False
+                emit(f"Without the files of transformers.js: {error}")
+            atomic_write(folder / "README.md", model_card(checkpoint, self.repo, transformers_js=transformers_js))
             if self.folder is None:
                 emit(upload_model(folder, self.repo, private=self.private))
             else:
                 emit(f"Written to {folder}; nothing was pushed.")
         return 0
-
-
-def _write_transformers_js(checkpoint: Checkpoint, folder: Path, train: Split | None, test: Split | None) -> bool:
-    """Write the files of transformers.js, if the ONNX libraries are installed; returns whether it did."""
-    from cifar100.export.transformers_js import write_layout
-
-    try:
-        write_layout(checkpoint, folder, train, test, say=emit)
-    except UserError as error:
-        emit(f"Without the files of transformers.js: {error}")
-        return False
-    return True

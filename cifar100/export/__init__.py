@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,7 +83,7 @@ def export(
                 atomic_write(out.parent / part.name, part.read_bytes())
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
-    kept = result.to_json() | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
+    kept = asdict(result) | {"checkpoint": path.name, "versions": versions(), "assumed": checkpoint.assumed}
     atomic_write(out.with_name(f"{out.name}.check.json"), json.dumps(kept, indent=2) + "\n")
     return result
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -102,10 +101,6 @@ class ParityReport:
                 f"{self.images:,} images.",
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """{field: value}."""
-        return asdict(self)
-
     def __str__(self) -> str:
         lines = [f"{self.file}: {self.format}, {self.bytes / 2**20:.1f} MiB", f"checked on {self.on}", ""]
         lines.append(f"{'':<28}{'this file':>12}{'checkpoint':>12}")
@@ -133,10 +128,10 @@ def compare(
     """Compare the forward pass of a file with the reference; each speed is measured for `seconds`."""
     images, labels, expected = reference.images, reference.labels, reference.logits
     most = eval_batch_size(images.shape[1])
-    speed_sizes = _up_to(most, SPEED_BATCHES)
+    speed_sizes = [size for size in SPEED_BATCHES if size <= most]
     filled = images[np.arange(max(*PARITY_BATCHES, *SPEED_BATCHES)) % len(images)]  # a small dataset is repeated
     difference = {}
-    for size in _up_to(most, PARITY_BATCHES):
+    for size in (size for size in PARITY_BATCHES if size <= most):
         batch = filled[:size]
         difference[size] = float(np.abs(forward(batch) - reference.forward(batch)).max())
     found = _in_batches(forward, images)
@@ -155,10 +150,6 @@ def compare(
         images_per_second={size: pair[0] for size, pair in speeds.items()},
         checkpoint_images_per_second={size: pair[1] for size, pair in speeds.items()},
     )
-
-
-def _up_to(most: int, sizes: Sequence[int]) -> list[int]:
-    return [size for size in sizes if size <= most]
 
 
 def _in_batches(forward: Forward, images: np.ndarray) -> np.ndarray:

@@ -12,17 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.model import fold_batch_norms
+from cifar100.prediction.onnx_backend import model_input
 from cifar100.prediction.onnx_format import KEY
 from cifar100.prediction.onnx_validation import onnx_content
-
-EXAMPLE_BATCH = 2
-"""Batch size for tracing: 1 would freeze the batch dimension."""
 
 
 class ExportModule(nn.Module):
@@ -60,13 +59,6 @@ class ExportModule(nn.Module):
         maps = self.to_maps(features)
         return maps.mean(dim=(2, 3)) + self.bias, maps
 
-    def example(self) -> Tensor:
-        """The input for tracing: black images."""
-        size = self.image_size
-        if self.input_format == "uint8":
-            return torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
-        return torch.zeros(EXAMPLE_BATCH, 3, size, size)
-
 
 def save_onnx(graph: ExportModule, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write the graph as one ONNX file with its weights; input "images", outputs "logits" and "maps"."""
@@ -76,15 +68,14 @@ def save_onnx(graph: ExportModule, path: Path, metadata: Mapping[str, Any]) -> N
 
 def save_pt2(graph: ExportModule, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write the graph for `torch.export.load(path).module()`; the metadata are an extra file in it."""
+    black = np.zeros((2, graph.image_size, graph.image_size, 3), np.uint8)  # a batch of 1 would freeze the dimension
+    example = torch.from_numpy(model_input(black, graph.input_format))
     with quiet():
-        program = torch.export.export(graph, (graph.example(),), dynamic_shapes=_dynamic_batch())
+        batch = torch.export.Dim("batch", min=1)
+        program = torch.export.export(graph, (example,), dynamic_shapes={"images": {0: batch}})
         content = io.BytesIO()  # to a full disk torch.export.save itself aborts the process
         torch.export.save(program, content, extra_files={KEY: json.dumps(metadata)})
     path.write_bytes(content.getbuffer())
-
-
-def _dynamic_batch() -> dict[str, dict[int, torch.export.Dim]]:
-    return {"images": {0: torch.export.Dim("batch", min=1)}}
 
 
 @contextmanager

@@ -9,9 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import itertools
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +22,16 @@ from PIL import Image
 
 from cifar100.checkpoints.hub import download_model, is_hub_address
 from cifar100.dataset.classes import CLASSES
-from cifar100.evaluation.metrics import softmax
 from cifar100.export.check import ParityReport
 from cifar100.export.web_runtime import FILES, LICENSE, PACKAGE, VERSION, runtime_files
-from cifar100.images.convert import to_model_input, to_rgb
-from cifar100.images.fit import DEFAULT_FIT
+from cifar100.images.convert import to_rgb
 from cifar100.images.sources import example_photos
 from cifar100.prediction.backend import Backend, open_backend
 from cifar100.prediction.cam import normalize_cams
 from cifar100.prediction.model_info import ModelInfo
 from cifar100.prediction.onnx_backend import OnnxBackend
-from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MIN_PROBABILITY, rejection_reason
+from cifar100.prediction.predictor import Predictor
+from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MIN_PROBABILITY
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.provenance import assumptions
@@ -184,7 +181,6 @@ def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
         "superclass_of": metadata["superclass_of"],
         "image_size": metadata["image_size"],
         "takes": metadata["takes"],
-        "fit": DEFAULT_FIT,  # the only one that the page implements
         "temperature": _temperature(metadata),
         "unsure": {
             "min_probability": MIN_PROBABILITY,
@@ -218,18 +214,16 @@ def figures(metadata: dict[str, Any], check: ParityReport | None) -> dict[str, A
 
 def answer(content: bytes, backend: Backend) -> dict[str, Any]:
     """What the page's worker would answer for an image file: for examples, before the model is loaded."""
-    pixels = to_model_input(content, backend.info.image_size)
-    logits, cams = backend.logits_and_cams(np.stack([pixels]))
-    probabilities = softmax(logits / backend.info.temperature)[0]
-    order = np.argsort(-probabilities, kind="stable")[:TOP_K].tolist()
-    maps = normalize_cams(cams[0, order]).astype(np.float64).round(3)
+    (result,) = Predictor(backend).classify([content], TOP_K)
+    (cams,) = backend.logits_and_cams(result.pixels[None])[1]
+    maps = normalize_cams(cams).astype(np.float64).round(3)
     return {
         "predictions": [
-            {"id": i, "probability": round(float(probabilities[i]), 5), "map": map_.ravel().tolist()}
-            for i, map_ in zip(order, maps, strict=True)
+            {"id": class_id, "probability": round(probability, 5), "map": maps[class_id].ravel().tolist()}
+            for _, class_id, probability in result.predictions
         ],
-        "reason": rejection_reason(probabilities, pixels),
-        "mapSize": list(cams.shape[2:]),
+        "reason": result.reason,
+        "mapSize": list(cams.shape[1:]),
     }
 
 
@@ -237,7 +231,6 @@ class Example(NamedTuple):
     """An image for visitors to try."""
 
     path: str
-    """In the site, of ASCII letters, digits and "-_" that mean the same in a URL."""
     name: str
     content: bytes
 
@@ -247,17 +240,13 @@ def _examples(metadata: dict[str, Any], paths: Sequence[Path]) -> list[Example]:
     if not paths and metadata["classes"] == list(CLASSES):
         paths = example_photos()
     made: list[Example] = []
-    for path in paths:
+    for number, path in enumerate(paths, start=1):
         image = to_rgb(path)
         image.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE), Image.Resampling.LANCZOS)
         image.info = {}  # a comment would be saved too
         content = io.BytesIO()
         image.save(content, "JPEG", quality=90)
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem).strip("_") or "image"  # GitHub Pages omits names like _1.jpg
-        taken = {example.path.lower() for example in made}
-        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        address = next(address for name in names if (address := f"examples/{name}.jpg").lower() not in taken)
-        made.append(Example(address, path.stem, content.getvalue()))
+        made.append(Example(f"examples/{number}.jpg", path.stem, content.getvalue()))
     return made
 
 

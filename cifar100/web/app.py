@@ -22,7 +22,7 @@ from cifar100.prediction.output import to_json
 from cifar100.support.errors import UserError
 from cifar100.web import html
 from cifar100.web.decoding import DecodedImage, decode
-from cifar100.web.service import MAX_BYTES, MAX_IMAGES, Classified, Failed, InferenceService
+from cifar100.web.service import MAX_BYTES, MAX_IMAGES, Classified, InferenceService
 
 MAX_QUEUE = 256
 """Requests that may wait; further ones are refused."""
@@ -61,7 +61,7 @@ class _Handlers:
         try:
             return html.answer(self._classify(path), self.predictor.info)
         except UserError as error:
-            return html.failure(Failed("", str(error)))
+            return html.failure(error)
 
     def example(self, paths: Sequence[str]) -> str:
         """The answer for one of these files, as HTML."""
@@ -72,13 +72,13 @@ class _Handlers:
         """The answers for several images, as HTML."""
         paths = paths or []
         if len(paths) > MAX_IMAGES:
-            return html.failure(Failed("", f"{len(paths)} images are too many; send {MAX_IMAGES} at once."))
+            return html.failure(f"{len(paths)} images are too many; send {MAX_IMAGES} at once.")
         files = [(Path(path).name, lambda path=path: _read(path)) for path in paths]
         try:
             classified = self._with_timeout(lambda: self.service.classify_all(files), len(files))
             return html.answers(classified, self.predictor.info)
         except UserError as error:
-            return html.failure(Failed("", str(error)))
+            return html.failure(error)
 
     def predict(self, image: str | None, top_k: float | None = 5) -> dict[str, Any]:
         """The API: the fields of `cifar100 predict --json`, and the time."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from cifar100.inference import Prediction, Predictor
 from cifar100.prediction.model_info import ModelInfo
 from cifar100.prediction.rejection import MIN_PROBABILITY, REASON_TEXT
+from cifar100.report import style
+from cifar100.support.errors import UserError
 from cifar100.support.text import escape_control_chars
-from cifar100.web.service import Classified, Failed
+from cifar100.web.service import Classified
 
 NUM_RANKED = 10
 """Classes in the lists of the best and the worst."""
@@ -29,7 +28,7 @@ def escaped(text: object) -> str:
 
 def display_name(name: str) -> str:
     """A class name without underscores, escaped."""
-    return escaped(name.replace("_", " "))
+    return html.escape(style.display_name(name))
 
 
 def answer(of: Classified, info: ModelInfo) -> str:
@@ -60,25 +59,25 @@ def example(of: Classified, info: ModelInfo) -> str:
     return f'<section aria-label="Example"><p class="hint">For example:</p>{photo}{_ranking(of, info)}</section>'
 
 
-def failure(of: Failed) -> str:
+def failure(reason: object) -> str:
     """Why there is no answer."""
-    return f'<section role="alert" class="refusal"><p><b>No answer.</b> {escaped(of.reason)}</p></section>'
+    return f'<section role="alert" class="refusal"><p><b>No answer.</b> {escaped(reason)}</p></section>'
 
 
-def answers(of: Sequence[Classified | Failed], info: ModelInfo) -> str:
+def answers(of: Sequence[Classified | UserError], info: ModelInfo) -> str:
     """Several images: a row each."""
     if not of:
         return PLACEHOLDER
     head = "<tr><th>image</th><th>top-1</th><th>then</th></tr>"
-    num_failed = sum(isinstance(each, Failed) for each in of)
+    num_failed = sum(isinstance(each, UserError) for each in of)
     count = f"{len(of) - num_failed} of {len(of)} images classified" if num_failed else f"{len(of)} images"
     table = f'<div class="wide"><table>{head}{"".join(_row(each, info) for each in of)}</table></div>'
     return f'<section aria-label="Answers"><p class="hint">{count} · {_weights(info)}</p>{table}</section>'
 
 
-def _row(of: Classified | Failed, info: ModelInfo) -> str:
-    if isinstance(of, Failed):
-        return f'<tr class="refusal"><td colspan="3">{escaped(of.reason)}</td></tr>'
+def _row(of: Classified | UserError, info: ModelInfo) -> str:
+    if isinstance(of, UserError):
+        return f'<tr class="refusal"><td colspan="3">{escaped(of)}</td></tr>'
     top1, *others = of.result.predictions[:3]
     reason = of.result.reason
     unsure = f' <span class="badge" title="{escaped(REASON_TEXT[reason])}">unsure</span>' if reason else ""
@@ -152,12 +151,9 @@ def classes(info: ModelInfo) -> str:
 
 def image(pixels: np.ndarray, text: str, *, width: int, css_class: str = "") -> str:
     """An <img> of uint8 [H, W, 3], embedded, with this alternative text; `width` is that of its longer side."""
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
-    data = base64.b64encode(content.getvalue()).decode()
     high, wide = (max(1, width * side // max(pixels.shape)) for side in pixels.shape[:2])
     size = f'width="{wide}" height="{high}"'
-    return f'<img class="{css_class}" alt="{escaped(text)}" {size} src="data:image/png;base64,{data}">'
+    return f'<img class="{css_class}" alt="{escaped(text)}" {size} src="{style.data_uri(style.png(pixels), "png")}">'
 
 
 def _weights(info: ModelInfo) -> str:

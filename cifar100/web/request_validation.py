@@ -6,9 +6,10 @@ import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
+from gradio.route_utils import get_request_origin
+from httpx import InvalidURL
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -82,9 +83,9 @@ class RequestValidation:
             raise _Invalid(431, "The headers are too large.")
         request = Request(scope, receive)
         try:
-            _ = urlsplit(f"//{request.headers.get('x-forwarded-host', '')}").port
-        except ValueError:
-            raise _Invalid(400, "X-Forwarded-Host is not a host.") from None
+            get_request_origin(request, "")  # which gradio calls where its error would be printed
+        except (ValueError, InvalidURL):
+            raise _Invalid(400, "The address of the request is malformed.") from None
         path = scope["path"].rstrip("/")
         if path.startswith(FILES) and "://" in path:
             raise _Invalid(403, "URLs are not fetched.")

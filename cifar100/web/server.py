@@ -59,12 +59,14 @@ def serving(
     """
     with (
         tempfile.TemporaryDirectory(prefix="cifar100-page-", ignore_cleanup_errors=True) as folder,
-        _no_proxy(host),
-        _no_websockets(),
         decoder_pool() as decoder,
     ):
         examples = Path(folder, "examples")
         os.environ["GRADIO_TEMP_DIR"] = folder
+        names = ("no_proxy", "NO_PROXY")  # gradio sends requests to its own server when it starts
+        hosts = ",".join(filter(None, (*map(os.environ.get, names), "127.0.0.1", "localhost", "::1", host)))
+        os.environ |= dict.fromkeys(names, hosts)
+        WS_PROTOCOLS["auto"] = None  # uvicorn never answers a POST with `Upgrade: websocket`; gradio needs none
         blocks = build(predictor, decoder, examples)
         address = _launch(blocks, Path(folder), host, port, open_browser)
         try:
@@ -110,34 +112,6 @@ def _launch(blocks: gr.Blocks, uploads: Path, host: str | None, port: int | None
         raise UserError("app.address", f"The app cannot listen on {host}, port {port}: {reason}") from None
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a client could fill the log with its warnings
     return address
-
-
-@contextmanager
-def _no_proxy(host: str | None) -> Iterator[None]:
-    """A context in which requests to this machine use no proxy: gradio sends some to its own server when it starts."""
-    before = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
-    direct = ",".join(filter(None, (*before.values(), "127.0.0.1", "localhost", "::1", host)))
-    os.environ |= dict.fromkeys(before, direct)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)  # on Windows the two are one
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _no_websockets() -> Iterator[None]:
-    """A context in which a server that starts has no websockets: gradio uses none, and uvicorn never answers a POST
-    with `Upgrade: websocket`. `launch` has no option for it."""
-    before = WS_PROTOCOLS["auto"]
-    WS_PROTOCOLS["auto"] = None
-    try:
-        yield
-    finally:
-        WS_PROTOCOLS["auto"] = before
 
 
 def serve(

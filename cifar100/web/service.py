@@ -37,14 +37,6 @@ class Classified:
     """From the bytes of the file to the answer."""
 
 
-@dataclass(frozen=True)
-class Failed:
-    """Why there is no answer for an image."""
-
-    name: str
-    reason: str
-
-
 class InferenceService:
     """Classifies uploads, one at a time, so that each forward pass has all cores."""
 
@@ -75,14 +67,14 @@ class InferenceService:
             1000 * (time.perf_counter() - start),
         )
 
-    def classify_all(self, files: Sequence[tuple[str, Callable[[], bytes]]]) -> list[Classified | Failed]:
+    def classify_all(self, files: Sequence[tuple[str, Callable[[], bytes]]]) -> list[Classified | UserError]:
         """The answer for each of these (name, function that reads the content), or why there is none; in order."""
-        answers: list[Classified | Failed] = []
+        answers: list[Classified | UserError] = []
         for name, read in files:
             try:
                 answers.append(self(name, read()))
             except UserError as error:
-                answers.append(Failed(name, str(error)))
+                answers.append(error)
         return answers
 
     def _classify(self, pixels: np.ndarray, top_k: int) -> Result:

@@ -31,7 +31,7 @@ from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.web import html, service
 from cifar100.web.app import _Handlers, build
 from cifar100.web.decoding import decode
-from cifar100.web.service import Classified, Failed, InferenceService
+from cifar100.web.service import Classified, InferenceService
 
 
 def confident_checkpoint(**fields: Any) -> Checkpoint:
@@ -110,11 +110,8 @@ def test_invalid_files_raise_a_user_error(content: bytes, message: str) -> None:
 
 def test_classify_all_continues_after_an_invalid_file() -> None:
     files = [("a", lambda: png(photo())), ("b", lambda: b"text"), ("c", lambda: png(photo(1)))]
-    assert [type(of) for of in InferenceService(predictor_favoring(0)).classify_all(files)] == [
-        Classified,
-        Failed,
-        Classified,
-    ]
+    answers = InferenceService(predictor_favoring(0)).classify_all(files)
+    assert [type(of) for of in answers] == [Classified, UserError, Classified]
 
 
 def test_forward_passes_do_not_overlap() -> None:
@@ -218,10 +215,10 @@ def test_names_are_escaped_in_all_markup() -> None:
     answer = InferenceService(predictor)("<script>alert(1)</script>.png", png(photo()))
     for page in (
         html.answer(answer, info),
-        html.answers([answer, Failed("x", "<i>bad</i>")], info),
+        html.answers([answer, UserError("app.x", "<i>bad</i>")], info),
         html.about_model(predictor),
         html.classes(info),
-        html.failure(Failed("", "<script>")),
+        html.failure("<script>"),
     ):
         assert "script" not in {tag for tag, _ in StrictParser(page).attributes}
         assert "<i>bad" not in page

@@ -30,7 +30,7 @@ export async function open(file) {
     throw new Refused("unreadable"); // a folder, or a file that is gone
   }
   const { format, unusual, width, height, orientation, truncated, parts } = inspect(bytes);
-  if (format === "" || format === "pdf") throw new Refused("notAnImage");
+  if (format === "") throw new Refused("notAnImage");
   if (format === "svg") throw new Refused("unsupported", "SVG");
   if (truncated) throw new Refused("truncated");
   if (width * height > MAX_PIXELS) throw new Refused("tooManyPixels", MAX_PIXELS / 1e6);
@@ -55,8 +55,8 @@ export async function open(file) {
 }
 
 /** The model input from an opened image, [size, size, 3], and the part of the image that it shows. */
-export function toPixels(image, size, fit) {
-  const resizer = new Resizer(planned(image, size, fit));
+export function toPixels(image, size) {
+  const resizer = new Resizer(planned(image, size));
   const { width, height } = image;
   const columns = Math.min(width, TILE), rows = Math.min(height, Math.max(1, Math.floor(STRIP_PIXELS / width)));
   const context = new OffscreenCanvas(columns, rows).getContext("2d", { willReadFrequently: true });
@@ -97,9 +97,9 @@ export function canvasIsExact() {
   return context.getImageData(0, 0, 16, 16).data.every((value, at) => Math.abs(value - drawn.data[at]) <= 2);
 }
 
-function planned(image, size, fit) {
+function planned(image, size) {
   try {
-    return plan(image.width, image.height, size, fit);
+    return plan(image.width, image.height, size);
   } catch (error) {
     if (error.code !== "elongated") throw error;
     throw new Refused("elongated", `${image.width}×${image.height}`);

@@ -14,7 +14,7 @@ export class LoadError extends Error {
 
 /**
  * `file` is { path, sha256, content_sha256 }: the second digest is for servers that decompress .gz files.
- * `onBytes(count)` is called as bytes arrive. Returns { bytes, cached, verified, stored }. Throws LoadError.
+ * `onBytes(count)` is called as bytes arrive. Returns { bytes, verified, stored }. Throws LoadError.
  */
 export async function download(file, onBytes) {
   const url = new URL(`${file.path}?sha256=${file.sha256.slice(0, 16)}`, self.location);
@@ -22,7 +22,7 @@ export async function download(file, onBytes) {
   const kept = await cache?.match(url).catch(() => undefined);
   if (kept !== undefined) {
     const bytes = await read(kept, onBytes);
-    if ((await proven(bytes, file)) !== false) return { bytes, cached: true, verified: true, stored: true };
+    if ((await proven(bytes, file)) !== false) return { bytes, verified: true, stored: true };
     await cache.delete(url);
     onBytes(-bytes.length);
   }
@@ -39,7 +39,7 @@ export async function download(file, onBytes) {
     const verified = await proven(bytes, file);
     if (verified !== false) {
       const stored = await store(cache, url, bytes);
-      return { bytes, cached: false, verified: verified === true, stored };
+      return { bytes, verified: verified === true, stored };
     }
     onBytes(-bytes.length);
   }

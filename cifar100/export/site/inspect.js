@@ -3,7 +3,7 @@
 // so that it neither rotates the image nor converts colors; Pillow does not either.
 
 /** Formats that either `images.convert.to_rgb` in Python or most browsers do not read. */
-const UNUSUAL = new Set(["tiff", "jpeg2000", "heic", "svg", "pdf"]);
+const UNUSUAL = new Set(["tiff", "jpeg2000", "heic"]);
 
 /**
  * `bytes` is a whole file. Returns { format, unusual, width, height, orientation, truncated, parts }: sizes are undefined
@@ -35,7 +35,6 @@ function sniff(bytes) {
   if (head.startsWith("\0\0\x01\0")) return "ico";
   if (/^(II\*\0|MM\0\*)/.test(head)) return "tiff";
   if (/^\0\0\0\x0cjP  |^\xff\x4f\xff\x51/.test(head)) return "jpeg2000";
-  if (/^%PDF/.test(head)) return "pdf";
   const brands = /^....ftyp(.{4})/s.exec(head)?.[1] ?? "";
   if (/^avi[fs]/.test(brands)) return "avif";
   if (/^(hei|hev|mif1|msf1)/.test(brands)) return head.includes("avif") ? "avif" : "heic";
@@ -119,7 +118,7 @@ function webp(bytes, view, found) {
   for (let at = 12; at + 8 <= bytes.length; ) {
     const kind = latin1(bytes, at, at + 4), length = view.getUint32(at + 4, true), data = at + 8;
     if (kind === "VP8X") {
-      [found.width, found.height] = [4, 7].map((skip) => 1 + (view.getUint32(data + skip - (skip === 7 ? 1 : 0), true) >> (skip === 7 ? 8 : 0) & 0xffffff));
+      [found.width, found.height] = [1 + (view.getUint32(data + 4, true) & 0xffffff), 1 + (view.getUint32(data + 6, true) >>> 8)];
     } else if (kind === "VP8L") {
       const bits = view.getUint32(data + 1, true);
       [found.width, found.height] = [1 + (bits & 0x3fff), 1 + ((bits >> 14) & 0x3fff)];

@@ -39,11 +39,10 @@ function roundHalfEven(x) {
 
 /**
  * How an image of this size becomes the model input of `size` x `size` pixels: the size it is resized to, and the
- * position of the center crop in that. `source` is the corresponding part of the image, in its own pixels. "crop"
- * resizes the shorter side. Throws "elongated" as `images.convert.to_model_input` does.
+ * position of the center crop in that. `source` is the corresponding part of the image, in its own pixels. The shorter
+ * side is resized to `size`. Throws "elongated" as `images.convert.to_model_input` does.
  */
-export function plan(width, height, size, fit) {
-  if (fit !== "crop") throw new Error(`unknown fit ${fit}`);
+export function plan(width, height, size) {
   const scale = size / Math.min(width, height);
   const wide = Math.max(size, roundHalfEven(width * scale));
   const high = Math.max(size, roundHalfEven(height * scale));

@@ -55,7 +55,6 @@ export const strings = {
   several: "All images",
   severalProgress: (done, total) => `${number.format(done)} of ${number.format(total)} images answered`,
   tooMany: (count, most) => `${number.format(count)} images are too many at once; the first ${number.format(most)} are taken.`,
-  pasted: "pasted image",
   photo: "photo",
 
   shoot: "Take the photo",

@@ -23,7 +23,6 @@ self.onmessage = ({ data }) => {
 };
 
 async function load() {
-  const start = performance.now();
   if (typeof WebAssembly === "undefined") throw new LoadError("noWebAssembly");
   if (!canvasIsExact()) throw new LoadError("canvasNoise");
   const { model, wasm, runtime } = facts.files;
@@ -55,8 +54,6 @@ async function load() {
   await run(new Uint8Array(3 * facts.image_size ** 2)); // the first run prepares memory
   self.postMessage({
     type: "ready",
-    milliseconds: performance.now() - start,
-    cached: graph.cached && binary.cached,
     verified: graph.verified && binary.verified,
     stored: graph.stored && binary.stored,
   });
@@ -106,7 +103,7 @@ async function decode(id, file, side) {
   const start = performance.now();
   const image = await open(file);
   try {
-    const { pixels, source } = toPixels(image, facts.image_size, facts.fit);
+    const { pixels, source } = toPixels(image, facts.image_size);
     const prepare = performance.now() - start;
     const shown = picture(image, side);
     const { width, height } = image;
