@@ -35,7 +35,7 @@ from mutations import (
     with_png_checksums,
 )
 from PIL import Image
-from test_formats import cifar10_parquet, cifar100_binary, some
+from test_formats import cifar10_parquet, cifar100_binary, cifar100_pickles, some
 
 from cifar100.checkpoints.checkpoint import FORMAT, VERSION
 from cifar100.checkpoints.model_card import model_card
@@ -154,8 +154,26 @@ def parquet(folder: Path) -> Fuzzer:
     return Fuzzer(lambda rng: _write(path, mutated_bytes(content, rng, [content])), lambda: read(folder), path)
 
 
+def published(folder: Path) -> Fuzzer:
+    """Damage a file of the pickles or of the binary version."""
+    for name, write in (("pickles", cifar100_pickles), ("binary", cifar100_binary)):
+        (folder / name).mkdir()
+        write(folder / name, some(0, 4, 100), some(1, 4, 100))
+    names = ("pickles/train", "pickles/meta", "binary/train.bin")
+    files = {folder / name: (folder / name).read_bytes() for name in names}
+    damaged = next(iter(files))
+
+    def make(rng: random.Random) -> None:
+        nonlocal damaged
+        damaged.write_bytes(files[damaged])
+        damaged = rng.choice([*files])
+        damaged.write_bytes(mutated_bytes(files[damaged], rng, [*files.values()]))
+
+    return Fuzzer(make, lambda: read(damaged.parent), folder)
+
+
 def archives(folder: Path) -> Fuzzer:
-    """Damage .tar.gz archives of the published files, and zip archives of class folders."""
+    """Damage .tar.gz archives of the published files, and zip and tar archives of class folders."""
     inside = folder / "cifar-100-binary"
     inside.mkdir()
     cifar100_binary(inside, some(0, 4, 100), some(1, 4, 100))
@@ -169,20 +187,28 @@ def archives(folder: Path) -> Fuzzer:
     with zipfile.ZipFile(classes, "w") as archive:
         for name, content in photos.items():
             archive.writestr(name, content)
+    in_tar = io.BytesIO()
+    with tarfile.open(fileobj=in_tar, mode="w") as archive:
+        for name, content in photos.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     shutil.rmtree(inside)
-    published, zipped, path = tar.getvalue(), classes.getvalue(), folder / "archive"
+    published, zipped, tarred, path = tar.getvalue(), classes.getvalue(), in_tar.getvalue(), folder / "archive"
 
     def make(rng: random.Random) -> None:
         nonlocal path
         for old in folder.iterdir():
             old.unlink()
-        match rng.randrange(4):
+        match rng.randrange(5):
             case 0:
                 _write(folder / "a.tar.gz", gzip.compress(mutated_bytes(published, rng, [published]), 1))
             case 1:
                 _write(folder / "a.tar.gz", mutated_bytes(gzip.compress(published, 1), rng, [published]))
             case 2:
                 _write(folder / "a.zip", mutated_bytes(zipped, rng, [zipped, published]))
+            case 3:
+                _write(folder / "a.tar", mutated_bytes(tarred, rng, [tarred]))
             case _:
                 part = with_damaged_member(zipped, rng, lambda content: mutated_bytes(content, rng, [zipped]))
                 _write(folder / "a.zip", part)
@@ -227,6 +253,7 @@ FUZZERS: dict[str, Callable[..., Fuzzer]] = {
     "safetensors": safetensors,
     "onnx": onnx,
     "parquet": parquet,
+    "published": published,
     "archives": archives,
     "images": images,
 }

@@ -1,20 +1,16 @@
-"""Datasets: finding one and reading it into memory.
-
-Each format is one module with two functions: `find(path)` returns what a directory (or file) contains of the format, or
-None, and `read(*found)` reads it. `READERS` lists them in the order in which they are tried. The last, `folder`, reads
-custom images; its `read` also takes the configuration and a function for progress messages.
-"""
+"""Datasets: finding one and reading it into memory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from cifar100.config import Config
-from cifar100.dataset import archive, binary, folder, parquet, pickles, synthetic
-from cifar100.dataset.base import Dataset, DatasetSpec, Split, train_val_split
+from cifar100.dataset import folder, official, parquet, synthetic
+from cifar100.dataset.base import Dataset, Split, train_val_split
+from cifar100.dataset.class_archive import open_directory
+from cifar100.dataset.class_folders import find_layout, hint_for
 from cifar100.dataset.download import ARCHIVE, HOMES, download_cifar100
 from cifar100.dataset.layout import Layout
 from cifar100.dataset.published import check_image_size
@@ -28,14 +24,9 @@ __all__ = [
     "find_class_folders",
     "load_dataset",
     "read",
-    "read_labeled",
     "resolve_data_dir",
     "train_val_split",
 ]
-
-Say = Callable[[str], None]
-
-READERS = (pickles, binary, parquet, archive, folder)
 
 ENVIRONMENT = "CIFAR100_DATA_DIR"
 DEFAULT_FOLDER = Path("data")
@@ -94,16 +85,16 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
                 what = "is neither a directory nor a file" if os.path.lexists(place) else "does not exist"
                 raise UserError("dataset.not_found", f"{origin} is {place}, which {what}.")
             return place
-    return DEFAULT_FOLDER if _find(DEFAULT_FOLDER) else None
+    return DEFAULT_FOLDER if find(DEFAULT_FOLDER) else None
 
 
 def read(place: Path, config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
     """The dataset in a directory or an archive, in any of the known formats. Raises UserError if there is none."""
     config = config or Config()
-    reader, found = _found(place)
-    if reader is folder:
-        return folder.read(*found, config=config, say=say)
-    dataset = reader.read(*found)
+    found = _found(place)
+    if isinstance(found, Layout):
+        return folder.read(found, config=config, say=say)
+    dataset = found()
     check_image_size(config.data.image_size)
     return dataset
 
@@ -112,37 +103,27 @@ def find_class_folders(config: Config) -> Layout | None:
     """The layout of the configured custom images; None for a published or the synthetic dataset, or if there is none.
     Raises UserError as `read` does."""
     place = None if config.data.dataset == "synthetic" else resolve_data_dir(config.run.data_dir)
-    if place is None:
-        return None
-    reader, found = _found(place)
-    return found[0] if reader is folder else None
+    found = None if place is None else _found(place)
+    return found if isinstance(found, Layout) else None
 
 
-def read_labeled(
-    layout: Layout, spec: DatasetSpec, config: Config, *, everything: bool = False, say: Say = emit
-) -> Dataset:
-    """The images of a layout as test images, of any of the classes of `spec`: those of its test split if it has one,
-    unless `everything` is true. Raises UserError if there are other classes, or no readable image."""
-    splits = ["test"] if "test" in layout.splits and not everything else list(layout.splits)
-    return folder.read_labeled(layout, spec, splits, config=config, say=say)
-
-
-def _found(place: Path) -> tuple[Any, Any]:
-    """The reader whose format this directory or file has, and what it found. Raises UserError if none has."""
-    known = _find(place)
-    if known is not None:
-        return known
+def _found(place: Path) -> Callable[[], Dataset] | Layout:
+    """As `find`. Raises UserError if there is nothing."""
+    found = find(place)
+    if found is not None:
+        return found
+    directory = open_directory(place)
+    hint = "" if directory is None else hint_for(directory)
     if os.path.isfile(place):
         raise UserError(
             "dataset.format",
             f"{place} is not a known dataset file. It must be an archive of CIFAR-100 or CIFAR-10 (.tar.gz), a .zip or "
             f".tar of class folders, or a .csv of labels; or name a directory."
-            f"{folder.hint(place) or content_hint(read_start(place))}",
+            f"{hint or content_hint(read_start(place))}",
         )
-    hint = folder.hint(place)
     if hint:
         raise UserError("dataset.format", f"{place} contains no known dataset.{hint}")
-    folders = ", ".join(layout.folder for layout in (*pickles.LAYOUTS, *binary.LAYOUTS))
+    folders = ", ".join(layout.folder for _, layout in official.FORMATS)
     raise UserError(
         "dataset.format",
         f"{place} contains no known dataset. It must contain {folders} (from {HOMES[0]}), the files of one of these, "
@@ -150,16 +131,18 @@ def _found(place: Path) -> tuple[Any, Any]:
     )
 
 
-def _find(place: Path) -> tuple[Any, Any] | None:
-    """The reader whose format this directory or file has, and what it found; None if none has."""
+def find(place: Path) -> Callable[[], Dataset] | Layout | None:
+    """What reads the published dataset in a directory or file, or the layout of its custom images; None if there is
+    neither. Raises UserError if something cannot be read or is ambiguous."""
     try:
-        for reader in READERS:
-            found = reader.find(place)
-            if found is not None:
-                return reader, found
+        if os.path.isfile(place) and place.suffix.lower() in (".csv", ".tsv"):
+            return folder.find_labels(place)
+        directory = open_directory(place)
+        if directory is None:
+            return None
+        return official.find(directory) or parquet.find(place) or find_layout(directory)
     except OSError as error:
         name = str(error.filename or place)
         raise UserError(
             "dataset.unreadable", f"{name} cannot be read ({error.strerror or type(error).__name__})."
         ) from None
-    return None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from cifar100.dataset.tree import File, read_file
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import DatasetInfo
-from cifar100.support.text import format_bytes
 
 
 def spread_rows(total: int, count: int) -> np.ndarray:
@@ -130,21 +130,24 @@ class Dataset:
 
 MAX_FILE_BYTES = 1 << 30  # six times the largest published file
 
-Contents = Callable[[Path], bytes]
-"""Returns the content of a data file: `read_file`, or the member of that name of an archive."""
 
-
-def read_file(path: Path) -> bytes:
-    """The content of a data file. Raises UserError if it cannot be read or is implausibly large."""
+def read_published(file: File) -> bytes:
+    """The content of a file of a published dataset. Raises UserError if it cannot be read or is implausibly large."""
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise UserError(
-                "dataset.too_large", f"{path} has {format_bytes(size)}; no file of the dataset is that large."
-            )
-        return path.read_bytes()
+        return read_file(file, MAX_FILE_BYTES)
     except OSError as error:
-        raise UserError("dataset.unreadable", f"{path} cannot be read ({error.strerror}).") from None
+        raise UserError("dataset.unreadable", f"{file} cannot be read ({error.strerror}).") from None
+
+
+def split_of_files(
+    files: Sequence[File | Path], parts: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
+) -> Split:
+    """The images and labels of these files as one split. Raises UserError, naming the files, as `canonical_split`."""
+    images, labels = zip(*parts, strict=True)
+    try:
+        return canonical_split(join(images), join(labels), num_classes)
+    except UserError as error:
+        raise UserError(error.code, f"{', '.join(map(str, files))}: {error}") from None
 
 
 def join(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar100.dataset.base import Contents, Dataset, DatasetSpec, Split, canonical_split, join, read_file
-from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat, find_format
+from cifar100.dataset.base import Dataset, DatasetSpec, Split, read_published, split_of_files
+from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat
+from cifar100.dataset.tree import Directory, File
 from cifar100.support.errors import UserError
 
 IMAGE_BYTES = 3 * 32 * 32
@@ -37,41 +38,32 @@ LAYOUTS = (
 )
 
 
-def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
-    """The directory that contains the files (this one, or the one of the archive) and their format, or None."""
-    return find_format(folder, LAYOUTS)
-
-
-def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
+def read(directory: Directory, layout: PublishedFormat) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    spec = layout.spec
-    names = content_of(folder / layout.names).decode("utf-8", "replace").split()
+    spec, files = layout.spec, directory.listing.files
+    names = read_published(files[layout.names]).decode("utf-8", "replace").split()
     if tuple(names) != spec.classes:
-        raise UserError("dataset.names", f"{folder / layout.names}: its names are not the classes of {spec.name}.")
-    train = _read_split([folder / name for name in layout.train], spec, content_of)
-    test = _read_split([folder / name for name in layout.test], spec, content_of)
-    return Dataset(spec, train, test, source=str(folder))
+        raise UserError("dataset.names", f"{files[layout.names]}: its names are not the classes of {spec.name}.")
+
+    def split(names: tuple[str, ...]) -> Split:
+        of_split = [files[name] for name in names]
+        return split_of_files(of_split, [_read_rows(file, spec) for file in of_split], len(spec.classes))
+
+    return Dataset(spec, split(layout.train), split(layout.test), source=directory.name)
 
 
-def _read_split(paths: list[Path], spec: DatasetSpec, content_of: Contents) -> Split:
+def _read_rows(file: File, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 32, 32, 3] and class ids uint8 [N] of one file."""
     label_bytes = 2 if spec.superclasses else 1
-    row_bytes = label_bytes + IMAGE_BYTES
-    images, labels = [], []
-    for path in paths:
-        content = content_of(path)
-        if len(content) % row_bytes:
-            raise UserError(
-                "dataset.damaged",
-                f"{path}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is truncated or damaged: "
-                "download it again.",
-            )
-        rows = np.frombuffer(content, np.uint8).reshape(-1, row_bytes)
-        images.append(rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.append(rows[:, label_bytes - 1])
-    try:
-        return canonical_split(join(images), join(labels), len(spec.classes))
-    except UserError as error:
-        raise UserError(error.code, f"{', '.join(str(path) for path in paths)}: {error}") from None
+    row_bytes, content = label_bytes + IMAGE_BYTES, read_published(file)
+    if len(content) % row_bytes:
+        raise UserError(
+            "dataset.damaged",
+            f"{file}: {len(content):,} bytes are not whole rows of {row_bytes:,}; it is truncated or damaged: "
+            "download it again.",
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, row_bytes)
+    return rows[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, label_bytes - 1]
 
 
 def write(dataset: Dataset, folder: Path) -> Path:

@@ -11,7 +11,7 @@ import re
 
 from cifar100.dataset.image_index import ImageIndex
 from cifar100.dataset.layout import listed, split_of
-from cifar100.dataset.tree import File, open_file
+from cifar100.dataset.tree import File, read_file
 from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
 
@@ -35,11 +35,7 @@ SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "partition")
 def read_cells(file: File, found: ImageIndex) -> tuple[list[str], list[list[str]]]:
     """The column names, and the rows, padded to the same length."""
     try:
-        with open_file(file) as opened:
-            content = opened.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise UserError("dataset.csv", f"has more than {MAX_BYTES >> 20} MiB, more than any file of labels.")
-        text = content.decode("utf-8-sig")
+        text = read_file(file, MAX_BYTES).decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count)
         if first.count(delimiter) >= MAX_COLUMNS:
@@ -49,7 +45,9 @@ def read_cells(file: File, found: ImageIndex) -> tuple[list[str], list[list[str]
     except UnicodeDecodeError:
         raise UserError("dataset.csv", "is not UTF-8 text: save it as CSV in UTF-8.") from None
     except (OSError, csv.Error) as error:
-        raise UserError("dataset.csv", f"cannot be read as CSV ({error}).") from None
+        raise UserError(
+            "dataset.csv", f"cannot be read as CSV ({getattr(error, 'strerror', None) or error})."
+        ) from None
     if not rows:
         raise UserError("dataset.csv", "is empty.")
     if len(rows) * len(rows[0]) > MAX_CELLS:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from cifar100.dataset.cache import cache_key, load_cached, store
-from cifar100.dataset.tree import File, Member, open_file
+from cifar100.dataset.tree import File, Member, read_file
 from cifar100.images.limits import MAX_FILE_BYTES
 from cifar100.images.pillow_logging import suppress_pillow_messages
 from cifar100.support.errors import UserError
@@ -111,33 +110,20 @@ def _in_chunks(
 
 def _digest(file: File) -> bytes | str:
     """The SHA-256 of a file, or an error message."""
-    name = str(file)
     try:
-        with open_file(file) as opened:
-            length = file.size if isinstance(file, Member) else os.fstat(opened.fileno()).st_size
-            if length == 0:
-                return f"{name} is empty."
-            if length > MAX_FILE_BYTES:
-                return f"{name} has {format_bytes(length)}, more than any photo."
-            return hashlib.file_digest(opened, "sha256").digest()  # pyright: ignore
+        return hashlib.sha256(read_file(file, MAX_FILE_BYTES)).digest()
     except OSError as error:
-        return f"{name} cannot be read ({error.strerror or type(error).__name__})."
-    except Exception as error:  # zipfile and its decompressors raise many types for a damaged member
-        return f"{name} is damaged in its archive ({type(error).__name__})."
+        return f"{file} cannot be read ({error.strerror or type(error).__name__})."
 
 
 def _decode_file(file: File, size: int) -> tuple[np.ndarray, tuple[int, int]]:
     """The pixels of an image file, uint8 [size, size, 3], and its (width, height). Raises UserError."""
     from cifar100.images.convert import to_rgb
-    from cifar100.images.square import resize_center_crop
+    from cifar100.images.square import to_square
 
-    if isinstance(file, Member):
-        with file.open() as opened:
-            rgb = to_rgb(opened.read(MAX_FILE_BYTES), name=file.name)
-    else:
-        rgb = to_rgb(file)
+    rgb = to_rgb(file.read(), name=file.name) if isinstance(file, Member) else to_rgb(file)
     original = rgb.info.get("original_size")  # a tuple from `to_rgb`, or the text of a PNG chunk of this name
-    return resize_center_crop(rgb, size, name=str(file)), original if isinstance(original, tuple) else rgb.size
+    return to_square(rgb, size, name=str(file)), original if isinstance(original, tuple) else rgb.size
 
 
 def _refuse_too_many(count: int, size: int) -> None:

@@ -12,16 +12,17 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
 
-from cifar100.dataset import archive, binary, parquet, pickles
-from cifar100.dataset.base import Dataset
+from cifar100.dataset import binary, official, parquet, pickles
+from cifar100.dataset.base import Dataset, read_published
+from cifar100.dataset.class_archive import open_archive
 from cifar100.dataset.published import CIFAR100
+from cifar100.dataset.tree import on_disk
 from cifar100.support.errors import UserError
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
@@ -82,11 +83,8 @@ def _demand_no_parts(folder: Path) -> None:
 
 def existing_dataset(folder: Path) -> Dataset | None:
     """The dataset, or its archive, that is in this directory already; None if there is none."""
-    for reader in (binary, pickles, archive):
-        found = reader.find(folder)
-        if found is not None:
-            return reader.read(*found)
-    return None
+    read = official.find(on_disk(folder))
+    return None if read is None else read()
 
 
 def _try_sources(folder: Path, work: Path, say: Say) -> Dataset:
@@ -139,9 +137,9 @@ def _from_hub(work: Path) -> Path:
         raise _SourceFailed(f"answered {error.response.status_code}") from None
     except Exception as error:  # the library passes on whatever its HTTP client raises
         raise _SourceFailed(f"the download failed ({type(error).__name__})") from None
-    found = parquet.find(work / "hub")
+    read = parquet.find(work / "hub")
     try:
-        dataset = parquet.read(*found) if found else None
+        dataset = read() if read else None
     except UserError:
         dataset = None
     if dataset is None or not dataset.is_verified:
@@ -169,32 +167,12 @@ def _from_home(home: str, work: Path, say: Say) -> Path:
     if digest != ARCHIVE_MD5:
         part.unlink()
         raise _SourceFailed(f"its archive has MD5 {digest}, not {ARCHIVE_MD5}, and was deleted")
-    layout = pickles.LAYOUTS[0]
-    (work / layout.folder).mkdir(exist_ok=True)
-    for name, content in archive.read_members(part, layout.members).items():
-        (work / name).write_bytes(content)
-    return work / layout.folder
-
-
-@contextmanager
-def _network() -> Iterator[None]:
-    """A context in which each error of the network, of which some are plain OSErrors, becomes a ConnectionError."""
-    try:
-        yield
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
-        raise
-    except OSError as error:
-        raise ConnectionError(error.strerror or type(error).__name__) from None
-
-
-def _open(request: urllib.request.Request) -> HTTPResponse:
-    with _network():
-        return urllib.request.urlopen(request, timeout=TIMEOUT)
-
-
-def _read(response: HTTPResponse) -> bytes:
-    with _network():
-        return response.read(1 << 20)
+    unpacked, content = work / pickles.LAYOUTS[0].folder, open_archive(part)
+    assert content is not None
+    unpacked.mkdir(exist_ok=True)
+    for name, file in content.directories[unpacked.name].listing.files.items():
+        (unpacked / name).write_bytes(read_published(file))
+    return unpacked
 
 
 def _download(url: str, part: Path, say: Say) -> None:
@@ -205,7 +183,7 @@ def _download(url: str, part: Path, say: Say) -> None:
         size = part.stat().st_size if part.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
         try:
-            with _open(request) as response:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
                 resumed = response.status == 206  # a server without range requests starts over
                 size = size if resumed else 0
                 total = size + int(response.headers.get("Content-Length") or 0)
@@ -216,7 +194,7 @@ def _download(url: str, part: Path, say: Say) -> None:
                     progress(f"{part.name}, MiB", total >> 20, say) as advance,
                 ):
                     advance(size >> 20)
-                    while chunk := _read(response):
+                    while chunk := response.read(1 << 20):
                         file.write(chunk)
                         size += len(chunk)
                         advance(1)
@@ -232,7 +210,7 @@ def _download(url: str, part: Path, say: Say) -> None:
             if error.code < 500:
                 raise _SourceFailed(f"answered {error.code}") from None
             reason = f"answered {error.code}"
-        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-            text = getattr(error, "reason", None) or (str(error) if isinstance(error, OSError) else "")
-            reason = f"the connection failed ({text or type(error).__name__})"
+        except (OSError, HTTPException, ValueError) as error:  # OSError: of the network, or of a full disk
+            text = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+            reason = f"the download failed ({text})"
     raise _SourceFailed(f"gave up after {ATTEMPTS} attempts: {reason}")

@@ -12,7 +12,6 @@ in this form is recognized by its class names and the size of its images.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,11 @@ import numpy as np
 
 from cifar100.config import Config, DataConfig
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, canonical_split
-from cifar100.dataset.class_archive import open_archive
-from cifar100.dataset.class_folders import find_layout, hint_for
 from cifar100.dataset.decode import Decoded, decode
 from cifar100.dataset.labels_csv import find_labeled
 from cifar100.dataset.layout import MAX_LISTED, Layout, class_name, images, listed, lookalike_hint
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
-from cifar100.dataset.tree import Directory, File, on_disk
+from cifar100.dataset.tree import File, on_disk
 from cifar100.images.names import is_image
 from cifar100.support.errors import UserError
 from cifar100.support.text import escape_control_chars, format_bytes
@@ -43,32 +40,11 @@ DARK = 64
 """If no pixel of a dataset reaches this, its files may hold 12-bit or 14-bit values, which are read as 16-bit ones."""
 
 
-def find(place: Path) -> tuple[Layout] | None:
-    """The layout of the images in a directory, in an archive, or beside a CSV file of labels; None if there are none.
-
-    Raises UserError if it is ambiguous, or if the archive cannot be read.
-    """
-    if os.path.isfile(place) and place.suffix.lower() in (".csv", ".tsv"):
-        root = on_disk(place.parent)
-        layout = find_labeled(root, root, only=place.name)
-        layout = layout and replace(layout, place=str(place))
-    else:
-        directory = _directory(place)
-        layout = None if directory is None else find_layout(directory)
-    return None if layout is None else (layout,)
-
-
-def _directory(place: Path) -> Directory | None:
-    """The directory at this path, or the root of the archive; None if it is neither."""
-    if os.path.isdir(place):
-        return on_disk(place)
-    return open_archive(place) if os.path.isfile(place) else None
-
-
-def hint(place: Path) -> str:
-    """A sentence that says how to fix a directory without class folders; "" if it has nothing to do with images."""
-    directory = _directory(place)
-    return "" if directory is None else hint_for(directory)
+def find_labels(path: Path) -> Layout | None:
+    """The layout of the images beside a CSV file of labels. Raises UserError if it labels none."""
+    root = on_disk(path.parent)
+    layout = find_labeled(root, root, only=path.name)
+    return layout and replace(layout, place=str(path))
 
 
 @dataclass(frozen=True)
@@ -166,12 +142,14 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     return Dataset(spec, train_split, test_split, layout.place, _format_sizes(sizes), tuple(notes), unreadable)
 
 
-def read_labeled(layout: Layout, spec: DatasetSpec, splits: Sequence[str], *, config: Config, say: Say) -> Dataset:
-    """The images of these splits of a layout as test images, for a model with the classes of `spec`.
+def read_labeled(layout: Layout, spec: DatasetSpec, *, everything: bool, config: Config, say: Say) -> Dataset:
+    """The images of a layout as test images, for a model with the classes of `spec`: those of its test split if it has
+    one, unless `everything` is true.
 
     The layout may contain any subset of these classes; there are no training images. Raises UserError if it contains
     others.
     """
+    splits = ["test"] if "test" in layout.splits and not everything else list(layout.splits)
     known = {class_name(name): label for label, name in enumerate(spec.classes)}
     names = [name for name in layout.classes if any(layout.splits[split].files.get(name) for split in splits)]
     unknown = [name for name in names if name not in known]

@@ -7,15 +7,16 @@ Requires pyarrow, which is imported only if there are such files.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cifar100.dataset.base import MAX_FILE_BYTES, Dataset, DatasetSpec, Split, canonical_split, join
+from cifar100.dataset.base import Dataset, DatasetSpec, Split, read_published, split_of_files
 from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
 from cifar100.support.errors import UserError
-from cifar100.support.text import format_bytes
 
 FOLDERS = ("cifar100", "plain_text")
 """The directories of the files in the two datasets."""
@@ -23,11 +24,11 @@ FOLDERS = ("cifar100", "plain_text")
 _LABELS = {"fine_label": CIFAR100, "label": CIFAR10}
 
 
-def find(folder: Path) -> tuple[Path] | None:
-    """The directory with train*.parquet and test*.parquet: this one, or the dataset's own in it; None if neither."""
+def find(folder: Path) -> Callable[[], Dataset] | None:
+    """What reads train*.parquet and test*.parquet in this directory, or in the dataset's own in it; None if neither."""
     for candidate in (folder, *(folder / name for name in FOLDERS)):
         if all(any(candidate.glob(f"{split}*.parquet")) for split in ("train", "test")):
-            return (candidate,)
+            return partial(read, candidate)
     return None
 
 
@@ -41,14 +42,10 @@ def read(folder: Path) -> Dataset:
 
 
 def _read_split(paths: list[Path]) -> tuple[Split, DatasetSpec]:
-    parts = [_read_rows(path) for path in paths]
-    images, labels, specs = zip(*parts, strict=True)
+    images, labels, specs = zip(*map(_read_rows, paths), strict=True)
     if len({spec.name for spec in specs}) > 1:
         raise UserError("dataset.mixed", f"{', '.join(map(str, paths))}: both CIFAR-100 and CIFAR-10.")
-    try:
-        return canonical_split(join(images), join(labels), len(specs[0].classes)), specs[0]
-    except UserError as error:
-        raise UserError(error.code, f"{', '.join(map(str, paths))}: {error}") from None
+    return split_of_files(paths, zip(images, labels, strict=True), len(specs[0].classes)), specs[0]
 
 
 def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
@@ -59,26 +56,18 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
         raise UserError(
             "dataset.pyarrow", f"{path}: reading parquet requires pyarrow: pip install 'cifar100[hub]'."
         ) from None
+    content = io.BytesIO(read_published(str(path)))
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(
-                "dataset.too_large",
-                f"{path} has {format_bytes(path.stat().st_size)}; no file of the dataset is that large.",
-            )
-        names = parquet.read_schema(path).names
+        names = parquet.read_schema(content).names
         column = next((name for name in _LABELS if name in names), None)
         if column is None or "img" not in names:
             raise UserError(
                 "dataset.columns",
-                f"{path} must have the columns img and fine_label (or label); it has {_listed(names)}.",
+                f"{path} must have the columns img and fine_label (or label); it has {', '.join(names[:8]) or 'none'}.",
             )
-        table = parquet.read_table(path, columns=["img", column])
+        table = parquet.read_table(content, columns=["img", column])
         encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
         labels = table.column(column).to_numpy()
-    except OSError as error:
-        raise UserError(
-            "dataset.unreadable", f"{path} cannot be read ({error.strerror or 'incomplete parquet file'})."
-        ) from None
     except UserError:
         raise
     except Exception as error:  # pyarrow raises many types for damaged files
@@ -111,7 +100,3 @@ def _decode(encoded: object) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's decoders raise many types for damaged data
         raise UserError("dataset.damaged", f"an image cannot be decoded ({type(error).__name__}).") from None
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(str(name) for name in names[:8]) or "none"

@@ -6,13 +6,13 @@ Nothing is unpickled, as that can run any code that a file names: the opcodes ar
 from __future__ import annotations
 
 import pickletools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cifar100.dataset.base import Contents, Dataset, Split, canonical_split, join, read_file
-from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat, find_format
+from cifar100.dataset.base import Dataset, Split, read_published, split_of_files
+from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat
+from cifar100.dataset.tree import Directory, File
 from cifar100.support.errors import UserError
 
 LAYOUTS = (
@@ -42,35 +42,25 @@ KEYS = {
 """The keys of the dictionaries in the official files."""
 
 
-def find(folder: Path) -> tuple[Path, PublishedFormat] | None:
-    """The directory that holds the files (this one, or the archive's own in it) and their layout; None if neither."""
-    return find_format(folder, LAYOUTS)
-
-
-def read(folder: Path, layout: PublishedFormat, content_of: Contents = read_file) -> Dataset:
+def read(directory: Directory, layout: PublishedFormat) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    spec = layout.spec
-    meta = _scan(folder / layout.names, content_of)
+    spec, files = layout.spec, directory.listing.files
+    meta = _scan(files[layout.names])
     names = [name for key in ("fine_label_names", "label_names") for name in meta.get(key, [])]
     if tuple(name for name in names if name in spec.classes) != spec.classes:
-        raise UserError("dataset.names", f"{folder / layout.names}: its class names are not those of {spec.name}.")
+        raise UserError("dataset.names", f"{files[layout.names]}: its class names are not those of {spec.name}.")
     key = "fine_labels" if spec.superclasses else "labels"
-    train = _read_split([folder / name for name in layout.train], key, len(spec.classes), content_of)
-    test = _read_split([folder / name for name in layout.test], key, len(spec.classes), content_of)
-    return Dataset(spec, train, test, source=str(folder))
+
+    def split(names: tuple[str, ...]) -> Split:
+        of_split = [files[name] for name in names]
+        return split_of_files(of_split, [_read_rows(file, key) for file in of_split], len(spec.classes))
+
+    return Dataset(spec, split(layout.train), split(layout.test), source=directory.name)
 
 
-def _read_split(paths: list[Path], key: str, num_classes: int, content_of: Contents) -> Split:
-    images, labels = zip(*(_read_rows(path, key, content_of) for path in paths), strict=True)
-    try:
-        return canonical_split(join(images), join(labels), num_classes)
-    except UserError as error:
-        raise UserError(error.code, f"{', '.join(str(path) for path in paths)}: {error}") from None
-
-
-def _read_rows(path: Path, key: str, content_of: Contents) -> tuple[np.ndarray, np.ndarray]:
+def _read_rows(file: File, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, 32, 32, 3] and class ids int64 [M] of one file."""
-    values = _scan(path, content_of)
+    values = _scan(file)
     labels = [value for value in values.get(key, []) if isinstance(value, int)]
     pixels = max((value for value in values.get("data", []) if isinstance(value, str)), key=len, default="")
     try:
@@ -79,21 +69,21 @@ def _read_rows(path: Path, key: str, content_of: Contents) -> tuple[np.ndarray, 
         return rows.transpose(0, 2, 3, 1), np.array(labels, np.int64)
     except (ValueError, OverflowError):  # not bytes, not whole images, or labels beyond 64 bits
         raise UserError(
-            "dataset.damaged", f"{path}: its data are not rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each."
+            "dataset.damaged", f"{file}: its data are not rows of {IMAGE_BYTES} bytes, one 32x32 RGB image each."
         ) from None
 
 
-def _scan(path: Path, content_of: Contents) -> dict[str, list[Any]]:
+def _scan(file: File) -> dict[str, list[Any]]:
     """The integers and strings (bytes as Latin-1) that follow each of KEYS in a pickle, in order."""
     values: dict[str, list[Any]] = {}
     found: list[Any] = []
     try:
-        for opcode, value, _ in pickletools.genops(content_of(path)):
+        for opcode, value, _ in pickletools.genops(read_published(file)):
             text = value.decode("latin1") if isinstance(value, bytes | bytearray) else value
             if isinstance(text, str) and text in KEYS:
                 found = values.setdefault(text, [])
             elif isinstance(text, str) or "INT" in opcode.name:
                 found.append(text)
     except ValueError:
-        raise UserError("dataset.damaged", f"{path}: damaged, or not a pickle: download it again.") from None
+        raise UserError("dataset.damaged", f"{file}: damaged, or not a pickle: download it again.") from None
     return values

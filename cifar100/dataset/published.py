@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from cifar100.dataset.base import DatasetSpec
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
@@ -71,21 +70,3 @@ class PublishedFormat:
     def files(self) -> tuple[str, ...]:
         """All file names."""
         return (*self.train, *self.test, self.names)
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """Their paths in the archive."""
-        return tuple(f"{self.folder}/{name}" for name in self.files)
-
-    def is_in(self, folder: Path) -> bool:
-        """Whether a directory contains all its files."""
-        return all((folder / name).is_file() for name in self.files)
-
-
-def find_format(folder: Path, layouts: tuple[PublishedFormat, ...]) -> tuple[Path, PublishedFormat] | None:
-    """The directory (this one, or the format's own in it) that contains all files of a format; None if none does."""
-    for layout in layouts:
-        for candidate in (folder, folder / layout.folder):
-            if layout.is_in(candidate):
-                return candidate, layout
-    return None

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 from cifar100.images.names import is_hidden, is_image
 from cifar100.support.errors import UserError
+from cifar100.support.text import format_bytes
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive. `open` returns its content as a stream; it is thread-safe."""
+    """A file in an archive."""
 
     name: str
     """The path of the archive and the path in it, for messages."""
     size: int
-    open: Callable[[], IO[bytes]] = field(compare=False)
+    read: Callable[[], bytes]
+    """Returns its content; thread-safe. Raises OSError if it is damaged."""
 
     def __str__(self) -> str:
         return self.name
@@ -141,6 +143,9 @@ def _holds(link: str, directory: str) -> bool:
     return inside == target or inside.startswith(target.rstrip(os.sep) + os.sep)
 
 
-def open_file(file: File) -> IO[bytes]:
-    """The content of a file, as a stream."""
-    return file.open() if isinstance(file, Member) else open(file, "rb")
+def read_file(file: File, max_bytes: int) -> bytes:
+    """The content of a file. Raises OSError if it cannot be read or is larger than `max_bytes`."""
+    size = file.size if isinstance(file, Member) else os.stat(file).st_size
+    if size > max_bytes:
+        raise OSError(errno.EFBIG, f"{format_bytes(size)}; at most {format_bytes(max_bytes)} are read")
+    return file.read() if isinstance(file, Member) else Path(file).read_bytes()

@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.config import Config, DataConfig
-from cifar100.dataset import Dataset, Split, find_class_folders, folder, load_dataset, read_labeled, train_val_split
+from cifar100.dataset import Dataset, Split, find_class_folders, folder, load_dataset, train_val_split
 from cifar100.dataset.base import DatasetSpec
 from cifar100.dataset.layout import Layout, class_name
 from cifar100.support.errors import UserError
@@ -99,7 +99,7 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
     spec = DatasetSpec(
         "custom images", tuple(checkpoint.classes), tuple(checkpoint.superclasses), tuple(checkpoint.superclass_of)
     )
-    return read_labeled(layout, spec, config, everything=split == "all")
+    return folder.read_labeled(layout, spec, everything=split == "all", config=config, say=emit)
 
 
 def _as_for_training(checkpoint: Checkpoint, layout: Layout, config: Config) -> Dataset | None:

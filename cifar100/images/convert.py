@@ -61,11 +61,6 @@ def image_suffixes() -> tuple[str, ...]:
     return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats))
 
 
-def is_heif(start: bytes) -> bool:
-    """Whether a file that starts with these bytes (12 or more) is HEIF, such as the HEIC photos of iPhones."""
-    return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS
-
-
 def to_model_input(image: Any, size: int = 32, fit: Fit = DEFAULT_FIT) -> np.ndarray:
     """An image -> uint8 [size, size, 3]: upright, RGB, made square as `fit` says (`to_square`).
 
@@ -128,13 +123,11 @@ def _from_file(file: Path | bytes, name: str | Path) -> Image.Image:
                 return _from_pil(_rescaled_pnm(image, content) or image, size)
     except FileNotFoundError:
         raise UserError("image.missing", f"There is no image {name}.") from None
-    except IsADirectoryError:
-        raise UserError("image.folder", f"{name} is a directory, not an image.") from None
     except (limits.TooExpensive, Image.DecompressionBombError, MemoryError) as error:
         reason = str(error) if isinstance(error, limits.TooExpensive) else "has too many pixels"
         raise UserError("image.cost", f"{name} {reason}: save it as a smaller JPEG or PNG.") from None
     except UnidentifiedImageError:
-        if is_heif(start):
+        if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
             raise UserError(
                 "image.heic",
                 f"{name} is HEIC (HEIF), the photo format of iPhones, which is not supported: save it as JPEG.",

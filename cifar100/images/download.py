@@ -6,10 +6,10 @@ does not accept URLs.
 
 from __future__ import annotations
 
-import queue
 import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import Future
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from typing import IO
@@ -34,25 +34,23 @@ def is_url(word: str) -> bool:
 
 def download_image(address: str) -> bytes:
     """The content at a URL. Raises UserError if it cannot be downloaded within the limits."""
-    name = str(address)
-    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+    future = Future[bytes]()
 
     def attempt() -> None:
         try:
-            answers.put(_read(address))
+            future.set_result(_read(address))
         except Exception as error:
-            answers.put(error)
+            future.set_exception(error)
 
     # Socket timeouts restart with every byte, and name resolution has none, so the time limit is enforced from here;
     # the thread is abandoned.
     threading.Thread(target=attempt, daemon=True).start()
     try:
-        answer = answers.get(timeout=SECONDS)
-    except queue.Empty:
-        answer = TimeoutError()
-    if isinstance(answer, bytes):
-        return answer
-    raise UserError(getattr(answer, "code", "image.download"), f"{name} {_reason(answer)}.") from None
+        return future.result(SECONDS)
+    except UserError as error:
+        raise UserError(error.code, f"{address} {error}.") from None
+    except Exception as error:
+        raise UserError("image.download", f"{address} {_reason(error)}.") from None
 
 
 def _read(address: str) -> bytes:
@@ -106,8 +104,6 @@ def _refuse_other_schemes(address: str) -> None:
 
 def _reason(error: Exception) -> str:
     """The reason of a failure, as the predicate of a sentence whose subject is the URL."""
-    if isinstance(error, UserError):
-        return str(error)
     if isinstance(error, urllib.error.HTTPError):
         if 300 <= error.code < 400:
             return f"was redirected more than {MAX_REDIRECTS} times, in a loop, or to another scheme"

@@ -91,7 +91,7 @@ class GuardedFile(io.BytesIO):
 def read_file(path: Path) -> bytes:
     """The content of a regular file. Raises OSError if it cannot be read, TooExpensive if it is too large, and
     UserError if it is a device or a pipe, which might never end."""
-    if not os.path.isfile(path) and not os.path.isdir(path) and os.path.exists(path):
+    if os.path.exists(path) and not os.path.isfile(path):
         raise UserError("image.special", f"{path} is not an image.{not_a_file(path)}")
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
@@ -157,7 +157,7 @@ def prepare(image: Image.Image, content: bytes) -> int:
     """Configure an opened image to decode at a reduced size if it is large and its format supports it. Returns the
     estimated memory to decode and convert it, in bytes. Raises TooExpensive if it exceeds the limits."""
     size = pixels = image.width * image.height
-    workspace = WORKSPACE.get(image.format or "", 0)
+    coefficients = 0
     if image.format == "TIFF":
         silence_libtiff()
     if image.format in ("JPEG", "MPO"):
@@ -166,7 +166,7 @@ def prepare(image: Image.Image, content: bytes) -> int:
             raise TooExpensive(f"has {scans:,} scans of {pixels / 1e6:,.0f} megapixels, which take too long to decode")
         if pixels > LARGE_PIXELS:
             image.draft(None, (MIN_REDUCED_SIDE, MIN_REDUCED_SIDE))
-        workspace = 6 * pixels if scans > 1 else 0  # all coefficients, at full size
+        coefficients = 6 * pixels if scans > 1 else 0  # all of them, at full size
         pixels = image.width * image.height
     elif pixels > MAX_PIXELS:
         raise TooExpensive("has too many pixels")
@@ -177,10 +177,8 @@ def prepare(image: Image.Image, content: bytes) -> int:
         if halvings:
             image.reduce = halvings  # pyright: ignore[reportAttributeAccessIssue] - in this format it is a setting
         pixels >>= 2 * halvings
-        workspace *= pixels
-    else:
-        workspace *= pixels
-    cost = workspace + pixels * (MODE_BYTES.get(image.mode, 4) + 4)  # 4 for the RGB image
+    per_pixel = WORKSPACE.get(image.format or "", 0) + MODE_BYTES.get(image.mode, 4) + 4  # 4 for the RGB image
+    cost = coefficients + pixels * per_pixel
     if cost > MAX_DECODED_BYTES:
         raise TooExpensive(f"has {size / 1e6:,.0f} megapixels, which need too much memory to decode")
     return cost

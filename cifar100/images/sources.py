@@ -21,6 +21,7 @@ import numpy as np
 from cifar100.images.convert import to_rgb
 from cifar100.images.download import download_image, is_url
 from cifar100.images.fit import DEFAULT_FIT, Fit
+from cifar100.images.limits import MAX_FILE_BYTES
 from cifar100.images.names import is_hidden, is_image, natural_sort_key
 from cifar100.images.pillow_logging import suppress_pillow_messages
 from cifar100.images.square import to_square, visible_fraction
@@ -38,9 +39,6 @@ SMALL_FILE_BYTES = 1 << 14
 MAX_WORKERS = 16
 MIN_WORKERS_FOR_URLS = 8
 """If there are URLs: their threads wait for the network, not for a core."""
-
-MAX_STDIN_BYTES = 1 << 28
-"""Maximum size of standard input."""
 
 
 class ImageSource(NamedTuple):
@@ -74,7 +72,8 @@ def expand_inputs(words: Iterable[str | Path], say: Callable[[str], None] | None
     skipped: Counter[str] = Counter()
     sources = _find(words, skipped)
     if skipped and say is not None:
-        say(f"skipped {skipped.total():,} files without an image suffix: {_suffixes(skipped)}")
+        kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in skipped.most_common(5))
+        say(f"skipped {skipped.total():,} files without an image suffix: {kinds}")
     return sources
 
 
@@ -93,10 +92,6 @@ def _find(words: Iterable[str | Path], skipped: Counter[str]) -> list[ImageSourc
         else:
             sources.append(ImageSource(word))  # reading it gives the error message
     return sources
-
-
-def _suffixes(skipped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in skipped.most_common(5))
 
 
 def _in_folder(folder: str, skipped: Counter[str]) -> list[ImageSource]:
@@ -163,7 +158,7 @@ def load_images(
         with suppress_pillow_messages():
             for number, source in enumerate(sources):
                 # in this thread, which can be interrupted while it waits for input
-                content = _standard_input() if source == ImageSource(STANDARD_INPUT) else b""
+                content = sys.stdin.buffer.read(MAX_FILE_BYTES) if source == ImageSource(STANDARD_INPUT) else b""
                 display_size = preview_size if number < num_previews else 0
                 work = partial(_load, source, content, size, fit, display_size)
                 under_way.append(work if _is_small(source.name) else pool.submit(work).result)
@@ -199,7 +194,3 @@ def _load(source: ImageSource, content: bytes, size: int, fit: Fit, preview_size
         return LoadedImage(name, pixels, "", preview, visible_fraction(*rgb.size, fit))
     except UserError as error:
         return LoadedImage(name, None, str(error))
-
-
-def _standard_input() -> bytes:
-    return sys.stdin.buffer.read(MAX_STDIN_BYTES)

@@ -22,8 +22,20 @@ def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str 
     """
     if fit not in FITS:
         raise UserError("image.fit", f"There is no fit {fit!r}; choose one of {', '.join(FITS)}.")
+    width, height = rgb.size
     if fit == "crop":
-        return resize_center_crop(rgb, size, name=name)
+        if (width, height) == (size, size):
+            return np.asarray(rgb)
+        scale = size / min(width, height)
+        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
+        if max(wide, high) > 100 * size:
+            prefix = f"{name}: " if name else ""
+            raise UserError(
+                "image.aspect_ratio", f"{prefix}The image is {width}x{height}, too long and thin for a square crop."
+            )
+        left, top = (wide - size) // 2, (high - size) // 2
+        resized = rgb.resize((wide, high), Image.Resampling.BICUBIC)  # Pillow's filters antialias
+        return np.asarray(resized.crop((left, top, left + size, top + size)))
     wide, high = size, size
     if fit == "pad":
         scale = size / max(rgb.size)
@@ -44,20 +56,3 @@ def without_padding(square: np.ndarray) -> np.ndarray:
 def visible_fraction(width: int, height: int, fit: Fit) -> float:
     """The fraction of an image's area that `to_square` keeps, in 0..1."""
     return min(width, height) / max(width, height) if fit == "crop" else 1.0
-
-
-def resize_center_crop(rgb: Image.Image, size: int, *, name: str | Path = "") -> np.ndarray:
-    """The fit "crop" of `to_square`."""
-    width, height = rgb.size
-    if (width, height) != (size, size):
-        scale = size / min(width, height)
-        wide, high = max(size, round(width * scale)), max(size, round(height * scale))
-        if max(wide, high) > 100 * size:
-            prefix = f"{name}: " if name else ""
-            raise UserError(
-                "image.aspect_ratio", f"{prefix}The image is {width}x{height}, too long and thin for a square crop."
-            )
-        left, top = (wide - size) // 2, (high - size) // 2
-        # Pillow's filters antialias
-        rgb = rgb.resize((wide, high), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-    return np.asarray(rgb)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import shutil
-import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import assert_one_sentence
 from own_images import SILENT, encoded, photos, settings
@@ -116,7 +113,23 @@ def test_a_damaged_member_is_skipped(tmp_path: Path) -> None:
     path.write_bytes(content)
     dataset = read(path, settings(), say=SILENT)
     (expected,) = dataset.unreadable
-    assert_one_sentence(expected, f"{path}/cat/1.bmp is damaged in its archive")
+    assert_one_sentence(expected, f"{path}/cat/1.bmp cannot be read (damaged in its archive: BadZipFile)")
+
+
+def test_a_damaged_file_of_labels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(6):
+            archive.writestr(f"images/{number}.png", encoded(number))
+        archive.writestr("labels.csv", "id,label\n" + "\n".join(f"{n},{'cat' if n % 2 else 'dog'}" for n in range(6)))
+        start = archive.getinfo("labels.csv").header_offset
+    content = bytearray(path.read_bytes())
+    content[start + 50] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path, settings(), say=SILENT)
+    assert caught.value.code == "dataset.csv"
+    assert_one_sentence(str(caught.value), f"{path}/labels.csv")
 
 
 # Refused archives
@@ -135,13 +148,6 @@ def encrypted() -> bytes:
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(mark) + place] |= 1
     return bytes(content)
-
-
-def huge_central_directory() -> bytes:
-    """A zip file whose header declares a central directory of 1 GiB."""
-    content = as_zip(("cat/1.png", b"x"))
-    end = content.index(b"PK\x05\x06")
-    return b"PK\x03\x04" + bytes(1 << 20) + content[: end + 12] + struct.pack("<L", 1 << 30) + content[end + 16 :]
 
 
 def pax_bomb() -> bytes:
@@ -163,13 +169,12 @@ def deflate64() -> bytes:
     [
         (lambda: as_zip(("cat/1.png", b"x"))[:-30], "archive.damaged"),
         (lambda: b"PK\x03\x04" + bytes(50), "archive.damaged"),
-        (encrypted, "archive.encrypted"),
+        (encrypted, "archive.method"),
         (deflate64, "archive.method"),
-        (lambda: b"\x04\x22\x4d\x18" + bytes(90), "archive.kind"),
+        (lambda: b"\x04\x22\x4d\x18" + bytes(90), "dataset.format"),
         (lambda: as_zip(("cat/1.bmp", bytes(40_000)), compression=zipfile.ZIP_DEFLATED), "archive.too_large"),
         (pax_bomb, "archive.damaged"),
-        (lambda: b"Rar!\x1a\x07\x01\0" + bytes(90), "archive.kind"),
-        (lambda: b"7z\xbc\xaf\x27\x1c" + bytes(90), "archive.kind"),
+        (lambda: b"Rar!\x1a\x07\x01\0" + bytes(90), "dataset.format"),
         (lambda: b"BZh9" + bytes(90), "archive.damaged"),
         (lambda: b"\xfd7zXZ\0" + bytes(90), "archive.damaged"),
         (lambda: as_zip(("readme.txt", b"x")), "dataset.format"),
@@ -205,14 +210,6 @@ def test_an_archive_without_class_folders_is_refused_with_a_hint(
     assert_one_sentence(str(caught.value), hint)
 
 
-def test_a_declared_central_directory_allocates_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_archive, "MAX_ZIP_DIRECTORY", 1 << 16)
-    (tmp_path / "a.zip").write_bytes(huge_central_directory())
-    with pytest.raises(UserError) as caught:
-        read(tmp_path / "a.zip", settings(), say=SILENT)
-    assert caught.value.code == "archive.too_large"
-
-
 def test_a_very_long_member_name_is_not_in_the_message(tmp_path: Path) -> None:
     content = bytearray(as_zip(("cat/1.png", bytes(30_000)), ("dog/1.png", b"x")))
     content[26:28] = (20_000).to_bytes(2, "little")  # the length of the first name in its local header
@@ -230,39 +227,3 @@ def test_a_duplicate_member_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(tmp_path / "a.zip", settings(), say=SILENT)
     assert caught.value.code == "archive.duplicate"
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-def test_damaged_archives_are_read_or_refused(tmp_path: Path, kind: str) -> None:
-    """A bounded fuzzer with a fixed seed: 150 randomly damaged files."""
-    members = [(f"{name}/{number}.png", encoded(number, size=(8, 8))) for name in ("cat", "dog") for number in range(3)]
-    if kind == "zip":
-        valid = as_zip(*members)
-    else:
-        file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, content in members:
-                add(archive, name, content)
-        valid = file.getvalue()
-    rng, outcomes = np.random.default_rng(0), {"read": 0, "refused": 0}
-    for number in range(150):
-        crafted = bytearray(valid)
-        for _ in range(rng.integers(1, 6)):
-            place = int(rng.integers(0, len(crafted)))
-            match rng.integers(0, 4):
-                case 0:
-                    del crafted[place : place + int(rng.integers(1, 600))]
-                case 1:
-                    crafted[place:place] = rng.bytes(int(rng.integers(1, 600)))
-                case _:
-                    crafted[place] = int(rng.integers(0, 256))
-        path = tmp_path / f"{number}.{kind}"
-        path.write_bytes(gzip.compress(crafted, 1) if kind == "tar.gz" else crafted)
-        try:
-            read(path, settings(), say=SILENT)
-        except UserError as error:
-            assert_one_sentence(str(error))
-            outcomes["refused"] += 1
-        else:
-            outcomes["read"] += 1
-    assert min(outcomes.values()) > 0, outcomes

@@ -13,7 +13,6 @@ import sys
 import tracemalloc
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.cli.main import main
 from cifar100.config import Config
-from cifar100.dataset import decode, load_dataset, read, tree
+from cifar100.dataset import decode, load_dataset, read
 from cifar100.evaluation.evaluate import evaluate
 from cifar100.images.convert import to_model_input
 from cifar100.support.errors import UserError
@@ -179,14 +178,14 @@ def test_strict_refuses_unreadable_files_and_changes_nothing_else(with_bad_files
 
 def test_a_file_without_read_permission_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = photos(tmp_path, {"cat": 3, "dog": 3})
-    real = open
+    real = Path.read_bytes
 
-    def guarded(path: Any, *rest: Any, **more: Any) -> Any:
+    def guarded(path: Path) -> bytes:
         if str(path).endswith("cat/0.png"):
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path, *rest, **more)
+        return real(path)
 
-    monkeypatch.setattr(tree, "open", guarded, raising=False)
+    monkeypatch.setattr(Path, "read_bytes", guarded)
     dataset = read(place, settings(), say=SILENT)
     assert dataset.unreadable == (f"{place}/cat/0.png cannot be read (Permission denied).",)
 

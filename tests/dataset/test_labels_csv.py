@@ -9,8 +9,7 @@ from conftest import assert_one_sentence
 from own_images import SILENT, photos, settings
 
 from cifar100.cli.main import main
-from cifar100.dataset import csv_columns, read, resolve_data_dir
-from cifar100.dataset.folder import find
+from cifar100.dataset import csv_columns, find, read, resolve_data_dir
 from cifar100.dataset.layout import Layout
 from cifar100.support.errors import UserError
 
@@ -26,8 +25,8 @@ def flat(tmp_path: Path) -> Path:
 
 def layout_of(place: Path) -> Layout:
     found = find(place)
-    assert found is not None
-    return found[0]
+    assert isinstance(found, Layout)
+    return found
 
 
 def names(layout: Layout) -> dict[str, dict[str, list[str]]]:
