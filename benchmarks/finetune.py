@@ -28,7 +28,6 @@ from cifar100.train import train
 PER_CLASS = 50
 STARTS: dict[str, dict[str, Any]] = {
     "finetune": {},
-    "finetune, stem frozen": {"freeze_stem": True},
     "scratch, lr 0.01": {"init_from": None},
     "scratch, lr 0.03": {"init_from": None, "lr": 0.03},
     "scratch, lr 0.1": {"init_from": None, "lr": 0.1},

@@ -136,9 +136,6 @@ class ModelConfig(ConfigSection):
     """Checkpoint (.pth or .safetensors) to initialize from, or "pretrained" for the bundled weights; the classifier is
     re-initialized if the classes differ."""
 
-    freeze_stem: bool = False
-    """Freeze the first convolution and its batch norm. For --init-from."""
-
     sync_bn: bool = False
     """Use SyncBatchNorm (multi-GPU)."""
 

@@ -65,25 +65,10 @@ class ResNet(nn.Module):
         self.layer3 = _stage(depths[2], 2 * width, 4 * width, stride=2)
         self.layer4 = _stage(depths[3], 4 * width, 8 * width, stride=2)
         self.fc = nn.Linear(8 * width, num_classes)
-        self.stem_is_frozen = False
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 # He et al. 2015, https://arxiv.org/abs/1502.01852. On "meta" it would import torch._dynamo: 2 s.
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def freeze_stem(self) -> None:
-        """Freeze the first convolution and its batch norm, with its running statistics."""
-        self.stem_is_frozen = True
-        for module in (self.conv1, self.bn1):
-            module.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> ResNet:
-        """As in nn.Module, but a frozen stem stays in evaluation mode."""
-        super().train(mode)
-        if self.stem_is_frozen:
-            self.bn1.eval()
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.feature_maps(x).mean(dim=(2, 3))  # [B, 8 width]: global average pooling

@@ -27,7 +27,6 @@ from torch import nn
 from cifar100.compute.distributed import init_distributed
 from cifar100.config import Config
 from cifar100.dataset import Dataset
-from cifar100.model import ResNet
 from cifar100.recipes import is_modified
 from cifar100.support.provenance import Selection
 from cifar100.support.stopwatch import Stopwatch
@@ -59,15 +58,13 @@ def train(
     recipe: str = "baseline",
     resume: bool = False,
     dataset: Dataset | None = None,
-    model: ResNet | None = None,
-    num_steps: int | None = None,
     finalize: bool = True,
 ) -> TrainResult:
     """Train with `config` (default: the baseline), or resume the run in its directory.
 
-    `recipe` names the settings in what is printed and saved. For benchmarks: `dataset` and `model` are used in place of
-    those that `config` names, `num_steps` limits the steps of each epoch, and without `finalize` the run ends after
-    its last epoch, without the evaluation on the test set. With several ranks, all call this alike.
+    `recipe` names the settings in what is printed and saved. `dataset` is used in place of the
+    one that `config` names. Without `finalize` the run ends after its last epoch, without the evaluation on the test
+    set. With several ranks, all call this alike.
 
     Raises UserError before anything is touched if the settings or files cannot be used, and RunFailed if the loss is
     not finite, memory runs out, or a file cannot be written: the last good checkpoint is then in place.
@@ -78,11 +75,11 @@ def train(
         compute = setup.setup_device(dist, config)
         dataset, train_split, held_out = setup.load_data(dist, config, dataset)
         num_classes = len(dataset.classes)
-        loader = setup.build_loader(dist, config, compute, train_split, num_classes=num_classes, num_steps=num_steps)
+        loader = setup.build_loader(dist, config, compute, train_split, num_classes=num_classes)
         images = (dataset.spec.name, dataset.train.fingerprint, dataset.test.fingerprint)
         dist.check_same_on_all_ranks({"device": compute.device.type, "precision": compute.precision, "dataset": images})
         dist.init_groups(compute.device, config.run.dist_timeout)
-        model, init_source = setup.init_model(dist, config, compute, dataset, resume=resume, model=model)
+        model, init_source = setup.init_model(dist, config, compute, dataset, resume=resume)
         step = setup.build_train_step(dist, config, compute, model, loader)
         run = Run(
             config=config,

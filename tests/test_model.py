@@ -63,11 +63,3 @@ def test_folding_batch_norms_preserves_the_logits() -> None:
         torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-4, atol=1e-4)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), f"{name} of the original model was changed"
-
-
-def test_a_stem_is_frozen_at_once() -> None:
-    """Not only when training starts, after the model was compiled."""
-    model = resnet18().train()
-    model.freeze_stem()
-    assert not model.bn1.training
-    assert model.layer1.training

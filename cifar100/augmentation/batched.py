@@ -42,18 +42,9 @@ class AugmentParams:
         """The parameters of the images at these positions of the epoch."""
         return AugmentParams(*(getattr(self, item.name)[positions] for item in fields(self)))
 
-    def with_first_appended(self) -> AugmentParams:
-        """With those of the first image once more after the last."""
-        arrays = [getattr(self, item.name).numpy() for item in fields(self)]
-        return AugmentParams(*(torch.from_numpy(np.concatenate([array, array[:1]])) for array in arrays))
-
-    def pinned(self) -> AugmentParams:
-        """A copy in page-locked memory, from which `to` copies to a GPU asynchronously."""
-        return AugmentParams(*(getattr(self, item.name).pin_memory() for item in fields(self)))
-
     def to(self, device: torch.device) -> AugmentParams:
         """A copy on a device."""
-        return AugmentParams(*(getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)))
+        return AugmentParams(*(getattr(self, item.name).to(device) for item in fields(self)))
 
 
 def sample_epoch_params(
@@ -71,50 +62,39 @@ def sample_epoch_params(
     if config.alternating_flip and config.flip_probability > 0:
         flipped_first = np.random.default_rng((seed, zlib.crc32(b"flip"))).random(count) < 0.5  # by row of the split
         flipped = flipped_first[order] ^ (epoch % 2 == 1)
-    elif config.flip_probability > 0:
-        flipped = rng("flip").random(count) < config.flip_probability
     else:
-        flipped = np.zeros(count, bool)
-    ops, levels = auto_augment.sample_ops(config, rng("policy"), count)
-    return AugmentParams(
-        order=torch.from_numpy(order),
-        flipped=torch.from_numpy(flipped),
-        ops=ops,
-        levels=levels,
+        flipped = rng("flip").random(count) < config.flip_probability
+    sampled = {
+        "order": order,
+        "flipped": flipped,
         **_sample_crop(config, rng("crop"), count),
         **_sample_cutout(config, rng("cutout"), count, size),
         **_sample_mixing(config, rng("mixing"), count, size),
-    )
+    }
+    ops, levels = auto_augment.sample_ops(config, rng("policy"), count)
+    return AugmentParams(ops=ops, levels=levels, **{name: torch.from_numpy(array) for name, array in sampled.items()})
 
 
-def _sample_crop(config: AugmentConfig, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+def _sample_crop(config: AugmentConfig, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
     """`crop_top` and `crop_left`."""
-    if config.crop_padding == 0:
-        return dict.fromkeys(("crop_top", "crop_left"), torch.from_numpy(np.zeros(count, np.int64)))
-    last = 2 * config.crop_padding
-    top, left = (rng.integers(0, last, count, endpoint=True) for _ in range(2))
-    return {"crop_top": torch.from_numpy(top), "crop_left": torch.from_numpy(left)}
+    top, left = (rng.integers(0, 2 * config.crop_padding, count, endpoint=True) for _ in range(2))
+    return {"crop_top": top, "crop_left": left}
 
 
-def _sample_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+def _sample_cutout(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, np.ndarray]:
     """`cutout_mask`, `cutout_top` and `cutout_left`."""
     if config.cutout_size == 0 or config.cutout_probability == 0:
-        nowhere = torch.from_numpy(np.zeros(count, np.int64))
-        return {"cutout_mask": torch.from_numpy(np.zeros(count, bool)), "cutout_top": nowhere, "cutout_left": nowhere}
+        nowhere = np.zeros(count, np.int64)
+        return {"cutout_mask": np.zeros(count, bool), "cutout_top": nowhere, "cutout_left": nowhere}
     cut, last = rng.random(count) < config.cutout_probability, size - config.cutout_size
     top, left = (rng.integers(0, last, count, endpoint=True) for _ in range(2))
-    return {
-        "cutout_mask": torch.from_numpy(cut),
-        "cutout_top": torch.from_numpy(top),
-        "cutout_left": torch.from_numpy(left),
-    }
+    return {"cutout_mask": cut, "cutout_top": top, "cutout_left": left}
 
 
-def _sample_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, Tensor]:
+def _sample_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, size: int) -> dict[str, np.ndarray]:
     """`mixup_lambda` and `cutmix_box`: Mixup, CutMix or neither for each image."""
     if not config.mixes:
-        box = torch.from_numpy(np.zeros((count, 4), np.int64))
-        return {"mixup_lambda": torch.from_numpy(np.ones(count, np.float32)), "cutmix_box": box}
+        return {"mixup_lambda": np.ones(count, np.float32), "cutmix_box": np.zeros((count, 4), np.int64)}
     uniform = rng.random(count)
     by_mixup = uniform < config.mixup_probability
     by_cutmix = ~by_mixup & (uniform < config.mixup_probability + config.cutmix_probability)
@@ -123,7 +103,7 @@ def _sample_mixing(config: AugmentConfig, rng: np.random.Generator, count: int, 
     middle = rng.integers(0, size, (count, 2))  # as in the paper, the box may cross the edges and is clipped
     corners = np.concatenate([middle - side[:, None] // 2, middle + (side[:, None] + 1) // 2], axis=1).clip(0, size)
     box = np.where(by_cutmix[:, None], corners, 0)
-    return {"mixup_lambda": torch.from_numpy(lam.astype(np.float32)), "cutmix_box": torch.from_numpy(box)}
+    return {"mixup_lambda": lam.astype(np.float32), "cutmix_box": box}
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:

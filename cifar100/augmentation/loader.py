@@ -1,13 +1,12 @@
 """Batches. The whole uint8 split is on the training device; a batch is a slice of the epoch's random parameters.
 
-With `--pipeline albumentations` the images stay on the CPU, and only the order of an epoch is taken from these.
+With `--pipeline albumentations` the images stay on the CPU, and of its random parameters only the order is used.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -57,14 +56,11 @@ class TrainLoader:
         num_workers: int = 0,
         num_classes: int | None = None,
         dist: DistContext | None = None,
-        num_steps: int | None = None,
     ) -> None:
-        """`num_epochs` is the length of the run (for `train_sizes`), `num_classes` by default that of the labels,
-        `num_steps` a limit of the steps of an epoch."""
+        """`num_epochs` is the length of the run (for `train_sizes`), `num_classes` by default that of the labels."""
         size = split.images.shape[1]
         self.dist = dist or DistContext()
         self.num_epochs = num_epochs
-        self.num_steps = num_steps
         self.min_batch = self._checked_min_batch(batch_size, len(split), config)
         if config.cutout_probability and config.cutout_size >= size:
             raise UserError(
@@ -85,8 +81,6 @@ class TrainLoader:
         self.seed = seed
         self.next_epoch = 0
         self._host_labels = split.labels
-        self._executor = ThreadPoolExecutor(max_workers=1)  # its thread ends with `close`, or with the loader
-        self._sampled: dict[int, Future[AugmentParams]] = {}
 
     @classmethod
     def from_config(cls, config: Config, split: Split, device: torch.device, **options: Any) -> TrainLoader:
@@ -123,15 +117,12 @@ class TrainLoader:
 
     def _batch(self, step: int) -> tuple[int, int]:
         """Start and stop of a global batch in the order of an epoch."""
-        is_last = step == self._num_batches() - 1
+        is_last = step == len(self) - 1
         return step * self.batch_size, len(self.labels) if is_last else (step + 1) * self.batch_size
 
-    def _num_batches(self) -> int:
+    def __len__(self) -> int:
         full, rest = divmod(len(self.labels), self.batch_size)
         return max(1, full + (rest >= self.min_batch))
-
-    def __len__(self) -> int:
-        return min(self._num_batches(), self.num_steps or self._num_batches())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.next_epoch += 1
@@ -155,21 +146,14 @@ class TrainLoader:
         return resolution_at_epoch(self.config, epoch, self.num_epochs, self.images.shape[1])
 
     def _params(self, epoch: int) -> AugmentParams:
-        """An epoch's random parameters, on the CPU. Those of the next epoch are sampled in a thread meanwhile."""
-        epochs = (epoch, epoch + 1)
-        self._sampled = {
-            number: self._sampled.get(number) or self._executor.submit(self._sample, number) for number in epochs
-        }
-        return self._sampled[epoch].result()
-
-    def _sample(self, epoch: int) -> AugmentParams:
+        """The random parameters of an epoch, on the CPU."""
         count, size = len(self.labels), self.images.shape[1]
         balanced = self.config.sampler == "balanced"
         order = balanced_order(self._host_labels, seed=self.seed, epoch=epoch) if balanced else None
         params = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
-        if self.config.mixes:  # the last image is mixed with the first
-            params = params.with_first_appended()
-        return params.pinned() if self.labels.device.type == "cuda" else params
+        return (
+            params[torch.arange(count + 1) % count] if self.config.mixes else params
+        )  # the last is mixed with the first
 
     def _augmented(self, params: AugmentParams, epoch: int, slices: list[slice]) -> Iterator[Tensor]:
         """The augmented images at these positions of the epoch, before mixing: float32 [B, 3, S, S]."""
@@ -194,8 +178,7 @@ class TrainLoader:
         return [(count, size) for size in sizes for count in counts]
 
     def close(self) -> None:
-        """End the thread and the worker processes."""
-        self._executor.shutdown(cancel_futures=True)
+        """End the worker processes."""
         if self.workers is not None:
             self.workers.close()
 

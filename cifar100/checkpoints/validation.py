@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar100.support.provenance import read_records
+from cifar100.support.settings import is_number
 
 MAX_CLASSES = 100_000
 MAX_IMAGE_SIZE = 1024
@@ -32,11 +33,6 @@ KINDS: dict[str, type] = {
 TEXT_FIGURES = ("split", "compute")
 FIGURES = ("images", "loss", "top1", "top5", "superclass_top1", "seconds", "images_per_second", "elapsed_seconds")
 """Of `metrics` and `evaluation`: text, and numbers."""
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a finite int or float that a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def size_problem(content: Mapping[str, Any]) -> str:

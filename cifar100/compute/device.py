@@ -130,13 +130,6 @@ def _refuse_precision(precision: str, device: str) -> None:
         raise UserError("device.precision", f"--precision {precision}: choose auto, {', '.join(_DTYPES)}.")
     if precision == "fp16" and device == "cpu":
         raise UserError("device.precision", "--precision fp16 is for GPUs; on the CPU choose bf16 or fp32.")
-    # before 2.12 batch norm with half-precision images aborts the process: github.com/pytorch/pytorch/issues/154887
-    if precision != "fp32" and device == "mps" and torch.__version__ < "2.12":
-        raise UserError(
-            "device.precision",
-            f"--precision {precision} on Apple GPUs needs PyTorch 2.12, and this is {torch.__version__}: update it, or "
-            "give --precision fp32.",
-        )
 
 
 def _best_precision(device: str) -> tuple[str, str]:

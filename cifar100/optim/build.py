@@ -42,12 +42,3 @@ def uses_fused_sgd(compute: Compute) -> bool:
     (https://github.com/LibreYOLO/libreyolo/pull/771), which is uninitialized memory before the first step.
     """
     return compute.device.type == "cuda" and compute.precision != "fp16"
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state dict that may come from another device; whether the update is fused stays as it was built here."""
-    built = [group.get("fused") for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, fused in zip(optimizer.param_groups, built, strict=True):
-        if "fused" in group:
-            group["fused"] = fused

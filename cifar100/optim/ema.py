@@ -29,16 +29,16 @@ class ModelEma:
         self.decay = decay
         groups = [norm.process_group for norm in source.modules() if isinstance(norm, nn.SyncBatchNorm)]
         self.model = copy.deepcopy(source, {id(group): group for group in groups}).requires_grad_(False)  # not copied
-        self.numbers = _numbers(self.model), _numbers(source)  # once: state dicts are loaded in place
+        self.tensors = _averaged_tensors(self.model), _averaged_tensors(source)  # once: state dicts are loaded in place
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Update the average after a step of the run, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*self.numbers, 1 - decay)
+        torch._foreach_lerp_(*self.tensors, 1 - decay)
 
 
-def _numbers(model: nn.Module) -> list[Tensor]:
+def _averaged_tensors(model: nn.Module) -> list[Tensor]:
     """Weights and running statistics, without the counters of batches."""
     return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
 
@@ -49,10 +49,10 @@ def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> 
     float32 [B, 3, S, S].
 
     The statistics of averaged weights are not the average of the statistics (Izmailov et al. 2018,
-    https://arxiv.org/abs/1803.05407). Frozen batch norms are left as they are.
+    https://arxiv.org/abs/1803.05407).
     """
     model.train()
-    norms = [norm for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training]
+    norms = [norm for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -103,7 +103,7 @@ def class_list(dataset: Dataset) -> list[str]:
 
 def _as_trained_on(dataset: Dataset, config: Config, params: batched.AugmentParams, position: int) -> torch.Tensor:
     """[1, 3, S, S]: the image at a position of an epoch, mixed with the next one by Mixup or CutMix."""
-    pair = params.with_first_appended()[position : position + 2]
+    pair = params[torch.tensor([position, (position + 1) % len(params.order)])]
     rows = pair.order.numpy()
     images = batched.augment(torch.from_numpy(dataset.train.images[rows]), pair, config.augment)
     labels = torch.from_numpy(dataset.train.labels[rows])

@@ -13,6 +13,7 @@ REMOVED: dict[str, object] = {
     "distill": 0.0,
     "distill_temperature": 1.0,
     "erase_probability": 0.0,
+    "freeze_stem": False,
     "head_lr_factor": 1.0,
     "identity_init": False,
     "norm_bias_lr_factor": 1.0,
@@ -36,8 +37,7 @@ def restore_settings(values: dict[str, Any]) -> dict[str, Any]:
         if values.get(name, default) != default:
             raise UserError(
                 "config.removed",
-                f"The setting {name} is {values[name]!r} and was removed from cifar100; {LAST_VERSION} is the last "
-                "version that has it.",
+                f"The setting {name} is {values[name]!r} and was removed after cifar100 {LAST_VERSION}.",
             )
     kept = {RENAMED.get(name, name): value for name, value in values.items() if name not in REMOVED}
     return {name: _from_json(name, value) for name, value in kept.items()}

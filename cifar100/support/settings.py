@@ -24,7 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rand_magnitude": (0, 30),
     "mixup_probability": (0, 1),
     "cutmix_probability": (0, 1),
-    "epochs": (1, math.inf),
+    "epochs": (1, 100_000),
     "batch_size": (1, math.inf),
     "weight_decay": (0, math.inf),
     "warmup_epochs": (0, math.inf),
@@ -33,11 +33,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "eval_every": (1, math.inf),
     "checkpoint_every": (0, math.inf),
     "save_seconds": (0, math.inf),
+    "dist_timeout": (1, 10**7),
     "stop_after": (0, math.inf),
 }
 """{setting: (minimum, maximum)}, both allowed."""
 
-POSITIVE = {"test_fraction", "mixup_alpha", "cutmix_alpha", "lr", "muon_lr", "dist_timeout"}
+POSITIVE = {"test_fraction", "mixup_alpha", "cutmix_alpha", "lr", "muon_lr"}
 """Settings that must be above 0."""
 
 BELOW_ONE = {"test_fraction", "val_fraction", "momentum", "label_smoothing", "ema_decay"}
@@ -102,7 +103,7 @@ def _type_requirement(value: Any, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "" if value in choices else f"one of {', '.join(choices)}"
     if kind is float:
-        return "" if _is_number(value) else "a number"
+        return "" if is_number(value) else "a number"
     if kind is int:
         return "" if type(value) is int else "a whole number"
     if kind is bool:
@@ -111,13 +112,14 @@ def _type_requirement(value: Any, kind: Any) -> str:
         is_valid = isinstance(value, tuple) and all(type(item) in (int, str) for item in value)
         return "" if is_valid else "whole numbers"
     if get_origin(kind) is tuple:
-        is_valid = isinstance(value, tuple) and len(value) == len(choices) and all(map(_is_number, value))
+        is_valid = isinstance(value, tuple) and len(value) == len(choices) and all(map(is_number, value))
         return "" if is_valid else f"{len(choices)} numbers"
     is_valid = isinstance(value, Path) or (value is None and None.__class__ in choices)
     return "" if is_valid else "a path"
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether this is a finite int or float that a float can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # a NaN is not
 
 

@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from cifar100.checkpoints.checkpoint import Checkpoint
-from cifar100.checkpoints.validation import is_number, tensor_problem
+from cifar100.checkpoints.validation import tensor_problem
 from cifar100.config import Config, RunConfig
 from cifar100.dataset import Dataset
-from cifar100.optim.build import load_optimizer
 from cifar100.support.errors import UserError
-from cifar100.support.settings import flag
+from cifar100.support.settings import flag, is_number
 from cifar100.support.text import setting_text
 from cifar100.training.logger import COLUMNS
 from cifar100.training.run import LoopState
@@ -104,17 +103,17 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> 
     if [group.get("params") if isinstance(group, dict) else None for group in groups] != [g["params"] for g in own]:
         return False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = [number for group in own for number in group["params"]]
-    shapes = {number: parameter.shape for number, parameter in zip(numbers, parameters, strict=True)}
-    for number, values in state.items():
-        if number not in shapes or not isinstance(values, dict):
+    indices = [index for group in own for index in group["params"]]
+    shapes = {index: parameter.shape for index, parameter in zip(indices, parameters, strict=True)}
+    for index, values in state.items():
+        if index not in shapes or not isinstance(values, dict):
             return False
         tensors = {str(name): value for name, value in values.items() if isinstance(value, torch.Tensor)}
-        fits = all(tensor.shape in (shapes[number], torch.Size()) for tensor in tensors.values())
+        fits = all(tensor.shape in (shapes[index], torch.Size()) for tensor in tensors.values())
         others = [value for value in values.values() if not isinstance(value, torch.Tensor)]
         if not fits or tensor_problem(tensors) or not all(value is None or is_number(value) for value in others):
             return False
-    load_optimizer(optimizer, {"state": state, "param_groups": own})
+    optimizer.load_state_dict({"state": state, "param_groups": own})
     return True
 
 

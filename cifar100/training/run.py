@@ -26,7 +26,7 @@ from cifar100.support.stopwatch import Stopwatch
 from cifar100.training.background_save import BackgroundSave
 from cifar100.training.logger import COLUMNS, EvalProgress, Logger
 from cifar100.training.run_dir import RunDir
-from cifar100.training.signals import GracefulStop, StopAfter, StopReason, describe_stop
+from cifar100.training.signals import GracefulStop, StopReason
 from cifar100.training.step import TrainStep
 
 SLOW_EVALUATION_SECONDS = 2.0
@@ -218,13 +218,14 @@ class Run:
             return Signals(signum)
         epoch = self.state.epoch
         is_stopped = epoch == self.config.run.stop_after and epoch < self.config.optim.epochs
-        return StopAfter(epoch) if is_stopped else None
+        return "stop_after" if is_stopped else None
 
     def stopped(self, reason: StopReason) -> StopReason:
         """Log the reason, and return it."""
         state = self.state
         position = f"at epoch {state.epoch + 1}, step {state.step}" if state.step else f"after epoch {state.epoch}"
-        self.logger.info(f"Stopped by {describe_stop(reason)} {position}. Saved; --resume continues from here.")
+        name = reason.name if isinstance(reason, Signals) else f"--stop-after {state.epoch}"
+        self.logger.info(f"Stopped by {name} {position}. Saved; --resume continues from here.")
         return reason
 
     def save(self, path: Path, selection: Selection, *, in_background: bool = False) -> None:

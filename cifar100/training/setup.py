@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import torch
 
-from cifar100.augmentation.albumentations_pipeline import explain_worker_failure
 from cifar100.augmentation.class_balance import balanced_weights
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.weights import load_pretrained
@@ -76,14 +75,11 @@ def load_data(dist: DistContext, config: Config, dataset: Dataset | None) -> tup
     return dataset, train_split, held_out
 
 
-def build_loader(
-    dist: DistContext, config: Config, compute: Compute, split: Split, *, num_classes: int, num_steps: int | None
-) -> TrainLoader:
-    """The batches of the train split, `num_steps` per epoch at most."""
+def build_loader(dist: DistContext, config: Config, compute: Compute, split: Split, *, num_classes: int) -> TrainLoader:
+    """The batches of the train split."""
     with dist.collective_errors():
-        options = {"num_classes": num_classes, "dist": dist, "num_steps": num_steps}
         try:
-            return TrainLoader.from_config(config, split, compute.device, **options)
+            return TrainLoader.from_config(config, split, compute.device, num_classes=num_classes, dist=dist)
         except (MemoryError, RuntimeError) as error:  # of the device: a RuntimeError
             if not is_out_of_memory(error):
                 raise
@@ -95,16 +91,14 @@ def build_loader(
 
 
 def init_model(
-    dist: DistContext, config: Config, compute: Compute, dataset: Dataset, *, resume: bool, model: ResNet | None
+    dist: DistContext, config: Config, compute: Compute, dataset: Dataset, *, resume: bool
 ) -> tuple[ResNet, str]:
-    """The initialized model (`model` if given) on the device, and the weights it starts from as text, "" for none."""
+    """The initialized model on the device, and the weights it starts from as text, "" for none."""
     torch.manual_seed(config.optim.seed)
     with dist.collective_errors():
-        model = model or build_model(config.model.model, len(dataset.classes))
+        model = build_model(config.model.model, len(dataset.classes))
         source = None if resume else config.model.init_from
         init_source = "" if source is None else load_pretrained(source, model, dataset.classes)
-    if config.model.freeze_stem:
-        model.freeze_stem()
     return compute.prepare(model), init_source
 
 
@@ -149,12 +143,11 @@ def check_class_weights(weights: np.ndarray, smoothing: float) -> None:
 
 @contextmanager
 def failures_explained(logger: Logger, batch_size: int) -> Iterator[None]:
-    """Turns out-of-memory errors and killed worker processes into RunFailed; the text log gets every error."""
+    """Turns out-of-memory errors into RunFailed; the text log gets every error."""
     try:
         yield
     except Exception as error:  # every error goes into the text log; it is raised again
-        failure = _out_of_memory(batch_size) if is_out_of_memory(error) else explain_worker_failure(error)
-        failure = failure or error
+        failure = _out_of_memory(batch_size) if is_out_of_memory(error) else error
         is_explained = isinstance(failure, RunFailed)
         with suppress(RunFailed):
             logger.file_only(str(failure) if is_explained else f"{type(failure).__name__}: {failure}")

@@ -7,8 +7,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 class GracefulStop:
@@ -49,17 +48,5 @@ class GracefulStop:
                 os.write(2, b"\nStopping after this step or evaluation, and saving. Again: stop now, unsaved.\n")
 
 
-@dataclass(frozen=True)
-class StopAfter:
-    """The run reached the epoch of `stop_after`."""
-
-    epoch: int
-
-
-StopReason = signal.Signals | StopAfter
+StopReason = signal.Signals | Literal["stop_after"]
 """Why a run stopped before its last epoch."""
-
-
-def describe_stop(reason: StopReason) -> str:
-    """The name of the signal, or the flag."""
-    return f"--stop-after {reason.epoch}" if isinstance(reason, StopAfter) else reason.name

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import zlib
 from dataclasses import fields, replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -181,31 +178,6 @@ def test_one_setting_changes_only_its_own_parameters(setting: str, value: Any, c
         f.name for f in fields(AugmentParams) if not torch.equal(getattr(before, f.name), getattr(after, f.name))
     }
     assert different == changed
-
-
-def test_unused_transforms_are_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    default_rng, made = np.random.default_rng, {}
-
-    def recording(seed: tuple[int, ...]) -> np.random.Generator:
-        made[seed] = default_rng(seed)
-        return made[seed]
-
-    def transforms(config: AugmentConfig) -> set[str]:
-        made.clear()
-        some_draws(config)
-        moved = {
-            seed[-1]
-            for seed, generator in made.items()
-            if generator.bit_generator.state != default_rng(seed).bit_generator.state
-        }
-        names = ("order", "crop", "flip", "cutout", "policy", "mixing")
-        return {name for name in names if zlib.crc32(name.encode()) in moved}
-
-    monkeypatch.setattr(np.random, "default_rng", recording)
-    assert transforms(NO_AUGMENTATION) == {"order"}
-    assert transforms(CONFIG) == {"order", "crop", "flip", "cutout"}
-    every = replace(CONFIG, policy="rand", mixup_probability=0.1)
-    assert transforms(every) == {"order", "crop", "flip", "cutout", "policy", "mixing"}
 
 
 def test_parameters_are_a_pure_function_of_the_arguments() -> None:
@@ -427,52 +399,6 @@ def test_iteration_serves_successive_epochs() -> None:
     assert same_batches(first, list(other.epoch(0)))
     assert same_batches(second, list(other.epoch(1)))
     assert not same_batches(first, second)
-
-
-def test_the_next_epoch_is_sampled_while_this_one_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    loader_module, sampled = import_module("cifar100.augmentation.loader"), []
-    next_is_sampled = threading.Event()
-
-    def recording(*words: Any, epoch: int, **named: Any) -> AugmentParams:
-        sampled.append((epoch, threading.current_thread() is threading.main_thread()))
-        draws = sample_epoch_params(*words, epoch=epoch, **named)
-        if epoch == 1:
-            next_is_sampled.set()
-        return draws
-
-    monkeypatch.setattr(loader_module, "sample_epoch_params", recording)
-    loader = train_loader(NO_AUGMENTATION)
-    batches = loader.epoch(0)
-    next(batches)
-    assert next_is_sampled.wait(timeout=20), "the next epoch must be sampled before the first one ends"
-    list(batches)
-    list(loader.epoch(0, first_step=3))
-    list(loader.epoch(1))
-    loader.close()
-    assert [epoch for epoch, _ in sampled if epoch < 2] == [0, 1], "each epoch must be sampled once"
-    assert not any(in_main_thread for _, in_main_thread in sampled)
-
-
-@pytest.mark.parametrize("end", ["close", "forget"])
-def test_the_sampling_thread_ends_with_the_loader(end: str) -> None:
-    before = set(threading.enumerate())
-    loader = train_loader(NO_AUGMENTATION)
-    list(loader.epoch(0))
-    (thread,) = set(threading.enumerate()) - before
-    if end == "close":
-        loader.close()
-    del loader
-    thread.join(timeout=20)
-    assert not thread.is_alive()
-
-
-def test_an_error_of_the_sampling_thread_is_raised_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: Any, **__: Any) -> AugmentParams:
-        raise MemoryError("no room for an epoch")
-
-    monkeypatch.setattr(import_module("cifar100.augmentation.loader"), "sample_epoch_params", failing)
-    with pytest.raises(MemoryError, match="no room"):
-        next(train_loader(NO_AUGMENTATION).epoch(0))
 
 
 def test_another_seed_gives_another_order() -> None:
