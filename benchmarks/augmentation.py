@@ -10,7 +10,6 @@ other load on the machine affects all. Writes benchmarks/results/augmentation.js
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 from contextlib import ExitStack, closing
@@ -19,7 +18,7 @@ from typing import Any
 
 import albumentations
 import cv2
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.compute.device import Compute, select_device
@@ -104,8 +103,7 @@ def main() -> None:
         "training_images_per_second": summary(training) if training else None,
         "circumstances": circumstances() | libraries | settings,
     }
-    (RESULTS / f"augmentation{'_policies' * args.policies}.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result(f"augmentation{'_policies' * args.policies}.json", result)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import web_load
-from circumstances import RESULTS, ROOT, circumstances
+from circumstances import ROOT, circumstances, save_result
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -199,8 +199,7 @@ def main() -> None:
             "onnxruntime": onnxruntime.__version__,
             "circumstances": circumstances(),
         }
-    (RESULTS / "browser.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("browser.json", result)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -32,6 +34,13 @@ def circumstances() -> dict[str, str | int]:
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }
+
+
+def save_result(name: str, result: Mapping[str, object]) -> None:
+    """Write a result under benchmarks/results/, and print it."""
+    text = json.dumps(result, indent=2) + "\n"
+    (RESULTS / name).write_text(text)
+    print(text)
 
 
 def _command() -> str:

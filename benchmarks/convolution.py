@@ -8,12 +8,11 @@ images of 16, 24 and 32 pixels. Writes benchmarks/results/convolution.json.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
 import torch
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
@@ -68,7 +67,7 @@ def main() -> None:
         rows.append(dict(zip(("in", "out", "side", "stride"), shape, strict=True)) | measure(*shape))
         print(rows[-1], flush=True)
     result = {"milliseconds": rows, "threads": torch.get_num_threads(), "circumstances": circumstances()}
-    (RESULTS / "convolution.json").write_text(json.dumps(result, indent=2) + "\n")
+    save_result("convolution.json", result)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,25 @@
-"""The cost of each corruption relative to a forward pass, and a contact sheet of all.
+"""The cost of each corruption relative to a forward pass.
 
-    python benchmarks/corruptions.py                          writes benchmarks/results/corruption_cost.json
-    python benchmarks/corruptions.py --sheet OUT.png IMAGE    a contact sheet: fifteen kinds, five severities
+    python benchmarks/corruptions.py
 
 The cost is the time to corrupt a batch and pass it through ResNet-18, divided by that of the pass alone: the best of
-some consecutive rounds, severities 1, 3 and 5 of each corruption, synthetic images, all cores.
+some consecutive rounds, severities 1, 3 and 5 of each corruption, synthetic images, all cores. Writes
+benchmarks/results/corruption_cost.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from circumstances import RESULTS, circumstances
-from PIL import Image, ImageDraw
+from circumstances import circumstances, save_result
 
 from cifar100.augmentation.batched import normalize
 from cifar100.compute.device import select_device
 from cifar100.dataset import synthetic
-from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from cifar100.images.convert import to_model_input
+from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
 from cifar100.model import resnet18
 
 BATCH = 500
@@ -70,44 +66,19 @@ def measure(device: str, rounds: int) -> dict[str, object]:
         "batch": BATCH,
         "compute": str(compute),
         "forward_seconds": passes,
-        "spoil_seconds": kinds,
+        "corruption_seconds": kinds,
         "cell_over_forward": costs,
         "circumstances": circumstances(),
     }
 
 
-def contact_sheet(image: np.ndarray, zoom: int = 4) -> Image.Image:
-    """A row per corruption of an image, uint8 [S, S, 3]: the original, then each severity."""
-    size = len(image)
-    cell, left = size * zoom + 4, 150
-    sheet = Image.new("RGB", (left + 6 * cell, 20 + len(CORRUPTIONS) * cell), "white")
-    pen = ImageDraw.Draw(sheet)
-    batch = torch.from_numpy(image.copy())[None]
-    for row, kind in enumerate(CORRUPTIONS):
-        pen.text((6, 20 + row * cell + cell // 2 - 6), kind, fill="black")
-        tiles = [batch, *(corrupt(batch, kind, severity, sample_ids=[row]) for severity in SEVERITIES)]
-        for column, tile in enumerate(tiles):
-            shown = Image.fromarray(tile[0].numpy()).resize((size * zoom, size * zoom), Image.Resampling.NEAREST)
-            sheet.paste(shown, (left + column * cell, 20 + row * cell))
-    for column, title in enumerate(["as it is", *map(str, SEVERITIES)]):
-        pen.text((left + column * cell, 4), title, fill="black")
-    return sheet
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", help="for --sheet; default: a synthetic image")
-    parser.add_argument("--sheet", help="draw a contact sheet on this file instead")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    if args.sheet:
-        image = to_model_input(args.image) if args.image else synthetic.make().test.images[0]
-        contact_sheet(image).save(args.sheet)
-        return
     result = measure(args.device, args.rounds)
-    (RESULTS / "corruption_cost.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("corruption_cost.json", result)
 
 
 if __name__ == "__main__":

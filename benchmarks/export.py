@@ -10,7 +10,6 @@ process. Writes benchmarks/results/export.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import onnxruntime
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 
 from cifar100.checkpoints.weights import load_weights
 from cifar100.compute.device import select_device
@@ -94,7 +93,7 @@ def main() -> None:
         "onnxruntime": onnxruntime.__version__,
         "circumstances": circumstances(),
     }
-    (RESULTS / "export.json").write_text(json.dumps(result, indent=2) + "\n")
+    save_result("export.json", result)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ benchmarks/results/finetune.json.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from PIL import Image
 
 from cifar100.config import Config
@@ -73,7 +72,7 @@ def main() -> None:
         spread = f" ± {stdev(top1):.2%}" if len(top1) > 1 else ""
         print(f"{name:<24}{mean(top1):.2%}{spread}   {mean(run['train_seconds'] for run in runs):.0f} s of steps")
     result = {"images_per_class": PER_CLASS, "test_images": words.test_images, "runs": results} | circumstances()
-    (RESULTS / "finetune.json").write_text(json.dumps(result, indent=2) + "\n")
+    save_result("finetune.json", result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ them to 32x32; ours are processed in the same way. Writes benchmarks/results/gra
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +18,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import torch
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.weights import load_weights
@@ -73,8 +72,7 @@ def main() -> None:
         theirs = published(input_tensor=images, targets=targets)
         result[name] = {"images": IMAGES, "largest difference": float(np.abs(ours - theirs).max())}
     result["circumstances"] = circumstances() | {"grad-cam": "1.5.7"}
-    (RESULTS / "grad_cam.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("grad_cam.json", result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from study import file_stem, long_tailed, narrow, stand_in
 
 from cifar100.augmentation.loader import EvalLoader
@@ -53,8 +53,7 @@ def main() -> None:
                 }
     classes = {group: int(members.sum()) for group, members in groups.items()}
     result = {"classes": classes, "top-1": results, "circumstances": circumstances()}
-    (RESULTS / "long_tail" / "adjustment.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("long_tail/adjustment.json", result)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import bz2
 import csv
-import json
 import struct
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from PIL import Image
 from scipy.stats import binomtest
 
@@ -139,8 +138,7 @@ def main() -> None:
         "CPU seconds per photo to decode": round(decoding, 4),
         "circumstances": circumstances(),
     }
-    (RESULTS / "photos.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("photos.json", result)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from PIL import Image
 
 START = """
@@ -99,8 +99,7 @@ def main() -> None:
         "peak memory, MiB": {"all": round(max(verb[1] for _, verb in pairs)), "a tenth": round(few[1])},
         "circumstances": circumstances(),
     }
-    (RESULTS / "predicting.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("predicting.json", result)
 
 
 if __name__ == "__main__":

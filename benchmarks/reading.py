@@ -7,12 +7,11 @@ Each load runs in a new process; imports are not counted. Writes benchmarks/resu
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
 
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 
 READ = """
 import sys, time
@@ -39,9 +38,7 @@ def main() -> None:
         times = sorted(round(seconds(folder), 2) for _ in range(5))
         result[name] = {"seconds": times, "median": statistics.median(times)}
     sys.argv[1:] = [f"{word.split('=')[0]}=DIR" for word in sys.argv[1:]]
-    text = json.dumps(result | {"circumstances": circumstances()}, indent=2) + "\n"
-    (RESULTS / "reading.json").write_text(text)
-    print(text)
+    save_result("reading.json", result | {"circumstances": circumstances()})
 
 
 if __name__ == "__main__":

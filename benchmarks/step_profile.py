@@ -10,14 +10,13 @@ in the forward pass and twice in the backward pass. Writes benchmarks/results/st
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections import Counter
 from typing import Any
 
 import torch
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
@@ -106,8 +105,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "circumstances": circumstances(),
     }
-    (RESULTS / "step_profile.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("step_profile.json", result)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from torch.nn import functional as F
 
 from cifar100.compute.device import memory_format, select_device
@@ -134,8 +134,7 @@ def main() -> None:
         "peak_memory_mib": [round(peak) for _, peak in starts],
         "circumstances": circumstances() | {"compute": str(select_device()), "batch_size": Config().optim.batch_size},
     }
-    (RESULTS / "training_loop.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("training_loop.json", result)
 
 
 if __name__ == "__main__":

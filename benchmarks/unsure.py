@@ -12,12 +12,11 @@ order, to save their forward passes. Writes benchmarks/results/unsure.json.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from circumstances import RESULTS, circumstances
+from circumstances import circumstances, save_result
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -129,8 +128,7 @@ def main() -> None:
         "flagged by the score alone, of": {name: round(float(low[name].mean()), 4) for name in unknown},
         "circumstances": circumstances(),
     }
-    (RESULTS / "unsure.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    save_result("unsure.json", result)
 
 
 if __name__ == "__main__":

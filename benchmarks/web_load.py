@@ -86,7 +86,7 @@ async def load(num_clients: int, duration: float, num_malicious: int = 0) -> dic
     await asyncio.gather(*clients, *(attack(content) for _ in range(num_malicious)))
     percentiles = {f"p{q}": round(float(np.percentile(seconds, q)), 3) for q in (50, 90, 99, 100)}
     return {
-        "hostile": num_malicious,
+        "malicious_images": num_malicious,
         "answers": len(seconds),
         "failures": len(failures),
         "first": failures[:3],

@@ -4,9 +4,6 @@ A checkpoint holds everything that resuming, evaluation and prediction need. It 
 and renamed, so it is never incomplete, and read with `weights_only=True`, which runs no code from the file.
 """
 
-# pyright: reportPrivateImportUsage=false
-# torch._foreach_*, on which torch.optim is built, take one kernel launch on a GPU for all weights
-
 from __future__ import annotations
 
 import io
@@ -20,8 +17,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
-from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts, strip_prefixes
+from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts
 from cifar100.checkpoints.torch_file import read_torch_file
 from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, size_problem, tensor_problem
 from cifar100.checkpoints.version1 import upgrade
@@ -156,10 +154,7 @@ class Checkpoint:
         """Whether every weight is finite. Synchronizes once."""
         tensors = [*self.weights.values(), *self.training_weights.values()]
         numbers = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
-        if not numbers:
-            return True
-        largest = torch._foreach_norm(numbers, math.inf)  # the largest magnitude of each, which a NaN or inf becomes
-        return bool(torch.isfinite(torch.stack(largest)).all())
+        return bool(torch.isfinite(get_total_norm(numbers, math.inf)))  # the largest magnitude, or a NaN
 
 
 def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
@@ -210,7 +205,7 @@ def _from_content(path: Path, content: dict[str, Any]) -> Checkpoint:
         raise UserError("checkpoint.field", f"{path} is damaged, or not a checkpoint of cifar100: {problem}.")
     checkpoint = Checkpoint.from_dict(content)
     for name in ("weights", "training_weights"):
-        tensors = strip_prefixes(getattr(checkpoint, name))
+        tensors = getattr(checkpoint, name)
         try:
             if tensors or name == "weights":
                 check_weights(checkpoint.model, len(checkpoint.classes), tensors)
@@ -239,10 +234,11 @@ def refuse_version(path: Path, version: object, newest: int) -> None:
 def check_weights(model: str, num_classes: int, weights: Mapping[str, Tensor]) -> None:
     """Raise UserError unless these are the weights of this network: names, shapes, then kinds and values."""
     matching_model(model, num_classes, {name: tuple(tensor.shape) for name, tensor in weights.items()})
-    _check_values(weights)
+    check_values(weights)
 
 
-def _check_values(weights: Mapping[str, Tensor]) -> None:
+def check_values(weights: Mapping[str, Tensor]) -> None:
+    """Raise UserError if a weight is not a dense, finite tensor of a common type."""
     problem = tensor_problem(weights)
     if problem:
         raise UserError("checkpoint.values", f"These weights are not usable: {problem}.")
@@ -281,7 +277,7 @@ def _foreign_checkpoint(
     model, count = "resnet34" if "layer1.2.conv1.weight" in own else "resnet18", head[0]
     matching_model(model, count, {ours: shapes[theirs] for ours, theirs in own.items()} | counters)
     weights = {ours: load(theirs).detach() for ours, theirs in own.items()}
-    _check_values(weights)
+    check_values(weights)
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     is_cifar100, defaults = count == len(CLASSES), AugmentConfig()
     return Checkpoint(

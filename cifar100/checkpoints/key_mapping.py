@@ -78,8 +78,3 @@ def _our_name(name: str) -> str:
     for pattern, replacement in KEY_PATTERNS:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def strip_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the `module.` of DataParallel and the `_orig_mod.` of torch.compile in their names."""
-    return {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in weights.items()}

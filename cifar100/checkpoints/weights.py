@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from cifar100.checkpoints.checkpoint import (
     Checkpoint,
+    check_values,
     checked_content,
     from_tensors,
     load_checkpoint,
@@ -31,7 +32,7 @@ from cifar100.checkpoints.checkpoint import (
     refuse_version,
 )
 from cifar100.checkpoints.hub import download_model, is_hub_address
-from cifar100.checkpoints.validation import field_problem, tensor_problem
+from cifar100.checkpoints.validation import field_problem
 from cifar100.config import RunConfig
 from cifar100.dataset.classes import CLASSES, SUPERCLASS_OF, SUPERCLASSES
 from cifar100.support.errors import UserError
@@ -161,9 +162,7 @@ def _read(path: Path) -> Checkpoint:
                     "weights.digest", f"it is not the file that {path.with_suffix('.json').name} describes."
                 )
             weights = {name: file.get_tensor(name) for name in slices}
-        problem = tensor_problem(weights)
-        if problem:
-            raise UserError("checkpoint.values", f"{problem}.")
+        check_values(weights)
     except UserError as error:
         raise UserError(error.code, f"{path}: {error}") from None
     except (OSError, SafetensorError) as error:

@@ -7,8 +7,9 @@ else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -20,14 +21,6 @@ NUM_BINS = 15
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """The range that is searched. The best temperature is 0 for a model without errors, infinity for one below chance."""
-
-CROSS_FITTED: dict[str, FittedOn] = {
-    "test": "test-crossfit",
-    "val": "val-crossfit",
-    "train": "train-crossfit",
-    "all": "all-crossfit",
-}
-"""`TemperatureFit.fitted_on` by split."""
 
 
 @dataclass(frozen=True)
@@ -76,28 +69,19 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     exact = logits.astype(np.float64)
     true_logits = exact[np.arange(len(labels)), labels]
 
-    def slope(inverse: float) -> tuple[float, float]:
-        """The first and second derivative of the loss by 1/T, in which it is convex."""
-        probabilities = softmax(exact * inverse)
-        mean = (probabilities * exact).sum(axis=1)
-        variance = (probabilities * (exact - mean[:, None]) ** 2).sum(axis=1)
-        return float((mean - true_logits).mean()), float(variance.mean())
+    def slope(inverse: float) -> float:
+        """The derivative of the loss by 1/T, in which the loss is convex."""
+        return float(((softmax(exact * inverse) * exact).sum(axis=1) - true_logits).mean())
 
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
-    if slope(low)[0] >= 0:
+    if slope(low) >= 0:
         return MAX_TEMPERATURE
-    if slope(high)[0] <= 0:
+    if slope(high) <= 0:
         return MIN_TEMPERATURE
-    inverse = 1.0
-    for _ in range(60):  # Newton steps; bisection if one leaves the interval
-        first, second = slope(inverse)
-        low, high = (inverse, high) if first < 0 else (low, inverse)
-        step = inverse - first / second if second > 0 else np.inf
-        following = step if low < step < high else (low + high) / 2
-        if abs(following - inverse) <= 1e-9 * inverse:
-            break
-        inverse = following
-    return 1 / inverse
+    while high > low * (1 + 1e-7):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +98,8 @@ class Calibration(TemperatureFit):
 
 def calibrate(logits: np.ndarray, labels: np.ndarray, fit: TemperatureFit) -> tuple[Calibration, np.ndarray]:
     """The effect of a temperature that was fitted on other images, and the logits [N, C] divided by it."""
-    return _judge(logits, labels, logits / fit.temperature, fit)
+    scaled = logits / fit.temperature
+    return _judge(logits, labels, scaled, fit), scaled
 
 
 def cross_fit_temperature(logits: np.ndarray, labels: np.ndarray, split: str) -> tuple[Calibration, np.ndarray]:
@@ -131,21 +116,20 @@ def cross_fit_temperature(logits: np.ndarray, labels: np.ndarray, split: str) ->
     for mine in (half == 0, half == 1):
         scaled[mine] /= fit_temperature(logits[~mine], labels[~mine])
     temperature = fit_temperature(logits, labels)
-    fit = TemperatureFit(temperature=temperature, fitted_on=CROSS_FITTED.get(split, ""), num_images=len(labels))
-    return _judge(logits, labels, scaled, fit)
+    fit = TemperatureFit(
+        temperature=temperature, fitted_on=cast("FittedOn", f"{split}-crossfit"), num_images=len(labels)
+    )
+    return _judge(logits, labels, scaled, fit), scaled
 
 
-def _judge(
-    before: np.ndarray, labels: np.ndarray, after: np.ndarray, fit: TemperatureFit
-) -> tuple[Calibration, np.ndarray]:
-    calibration = Calibration(
+def _judge(before: np.ndarray, labels: np.ndarray, after: np.ndarray, fit: TemperatureFit) -> Calibration:
+    return Calibration(
         **fit.to_dict(),
         ece_before=reliability_diagram(before, labels).ece,
         ece_after=reliability_diagram(after, labels).ece,
         loss_before=cross_entropy(before, labels),
         loss_after=cross_entropy(after, labels),
     )
-    return calibration, after
 
 
 class OperatingPoint(NamedTuple):

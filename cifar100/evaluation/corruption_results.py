@@ -137,13 +137,12 @@ def results_path(weights: Path) -> Path:
 
 
 def read_results(weights: Path, checkpoint: Checkpoint) -> list[Robustness]:
-    """The results for exactly these weights in the corruptions.json next to `weights`, those with the most cells first.
+    """The results for exactly these weights in the corruptions.json next to `weights`; empty if there are none.
 
-    Empty if there are none. Raises UserError if the file is damaged.
+    Raises UserError if the file is damaged.
     """
     sha256 = state_dict_sha256(checkpoint.weights)
-    found = [Robustness.from_json(entry) for entry in _read(results_path(weights)) if entry["sha256"] == sha256]
-    return sorted(found, key=lambda one: (-len(one.cells), -one.identity["images"]))
+    return [Robustness.from_json(entry) for entry in _read(results_path(weights)) if entry["sha256"] == sha256]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

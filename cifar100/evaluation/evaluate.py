@@ -165,9 +165,9 @@ def evaluate_model(
     confusion, ranks = metrics.confusion_matrix(logits, labels), metrics.label_ranks(logits, labels)
     per_superclass, superclass_top1 = {}, None
     if dataset.superclasses:
-        superclass_top1 = metrics.superclass_accuracy(logits, labels, dataset.superclass_of)
-        folded = metrics.per_class_accuracy(metrics.aggregate_confusion(confusion, dataset.superclass_of))
-        per_superclass = _named(dataset.superclasses, folded)
+        folded = metrics.aggregate_confusion(confusion, dataset.superclass_of)
+        superclass_top1 = float(np.trace(folded) / len(labels))
+        per_superclass = _named(dataset.superclasses, metrics.per_class_accuracy(folded))
     return Evaluation(
         split=name,
         classes=dataset.classes,

@@ -66,17 +66,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-def superclass_accuracy(logits: np.ndarray, labels: np.ndarray, superclass_of: Sequence[int]) -> float:
-    """Fraction of images whose largest logit lies in the label's superclass; a row with a NaN is a miss.
-
-    `superclass_of` [C] maps the classes.
-    """
-    check_shapes(logits, labels)
-    coarse = np.asarray(superclass_of)
-    hit = (coarse[logits.argmax(axis=1)] == coarse[labels]) & ~np.isnan(logits).any(axis=1)
-    return float(hit.mean())
-
-
 def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """int64 [C, C]: how many images of class i were predicted as class j; images with a NaN logit are not counted."""
     check_shapes(logits, labels)

@@ -6,7 +6,7 @@ airbench does for CIFAR-10 (https://github.com/KellerJordan/cifar10-airbench). T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,36 +20,8 @@ from cifar100.dataset import Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import eval_batch_size, predict_logits
 
-View = Callable[[Tensor], Tensor]
-"""Normalized images [B, 3, S, S] -> a transformed copy."""
-
-
-def identity(images: Tensor) -> Tensor:
-    """The single view of the headline."""
-    return images
-
-
-def hflip(images: Tensor) -> Tensor:
-    """Horizontal flip."""
-    return images.flip(3)
-
-
-def up_left(images: Tensor) -> Tensor:
-    """Shifted by a pixel up and left, with reflected borders."""
-    return F.pad(images, (0, 1, 0, 1), mode="reflect")[:, :, 1:, 1:]
-
-
-def down_right(images: Tensor) -> Tensor:
-    """Shifted by a pixel down and right, with reflected borders."""
-    return F.pad(images, (1, 0, 1, 0), mode="reflect")[:, :, :-1, :-1]
-
-
-TTA_VIEWS: tuple[tuple[View, ...], ...] = (
-    (identity,),
-    (hflip,),
-    *((shift, flip) for shift in (up_left, down_right) for flip in (identity, hflip)),
-)
-"""Each a sequence of functions; the first two are the two views."""
+VIEWS = ((0, False), (0, True), (1, False), (1, True), (-1, False), (-1, True))
+"""Pixels that the image is shifted up and left, and whether it is flipped; the first two are the two views."""
 
 WEIGHTS = {1: (1.0,), 2: (0.5, 0.5), 6: (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)}
 """Weights of the views in the mean, as in airbench: the unshifted ones have half the weight in total."""
@@ -82,15 +54,22 @@ def evaluate_tta(
     """
     batch_size = eval_batch_size(split.images.shape[1])
     loader = EvalLoader(split, config, batch_size=batch_size, device=compute.device)
-    logits = [single, *(predict_logits(model, _transformed(loader, view), compute) for view in TTA_VIEWS[1:count])]
+    logits = [single, *(predict_logits(model, _transformed(loader, *view), compute) for view in VIEWS[1:count])]
     return [_combine(np.stack(logits[:number]), split.labels) for number in WEIGHTS if number <= count]
 
 
-def _transformed(loader: EvalLoader, view: tuple[View, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+def _transformed(loader: EvalLoader, shift: int, flip: bool) -> Iterator[tuple[Tensor, Tensor]]:
     for images, labels in loader:
-        for change in view:
-            images = change(images)  # noqa: PLW2901
-        yield images.contiguous(memory_format=memory_format(images.device)), labels
+        yield transform(images, shift, flip).contiguous(memory_format=memory_format(images.device)), labels
+
+
+def transform(images: Tensor, shift: int, flip: bool) -> Tensor:
+    """Images [B, 3, S, S], shifted up and left by -1, 0 or 1 pixels with reflected borders, then flipped
+    horizontally."""
+    if shift:
+        start, size = 1 + shift, images.shape[2]
+        images = F.pad(images, (1, 1, 1, 1), mode="reflect")[:, :, start : start + size, start : start + size]
+    return images.flip(3) if flip else images
 
 
 def _combine(logits: np.ndarray, labels: np.ndarray) -> TTAResult:

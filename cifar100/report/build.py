@@ -16,6 +16,7 @@ from cifar100.evaluation.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fi
 from cifar100.evaluation.corruption_results import Robustness, read_results
 from cifar100.evaluation.eval_split import load_eval_split
 from cifar100.evaluation.evaluate import Evaluation, evaluate_split
+from cifar100.report.compare import short_names
 from cifar100.report.curves import History
 from cifar100.report.sections import ReportInput
 from cifar100.report.write import prepare_folder, write_report
@@ -70,7 +71,9 @@ def report(
     if temperature is None and split in (None, "test") and config.data.val_fraction and is_own:
         _, held_out, _ = load_eval_split(checkpoint, split="val", **options)
         temperature = _fitted_on(evaluate_split(checkpoint, data, held_out, config.augment, compute, name="val"))
-    runs = dict(zip(_names(paths), histories, strict=True)) if len(paths) > 1 else {}
+    folders = [path.parent for path in paths]
+    names = short_names(folders if len({folder.resolve() for folder in folders}) == len(paths) else paths)
+    runs = dict(zip(names, histories, strict=True)) if len(paths) > 1 else {}
     return write_report(subject, out, runs=runs, temperature=temperature)
 
 
@@ -128,20 +131,13 @@ def _fitted_on(held_out: Evaluation) -> TemperatureFit:
     return TemperatureFit(temperature=temperature, fitted_on="val", num_images=held_out.images)
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Distinct names: the files' directories if these differ, else also their own names, numbered if needed."""
-    names = [path.resolve().parent.name for path in paths]
-    if len(set(names)) < len(paths):
-        names = [f"{folder}/{path.name}" for folder, path in zip(names, paths, strict=True)]
-    return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
-
-
 def history_of(path: Path, checkpoint: Checkpoint) -> History:
     """The history of the checkpoint's run, including later rows if its directory has them."""
-    rows = [row for row in checkpoint.history if isinstance(row, dict)]
+    rows = checkpoint.history
     try:
         lines = (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         all_rows = [json.loads(line) for line in lines]
     except (OSError, ValueError, RecursionError):
         return rows
-    return all_rows if rows and all_rows[: len(rows)] == rows else rows
+    is_same_run = rows and all_rows[: len(rows)] == rows and all(isinstance(row, dict) for row in all_rows)
+    return all_rows if is_same_run else rows

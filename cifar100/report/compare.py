@@ -44,7 +44,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     Raises UserError if one is not a run directory, or its files are damaged.
     """
     folders = [path.parent if os.path.isfile(path) else path for path in paths]
-    names = [_shortest(folder, folders) for folder in folders]
+    names = short_names(folders)
     return [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
 
 
@@ -74,20 +74,23 @@ def _objects(path: Path, *, per_line: bool = False) -> list[dict[str, Any]]:
     return objects
 
 
-def _shortest(folder: Path, folders: Sequence[Path]) -> str:
-    """The shortest end of the directory's path that distinguishes it from the others."""
-    parts = folder.resolve().parts
-    for length in range(1, len(parts) + 1):
-        name = "/".join(parts[-length:])
-        if sum(other.resolve().parts[-length:] == parts[-length:] for other in folders) == 1:
-            return name
-    return str(folder)
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The shortest end of each path that distinguishes it from the others."""
+    every = [path.resolve().parts for path in paths]
+
+    def shortest(parts: tuple[str, ...]) -> str:
+        lengths = range(1, len(parts) + 1)
+        length = next((n for n in lengths if sum(other[-n:] == parts[-n:] for other in every) == 1), len(parts))
+        return "/".join(parts[-length:])
+
+    return [shortest(parts) for parts in every]
 
 
 def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
     """A plain-text table with a column per run; columns that do not fit the terminal's width follow below."""
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [("", [escape_control_chars(run.name) for run in runs]), *_settings(runs), *_figures(runs)]
+    rows = [("", [run.name for run in runs]), *_settings(runs), *_figures(runs)]
+    rows = [(escape_control_chars(name), [escape_control_chars(cell) for cell in cells]) for name, cells in rows]
     first = max(len(name) for name, _ in rows) + 2
     widths = [max(len(cells[index]) for _, cells in rows) + 2 for index in range(len(runs))]
     blocks, shown = [], 0
@@ -134,7 +137,7 @@ def _difference_interval(first: tuple[float, int], second: tuple[float, int]) ->
 
 def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """The recipe, and each setting or version that is not the same in all of them."""
-    rows = [("recipe", [escape_control_chars(run.recipe) for run in runs])]
+    rows = [("recipe", [run.recipe for run in runs])]
     if not all(_have_same_test_images(runs[0], run) for run in runs):
         rows.append(("test images", [_short(_test_images(run)) for run in runs]))
     for kind in ("settings", "versions"):
@@ -143,7 +146,7 @@ def _settings(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
         for name in names:
             values = [setting_text(table.get(name, "–")) for table in tables]
             if len(set(values)) > 1:
-                rows.append((escape_control_chars(name), [_short(value) for value in values]))
+                rows.append((name, [_short(value) for value in values]))
     return rows
 
 
@@ -159,7 +162,8 @@ def _have_same_test_images(first: RunRecord, second: RunRecord) -> bool:
 
 def _test_images(run: RunRecord) -> str:
     fingerprint = str(run.final.get("test_fingerprint") or _dataset(run).get("fingerprint") or "")
-    return f"{_dataset(run).get('name')}, {_dataset(run).get('num_test')}, {fingerprint[:8]}" if run.final else "–"
+    dataset = _dataset(run)
+    return f"{dataset.get('name')}, {dataset.get('num_test')}, {fingerprint[:8]}" if dataset else fingerprint[:8] or "–"
 
 
 def _dataset(run: RunRecord) -> dict[str, Any]:
@@ -168,7 +172,6 @@ def _dataset(run: RunRecord) -> dict[str, Any]:
 
 
 def _short(text: str) -> str:
-    text = escape_control_chars(text)
     return text if len(text) <= 32 else f"{text[:6]}…{text[-25:]}"  # paths differ at their ends
 
 

@@ -98,10 +98,8 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(frameon=False, fontsize=8, edgecolor=FAINT)
-    title = PANELS[panel] if alone or panel not in ("loss", "top1") else f"{PANELS[panel]}; lighter: train"
-    style_axes(
-        axes, title=title if panel != "loss" or alone else "loss; lighter: train (augmented, smoothed)", x="epoch"
-    )
+    title = f"{PANELS[panel]}; lighter: train" if panel in ("loss", "top1") and not alone else PANELS[panel]
+    style_axes(axes, title=title, x="epoch")
 
 
 def _spans_decades(histories: Iterable[History]) -> bool:

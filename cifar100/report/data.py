@@ -26,7 +26,7 @@ from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.progress import progress
 from cifar100.support.terminal import emit
-from cifar100.support.text import escape_control_chars, number_range
+from cifar100.support.text import number_range
 
 EXAMPLES = 10
 """Images per class in the grid."""
@@ -99,9 +99,9 @@ def write_page(found: DatasetReport, path: Path) -> None:
         }
         galleries += [(title, [p for p in found.near if _kind(p, rows) == kind]) for kind, title in titles.items()]
     content = {
-        "title": escape_control_chars(dataset.spec.name),
-        "info": escape_control_chars(dataset.info),
-        "notes": [escape_control_chars(note) for note in dataset.notes],
+        "title": dataset.spec.name,
+        "info": dataset.info,
+        "notes": dataset.notes,
         "channels": _channels(found),
         "pairs": _pair_counts(found),
         "in_train": _in_train(found),

@@ -10,7 +10,7 @@ import numpy as np
 from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import eval_batch_size
 from cifar100.prediction.cam import overlay, top1_heatmaps
-from cifar100.prediction.predictor import Predictor
+from cifar100.prediction.predictor import BATCH_SIZE, Predictor
 from cifar100.prediction.rejection import REASON_TEXT, rejection_reason
 from cifar100.prediction.torch_backend import TorchBackend
 from cifar100.report.sections import ReportInput
@@ -19,8 +19,6 @@ from cifar100.report.style import display_name, thumbnail
 
 GALLERY_SIZE, NUM_PAIRS, PAIR_EXAMPLES, NUM_NEIGHBORS = 24, 8, 4, 3
 """Images of a gallery, confused pairs, images of a pair, similar train images of an error."""
-
-BATCH_SIZE = 128
 
 
 def galleries(subject: ReportInput, backend: TorchBackend, confusion: np.ndarray) -> dict[str, Any]:
@@ -93,5 +91,6 @@ def _neighbors(subject: ReportInput, backend: TorchBackend, rows: Sequence[int])
     similarity = predictor.embed(subject.images[list(rows)], size) @ predictor.embed(train.images, size).T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
     return [
-        [{"src": thumbnail(train.images[row]), "label": classes[train.labels[row]]} for row in rows] for rows in nearest
+        [{"src": thumbnail(train.images[row]), "label": classes[train.labels[row]]} for row in found]
+        for found in nearest
     ]

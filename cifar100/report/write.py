@@ -225,7 +225,7 @@ def _robustness(subject: ReportInput, draw: _Figures) -> dict[str, Any] | None:
 
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has: their ids and names."""
-    sections = [
+    known = [
         ("figures", "Figures", True),
         ("curves", "Curves", page["curves"]),
         ("superclasses", "Superclasses", page["superclass_bars"]),
@@ -238,4 +238,4 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("robustness", "Robustness", page["robustness"]),
         ("about", "How to read", True),
     ]
-    return [(id_, name) for id_, name, there in sections if there]
+    return [(id_, name) for id_, name, there in known if there]

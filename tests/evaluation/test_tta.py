@@ -13,7 +13,7 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset.base import Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import predict_logits
-from cifar100.evaluation.tta import TTA_VIEWS, down_right, evaluate_tta, format_table, hflip, up_left
+from cifar100.evaluation.tta import VIEWS, evaluate_tta, format_table, transform
 from cifar100.model import ResNet
 
 AUGMENT = AugmentConfig()
@@ -22,8 +22,8 @@ AUGMENT = AugmentConfig()
 def test_views_flip_and_shift_a_pixel() -> None:
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 3, 2] = 1
-    assert [view(image).nonzero()[0, 2:].tolist() for view in (hflip, up_left, down_right)] == [[3, 5], [2, 1], [4, 3]]
-    assert len(TTA_VIEWS) == 6
+    moved = [transform(image, *view).nonzero()[0, 2:].tolist() for view in VIEWS]
+    assert moved == [[3, 2], [3, 5], [2, 1], [2, 6], [4, 3], [4, 4]]
 
 
 def test_logits_are_averaged_and_agreement_covers_all_views() -> None:

@@ -96,6 +96,12 @@ def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
     assert max(map(len, narrow.splitlines())) <= 80
 
 
+def test_a_file_cannot_add_a_line(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, 1) for name in "ab"]
+    (runs[0] / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "split": "val\nHighest: a", "top1": 0.5}) + "\n")
+    assert not re.search(r"^Highest", comparison(read_runs(runs), 200), re.MULTILINE)
+
+
 def test_run_names_are_unique(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / place / "cifar100", 1) for place in ("a", "b")]
     assert [run.name for run in read_runs(paths)] == ["a/cifar100", "b/cifar100"]

@@ -126,7 +126,7 @@ def checkpoint(own_images: Path) -> Checkpoint:
     trained |= {
         "weights": resnet18(len(NAMES)).state_dict(),
         "classes": NAMES,
-        "config": {"test_fraction": 0.6},
+        "config": {"test_fraction": 0.6, "policy": "\x1b[31m"},
         "dataset": data.info,
     }
     return untrained(**none | trained)
@@ -275,8 +275,9 @@ def test_the_history_after_a_best_checkpoint_is_included(checkpoint: Checkpoint,
     assert history_of(path, checkpoint) == rows(9)
     kept.write_text("".join(json.dumps(row | {"top1": 0.5}) + "\n" for row in rows(9)))
     assert history_of(path, checkpoint) == rows(3), "the metrics belong to another run"
-    kept.write_text("{")
-    assert history_of(path, checkpoint) == rows(3)
+    for damaged in ("{", "3\n"):
+        kept.write_text("".join(json.dumps(row) + "\n" for row in rows(3)) + damaged)
+        assert history_of(path, checkpoint) == rows(3)
 
 
 def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
