@@ -203,7 +203,7 @@ def _export(folder: Path, *formats: Any) -> None:
         patch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
         patch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
         for format in formats:
-            export(folder / "best.pth", format, images=200, seconds=0.02, say=lambda _: None)
+            export(folder / "best.pth", format, images=200, say=lambda _: None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -211,6 +211,14 @@ def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Cache decoded images in a temporary directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_speed_measurements() -> Iterator[None]:
+    """Measure the speed of exported files for an instant instead of seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cifar100.export.check.SPEED_SECONDS", 0.01)
         yield
 
 

@@ -54,7 +54,6 @@ def export(
     input_format: InputFormat = "uint8",
     data_dir: Path | None = None,
     images: int = 1000,
-    seconds: float = 1.0,
     options: Mapping[str, Any] | None = None,
     say: Say = emit,
 ) -> ParityReport:
@@ -62,8 +61,8 @@ def export(
 
     `path` is whatever `load_weights` takes, `options` its options for third-party files. The dataset is found as in
     training, but never downloaded; without it, random pixels are used, except for int8, which needs train images.
-    Each speed is measured for `seconds`. Raises UserError if something cannot be read, found or written, RunFailed if
-    the file does not compute what the weights do; a file that was at `out` is then left as it was.
+    Raises UserError if something cannot be read, found or written, RunFailed if the file does not compute what the
+    weights do; a file that was at `out` is then left as it was.
     """
     out = output_path(path, format, out)
     if images < 1:
@@ -77,7 +76,7 @@ def export(
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / out.name
             write(checkpoint, format, made, input_format=input_format, train=train, say=say)
-            result = compare(open_forward(made, input_format), reference, format=format, file=made, seconds=seconds)
+            result = compare(open_forward(made, input_format), reference, format=format, file=made)
             result.raise_on_mismatch()
             for part in sorted(Path(folder).iterdir(), reverse=True):  # safetensors before their JSON
                 atomic_write(out.parent / part.name, part.read_bytes())

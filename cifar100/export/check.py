@@ -25,6 +25,8 @@ PARITY_BATCHES = (1, 2, 7, 64)
 SPEED_BATCHES = (1, 64)
 BATCH_SIZE = 250
 ROUNDS = 3
+SPEED_SECONDS = 1.0
+"""Per batch size and forward pass, unless `compare` gets another number."""
 
 MAX_DIFFERENCE = 1e-3
 """Of an fp32 logit, relative to the largest logit: a hundred times the effect of rounding."""
@@ -123,9 +125,10 @@ def compare(
     *,
     format: str,
     file: Path,
-    seconds: float = 1.0,
+    seconds: float | None = None,
 ) -> ParityReport:
     """Compare the forward pass of a file with the reference; each speed is measured for `seconds`."""
+    seconds = SPEED_SECONDS if seconds is None else seconds
     images, labels, expected = reference.images, reference.labels, reference.logits
     most = eval_batch_size(images.shape[1])
     speed_sizes = [size for size in SPEED_BATCHES if size <= most]

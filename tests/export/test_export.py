@@ -83,7 +83,7 @@ def test_pt2_needs_only_pytorch(all_exports: Path) -> None:
 
 @pytest.mark.slow
 def test_float_input_format(exports: Path) -> None:
-    export(exports / "best.pth", "onnx", exports / "float.onnx", input_format="float", images=20, seconds=0.01)
+    export(exports / "best.pth", "onnx", exports / "float.onnx", input_format="float", images=20)
     np.testing.assert_allclose(
         load_predictor(exports / "float.onnx").backend.logits(PIXELS), reference(exports, PIXELS), atol=1e-4
     )
@@ -169,7 +169,7 @@ def test_random_pixels_are_used_without_images(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     random_checkpoint(config={}, dataset=DatasetInfo(name="CIFAR-100")).save(tmp_path / "best.pth")
-    result = export(tmp_path / "best.pth", "safetensors", seconds=0.01)
+    result = export(tmp_path / "best.pth", "safetensors")
     assert result.top1 is None
     assert "random pixels only" in str(result)
     with pytest.raises(UserError) as caught:
@@ -188,10 +188,10 @@ def test_a_default_dataset_of_another_size_is_not_used(
     own: dict[str, Any] = {"classes": list("abc"), "superclasses": [], "superclass_of": [], "weights": weights}
     random_checkpoint(config={}, image_size=48, **own).save(tmp_path / "own.pth")
     messages: list[str] = []
-    assert export(tmp_path / "own.pth", "safetensors", seconds=0.01, say=messages.append).top1 is None
+    assert export(tmp_path / "own.pth", "safetensors", say=messages.append).top1 is None
     assert any("48x48" in message for message in messages)
     with pytest.raises(UserError, match="48x48"):
-        export(tmp_path / "own.pth", "safetensors", data_dir=tiny_data, seconds=0.01)
+        export(tmp_path / "own.pth", "safetensors", data_dir=tiny_data)
 
 
 @pytest.mark.parametrize("code", ["dataset.folder", "config.val_fraction"])
@@ -293,7 +293,7 @@ def test_a_link_stays_one(exports: Path, tmp_path: Path) -> None:
     target, link = tmp_path / "shared" / "model.safetensors", tmp_path / "current.safetensors"
     target.write_bytes(b"old")
     link.symlink_to(target)
-    export(exports / "best.pth", "safetensors", link, seconds=0.01, say=lambda _: None)
+    export(exports / "best.pth", "safetensors", link, say=lambda _: None)
     assert link.is_symlink()
     assert load_predictor(link).predict(np.zeros((32, 32, 3), np.uint8))
     assert target.read_bytes() != b"old"

@@ -238,7 +238,7 @@ def test_custom_classes_without_superclasses_or_temperature(
     weights = narrow_network("resnet18", 3).state_dict()
     checkpoint = random_checkpoint(classes=classes, superclasses=[], superclass_of=[], weights=weights)
     checkpoint.save(tmp_path / "own.pth")
-    export(tmp_path / "own.pth", "onnx", tmp_path / "own.onnx", input_format="float", images=20, seconds=0.02)
+    export(tmp_path / "own.pth", "onnx", tmp_path / "own.onnx", input_format="float", images=20)
     runtime = tmp_path / "runtime"
     runtime.mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
