@@ -1,6 +1,6 @@
 """Fuzzers: any file is read or refused with one message, within limits of time and memory.
 
-Each runs with a fixed seed for its share of FUZZ_SECONDS (20 in total; `make fuzz` takes 600). A failure reports the
+Each runs with a fixed seed for its share of FUZZ_SECONDS (10 in total; `make fuzz` takes 600). A failure reports the
 number of the case, which the same FUZZ_SEED reproduces, and keeps the file.
 """
 
@@ -45,7 +45,7 @@ from cifar100.images.convert import to_model_input
 from cifar100.inference import load_predictor
 from cifar100.support.errors import RunFailed, UserError
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
 SEED = os.environ.get("FUZZ_SEED", "0")
 MAX_CPU_SECONDS = 10
 MAX_MEMORY = 1 << 30
@@ -295,5 +295,5 @@ def test_any_file_is_read_or_refused(
     assert not list(work.iterdir()), "a file was written"
     with capsys.disabled():
         shown = f"{counts['read']} read, {counts['refused']} refused, slowest {slowest:.1f} s, most {most >> 20} MiB"
-        if SECONDS > 20:
+        if SECONDS > 10:
             print(f"\nfuzz {kind}: {number} files, {shown}")

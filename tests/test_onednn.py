@@ -17,6 +17,7 @@ model(torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)).s
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 def test_no_convolution_of_a_training_step_uses_a_reference_kernel() -> None:
     environment = os.environ | {"ONEDNN_VERBOSE": "1"}

@@ -39,6 +39,7 @@ MAX_ARCHIVE_BYTES = 1 << 28  # the archive has 161 MiB
 
 ATTEMPTS = 3
 """Per address; each attempt resumes at the byte at which the previous one ended."""
+RETRY_SECONDS = 0.5
 TIMEOUT = 20.0
 """Seconds without a byte, after which a connection counts as stalled."""
 
@@ -179,7 +180,7 @@ def _download(url: str, part: Path, say: Say) -> None:
     """Fill `part` from a URL, resuming from what it holds. Raises _SourceFailed if all attempts fail."""
     reason = ""
     for attempt in range(ATTEMPTS):
-        time.sleep(attempt / 2)
+        time.sleep(attempt * RETRY_SECONDS)
         size = part.stat().st_size if part.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
         try:

@@ -165,7 +165,8 @@ def _speeds(forwards: Sequence[Forward], batch: np.ndarray, seconds: float) -> l
     times: list[list[float]] = [[] for _ in forwards]
     for _ in range(ROUNDS):
         for forward, durations in zip(forwards, times, strict=True):
-            time.sleep(0.05)  # the other one's threads spin for a while
+            if seconds:
+                time.sleep(0.05)  # the other one's threads spin for a while
             forward(batch)  # the first pass also prepares
             until = time.perf_counter() + seconds / ROUNDS
             while not durations or time.perf_counter() < until:

@@ -225,7 +225,8 @@ def test_images_come_in_the_order_of_the_batched_pipeline() -> None:
         assert torch.equal(images, pipeline[3, labels.tolist(), numbered_split().images[labels.numpy()]])
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers_or_the_first_step(num_workers: int) -> None:
     here = loader()
     generator = torch.get_rng_state()

@@ -34,7 +34,7 @@ def folder(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["model", "--help"], ["model"], ["predict", "photo.png", "--checkpoint", "best.onnx", "--csv"]],
+    [["--help"], ["predict", "photo.png", "--checkpoint", "best.onnx", "--csv"]],
     ids=" ".join,
 )
 def test_standard_output_on_a_full_disk(folder: Path, words: list[str]) -> None:

@@ -163,6 +163,7 @@ def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool)
     assert torch.backends.cudnn.allow_tf32 == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_malloc_keeps_freed_memory() -> None:
     """Freed memory is reused without new page faults."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from conftest import assert_one_sentence
+from conftest import assert_one_sentence, make_synthetic
 
 from cifar100.config import Config
 from cifar100.dataset import Dataset, Split, load_dataset, read, resolve_data_dir, synthetic, train_val_split
@@ -119,17 +119,15 @@ def test_other_images_in_the_official_layout_are_reported(tmp_path: Path) -> Non
 
 @pytest.mark.real_data
 def test_the_real_dataset_is_verified_and_read_in_seconds() -> None:
-    dataset, fastest = load_dataset(), float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        load_dataset()
-        fastest = min(fastest, time.perf_counter() - start)
+    start = time.perf_counter()
+    dataset = load_dataset()
+    seconds = time.perf_counter() - start
     assert dataset.is_verified
     assert "verified" in str(dataset)
     assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
     assert np.bincount(dataset.train.labels).tolist() == [500] * 100
     assert np.bincount(dataset.test.labels).tolist() == [100] * 100
-    assert fastest < 10  # 1 s on an idle machine of 2026; several times that on a slow or busy one
+    assert seconds < 20  # 1 s on an idle machine of 2026; several times that on a slow or busy one
 
 
 # The canonical order and the fingerprint
@@ -323,7 +321,7 @@ def test_a_tilde_is_expanded(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_synthetic_dataset_is_deterministic_and_labeled_as_synthetic() -> None:
-    first, second = synthetic.make(), load_dataset(Config().replace(dataset="synthetic"))
+    first, second = make_synthetic(), load_dataset(Config().replace(dataset="synthetic"))
     np.testing.assert_array_equal(first.train.images, second.train.images)
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
     assert first.train.fingerprint == second.train.fingerprint

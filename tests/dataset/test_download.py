@@ -131,6 +131,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
         monkeypatch.setattr(fetching, "HOMES", (f"{server.url}/one/", f"{server.url}/two/"))
         monkeypatch.setattr(fetching, "ARCHIVE_MD5", hashlib.md5(archive.getvalue(), usedforsecurity=False).hexdigest())
         monkeypatch.setattr(fetching, "TIMEOUT", 0.5)
+        monkeypatch.setattr(fetching, "RETRY_SECONDS", 0)
         yield server
 
 

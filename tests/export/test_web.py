@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Command, assert_one_sentence, narrow_network, random_checkpoint
+from conftest import assert_one_sentence, narrow_network, random_checkpoint
 from PIL import Image
 
 from cifar100.cli.main import main
@@ -238,11 +238,10 @@ def test_a_model_without_a_temperature_is_described(exports: Path) -> None:
     assert model_json(read_onnx(exports / "best.onnx")[1] | {"calibration": None})["temperature"] == 1
 
 
-def test_site_options_are_rejected_for_other_formats(cifar100: Command, exports: Path, tmp_path: Path) -> None:
-    for options in (["onnx", "--serve"], ["web"], ["web", "--out", "x", "--input-format", "float"]):
-        result = cifar100("export", exports / "best.onnx", "--format", *options)
-        assert result.returncode == 2
-        assert_one_sentence(result.stderr.strip(), "--")
+@pytest.mark.parametrize("options", [["onnx", "--serve"], ["web"], ["web", "--out", "x", "--input-format", "float"]])
+def test_site_options_are_rejected_for_other_formats(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "model.onnx", "--format", *options]) == 2
+    assert_one_sentence(capsys.readouterr().err.strip(), "--")
 
 
 def test_the_server_listens_on_localhost_and_sends_the_policy(site: Path) -> None:

@@ -35,6 +35,7 @@ def wrong_gradient(gradients: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
     return name
 
 
+@pytest.mark.slow
 def test_half_precision_is_within_its_tolerance(gradients: dict[str, Tensor]) -> None:
     halves = gradient_check._gradients(Compute(CPU, "fp16", ""))
     errors = [gradient_check._relative_error(halves[name], gradients[name]) for name in gradients]

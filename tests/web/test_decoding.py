@@ -63,6 +63,7 @@ def loaded_modules() -> set[str]:
     return set(sys.modules)
 
 
+@pytest.mark.slow
 def test_a_replaced_worker_has_imported_its_modules(pool: DecoderPool) -> None:
     """Its imports are done before its first image, so they do not count toward the time limit."""
     with pytest.raises(TimeoutError):
@@ -82,6 +83,7 @@ def test_an_error_of_a_worker_keeps_its_code_and_message(pool: DecoderPool) -> N
     assert (there.value.code, str(there.value)) == (here.value.code, str(here.value))
 
 
+@pytest.mark.slow
 def test_expensive_images_time_out_and_do_not_delay_others(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "FAST_SECONDS", 0.3)
     monkeypatch.setattr(decoding, "SLOW_SECONDS", 0.5)
@@ -106,6 +108,7 @@ def test_expensive_images_time_out_and_do_not_delay_others(pool: DecoderPool, mo
     assert pool(jpeg(), "b.jpg", 32).pixels.shape == (32, 32, 3)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "decode", _exit)
     with pytest.raises(UserError) as error:
@@ -115,6 +118,7 @@ def test_a_killed_worker_is_replaced(pool: DecoderPool, monkeypatch: pytest.Monk
     assert pool(jpeg(), "a.jpg", 32).pixels.shape == (32, 32, 3)
 
 
+@pytest.mark.slow
 def test_closing_ends_waiting_requests() -> None:
     """Otherwise their threads would keep the app's process from exiting."""
     codes: list[str] = []
@@ -139,6 +143,7 @@ def _exit(*_: object) -> None:
     os._exit(1)
 
 
+@pytest.mark.slow
 def test_a_closed_pool_raises(tmp_path: Path) -> None:
     with decoder_pool() as pool:
         pass
