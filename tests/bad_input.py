@@ -347,7 +347,7 @@ BOMBS = archives(
     ("a huge file", with_replaced_member(BOMB), "archive.too_large"),
     ("a huge member", with_extra_member(BOMB), "archive.too_large"),
     ("huge trailing data", zipped(tarred() + BOMB), "archive.too_large"),
-    ("many members", zipped(tarred(member("x") * 1000)), "archive.duplicate"),
+    ("many members", zipped(tarred(b"".join(member(str(number)) for number in range(1000)))), "archive.too_large"),
 )
 
 ARCHIVES = [

@@ -86,6 +86,7 @@ def work_dir(valid_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fetching, "ATTEMPTS", 1)
     monkeypatch.setattr(class_archive, "FREE_RATIO_BYTES", MAX_UNPACKED_BYTES)
     monkeypatch.setattr(class_archive, "MAX_RATIO", 1)
+    monkeypatch.setattr(class_archive, "MAX_MEMBERS", 100)
     return tmp_path
 
 

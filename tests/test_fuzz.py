@@ -292,6 +292,7 @@ def test_any_file_is_read_or_refused(
         assert grown < MAX_MEMORY, f"case {number}: {grown >> 20} MiB"
         slowest, most, number = max(slowest, seconds), max(most, grown), number + 1
     assert counts["refused"] > 0, counts
+    assert counts["read"] > 0, counts
     assert not list(work.iterdir()), "a file was written"
     with capsys.disabled():
         shown = f"{counts['read']} read, {counts['refused']} refused, slowest {slowest:.1f} s, most {most >> 20} MiB"

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cifar100.config import AugmentConfig
-from cifar100.support.errors import UserError
+from cifar100.support.errors import RunFailed, UserError
 
 VERSION = "2.0.8"
 """The supported release, the last one under the MIT license; the parameters of others differ."""
@@ -182,3 +182,18 @@ def _begin(_number: int) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # Exit without cleanup, as forked processes do: Python's own may abort while a thread is still sending a batch.
     atexit.register(os._exit, 0)
+
+
+def explain_worker_failure(error: Exception) -> RunFailed | None:
+    """RunFailed if the error is PyTorch's for a worker process that was killed; None for any other.
+
+    PyTorch raises it wherever the main process is at that time.
+    """
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not text.startswith("DataLoader worker (pid"):
+        return None
+    return RunFailed(
+        "train.worker",
+        f"A worker process of --num-workers was killed ({text.splitlines()[0]}), most often because memory ran out. "
+        "Resume with --resume, with fewer --num-workers if necessary.",
+    )

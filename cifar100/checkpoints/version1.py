@@ -51,5 +51,7 @@ def _calibration(values: dict[str, Any]) -> dict[str, Any] | None:
     """`TemperatureFit` as a dict; None without a temperature."""
     if "temperature" not in values:
         return None
-    is_test = "cross-fitting on test" in str(values.get("origin"))  # it is not evaluated on the same images
-    return {"temperature": values["temperature"], "fitted_on": "test-crossfit" if is_test else ""}
+    origin = str(values.get("origin"))
+    is_test = "cross-fitting on test" in origin  # it is not evaluated on the same images
+    fitted_on = "test-crossfit" if is_test else "val" if "its training held out" in origin else ""
+    return {"temperature": values["temperature"], "fitted_on": fitted_on}

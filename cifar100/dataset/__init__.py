@@ -117,8 +117,8 @@ def _found(place: Path) -> Callable[[], Dataset] | Layout:
     if os.path.isfile(place):
         raise UserError(
             "dataset.format",
-            f"{place} is not a known dataset file. It must be an archive of CIFAR-100 or CIFAR-10 (.tar.gz), a .zip or "
-            f".tar of class folders, or a .csv of labels; or name a directory."
+            f"{place} is not a known dataset file. It must be a .zip or .tar archive, also compressed, of CIFAR-100, "
+            f"CIFAR-10 or class folders, or a .csv of labels; unpack other archives, and name the directory."
             f"{hint or content_hint(read_start(place))}",
         )
     if hint:
@@ -140,7 +140,8 @@ def find(place: Path) -> Callable[[], Dataset] | Layout | None:
         directory = open_directory(place)
         if directory is None:
             return None
-        return official.find(directory) or parquet.find(place) or find_layout(directory)
+        published = official.find(directory) or parquet.find(place) or official.find_archive(directory)
+        return published or find_layout(directory)
     except OSError as error:
         name = str(error.filename or place)
         raise UserError(

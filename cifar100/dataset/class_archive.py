@@ -1,19 +1,21 @@
 """Zip and tar archives as the directories of `cifar100.dataset.tree`.
 
-Members are read from the archive directly. Only a compressed tar archive is unpacked, to an unnamed temporary file.
+Members are read from the archive directly. Only a compressed tar archive is unpacked: into memory, or to an unnamed
+temporary file if it is larger than the published datasets.
 """
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
-import mmap
 import os
 import shutil
 import struct
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,6 +31,8 @@ MAX_MEMBERS = 2_000_000
 MAX_DEPTH = 32
 MAX_RATIO, FREE_RATIO_BYTES = 50, 1 << 30
 """An archive may unpack to FREE_RATIO_BYTES, or to MAX_RATIO times its size: photos hardly compress."""
+
+MAX_IN_MEMORY = 1 << 28
 
 CHUNK = 1 << 20
 DECOMPRESSORS = {
@@ -69,9 +73,9 @@ def open_archive(path: Path) -> Directory | None:
                 return _open_zip(path)
             decompressor = next((kind for magic, kind in DECOMPRESSORS.items() if start.startswith(magic)), None)
             if decompressor is not None:
-                with decompressor(path) as source, _unpacked(path, source) as unpacked:
-                    return _open_tar(path, unpacked)
-            return _open_tar(path, file) if _is_tar(start) else None
+                with decompressor(path) as source:
+                    return _open_tar(path, _unpacked(path, source))
+            return _open_tar(path, path.open("rb")) if _is_tar(start) else None
     except UserError:
         raise
     except OSError as error:
@@ -91,7 +95,7 @@ def _is_tar(start: bytes) -> bool:
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError("archive.damaged", f"{path} is a damaged archive: download or create it again.")
+    return UserError("archive.damaged", f"{path} is damaged, or not an archive: download or create it again.")
 
 
 def _too_large(path: Path) -> UserError:
@@ -130,20 +134,22 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         with archive.open(info) as file:
             return file.read(info.file_size)  # not more, whatever it unpacks to
     except Exception as error:  # zipfile and the decompressors raise many types, with texts that repeat the content
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk
+            raise
         raise OSError(None, f"damaged in its archive: {type(error).__name__}") from None
 
 
 def _unpacked(path: Path, source: IO[bytes]) -> IO[bytes]:
-    """The decompressed content, in an unnamed temporary file."""
+    """The decompressed content, in memory or in an unnamed temporary file."""
     left = _max_unpacked(path)
-    target = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    target = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)  # noqa: SIM115 (closed with its last member)
     try:
         while block := source.read(CHUNK):
             left -= len(block)
             if left < 0:
                 raise _too_large(path)
             target.write(block)
-        target.flush()
+        target.seek(0)
     except OSError as error:
         if error.errno is None:  # raised by a decompressor
             raise
@@ -156,24 +162,47 @@ def _unpacked(path: Path, source: IO[bytes]) -> IO[bytes]:
     return target
 
 
-class _Content(mmap.mmap):
-    """The content of a file. tarfile reads the headers from it; one of implausible size allocates no memory."""
+class _Content(io.BufferedIOBase):
+    """A file from which tarfile reads headers and threads read members; it is closed with the last reference."""
 
-    def read(self, size: int | None = None, /) -> bytes:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._lock = file, threading.Lock()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Of a header: one of implausible size allocates no memory."""
         if size is None or not 0 <= size <= CHUNK:
             raise tarfile.ReadError("the header is too long")
-        return super().read(size)
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def member(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; thread-safe. Raises OSError if there are fewer."""
+        with self._lock:
+            self._file.seek(offset)
+            content = self._file.read(size)
+        if len(content) < size:
+            raise OSError(None, "the archive is truncated")
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _open_tar(path: Path, file: IO[bytes]) -> Directory:
-    tree, content = _Tree(path), _Content(file.fileno(), 0, access=mmap.ACCESS_READ)  # stays open without the file
+    tree, content = _Tree(path), _Content(file)
     with tarfile.open(fileobj=content, mode="r:") as archive:
         while (info := archive.next()) is not None:
             archive.members = []  # pyright: ignore  (tarfile keeps them otherwise)
             if info.size < 0:
                 raise _damaged(path)
             if not info.isdir():
-                read = partial(content.__getitem__, slice(info.offset_data, info.offset_data + info.size))
+                read = partial(content.member, info.offset_data, info.size)
                 tree.add(info.name, info.size, read, is_file=info.isreg() and not info.issparse())
     return tree.top
 

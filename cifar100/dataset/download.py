@@ -84,7 +84,8 @@ def _demand_no_parts(folder: Path) -> None:
 
 def existing_dataset(folder: Path) -> Dataset | None:
     """The dataset, or its archive, that is in this directory already; None if there is none."""
-    read = official.find(on_disk(folder))
+    directory = on_disk(folder)
+    read = official.find(directory) or official.find_archive(directory)
     return None if read is None else read()
 
 

@@ -17,12 +17,16 @@ FORMATS = [(reader, layout) for reader in (pickles, binary) for layout in reader
 
 
 def find(directory: Directory) -> Callable[[], Dataset] | None:
-    """What reads the files in this directory, in the format's own directory in it, or in an archive with an official
-    name in it; None if there are none. Raises UserError if they are damaged."""
+    """What reads the files in this directory, or in the format's own directory in it; None if there are none."""
     for reader, layout in FORMATS:
         for candidate in (directory, directory.directories.get(layout.folder)):
             if candidate is not None and candidate.listing.files.keys() >= set(layout.files):
                 return partial(reader.read, candidate, layout)
+    return None
+
+
+def find_archive(directory: Directory) -> Callable[[], Dataset] | None:
+    """What reads the archive with an official name in this directory; None if there is none."""
     archives = (directory.listing.files.get(layout.archive) for _, layout in FORMATS)
     return next((partial(_read_archive, Path(path)) for path in archives if isinstance(path, str)), None)
 

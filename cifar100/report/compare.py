@@ -75,15 +75,15 @@ def _objects(path: Path, *, per_line: bool = False) -> list[dict[str, Any]]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The shortest end of each path that distinguishes it from the others."""
+    """The shortest end of each path that distinguishes it from the others; the path as given if there is none."""
     every = [path.resolve().parts for path in paths]
 
-    def shortest(parts: tuple[str, ...]) -> str:
-        lengths = range(1, len(parts) + 1)
-        length = next((n for n in lengths if sum(other[-n:] == parts[-n:] for other in every) == 1), len(parts))
-        return "/".join(parts[-length:])
+    def shortest(path: Path, parts: tuple[str, ...]) -> str:
+        ends = (parts[-length:] for length in range(1, len(parts) + 1))
+        unique = (end for end in ends if sum(other[-len(end) :] == end for other in every) == 1)
+        return "/".join(next(unique, (str(path),)))
 
-    return [shortest(parts) for parts in every]
+    return [shortest(path, parts) for path, parts in zip(paths, every, strict=True)]
 
 
 def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:

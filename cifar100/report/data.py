@@ -100,7 +100,7 @@ def write_page(found: DatasetReport, path: Path) -> None:
         galleries += [(title, [p for p in found.near if _kind(p, rows) == kind]) for kind, title in titles.items()]
     content = {
         "title": dataset.spec.name,
-        "info": dataset.info,
+        "info": str(dataset.info),
         "notes": dataset.notes,
         "channels": _channels(found),
         "pairs": _pair_counts(found),

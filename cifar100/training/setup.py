@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import torch
 
+from cifar100.augmentation.albumentations_pipeline import explain_worker_failure
 from cifar100.augmentation.class_balance import balanced_weights
 from cifar100.augmentation.loader import TrainLoader
 from cifar100.checkpoints.weights import load_pretrained
@@ -143,11 +144,11 @@ def check_class_weights(weights: np.ndarray, smoothing: float) -> None:
 
 @contextmanager
 def failures_explained(logger: Logger, batch_size: int) -> Iterator[None]:
-    """Turns out-of-memory errors into RunFailed; the text log gets every error."""
+    """Turns out-of-memory errors and killed worker processes into RunFailed; the text log gets every error."""
     try:
         yield
     except Exception as error:  # every error goes into the text log; it is raised again
-        failure = _out_of_memory(batch_size) if is_out_of_memory(error) else error
+        failure = _out_of_memory(batch_size) if is_out_of_memory(error) else explain_worker_failure(error) or error
         is_explained = isinstance(failure, RunFailed)
         with suppress(RunFailed):
             logger.file_only(str(failure) if is_explained else f"{type(failure).__name__}: {failure}")

@@ -152,8 +152,8 @@ def classes(info: ModelInfo) -> str:
 def image(pixels: np.ndarray, text: str, *, width: int, css_class: str = "") -> str:
     """An <img> of uint8 [H, W, 3], embedded, with this alternative text; `width` is that of its longer side."""
     high, wide = (max(1, width * side // max(pixels.shape)) for side in pixels.shape[:2])
-    size = f'width="{wide}" height="{high}"'
-    return f'<img class="{css_class}" alt="{escaped(text)}" {size} src="{style.data_uri(style.png(pixels), "png")}">'
+    size, source = f'width="{wide}" height="{high}"', style.data_uri(style.png(pixels, optimize=False), "png")
+    return f'<img class="{css_class}" alt="{escaped(text)}" {size} src="{source}">'
 
 
 def _weights(info: ModelInfo) -> str:

@@ -55,6 +55,7 @@ def serving(
     """A context in which the app is served; yields its address.
 
     `host` None means $GRADIO_SERVER_NAME, which a Space sets. `port` None means the first free port from 7860 on.
+    The environment variables that it sets, such as $NO_PROXY, stay.
     Raises UserError if it cannot listen there.
     """
     with (

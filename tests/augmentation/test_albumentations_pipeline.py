@@ -29,7 +29,7 @@ from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.config import AugmentConfig, Config
 from cifar100.dataset import Split
 from cifar100.report.augmentation import preview
-from cifar100.support.errors import UserError
+from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
 from cifar100.training.step import TrainStep
 
@@ -296,6 +296,21 @@ def test_a_stopped_run_resumes_exactly_with_another_number_of_workers(
     assert_identical(weights(whole), weights(resumed))
     assert not torch.equal(weights(whole)["fc.weight"], weights(other)["fc.weight"]), "the pipelines must differ"
     assert "no effect" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_run_with_one_message(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_a_worker() -> None:
+        active_children()[0].kill()
+        time.sleep(1)
+
+    at_step(monkeypatch, 2, kill_a_worker)
+    with pytest.raises(RunFailed) as error:
+        train(config.replace(num_workers=2))
+    assert_one_sentence(str(error.value), "--num-workers", "killed", "--resume")
+    assert not active_children()
+    (log,) = config.run.run_dir.glob("training_log_*.txt")
+    assert str(error.value) in log.read_text()
 
 
 def test_an_error_in_a_worker_is_reraised_and_ends_all_workers() -> None:

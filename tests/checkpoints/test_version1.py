@@ -68,6 +68,7 @@ def test_selection_sentences(sentence: str, expected: Selection) -> None:
     ("origin", "fitted_on"),
     [
         ("two-fold cross-fitting on test, 10,000 images: each half judged by the other's", "test-crossfit"),
+        ("the 5,000 train images that its training held out", "val"),
         ("two-fold cross-fitting on val, 12 images: each half judged by the other's", ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""cifar100/evaluation/metrics.py compared with scikit-learn, torchmetrics and slow references."""
+"""cifar100/evaluation/metrics.py compared with scikit-learn and slow references."""
 
 from __future__ import annotations
 
