@@ -106,20 +106,6 @@ def test_imports_load_no_heavy_library(module: str, unwanted: set[str]) -> None:
     assert not unwanted & set(loaded)
 
 
-def test_predicting_loads_no_compiler() -> None:
-    """PyTorch imports torch._dynamo, which takes two seconds, for some operations, even if nothing is compiled."""
-    code = """
-import sys
-from cifar100 import load_predictor
-
-load_predictor().predict("images/example_photos/bee.jpg")
-print("torch._dynamo" in sys.modules)
-"""
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=PACKAGE, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"]
-
-
 def test_public_names() -> None:
     import cifar100
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import untrained
+from conftest import narrow_network, untrained
 from PIL import Image
 from torch import nn
 
@@ -81,11 +81,18 @@ SURFACE = {
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained resnet18 as a checkpoint file."""
+def narrow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained narrow resnet18 as a checkpoint file."""
     path = tmp_path_factory.mktemp("weights") / "model.pth"
-    untrained().save(path)
+    untrained(weights=narrow_network("resnet18", 100).state_dict()).save(path)
     return path
+
+
+@pytest.fixture
+def checkpoint(narrow_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the narrow network, which can be loaded in this test."""
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+    return narrow_file
 
 
 def test_the_commands() -> None:
@@ -263,7 +270,7 @@ def test_predict_draws_sheets(
 
 
 def test_predict_prefers_the_last_run_to_the_bundled_model(
-    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    narrow_file: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["predict", str(photos / "good.png"), "--json", "--device", "cpu"]
@@ -276,14 +283,15 @@ def test_predict_prefers_the_last_run_to_the_bundled_model(
     assert main(["classes"]) == 0
     assert "pretrained" in capsys.readouterr().out
     Path("logs/cifar100").mkdir(parents=True)
-    shutil.copy(checkpoint, "logs/cifar100/best_model.pth")
+    shutil.copy(narrow_file, "logs/cifar100/best_model.pth")
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     assert answer() != shipped
     assert main(["classes"]) == 0
     assert "logs/cifar100/best_model.pth" in capsys.readouterr().out
     assert Push(repo="me/m").checkpoint == Path("logs/cifar100/best_model.pth")
     good = str(photos / "good.png")
     assert main(["similar", good, "--in", good, "--device", "cpu"]) == 0
-    assert load_predictor(checkpoint, device="cpu").info.digest in capsys.readouterr().out
+    assert load_predictor(narrow_file, device="cpu").info.digest in capsys.readouterr().out
     served: list[Predictor] = []
     monkeypatch.setattr("cifar100.web.server.serve", lambda predictor, **_: served.append(predictor))
     assert main(["app"]) == 0

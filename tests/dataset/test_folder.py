@@ -571,7 +571,7 @@ def test_report_of_a_labeled_folder(tmp_path: Path) -> None:
     holdout = photos(tmp_path / "holdout", {"cat": 5}, seed=500)
     assert main(["report", str(run), "--data-dir", str(holdout), "--out", "page", "--device", "cpu"]) == 0
     page = Path("page/index.html").read_text()
-    assert "all 5 images" in page or "5 images" in page
+    assert "5 images" in page
     assert main(["evaluate", str(run), "--data-dir", str(holdout), "--without-duplicates", "--device", "cpu"]) == 2
 
 

@@ -132,6 +132,13 @@ def checkpoint(own_images: Path) -> Checkpoint:
     return untrained(**none | trained)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Render no figure: for tests of the text or the numbers."""
+    monkeypatch.setattr("cifar100.report.write.to_png", lambda *_: b"")
+    monkeypatch.setattr("cifar100.report.write.to_svg", lambda _: "")
+
+
 @pytest.fixture(scope="module")
 def report_dir(checkpoint: Checkpoint, own_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the report on the checkpoint."""
@@ -280,6 +287,7 @@ def test_the_history_after_a_best_checkpoint_is_included(checkpoint: Checkpoint,
         assert history_of(path, checkpoint) == rows(3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_single_image_and_no_history(checkpoint: Checkpoint, own_images: Path, tmp_path: Path) -> None:
     bare = replace(checkpoint, history=[], selection=None)
     data, split, config = load_eval_split(bare, data_dir=own_images)
@@ -533,6 +541,7 @@ def test_in_a_browser(cifar100_report: Path) -> None:
     assert len(backgrounds) == 2, "one background color in light mode and one in dark mode"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_threshold_of_a_coverage_is_a_probability_of_predict(
     checkpoint: Checkpoint, own_images: Path, tmp_path: Path
 ) -> None:
@@ -546,6 +555,7 @@ def test_the_threshold_of_a_coverage_is_a_probability_of_predict(
     assert rows[0]["threshold"] == pytest.approx(min(likely), abs=1e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_checkpoint_selected_on_other_images_is_not_called_optimistic(
     checkpoint: Checkpoint, own_images: Path, page: Page, tmp_path: Path
 ) -> None:
