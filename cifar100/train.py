@@ -62,9 +62,9 @@ def train(
 ) -> TrainResult:
     """Train with `config` (default: the baseline), or resume the run in its directory.
 
-    `recipe` names the settings in what is printed and saved. `dataset` is used in place of the
-    one that `config` names. Without `finalize` the run ends after its last epoch, without the evaluation on the test
-    set. With several ranks, all call this alike.
+    `recipe` names the settings in what is printed and saved. `dataset` is used in place of the one that
+    `config` names. Without `finalize` the run ends after its last epoch, without the evaluation on the test set. With
+    several ranks, all call this alike.
 
     Raises UserError before anything is touched if the settings or files cannot be used, and RunFailed if the loss is
     not finite, memory runs out, or a file cannot be written: the last good checkpoint is then in place.

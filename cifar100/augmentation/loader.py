@@ -151,9 +151,9 @@ class TrainLoader:
         balanced = self.config.sampler == "balanced"
         order = balanced_order(self._host_labels, seed=self.seed, epoch=epoch) if balanced else None
         params = sample_epoch_params(self.config, seed=self.seed, epoch=epoch, count=count, size=size, order=order)
-        return (
-            params[torch.arange(count + 1) % count] if self.config.mixes else params
-        )  # the last is mixed with the first
+        if self.config.mixes:  # the last image is mixed with the first
+            params = params[torch.arange(count + 1) % count]
+        return params
 
     def _augmented(self, params: AugmentParams, epoch: int, slices: list[slice]) -> Iterator[Tensor]:
         """The augmented images at these positions of the epoch, before mixing: float32 [B, 3, S, S]."""

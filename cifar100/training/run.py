@@ -217,8 +217,7 @@ class Run:
         if signum:
             return Signals(signum)
         epoch = self.state.epoch
-        is_stopped = epoch == self.config.run.stop_after and epoch < self.config.optim.epochs
-        return "stop_after" if is_stopped else None
+        return "stop_after" if epoch == self.config.run.stop_after and epoch < self.config.optim.epochs else None
 
     def stopped(self, reason: StopReason) -> StopReason:
         """Log the reason, and return it."""
