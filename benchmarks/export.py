@@ -25,7 +25,7 @@ from cifar100.checkpoints.weights import load_weights
 from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.export import SUFFIXES, open_forward, write
+from cifar100.export import SUFFIXES, open_forward, write_unchecked
 from cifar100.export.check import Forward, Reference, _speeds, compare
 from cifar100.prediction.torch_backend import TorchBackend
 
@@ -66,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for format, suffix in SUFFIXES.items():
             path = Path(folder) / f"{format}{suffix}"
-            write(checkpoint, format, path, train=data.train)  # pyright: ignore[reportArgumentType]
+            write_unchecked(checkpoint, format, path, train=data.train)  # pyright: ignore[reportArgumentType]
             forward = open_forward(path, "uint8")
             on = reference if "onnx" in format else fewer
             found = compare(forward, on, format=format, file=path, seconds=0.5)

@@ -44,10 +44,11 @@ def load_predictor(
 
     `path` is a checkpoint (.pth), a .safetensors file with its .json, or an .onnx file of `cifar100 export`, for which
     PyTorch is not needed; "pretrained" are the bundled weights, "hf://user/model" what `cifar100 push` uploaded to the
-    Hugging Face Hub. `device` is "auto", "cpu", "cuda" or "mps". Probabilities are calibrated with the temperature
-    stored in the file, if there is one, unless `calibrated` is false. `fit` and `views` are those of `Predictor`.
-    `mean`, `std` and `classes` are for files from elsewhere that do not contain them (`load_weights`). Raises UserError
-    if the file cannot be used, or there is no such device.
+    Hugging Face Hub. `device` is "auto", "cpu", "cuda" or "mps"; `precision` is "auto" (the best of the device),
+    "fp32", "bf16" or "fp16", for an .onnx file only "auto". Probabilities are calibrated with the temperature stored in
+    the file, if there is one, unless `calibrated` is false. `fit` and `views` are those of `Predictor`. `mean`, `std`
+    and `classes` are for files from elsewhere that do not contain them (`load_weights`). Raises UserError if the file
+    cannot be used, or there is no such device.
     """
     backend = open_backend(path, device=device, precision=precision, mean=mean, std=std, classes=classes)
     return Predictor(backend, calibrated=calibrated, fit=fit, views=views)

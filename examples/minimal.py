@@ -51,6 +51,7 @@ def train(config: Config) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # "best" needs EMA and "finetune" initial weights, which this loop does not have
     parser.add_argument("--recipe", default="baseline", choices=["baseline", "fast"])
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--data-dir", type=Path)

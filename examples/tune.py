@@ -36,8 +36,8 @@ def suggest(trial: optuna.Trial) -> dict[str, float]:
     }
 
 
-def accuracy(trial: optuna.Trial, base: Config, folder: Path) -> float:
-    """Top-1 on the held-out images after the last epoch. Raises TrialPruned if the trial is stopped early."""
+def objective(trial: optuna.Trial, base: Config, folder: Path) -> float:
+    """Train one trial; returns top-1 on the held-out images. Raises TrialPruned if it is stopped early."""
     config = base.replace(**suggest(trial), run_dir=folder / f"trial_{trial.number}")
     top1 = 0.0
     for epoch in range(1, config.optim.epochs + 1):
@@ -90,7 +90,7 @@ def main() -> None:
         )
     if len(study.get_trials(states=COUNTED)) < args.trials:
         enough = MaxTrialsCallback(args.trials, states=COUNTED)
-        study.optimize(lambda trial: accuracy(trial, base, args.folder), callbacks=[enough])
+        study.optimize(lambda trial: objective(trial, base, args.folder), callbacks=[enough])
     print(f"{'trial':>5} {'top-1':>7}  settings")
     for trial in sorted(study.get_trials(states=(TrialState.COMPLETE,)), key=lambda one: -(one.value or 0))[:5]:
         settings = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())

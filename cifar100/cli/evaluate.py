@@ -28,8 +28,8 @@ class Evaluate(SplitOptions):
     """Evaluate a checkpoint: top-1, top-5, superclasses, classes, speed."""
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, a state dict under torchvision's names, or a .safetensors file with its .json;
-    "pretrained": the bundled weights."""
+    """A .pth file that training wrote, a third-party state dict (torchvision, timm, kuangliu or weiaicunzai names), or
+    a .safetensors file with its .json; "pretrained": the bundled weights."""
 
     per_class: bool = False
     """List all classes, not only the best and the worst."""
@@ -40,7 +40,7 @@ class Evaluate(SplitOptions):
     json: Path | None = None
     """Also write all results to this JSON file."""
 
-    # help shows an alias first, so the earlier names of these two flags are given as names
+    # tyro's help shows an alias before the name: the alias is the current flag, the name the flag of earlier versions
     tta: Annotated[Literal[1, 2, 6], arg(name="views", aliases=["--tta"])] = 1
     """Also report test-time augmentation with N views (horizontal flip, one-pixel shifts) and their agreement."""
 
@@ -72,9 +72,9 @@ class Evaluate(SplitOptions):
         )
         evaluation = evaluate_split(checkpoint, data, split, config.augment, compute, name=self.split)
         sha256 = state_dict_sha256(checkpoint.weights)
-        figures = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "sha256": sha256, "versions": versions()}
-        figures |= {"dataset": data.info.to_dict(), "notes": list(evaluation.notes)}
-        figures |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
+        results = evaluation.to_json() | {"checkpoint": str(self.checkpoint), "sha256": sha256, "versions": versions()}
+        results |= {"dataset": data.info.to_dict(), "notes": list(evaluation.notes)}
+        results |= {name: getattr(checkpoint, name) for name in ("mean", "std", "assumed", "left_aside")}
         emit(f"{self.checkpoint} (sha256 {sha256[:12]}): {checkpoint.model}, trained on {checkpoint.dataset}")
         emit(f"evaluated on {data.info.title}")
         if checkpoint.selection:
@@ -87,12 +87,12 @@ class Evaluate(SplitOptions):
             emit("\n" + "\n".join(format_samples(evaluation, data.classes, self.samples, temperature=temperature)))
         try:
             if self.tta > 1:
-                figures["tta"] = self._tta(checkpoint, split, config, compute, evaluation)
+                results["tta"] = self._tta(checkpoint, split, config, compute, evaluation)
             if self.exclude_duplicates:
-                figures["exclude_duplicates"] = self._exclude_duplicates(data, evaluation)
+                results["exclude_duplicates"] = self._exclude_duplicates(data, evaluation)
         finally:
             if self.json is not None:
-                atomic_write(self.json, json.dumps(figures, indent=2) + "\n")
+                atomic_write(self.json, json.dumps(results, indent=2) + "\n")
         return 0
 
     def _tta(

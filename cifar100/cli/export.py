@@ -33,7 +33,7 @@ class Export:
     out: Path | None = None
     """Output file; for web, the directory of the site. None: next to the checkpoint; not for web."""
 
-    # help shows an alias first, so the earlier name is given as the name
+    # as in evaluate.py: the alias is the current flag
     input_format: Annotated[Literal["uint8", "float"], arg(name="takes", aliases=["--input-format"])] = "uint8"
     """Input of the graph: uint8 [B, S, S, 3], as decoded from image files, or float [B, 3, S, S] in 0..1. The graph
     normalizes it."""

@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 from cifar100.config import Config, DatasetName, DeviceName, PrecisionName
 
-OWN_MODEL = Path("logs/cifar100/best_model.pth")
+DEFAULT_CHECKPOINT = Path("logs/cifar100/best_model.pth")
 
 
 def default_model() -> Path:
-    """The model of the latest run in the working directory, else "pretrained", the bundled weights."""
-    return OWN_MODEL if os.path.exists(OWN_MODEL) else Path("pretrained")
+    """`DEFAULT_CHECKPOINT` if it exists in the working directory, else "pretrained", the bundled weights."""
+    return DEFAULT_CHECKPOINT if os.path.exists(DEFAULT_CHECKPOINT) else Path("pretrained")
 
 
 def configured(section: str, name: str) -> Callable[[], Any]:
-    """A function for a setting of config.py, as default of a field. It is called after imports, so that a value out of
-    range is reported like that of a flag."""
+    """A `default_factory` that reads a setting of config.py when the command line is parsed, not at import, so that a
+    value out of range is reported like that of a flag."""
     return lambda: getattr(getattr(Config(), section), name)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from cifar100.cli.options import DEFAULT_CHECKPOINT
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 
@@ -27,7 +28,7 @@ class Push:
     repo: Positional[str]
     """Repository, as user/model; created if missing."""
 
-    checkpoint: Path = Path("logs/cifar100/best_model.pth")
+    checkpoint: Path = DEFAULT_CHECKPOINT
     """Model to upload."""
 
     private: bool = False

@@ -32,7 +32,7 @@ class Similar:
     image: Positional[str]
     """Query image: a file, a URL, or "-" for standard input."""
 
-    folder: Annotated[tuple[str, ...], arg(name="in")]
+    inputs: Annotated[tuple[str, ...], arg(name="in")]
     """Images to search: directories, files, glob patterns such as 'photos/**/*.jpg'."""
 
     count: int = 12
@@ -59,7 +59,7 @@ class Similar:
         from cifar100.support.files import atomic_write, check_writable
         from cifar100.support.text import escape_control_chars
 
-        if not self.folder:
+        if not self.inputs:
             raise UserError("similar.no_images", "--in: name images or directories.")
         if self.sheet is not None:
             check_writable("--sheet", self.sheet)
@@ -71,9 +71,9 @@ class Similar:
         if shown.pixels is None:
             emit_error(shown.problem)
             return 1
-        features, sources = embed(expand_inputs(self.folder), predictor)
+        features, sources = embed(expand_inputs(self.inputs), predictor)
         if not sources:
-            raise UserError("similar.no_images", f"--in {self.folder[0]}: no image can be read.")
+            raise UserError("similar.no_images", f"--in {self.inputs[0]}: no image can be read.")
         similarity = features @ predictor.embed([shown.pixels])[0]
         weights = f"model: {model_lines(predictor)[0]}"
         emit(escape_control_chars(weights))

@@ -75,7 +75,7 @@ def export(
     try:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / out.name
-            write(checkpoint, format, made, input_format=input_format, train=train, say=say)
+            write_unchecked(checkpoint, format, made, input_format=input_format, train=train, say=say)
             result = compare(open_forward(made, input_format), reference, format=format, file=made)
             result.raise_on_mismatch()
             for part in sorted(Path(folder).iterdir(), reverse=True):  # safetensors before their JSON
@@ -87,7 +87,7 @@ def export(
     return result
 
 
-def write(
+def write_unchecked(
     checkpoint: Checkpoint,
     format: Format,
     path: Path,
@@ -96,7 +96,7 @@ def write(
     train: Split | None = None,
     say: Say = emit,
 ) -> None:
-    """Write the checkpoint to `path`, without a comparison.
+    """Write the checkpoint to `path`, without comparing the file with it.
 
     Raises UserError if there are no train images for int8, or a library for the format is missing.
     """

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar100.export.graph import quiet
-from cifar100.prediction.onnx_validation import onnx_content
+from cifar100.export.graph import onnx_content, quiet
 
 BATCH_SIZE = 64
 

@@ -41,7 +41,7 @@ def write_layout(
     `test` agree with the checkpoint's as in `cifar100 export`. Raises UserError if a library for ONNX is missing,
     RunFailed if the fp32 file does not compute what the checkpoint does.
     """
-    from cifar100.export import open_forward, require_onnx, write
+    from cifar100.export import open_forward, require_onnx, write_unchecked
     from cifar100.export.check import Reference, compare
 
     require_onnx("onnxruntime", "onnx")
@@ -54,7 +54,7 @@ def write_layout(
         (folder / "onnx").mkdir(exist_ok=True)
         for name, format in formats.items():
             made = Path(temporary) / name
-            write(checkpoint, format, made, input_format="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
+            write_unchecked(checkpoint, format, made, input_format="float", train=train, say=say)  # pyright: ignore[reportArgumentType]
             try:
                 compare(open_forward(made, "float"), reference, format=format, file=made, seconds=0).raise_on_mismatch()
             except RunFailed as error:
@@ -62,7 +62,7 @@ def write_layout(
                     raise
                 say(f"Without onnx/{name}: {error}")
                 continue
-            _rename(made)
+            _adapt_graph(made)
             made.replace(folder / "onnx" / name)
     described = {"config.json": config(checkpoint), "preprocessor_config.json": preprocessor(checkpoint)}
     for name, content in described.items():
@@ -105,8 +105,8 @@ def _calibrated(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, weights=checkpoint.weights | head, calibration=None)
 
 
-def _rename(path: Path) -> None:
-    """Rename the input, and keep the logits as the only output."""
+def _adapt_graph(path: Path) -> None:
+    """Rename the input to `INPUT`, keep the logits as the only output, and remove the metadata."""
     import onnx
 
     model = onnx.load(path)

@@ -1,7 +1,7 @@
 """A model as a static web site: the classifier runs in the visitor's browser, and images never leave the device.
 
 The site is the files in site/ (plain ES modules), and what is made here: the model as ONNX, model.json (its classes,
-thresholds and figures: all that the page says), the runtime, example images, the list of files in the service worker.
+thresholds and accuracy: all that the page says), the runtime, example images, the list of files in the service worker.
 """
 
 from __future__ import annotations
@@ -84,22 +84,22 @@ def export_site(
     are those of `load_weights` for third-party files. Raises UserError for what cannot be read, found or written,
     RunFailed if the graph fails its check.
     """
-    _demand_place(out)
-    scripts = runtime_files(runtime, say)
+    _check_output_dir(out)
+    runtime_contents = runtime_files(runtime, say)
     try:
         with tempfile.TemporaryDirectory() as temporary:
             info = open_backend(path, device="cpu", **options or {}).info
-            making = {"data_dir": data_dir, "images": images, "options": options, "say": say}
+            export_options = {"data_dir": data_dir, "images": images, "options": options, "say": say}
             local = download_model(path) if is_hub_address(path) else path
-            graph, check = _graph(local, Path(temporary), making)
-            files = _files(graph, check, scripts, examples, info)
-        _place(files, out)
+            graph, check = _graph(local, Path(temporary), export_options)
+            files = _files(graph, check, runtime_contents, examples, info)
+        _write_files(files, out)
     except OSError as error:
         raise RunFailed("export.unwritable", f"{out} could not be written ({error.strerror or error}).") from None
     return Site(out, len(files), sum(map(len, files.values())), check)
 
 
-def _demand_place(out: Path) -> None:
+def _check_output_dir(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("export.out", f"--out {out} is a file; a site is a directory.")
     if out.is_dir() and any(out.iterdir()) and not _is_site(out):
@@ -113,26 +113,30 @@ def _is_site(folder: Path) -> bool:
         return False
 
 
-def _graph(path: Path, folder: Path, making: dict[str, Any]) -> tuple[Path, ParityReport | None]:
-    """The model as an ONNX file, written to `folder` if it is not one already; `making` are arguments of `export`."""
+def _graph(path: Path, folder: Path, export_options: dict[str, Any]) -> tuple[Path, ParityReport | None]:
+    """The model as an ONNX file, written to `folder` if it is not one already; `export_options` are its arguments."""
     from cifar100.export import export
 
     if path.suffix.lower() == ".onnx":
         return path, None
     graph = folder / MODEL
     try:
-        return graph, export(path, "onnx-int8", graph, **making)
+        return graph, export(path, "onnx-int8", graph, **export_options)
     except (UserError, RunFailed) as error:
         if error.code not in ("export.calibration_images", "export.agreement"):
             raise
-        making["say"](f"exporting in fp32, 4 times as large as int8: {error}")
-    return graph, export(path, "onnx", graph, **making)
+        export_options["say"](f"exporting in fp32, 4 times as large as int8: {error}")
+    return graph, export(path, "onnx", graph, **export_options)
 
 
 def _files(
-    graph: Path, check: ParityReport | None, scripts: dict[str, bytes], examples: Sequence[Path], weights: ModelInfo
+    graph: Path,
+    check: ParityReport | None,
+    runtime_contents: dict[str, bytes],
+    examples: Sequence[Path],
+    info: ModelInfo,
 ) -> dict[str, bytes]:
-    """{path in the site: content}, the service worker with the list of all files last. `weights` were exported."""
+    """{path in the site: content}, the service worker last. `info` describes the exported weights."""
     backend, content = OnnxBackend(graph), graph.read_bytes()
     metadata = backend.metadata
     script, binary = FILES
@@ -140,24 +144,24 @@ def _files(
     files = {name: text.replace(b"\r\n", b"\n") for name, text in texts.items()}  # as a git host would change them
     service_worker = files.pop("sw.js")  # last: browsers that see a new one fetch the other files
     files["runtime/LICENSE"] = files.pop("LICENSE.runtime")
-    files[f"runtime/{Path(script).stem}.js"] = scripts[script]  # not every server knows .mjs as JavaScript
-    files[f"runtime/{binary}.gz"] = gzip.compress(scripts[binary], mtime=0)  # not every server compresses
+    files[f"runtime/{Path(script).stem}.js"] = runtime_contents[script]  # not every server knows .mjs as JavaScript
+    files[f"runtime/{binary}.gz"] = gzip.compress(runtime_contents[binary], mtime=0)  # not every server compresses
     files[MODEL] = content
     shown = _examples(metadata, examples)
     files |= {example.path: example.content for example in shown}
     described = model_json(metadata) | {
-        "evaluation": figures(metadata, check),
+        "evaluation": accuracy_metrics(metadata, check),
         "files": {
             "model": _entry(MODEL, files[MODEL]),
             "wasm": _entry(f"runtime/{binary}.gz", files[f"runtime/{binary}.gz"]) | {"content_sha256": FILES[binary]},
-            "runtime": _entry(f"runtime/{Path(script).stem}.js", scripts[script]),
+            "runtime": _entry(f"runtime/{Path(script).stem}.js", runtime_contents[script]),
         },
         "examples": [
             {"path": example.path, "name": example.name, "answer": answer(example.content, backend)}
             for example in shown
         ],
     }
-    described["about"]["weights"] = {"name": weights.name, "sha256": weights.digest}
+    described["about"]["weights"] = {"name": info.name, "sha256": info.digest}
     described["about"]["precision"] = "int8" if b"QuantizeLinear" in content else "fp32"
     files["model.json"] = json.dumps(described, separators=(",", ":")).encode()
     files["README.md"] = readme(metadata).encode()
@@ -168,7 +172,7 @@ def _files(
 
 
 def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The content of model.json for the metadata of an exported graph, without its files, figures and examples.
+    """The content of model.json for the metadata of an exported graph, without its files, accuracy and examples.
 
     Probabilities are softmax(logits / temperature); `unsure` holds the thresholds of `prediction.rejection`.
     """
@@ -181,7 +185,7 @@ def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
         "superclass_of": metadata["superclass_of"],
         "image_size": metadata["image_size"],
         "takes": metadata["takes"],
-        "temperature": _temperature(metadata),
+        "temperature": 1.0 if fit is None else fit.temperature,
         "unsure": {
             "min_probability": MIN_PROBABILITY,
             "min_pixel_std": MIN_PIXEL_STD,
@@ -198,11 +202,7 @@ def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _temperature(metadata: dict[str, Any]) -> float:
-    return 1.0 if metadata["calibration"] is None else metadata["calibration"].temperature
-
-
-def figures(metadata: dict[str, Any], check: ParityReport | None) -> dict[str, Any]:
+def accuracy_metrics(metadata: dict[str, Any], check: ParityReport | None) -> dict[str, Any]:
     """The accuracy of the model: its evaluation, else the check of its graph, else the metrics of its epoch."""
     if metadata["evaluation"]:
         names = ("top1", "top5", "superclass_top1", "images", "split")
@@ -254,7 +254,7 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
     return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _place(files: dict[str, bytes], out: Path) -> None:
+def _write_files(files: dict[str, bytes], out: Path) -> None:
     """Write the files to `out`, the service worker last; the examples of an earlier site are removed."""
     shutil.rmtree(out / "examples", ignore_errors=True)
     for name, content in files.items():

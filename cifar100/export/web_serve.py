@@ -35,8 +35,8 @@ class _Server(ThreadingHTTPServer):
 def make_server(folder: Path) -> ThreadingHTTPServer:
     """A server of this directory on the loopback address.
 
-    The port depends on the site, because the service worker of one would answer for another at the same address; it
-    is any free one if that is taken.
+    The port is derived from the site's sw.js: at the same address, the service worker of another site would answer. If
+    that port is taken, any free one is used.
     """
     handler = partial(_Handler, directory=str(folder))
     port = 20_000 + int.from_bytes(hashlib.sha256((folder / "sw.js").read_bytes()).digest()) % 10_000

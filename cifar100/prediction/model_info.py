@@ -39,11 +39,11 @@ class ModelInfo:
     evaluation: Mapping[str, Any]
     """`Evaluation.to_json` on the test set; empty if unknown."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Those of the epoch of a run, among them "split", "top1" and "top5"; empty if unknown."""
+    """Metrics of the epoch that the weights are from, among them "split", "top1" and "top5"; empty if unknown."""
     assumed: tuple[str, ...] = ()
     """Fields that the file did not contain, of a file from elsewhere: "mean", "classes", ..."""
     notes: tuple[str, ...] = ()
-    """What was assumed and ignored of it, as lines of text."""
+    """Lines of text: what was assumed about a third-party file, and which of its tensors were ignored."""
 
     @property
     def digest(self) -> str:

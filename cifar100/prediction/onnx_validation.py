@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cifar100.checkpoints.validation import field_problem
-from cifar100.prediction.onnx_format import DEPTHS, FLOAT, FORMAT, METADATA_START, VERSION, Stored, layout
+from cifar100.prediction.onnx_format import DEPTHS, FLOAT, FORMAT, METADATA_START, VERSION, layout
 from cifar100.support.errors import UserError
 from cifar100.support.files import content_hint, not_a_file
 from cifar100.support.provenance import DatasetInfo, read_records
@@ -71,19 +70,6 @@ def read_onnx(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 def _is_finite(values: memoryview) -> bool:
     return len(values) % 4 == 0 and bool(np.isfinite(np.frombuffer(values, "<f4")).all())
-
-
-def onnx_content(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An ONNX file with these metadata, to which the digest is added, and these values of its tensors by name."""
-    parts = {}
-    for piece in layout(metadata, ""):
-        if isinstance(piece, Stored):
-            array = arrays[piece.name]
-            assert (array.shape, array.nbytes) == (piece.shape, piece.num_bytes), f"another {piece.name}"
-            parts[piece.name] = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    digest = hashlib.sha256(b"".join(parts.values())).hexdigest()
-    pieces = layout(metadata, json.dumps({**metadata, "sha256": digest}))
-    return b"".join(parts[piece.name] if isinstance(piece, Stored) else piece for piece in pieces)
 
 
 def _metadata(name: str, content: bytes) -> tuple[dict[str, Any], str]:

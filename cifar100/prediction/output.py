@@ -25,7 +25,7 @@ OTHER_COLUMNS_WIDTH = 42
 
 
 class Writer(Protocol):
-    """What the three have in common."""
+    """The interface of `Table`, `JsonLines` and `Csv`."""
 
     def header(self) -> str: ...
 

@@ -1,1 +1,4 @@
-"""Figures of runs and models. Plotting libraries load only inside the functions that draw."""
+"""HTML reports, learning curves, run comparison and the augmentation preview.
+
+matplotlib and jinja2 are imported only inside the functions that use them.
+"""

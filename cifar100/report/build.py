@@ -63,7 +63,7 @@ def report(
         evaluation=evaluate_split(checkpoint, data, chosen, config.augment, compute, name=split),
         compute=compute,
         history=histories[0],
-        robustness=best_known(paths[0], checkpoint, data.test.fingerprint),
+        robustness=saved_robustness(paths[0], checkpoint, data.test.fingerprint),
         neighbors=neighbors and split not in ("train", "val") and len(data.train) > 0,
     )
     temperature = stored_temperature(checkpoint)
@@ -77,7 +77,7 @@ def report(
     return write_report(subject, out, runs=runs, temperature=temperature)
 
 
-def best_known(path: Path, checkpoint: Checkpoint, fingerprint: str) -> Robustness | None:
+def saved_robustness(path: Path, checkpoint: Checkpoint, fingerprint: str) -> Robustness | None:
     """The most complete results on corruptions of the test images with this fingerprint: those next to the weights, and
     for "pretrained" also those in the working directory."""
     known = read_results(path, checkpoint)
@@ -87,7 +87,7 @@ def best_known(path: Path, checkpoint: Checkpoint, fingerprint: str) -> Robustne
     return max(own, key=lambda one: (len(one.cells), one.identity["images"]), default=None)
 
 
-def report_line(
+def write_run_report(
     checkpoint: Checkpoint,
     dataset: Dataset,
     evaluation: Evaluation,
@@ -97,7 +97,7 @@ def report_line(
     name: str,
     out: Path,
 ) -> str:
-    """Write the report on the last epoch of a training; a line with its path, or why it was not written.
+    """Write the report on the last epoch of a run; returns a log line: the path of the page, or why it was not written.
 
     A report that fails does not end the run. The temperature is fitted on `held_out`, the validation split, if any.
     """

@@ -14,7 +14,7 @@ from typing import Any
 from cifar100.checkpoints.version1 import upgrade_recipe
 from cifar100.config import Config
 from cifar100.evaluation.metrics import wilson_interval
-from cifar100.report.curves import History, column, curves_figure
+from cifar100.report.curves import History, column, curves_figure, last_split
 from cifar100.report.style import to_png
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
@@ -22,7 +22,7 @@ from cifar100.support.provenance import recipe_title
 from cifar100.support.text import duration, escape_control_chars, setting_text
 
 IGNORED_SETTINGS = {"epochs", "report", "tensorboard", *(name for name in Config().flat() if name.endswith("_dir"))}
-"""Settings of paths and output files, which do not affect results, and the epochs, which are among the figures."""
+"""Settings that are not compared: paths and output files do not affect results, and the epochs have their own row."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def comparison(runs: Sequence[RunRecord], width: int | None = None) -> str:
     """A plain-text table with a column per run; columns that do not fit the terminal's width follow below."""
     width = width or shutil.get_terminal_size((120, 24)).columns
-    rows = [("", [run.name for run in runs]), *_settings(runs), *_figures(runs)]
+    rows = [("", [run.name for run in runs]), *_settings(runs), *_results(runs)]
     rows = [(escape_control_chars(name), [escape_control_chars(cell) for cell in cells]) for name, cells in rows]
     first = max(len(name) for name, _ in rows) + 2
     widths = [max(len(cells[index]) for _, cells in rows) + 2 for index in range(len(runs))]
@@ -175,13 +175,13 @@ def _short(text: str) -> str:
     return text if len(text) <= 32 else f"{text[:6]}…{text[-25:]}"  # paths differ at their ends
 
 
-def _figures(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+def _results(runs: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     rows: dict[str, list[str]] = {}
     for run in runs:
         epochs, top1 = column(run.history, "top1")
         _, seconds = column(run.history, "elapsed_seconds")
         _, speed = column(run.history, "images_per_second")
-        split = next((row["split"] for row in reversed(run.history) if row.get("split")), "")
+        split = last_split(run.history)
         best = f"{top1.max():.2%} of {split}, epoch {epochs[top1.argmax()]:.0f}" if len(top1) else "–"
         final = {name: run.final.get(name) for name in ("top1", "top5", "loss")}
         cells = {

@@ -67,6 +67,11 @@ def column(history: History, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([epoch for epoch, _ in known], float), np.array([value for _, value in known], float)
 
 
+def last_split(history: History) -> str:
+    """The split of the latest evaluation, "test" or "val"; "" if unknown."""
+    return next((str(row["split"]) for row in reversed(history) if row.get("split")), "")
+
+
 def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -77,7 +82,7 @@ def _draw(axes: Axes, panel: str, runs: Mapping[str, History]) -> None:
         num_values = len(column(history, panel)[0])  # fewer than rows, if not every epoch is evaluated
         style |= {"marker": "o" if num_values < 30 else "", "markersize": 3}
         if panel in ("loss", "top1"):
-            split = next((row["split"] for row in reversed(history) if row.get("split")), "")
+            split = last_split(history)
             faint: dict[str, Any] = style | ({"color": INK, "alpha": 0.55} if alone else {"alpha": 0.35})
             axes.plot(*column(history, f"train_{panel}"), label="train" if alone else None, **faint)
             epochs, values = column(history, panel)

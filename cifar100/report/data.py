@@ -31,6 +31,7 @@ from cifar100.support.text import number_range
 EXAMPLES = 10
 """Images per class in the grid."""
 MAX_CLASSES, MAX_PAIRS = 200, 60
+"""Maximum numbers of classes on the page, and of pairs in a gallery."""
 TILE = 64
 """Maximum width and height of an image on the page, in pixels; larger ones are downscaled."""
 
@@ -45,27 +46,29 @@ class DatasetReport:
     dataset: Dataset
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Of the channels of the train images, in 0..1."""
+    """`mean` and `std` of each channel (R, G, B) of the train images, in 0..1."""
     exact: list[DuplicatePair]
     near: list[DuplicatePair] | None
     """None if too many images look alike."""
-    rows: CombinedSplits
+    splits: CombinedSplits
+    """Both splits in one array, which the row numbers of the pairs refer to."""
 
 
 def analyze_dataset(dataset: Dataset) -> DatasetReport:
     """Analyze all images of a dataset, which takes minutes for 60,000."""
-    rows = CombinedSplits(dataset)
+    splits = CombinedSplits(dataset)
     train = dataset.train.images.reshape(-1, 3)
     mean = train.mean(axis=0, dtype=np.float64) / 255
     parts = np.array_split(train, max(1, len(train) // 10_000_000))  # all squares in float64 would take gigabytes
     squares = np.sum([np.square(part / 255 - mean).sum(axis=0) for part in parts], axis=0)
-    with progress("images compared", len(rows.images), emit) as advance:
+    with progress("images compared", len(splits.images), emit) as advance:
         try:
-            near = near_duplicates(rows.images, advance=advance)
+            near = near_duplicates(splits.images, advance=advance)
         except UserError as error:
             near, dataset = None, replace(dataset, notes=(*dataset.notes, str(error)))
     std = np.sqrt(squares / len(train))
-    return DatasetReport(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact_duplicates(rows.images), near, rows)
+    exact = exact_duplicates(splits.images)
+    return DatasetReport(dataset, tuple(mean.tolist()), tuple(std.tolist()), exact, near, splits)
 
 
 def summary(found: DatasetReport) -> str:
@@ -86,10 +89,10 @@ def summary(found: DatasetReport) -> str:
 
 def write_page(found: DatasetReport, path: Path) -> None:
     """Write the report as one HTML file. Raises RunFailed if that fails."""
-    dataset, rows = found.dataset, found.rows
+    dataset, splits = found.dataset, found.splits
     galleries = [
-        ("Exact duplicates across train and test", [pair for pair in found.exact if rows.location(pair) == "across"]),
-        ("Exact duplicates within a split", [pair for pair in found.exact if rows.location(pair) != "across"]),
+        ("Exact duplicates across train and test", [pair for pair in found.exact if splits.location(pair) == "across"]),
+        ("Exact duplicates within a split", [pair for pair in found.exact if splits.location(pair) != "across"]),
     ]
     if found.near is not None:
         titles = {
@@ -97,7 +100,7 @@ def write_page(found: DatasetReport, path: Path) -> None:
             "conflict": "Near duplicates within a split, with different labels",
             "same": "Near duplicates within a split, with the same label",
         }
-        galleries += [(title, [p for p in found.near if _kind(p, rows) == kind]) for kind, title in titles.items()]
+        galleries += [(title, [p for p in found.near if _kind(p, splits) == kind]) for kind, title in titles.items()]
     content = {
         "title": dataset.spec.name,
         "info": str(dataset.info),
@@ -117,10 +120,10 @@ def write_page(found: DatasetReport, path: Path) -> None:
     atomic_write(path, render("data.html", content))
 
 
-def _kind(pair: DuplicatePair, rows: CombinedSplits) -> str:
-    if rows.location(pair) == "across":
+def _kind(pair: DuplicatePair, splits: CombinedSplits) -> str:
+    if splits.location(pair) == "across":
         return "across"
-    return "conflict" if rows.labels_conflict(pair) else "same"
+    return "conflict" if splits.labels_conflict(pair) else "same"
 
 
 def _channels(found: DatasetReport) -> list[tuple[str, tuple[float, ...]]]:
@@ -139,8 +142,8 @@ def _pair_counts(found: DatasetReport) -> list[tuple[str, list[tuple[int, int]]]
     for kind, pairs in (("exact duplicates", found.exact), ("near duplicates", found.near)):
         if pairs is None:
             continue
-        by_location = [[pair for pair in pairs if found.rows.location(pair) == location] for location in LOCATIONS]
-        conflicts = [sum(map(found.rows.labels_conflict, some)) for some in by_location]
+        by_location = [[pair for pair in pairs if found.splits.location(pair) == location] for location in LOCATIONS]
+        conflicts = [sum(map(found.splits.labels_conflict, some)) for some in by_location]
         table.append((kind, list(zip(map(len, by_location), conflicts, strict=True))))
     return table
 
@@ -152,7 +155,7 @@ def _in_train(found: DatasetReport) -> list[str]:
     for kind, pairs in (("exact", found.exact), ("exact or near", both)):
         if pairs is None:
             continue
-        count = len(rows_in_train(pairs, found.rows))
+        count = len(rows_in_train(pairs, found.splits))
         lines.append(
             f"test images with an {kind} duplicate in train: {count:,} ({count / len(found.dataset.test):.2%})"
         )
@@ -161,15 +164,15 @@ def _in_train(found: DatasetReport) -> list[str]:
 
 def _pair(pair: DuplicatePair, found: DatasetReport) -> dict[str, Any]:
     """A pair of duplicates as the page shows it."""
-    rows, both = found.rows, (pair.first, pair.second)
-    tiles = [_tile(rows.images[row]) for row in both]
+    splits, both = found.splits, (pair.first, pair.second)
+    tiles = [_tile(splits.images[row]) for row in both]
     image = np.concatenate([tiles[0], np.full((len(tiles[0]), 1, 3), 127, np.uint8), tiles[1]], axis=1)
     return {
         "src": data_uri(png(image), "png"),
         "width": 2 * image.shape[1] if image.shape[1] < 2 * TILE else image.shape[1],
-        "labels": [display_name(found.dataset.classes[rows.labels[row]]) for row in both],
-        "labels_conflict": rows.labels_conflict(pair),
-        "rows": [f"train {row}" if row < rows.num_train else f"test {row - rows.num_train}" for row in both],
+        "labels": [display_name(found.dataset.classes[splits.labels[row]]) for row in both],
+        "labels_conflict": splits.labels_conflict(pair),
+        "rows": [f"train {row}" if row < splits.num_train else f"test {row - splits.num_train}" for row in both],
         "correlation": "" if pair.exact else f"{pair.correlation:.2f}{' ↔' * pair.mirrored}",
     }
 

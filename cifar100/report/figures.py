@@ -63,7 +63,7 @@ def confusion_figure(confusion: np.ndarray, names: Sequence[str], groups: Sequen
 
 
 def cells_figure(confusion: np.ndarray, groups: Sequence[int] = ()) -> Figure:
-    """The cells of `confusion_figure` alone, to the figure's edges: a page puts the names beside them."""
+    """The cells of `confusion_figure` without axes, filling the figure; the page adds the class names as HTML."""
     cell = 0.17
     figure = new_figure(len(confusion) * cell, len(confusion) * cell)
     figure.set_layout_engine("none")
@@ -132,7 +132,7 @@ def accuracy_figure(accuracies: Mapping[str, float], *, columns: int = 1) -> Fig
 
 
 def reliability_figure(table: Reliability, *, title: str) -> Figure:
-    """Accuracy in each bin of confidence, against the diagonal on which the two agree; how many images, below."""
+    """Reliability diagram: accuracy and fraction of the images by confidence bin, and the gap to the confidence."""
     from matplotlib.ticker import PercentFormatter
 
     figure = new_figure(4.4, 4.4)
@@ -182,7 +182,7 @@ def coverage_figure(before: RiskCoverage, after: RiskCoverage | None = None) -> 
 
 
 def corruption_figure(known: Robustness) -> Figure:
-    """The error for each kind of corruption and severity, and their mean, in per cent, the more orange the more."""
+    """Heatmap of the error in percent: a row per corruption, a column per severity, their mean in the last column."""
     from matplotlib.colors import to_rgb
 
     from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES

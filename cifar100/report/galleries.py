@@ -39,7 +39,7 @@ def galleries(subject: ReportInput, backend: TorchBackend, confusion: np.ndarray
         for card, near in zip(error_cards, _neighbors(subject, backend, errors), strict=True):
             card["neighbors"] = near
     described = [
-        {"one": classes[pair.one], "other": classes[pair.other], "about": _about(pair, classes)}
+        {"one": classes[pair.class_a], "other": classes[pair.class_b], "about": _about(pair, classes)}
         | {"images": cards(pair.rows)}
         for pair in pairs
     ]
@@ -48,9 +48,9 @@ def galleries(subject: ReportInput, backend: TorchBackend, confusion: np.ndarray
 
 def _about(pair: ConfusedPair, classes: Sequence[str]) -> str:
     """How often two classes are confused."""
-    one, other = display_name(classes[pair.one]), display_name(classes[pair.other])
-    reverse = f"; {pair.back:,} of {other} predicted as {one}" if pair.back else ""
-    return f"{pair.there:,} images of {one} predicted as {other}{reverse}."
+    one, other = display_name(classes[pair.class_a]), display_name(classes[pair.class_b])
+    reverse = f"; {pair.num_b_as_a:,} of {other} predicted as {one}" if pair.num_b_as_a else ""
+    return f"{pair.num_a_as_b:,} images of {one} predicted as {other}{reverse}."
 
 
 def _card(subject: ReportInput, row: int, probabilities: np.ndarray, overlays: Mapping[int, str]) -> dict[str, Any]:

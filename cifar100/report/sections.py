@@ -105,7 +105,7 @@ def notes(subject: ReportInput) -> list[str]:
 def headline_metrics(
     subject: ReportInput, calibration: Calibration | None, curve: RiskCoverage, ece: float
 ) -> list[dict[str, str]]:
-    """The headline figures."""
+    """The headline metrics."""
     evaluation = subject.evaluation
     low, high = wilson_interval(evaluation.top1, evaluation.images)
     between = f"{100 * low:.1f}–{percent(high, 1)}"

@@ -20,13 +20,13 @@ def superclass_order(superclass_of: Sequence[int], classes: int) -> np.ndarray:
 class ConfusedPair:
     """Two classes that are confused."""
 
-    one: int
-    other: int
-    """Class ids; more images of `one` are predicted as `other` than vice versa."""
-    there: int
-    """Images of `one` predicted as `other`."""
-    back: int
-    """Images of `other` predicted as `one`."""
+    class_a: int
+    class_b: int
+    """Class ids."""
+    num_a_as_b: int
+    """Images of `class_a` predicted as `class_b`; at least `num_b_as_a`."""
+    num_b_as_a: int
+    """Images of `class_b` predicted as `class_a`."""
     rows: tuple[int, ...]
     """Some of these images: the most confident errors, in both directions if there are both."""
 
@@ -40,14 +40,14 @@ def confused_pairs(
     ranked = np.argsort(-both, axis=None, kind="stable")[:pairs]
     found = []
     for cell in ranked[both.flat[ranked] > 0].tolist():
-        one, other = divmod(cell, len(confusion))
-        if wrong[other, one] > wrong[one, other]:
-            one, other = other, one
-        there = _most_confident(probabilities, labels, one, other)
-        back = _most_confident(probabilities, labels, other, one)
-        few = min(len(back), examples // 2)
-        rows = (*there[: examples - few], *back[:few])
-        found.append(ConfusedPair(one, other, int(wrong[one, other]), int(wrong[other, one]), rows))
+        a, b = divmod(cell, len(confusion))
+        if wrong[b, a] > wrong[a, b]:
+            a, b = b, a
+        a_as_b = _most_confident(probabilities, labels, a, b)
+        b_as_a = _most_confident(probabilities, labels, b, a)
+        num_reverse = min(len(b_as_a), examples // 2)
+        rows = (*a_as_b[: examples - num_reverse], *b_as_a[:num_reverse])
+        found.append(ConfusedPair(a, b, int(wrong[a, b]), int(wrong[b, a]), rows))
     return found
 
 

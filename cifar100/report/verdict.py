@@ -1,4 +1,4 @@
-"""The verdict of a report: what the headline figures mean."""
+"""The verdict of a report: what the headline metrics mean."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ def write_report(
     backend = TorchBackend(subject.checkpoint, subject.compute, subject.name)
     curve = risk_coverage_curve(logits / backend.info.temperature, labels)  # of the probabilities of `predict`
     ece = reliability_diagram(logits, labels).ece
-    draw = _Figures(out)
+    plots = _PlotWriter(out)
     page = _text(subject, calibration, curve, ece, backend.info)
-    page |= _plots(subject, runs or {}, calibration, scaled, draw)
+    page |= _plots(subject, runs or {}, calibration, scaled, plots)
     page |= galleries(subject, backend, metrics.confusion_matrix(logits, labels))
     page["contents"] = _contents(page)
     atomic_write(out / PAGE, render("page.html", page))
@@ -111,17 +111,17 @@ def _plots(
     runs: Mapping[str, History],
     calibration: Calibration | None,
     scaled: np.ndarray | None,
-    draw: _Figures,
+    plots: _PlotWriter,
 ) -> dict[str, Any]:
     """The plots of the page. `scaled` are the logits divided by the temperature."""
     logits, labels = subject.evaluation.logits, subject.evaluation.labels
-    page = _curves(subject, runs, draw)
-    page |= _matrices(subject, metrics.confusion_matrix(logits, labels), draw)
-    page["reliability"] = _reliability(logits, scaled, labels, calibration, draw)
+    page = _curves(subject, runs, plots)
+    page |= _matrices(subject, metrics.confusion_matrix(logits, labels), plots)
+    page["reliability"] = _reliability(logits, scaled, labels, calibration, plots)
     after = None if scaled is None else risk_coverage_curve(scaled, labels)
     figure = figures.coverage_figure(risk_coverage_curve(logits, labels), after)
-    page["coverage"] = draw.both("coverage", figure, "selective accuracy by coverage")
-    page["robustness"] = _robustness(subject, draw)
+    page["coverage"] = plots.both("coverage", figure, "selective accuracy by coverage")
+    page["robustness"] = _robustness(subject, plots)
     return page
 
 
@@ -138,8 +138,8 @@ def prepare_folder(out: Path) -> Path:
     return out
 
 
-class _Figures:
-    """Writes figures: SVG for the page, PNG for the directory."""
+class _PlotWriter:
+    """Encodes plots: `svg` for the page, as a data URI; `png` writes a file into the directory; `both` does both."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -163,37 +163,36 @@ def _calibration(
     return cross_fit_temperature(logits, labels, split) if len(labels) > 1 else (None, None)
 
 
-def _curves(subject: ReportInput, runs: Mapping[str, History], draw: _Figures) -> dict[str, Any]:
+def _curves(subject: ReportInput, runs: Mapping[str, History], plots: _PlotWriter) -> dict[str, Any]:
     runs = runs or ({"": subject.history} if subject.history else {})
     if runs:
-        draw.png("curves", curves_figure(runs, title=subject.title))
+        plots.png("curves", curves_figure(runs, title=subject.title))
     return {
-        "curves": [draw.svg(curve_panel(panel, runs), text) for panel, text in PANELS.items()] if runs else [],
+        "curves": [plots.svg(curve_panel(panel, runs), text) for panel, text in PANELS.items()] if runs else [],
         "runs": sections.run_rows(runs) if len(runs) > 1 else [],
     }
 
 
-def _matrices(subject: ReportInput, confusion: np.ndarray, draw: _Figures) -> dict[str, Any]:
+def _matrices(subject: ReportInput, confusion: np.ndarray, plots: _PlotWriter) -> dict[str, Any]:
     """The confusion matrices of classes and superclasses, and the accuracies of the classes."""
     data, evaluation = subject.dataset, subject.evaluation
     ranking = {row["name"]: row["value"] for row in sections.ranked(evaluation.per_class)}
     ordered, names, groups = figures.by_superclass(confusion, data)
     columns = 1 if len(ranking) <= 25 else 2 if len(ranking) <= 60 else 4
-    draw.png("classes", figures.accuracy_figure(ranking, columns=columns))
+    plots.png("classes", figures.accuracy_figure(ranking, columns=columns))
     matrix, text = figures.confusion_figure(ordered, names, groups), "confusion matrix of the classes"
-    draw.png("confusion", matrix)
-    named_beside = (
-        figures.MAX_UNZOOMED < len(names) <= figures.MAX_LABELS
-    )  # by the page, so that names stay while one scrolls
+    plots.png("confusion", matrix)
+    # the page draws these names as HTML, so that they stay visible when the matrix is scrolled
+    has_html_labels = figures.MAX_UNZOOMED < len(names) <= figures.MAX_LABELS
     found: dict[str, Any] = {
-        "confusion": draw.svg(figures.cells_figure(ordered, groups) if named_beside else matrix, text),
-        "confusion_names": names if named_beside else [],
+        "confusion": plots.svg(figures.cells_figure(ordered, groups) if has_html_labels else matrix, text),
+        "confusion_names": names if has_html_labels else [],
         "num_classes": len(names),
         "zoomable": len(names) > figures.MAX_UNZOOMED,
     }
     if data.superclass_of:
         folded = figures.confusion_figure(metrics.aggregate_confusion(confusion, data.superclass_of), data.superclasses)
-        found["superclass_confusion"] = draw.both("superclass_confusion", folded, "confusion of the superclasses")
+        found["superclass_confusion"] = plots.both("superclass_confusion", folded, "confusion of the superclasses")
     return found
 
 
@@ -202,31 +201,31 @@ def _reliability(
     scaled: np.ndarray | None,
     labels: np.ndarray,
     calibration: Calibration | None,
-    draw: _Figures,
+    plots: _PlotWriter,
 ) -> list[dict[str, str]]:
     before = reliability_diagram(logits, labels)
     title = f"uncalibrated: ECE {before.ece:.2%}"
-    panels = [draw.both("reliability", figures.reliability_figure(before, title=title), f"reliability, {title}")]
+    panels = [plots.both("reliability", figures.reliability_figure(before, title=title), f"reliability, {title}")]
     if scaled is not None and calibration is not None:
         after = reliability_diagram(scaled, labels)
         title = f"temperature {calibration.temperature:.3f}: ECE {calibration.ece_after:.2%}"
         figure = figures.reliability_figure(after, title=title)
-        panels.append(draw.both("reliability_after", figure, f"reliability, {title}"))
+        panels.append(plots.both("reliability_after", figure, f"reliability, {title}"))
     return panels
 
 
-def _robustness(subject: ReportInput, draw: _Figures) -> dict[str, Any] | None:
+def _robustness(subject: ReportInput, plots: _PlotWriter) -> dict[str, Any] | None:
     known = subject.robustness
     if known is None:
         return None
-    draw.png("corruptions", figures.corruption_figure(known))
+    plots.png("corruptions", figures.corruption_figure(known))
     return {"about": sections.robustness_about(known), "families": sections.robustness_rows(known)}
 
 
 def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has: their ids and names."""
     known = [
-        ("figures", "Figures", True),
+        ("metrics", "Metrics", True),
         ("curves", "Curves", page["curves"]),
         ("superclasses", "Superclasses", page["superclass_bars"]),
         ("classes", "Classes", True),
@@ -238,4 +237,4 @@ def _contents(page: dict[str, Any]) -> list[tuple[str, str]]:
         ("robustness", "Robustness", page["robustness"]),
         ("about", "How to read", True),
     ]
-    return [(id_, name) for id_, name, there in known if there]
+    return [(id_, name) for id_, name, content in known if content]

@@ -106,7 +106,7 @@ def finalize(run: Run) -> None:
         checkpoint = run.checkpoint(Selection(rule="last"))
         name, out = run_dir.last.name, run_dir.report
         info(
-            build.report_line(
+            build.write_run_report(
                 checkpoint, run.dataset, evaluation, held_out=held_out, compute=compute, name=name, out=out
             )
         )

@@ -1,1 +1,4 @@
-"""The web page: `cifar100 app`, and the Space of gradio_app/. Only `app` knows gradio."""
+"""The web app: `cifar100 app`, and the Space in gradio_app/.
+
+Only `app`, `server` and `request_validation` import gradio.
+"""

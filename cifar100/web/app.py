@@ -28,7 +28,8 @@ MAX_QUEUE = 256
 """Requests that may wait; further ones are refused."""
 
 MAX_CONCURRENT = 32
-"""Requests in work. Most of them wait for a decoder or the network; more than expensive images can occupy."""
+"""Requests handled at the same time. Most only wait for a decoder or a forward pass, so images that are expensive to
+decode cannot occupy all of them."""
 
 TIMEOUT = 15.0
 """Seconds for an image, once it is its turn."""

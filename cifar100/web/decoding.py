@@ -148,7 +148,8 @@ def decoder_pool() -> Iterator[DecoderPool]:
 
 
 def _context() -> BaseContext:
-    """Replacing a worker must be quick: a fork server has the libraries loaded, if the system has one."""
+    """The start method of the workers: a fork server with the libraries preloaded, if the system has one, so that a
+    worker is replaced quickly; else "spawn"."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

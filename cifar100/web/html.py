@@ -26,37 +26,37 @@ def escaped(text: object) -> str:
     return html.escape(escape_control_chars(text))
 
 
-def display_name(name: str) -> str:
+def escaped_name(name: str) -> str:
     """A class name without underscores, escaped."""
     return html.escape(style.display_name(name))
 
 
-def answer(of: Classified, info: ModelInfo) -> str:
+def answer(item: Classified, info: ModelInfo) -> str:
     """One image: bars, what was cropped, the model input and the heatmap."""
-    top1, size = of.result.predictions[0], len(of.result.pixels)
-    pixels = image(of.result.pixels, f"The model input, {size} by {size} pixels", width=256, css_class="pixelated")
-    overlay = image(of.overlay, f"Heatmap: evidence for {top1.class_name}; brighter is more", width=256)
+    top1, size = item.result.predictions[0], len(item.result.pixels)
+    pixels = image(item.result.pixels, f"The model input, {size} by {size} pixels", width=256, css_class="pixelated")
+    overlay = image(item.overlay, f"Heatmap: evidence for {top1.class_name}; brighter is more", width=256)
     crop = ""
-    if of.thumbnail.shape[0] != of.thumbnail.shape[1]:
-        whole = image(of.thumbnail, "The whole image; the center, which is classified, is outlined", width=256)
+    if item.thumbnail.shape[0] != item.thumbnail.shape[1]:
+        whole = image(item.thumbnail, "The whole image; the center, which is classified, is outlined", width=256)
         crop = f"<figure>{whole}<figcaption>Classified: the outlined center</figcaption></figure>"
     return f"""
 <section aria-label="Answer">
-{_ranking(of, info)}
+{_ranking(item, info)}
 <div class="views">
   {crop}
   <figure>{pixels}<figcaption>The model input: {size}×{size} pixels</figcaption></figure>
-  <figure>{overlay}<figcaption>Evidence for <b>{display_name(top1.class_name)}</b> (brighter is more)</figcaption>
+  <figure>{overlay}<figcaption>Evidence for <b>{escaped_name(top1.class_name)}</b> (brighter is more)</figcaption>
   </figure>
 </div>
-<p class="hint">{of.milliseconds:.0f} ms · {_weights(info)}</p>
+<p class="hint">{item.milliseconds:.0f} ms · {_weights(info)}</p>
 </section>"""
 
 
-def example(of: Classified, info: ModelInfo) -> str:
+def example(item: Classified, info: ModelInfo) -> str:
     """An image of the package and its answer, before there is one of the visitor's."""
-    photo = image(of.thumbnail, "An example photo", width=96)
-    return f'<section aria-label="Example"><p class="hint">For example:</p>{photo}{_ranking(of, info)}</section>'
+    photo = image(item.thumbnail, "An example photo", width=96)
+    return f'<section aria-label="Example"><p class="hint">For example:</p>{photo}{_ranking(item, info)}</section>'
 
 
 def failure(reason: object) -> str:
@@ -64,29 +64,29 @@ def failure(reason: object) -> str:
     return f'<section role="alert" class="refusal"><p><b>No answer.</b> {escaped(reason)}</p></section>'
 
 
-def answers(of: Sequence[Classified | UserError], info: ModelInfo) -> str:
+def answers(items: Sequence[Classified | UserError], info: ModelInfo) -> str:
     """Several images: a row each."""
-    if not of:
+    if not items:
         return PLACEHOLDER
     head = "<tr><th>image</th><th>top-1</th><th>then</th></tr>"
-    num_failed = sum(isinstance(each, UserError) for each in of)
-    count = f"{len(of) - num_failed} of {len(of)} images classified" if num_failed else f"{len(of)} images"
-    table = f'<div class="wide"><table>{head}{"".join(_row(each, info) for each in of)}</table></div>'
+    num_failed = sum(isinstance(each, UserError) for each in items)
+    count = f"{len(items) - num_failed} of {len(items)} images classified" if num_failed else f"{len(items)} images"
+    table = f'<div class="wide"><table>{head}{"".join(_row(each, info) for each in items)}</table></div>'
     return f'<section aria-label="Answers"><p class="hint">{count} · {_weights(info)}</p>{table}</section>'
 
 
-def _row(of: Classified | UserError, info: ModelInfo) -> str:
-    if isinstance(of, UserError):
-        return f'<tr class="refusal"><td colspan="3">{escaped(of)}</td></tr>'
-    top1, *others = of.result.predictions[:3]
-    reason = of.result.reason
+def _row(item: Classified | UserError, info: ModelInfo) -> str:
+    if isinstance(item, UserError):
+        return f'<tr class="refusal"><td colspan="3">{escaped(item)}</td></tr>'
+    top1, *others = item.result.predictions[:3]
+    reason = item.result.reason
     unsure = f' <span class="badge" title="{escaped(REASON_TEXT[reason])}">unsure</span>' if reason else ""
-    more = "<br>".join(f"{display_name(other.class_name)} {other.probability:.1%}" for other in others)
+    more = "<br>".join(f"{escaped_name(other.class_name)} {other.probability:.1%}" for other in others)
     return (
-        f"<tr><td>{image(of.thumbnail, '', width=64)}</td>"
-        f"<td><b>{display_name(top1.class_name)}</b> {top1.probability:.1%}{unsure}"
-        f"<br><small>{display_name(info.superclass(top1.class_id))}</small>"
-        f"<br><small>{escaped(of.name)}</small></td><td>{more}</td></tr>"
+        f"<tr><td>{image(item.thumbnail, '', width=64)}</td>"
+        f"<td><b>{escaped_name(top1.class_name)}</b> {top1.probability:.1%}{unsure}"
+        f"<br><small>{escaped_name(info.superclass(top1.class_id))}</small>"
+        f"<br><small>{escaped(item.name)}</small></td><td>{more}</td></tr>"
     )
 
 
@@ -113,18 +113,18 @@ def _calibration(predictor: Predictor) -> str:
 
 
 def _accuracy(info: ModelInfo) -> str:
-    figures = info.evaluation or info.metrics
+    measured = info.evaluation or info.metrics
     if not info.accuracy:
         return "<p>Its accuracy is unknown: <code>cifar100 evaluate</code> measures it.</p>"
     names = {"top5": "top-5", "superclass_top1": "superclass accuracy"}
-    others = "".join(f", {figures[key]:.1%} {name}" for key, name in names.items() if figures.get(key) is not None)
+    others = "".join(f", {measured[key]:.1%} {name}" for key, name in names.items() if measured.get(key) is not None)
     text = f"""<h2>Accuracy</h2>
-<p><b>{escaped(info.accuracy)}</b>{others}. {1 - figures["top1"]:.0%} of its top-1 predictions are wrong.</p>"""
-    if not figures.get("per_class"):
+<p><b>{escaped(info.accuracy)}</b>{others}. {1 - measured["top1"]:.0%} of its top-1 predictions are wrong.</p>"""
+    if not measured.get("per_class"):
         return text
-    ranked = sorted(figures["per_class"].items(), key=lambda item: item[1])
+    ranked = sorted(measured["per_class"].items(), key=lambda item: item[1])
     for title, some in (("Lowest accuracy", ranked[:NUM_RANKED]), ("Highest", ranked[: -NUM_RANKED - 1 : -1])):
-        bars = "".join(_percent_bar(display_name(name), "", accuracy) for name, accuracy in some)
+        bars = "".join(_percent_bar(escaped_name(name), "", accuracy) for name, accuracy in some)
         text += f"<h3>{title}</h3><ol class='bars'>{bars}</ol>"
     return text
 
@@ -144,8 +144,8 @@ def classes(info: ModelInfo) -> str:
         groups.setdefault(info.superclass(class_id) or "classes", []).append(name)
     cards = ""
     for group, names in sorted(groups.items()):
-        items = "".join(f"<li>{display_name(name)}</li>" for name in names)
-        cards += f"<div class='card'><h3>{display_name(group)}</h3><ul>{items}</ul></div>"
+        items = "".join(f"<li>{escaped_name(name)}</li>" for name in names)
+        cards += f"<div class='card'><h3>{escaped_name(group)}</h3><ul>{items}</ul></div>"
     return f"<p>{len(info.classes)} classes in {len(groups)} groups.</p><div class='cards'>{cards}</div>"
 
 
@@ -160,17 +160,17 @@ def _weights(info: ModelInfo) -> str:
     return f"{escaped(info.name)} <code>{info.digest}</code>"
 
 
-def _ranking(of: Classified, info: ModelInfo) -> str:
+def _ranking(item: Classified, info: ModelInfo) -> str:
     """A bar for each class, the top-1 larger; before them why the answer is unsure, if it is."""
-    reason = of.result.reason
+    reason = item.result.reason
     unsure = f'<p class="unsure"><span class="badge">Unsure</span> {escaped(REASON_TEXT[reason])}</p>' if reason else ""
-    bars = "".join(_bar(prediction, info) for prediction in of.result.predictions)
+    bars = "".join(_bar(prediction, info) for prediction in item.result.predictions)
     return f'{unsure}<ol class="bars ranking">{bars}</ol>'
 
 
 def _bar(prediction: Prediction, info: ModelInfo) -> str:
-    superclass = display_name(info.superclass(prediction.class_id))
-    return _percent_bar(display_name(prediction.class_name), superclass, prediction.probability)
+    superclass = escaped_name(info.superclass(prediction.class_id))
+    return _percent_bar(escaped_name(prediction.class_name), superclass, prediction.probability)
 
 
 def _percent_bar(name: str, subtitle: str, fraction: float) -> str:

@@ -23,8 +23,8 @@ FUNCTIONS = tuple(f"{API}/{name}" for name in ("queue/join", "call", "run/", "ap
 FILES = f"{API}/file"
 """Paths of uploaded and static files; gradio would also relay URLs in their place."""
 
-USED = tuple(f"{API}/{name}" for name in ("call/predict", "queue/join", "run/predict"))
-"""Those that the page and its clients use: by name, or with the index of the function."""
+ALLOWED_FUNCTIONS = tuple(f"{API}/{name}" for name in ("call/predict", "queue/join", "run/predict"))
+"""The only accepted ones: the first names the function in its path, the others give its "fn_index" in the body."""
 
 MAX_HEADER_BYTES = 64_000
 MAX_BODY_BYTES = 1_000_000
@@ -83,7 +83,7 @@ class RequestValidation:
             raise _Invalid(431, "The headers are too large.")
         request = Request(scope, receive)
         try:
-            get_request_origin(request, "")  # which gradio calls where its error would be printed
+            get_request_origin(request, "")  # gradio calls it outside of its error handling: a traceback
         except (ValueError, InvalidURL):
             raise _Invalid(400, "The address of the request is malformed.") from None
         path = scope["path"].rstrip("/")
@@ -91,11 +91,11 @@ class RequestValidation:
             raise _Invalid(403, "URLs are not fetched.")
         if scope["method"] != "POST" or not path.startswith(FUNCTIONS):
             return receive
-        if path not in USED:
+        if path not in ALLOWED_FUNCTIONS:
             raise _Invalid(404, "There is no such function.")
         content = await _read(request)
         body = _json_object(content)
-        self._check_event(body, self._predict_index() if path == USED[0] else body.get("fn_index"))
+        self._check_event(body, self._predict_index() if path == ALLOWED_FUNCTIONS[0] else body.get("fn_index"))
         waiting: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
         async def receive_again() -> Message:

@@ -1,4 +1,4 @@
-"""Deletion of uploads: by age, by total size, and whatever gradio does."""
+"""Deletion of uploads by age and by total size, independent of gradio's own cleanup."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from cifar100.cli.main import main
 from cifar100.config import AugmentConfig
 from cifar100.dataset.classes import CLASSES
 from cifar100.dataset.published import CIFAR10
-from cifar100.export import export, write
+from cifar100.export import export, write_unchecked
 from cifar100.export.web import model_json
 from cifar100.inference import load_predictor
 from cifar100.prediction.onnx_validation import read_onnx
@@ -264,7 +264,7 @@ def test_what_was_assumed_is_said_by_every_command(
     assert "does not name them" in model_card(assumed, "me/m")
     predictor = load_predictor(path, device="cpu")
     assert "does not name them" in about_model(predictor)
-    write(assumed, "onnx", tmp_path / "weights.onnx")
+    write_unchecked(assumed, "onnx", tmp_path / "weights.onnx")
     assert load_predictor(tmp_path / "weights.onnx").info.notes == predictor.info.notes
     assert len(predictor.info.notes) == 2
     assert model_json(read_onnx(tmp_path / "weights.onnx")[1])["about"]["assumed"] == list(predictor.info.notes)

@@ -32,7 +32,7 @@ from cifar100.evaluation.corruption_results import (
 from cifar100.evaluation.corruptions import CORRUPTIONS, corrupt
 from cifar100.evaluation.robustness import evaluate_corruptions
 from cifar100.report import build
-from cifar100.report.build import best_known
+from cifar100.report.build import saved_robustness
 from cifar100.support.errors import RunFailed, UserError
 
 CPU = select_device("cpu", "fp32")
@@ -132,13 +132,13 @@ def test_results_for_pretrained_and_hub_weights_are_in_the_working_directory(
     shipped.parent.mkdir()
     monkeypatch.setattr(build, "PRETRAINED", shipped)
     fingerprint = dataset.test.fingerprint
-    assert best_known(Path("pretrained"), checkpoint, fingerprint) is None
+    assert saved_robustness(Path("pretrained"), checkpoint, fingerprint) is None
     for path, limit in ((shipped, 4), (Path("pretrained"), 6)):
         run(checkpoint, dataset, path.parent, limit=limit)
-        known = best_known(Path("pretrained"), checkpoint, fingerprint)
+        known = saved_robustness(Path("pretrained"), checkpoint, fingerprint)
         assert known is not None
         assert known.identity["images"] == limit, "the user's results on more images are preferred to the bundled ones"
-        assert best_known(Path("pretrained"), checkpoint, "another dataset") is None
+        assert saved_robustness(Path("pretrained"), checkpoint, "another dataset") is None
 
 
 def write_published(folder: Path, dataset: Dataset, kinds: list[str]) -> None:

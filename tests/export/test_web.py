@@ -22,7 +22,7 @@ from PIL import Image
 from cifar100.cli.main import main
 from cifar100.dataset.published import CIFAR10
 from cifar100.export import web, web_runtime
-from cifar100.export.web import SITE, export_site, figures, model_json
+from cifar100.export.web import SITE, accuracy_metrics, export_site, model_json
 from cifar100.export.web_serve import POLICY, make_server
 from cifar100.images.sources import example_photos
 from cifar100.inference import load_predictor
@@ -229,9 +229,9 @@ def test_the_accuracy_is_the_best_measured(exports: Path) -> None:
     facts = read_onnx(exports / "best.onnx")[1]
     evaluated = {"top1": 0.5, "images": 10_000, "split": "test", "per_class": {}}
     epoch = {"top1": 0.25, "split": "val"}
-    assert figures(facts | {"evaluation": evaluated}, None) == {"top1": 0.5, "images": 10_000, "split": "test"}
-    assert figures(facts | {"metrics": epoch}, None) == epoch
-    assert figures(facts, None) == {}
+    assert accuracy_metrics(facts | {"evaluation": evaluated}, None) == {"top1": 0.5, "images": 10_000, "split": "test"}
+    assert accuracy_metrics(facts | {"metrics": epoch}, None) == epoch
+    assert accuracy_metrics(facts, None) == {}
 
 
 def test_a_model_without_a_temperature_is_described(exports: Path) -> None:

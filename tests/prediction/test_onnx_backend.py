@@ -15,11 +15,12 @@ import pytest
 from conftest import assert_one_sentence
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from cifar100.export.graph import onnx_content
 from cifar100.inference import load_predictor
 from cifar100.model import build_model
 from cifar100.prediction.backend import open_backend
-from cifar100.prediction.onnx_format import DEPTHS, FLOAT, INT8, KEY, METADATA_START, Stored, layout
-from cifar100.prediction.onnx_validation import onnx_content, read_onnx
+from cifar100.prediction.onnx_format import DEPTHS, FLOAT, INT8, KEY, METADATA_START, Initializer, layout
+from cifar100.prediction.onnx_validation import read_onnx
 from cifar100.support.errors import UserError
 
 WITHOUT_TORCH = """
@@ -52,7 +53,7 @@ def test_the_tensors_of_a_layout_match_the_network(model: str, precision: str) -
         "precision": precision,
         "width": 64,
     }
-    tensors = {piece.name: piece for piece in layout(facts, "") if isinstance(piece, Stored)}
+    tensors = {piece.name: piece for piece in layout(facts, "") if isinstance(piece, Initializer)}
     weights = build_model(model, 7).state_dict().items()
     expected = [tuple(tensor.shape) for name, tensor in weights if tensor.ndim == 4] + [(7, 512, 1, 1)]
     stored = [tensor for tensor in tensors.values() if len(tensor.shape) == 4]

@@ -419,13 +419,13 @@ def test_confused_pairs_equal_the_slow_reference() -> None:
         for a in range(12)
         for b in range(a)
     }
-    assert [pair.there + pair.back for pair in pairs] == sorted(counts.values(), reverse=True)[:5]
+    assert [pair.num_a_as_b + pair.num_b_as_a for pair in pairs] == sorted(counts.values(), reverse=True)[:5]
     for pair in pairs:
-        assert pair.there >= pair.back
-        assert pair.there == ((labels == pair.one) & (predicted == pair.other)).sum()
-        assert len(pair.rows) == min(4, pair.there + pair.back)
+        assert pair.num_a_as_b >= pair.num_b_as_a
+        assert pair.num_a_as_b == ((labels == pair.class_a) & (predicted == pair.class_b)).sum()
+        assert len(pair.rows) == min(4, pair.num_a_as_b + pair.num_b_as_a)
         for row in pair.rows:
-            assert {labels[row], predicted[row]} == {pair.one, pair.other}
+            assert {labels[row], predicted[row]} == {pair.class_a, pair.class_b}
     assert confused_pairs(np.diag([3, 4]), probabilities, labels, pairs=5, examples=4) == []
 
 

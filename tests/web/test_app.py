@@ -281,7 +281,7 @@ def test_a_cifar100_model_starts_with_a_classified_example(tmp_path: Path) -> No
     components = build(Predictor(backend), decode, tmp_path).get_config_file()["components"]
     (shown,) = (of["props"]["value"] for of in components if of["props"].get("elem_id") == "answer")
     assert 'aria-label="Example"' in shown
-    assert html.display_name(PUBLISHED_CLASSES[-1]) in shown
+    assert html.escaped_name(PUBLISHED_CLASSES[-1]) in shown
 
 
 def test_the_api_takes_its_default_top_k_for_any_number_of_classes(tmp_path: Path) -> None:

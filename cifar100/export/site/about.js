@@ -1,12 +1,13 @@
-// The dialogs: all classes, and the facts about the model.
+// The dialogs: all classes, and information about the model.
 
+import { element } from "./dom.js";
 import { strings } from "./strings.js";
 
-export function fillClasses(dialog, facts) {
-  dialog.querySelector("h2").textContent = strings.classesButton(facts.classes.length);
+export function fillClasses(dialog, modelInfo) {
+  dialog.querySelector("h2").textContent = strings.classesButton(modelInfo.classes.length);
   const groups = new Map();
-  facts.classes.forEach((name, id) => {
-    const superclass = facts.superclasses[facts.superclass_of[id]] ?? "";
+  modelInfo.classes.forEach((name, id) => {
+    const superclass = modelInfo.superclasses[modelInfo.superclass_of[id]] ?? "";
     groups.set(superclass, [...(groups.get(superclass) ?? []), name]);
   });
   const sorted = [...groups].sort(([a], [b]) => a.localeCompare(b, strings.locale));
@@ -20,27 +21,27 @@ export function fillClasses(dialog, facts) {
       return group;
     }),
   );
-  dialog.classList.toggle("ungrouped", facts.superclasses.length === 0);
+  dialog.classList.toggle("ungrouped", modelInfo.superclasses.length === 0);
 }
 
 /** `verified`: whether the SHA-256 of the model is correct; undefined while it is loading. */
-export function fillAbout(dialog, facts, verified) {
+export function fillAbout(dialog, modelInfo, verified) {
   const { about: text } = strings;
-  const { evaluation, about, files } = facts;
+  const { evaluation, about, files } = modelInfo;
   const rows = [
     [text.weights, strings.weights(about.weights)],
-    [text.network, text.networkValue({ ...about, image_size: facts.image_size })],
+    [text.network, text.networkValue({ ...about, image_size: modelInfo.image_size })],
     [text.accuracy, evaluation.top1 == null ? text.notMeasured : text.accuracyValue(evaluation)],
     [text.top5, evaluation.top5 == null ? "" : strings.percent(evaluation.top5)],
     [text.superclass, evaluation.superclass_top1 == null ? "" : strings.percent(evaluation.superclass_top1)],
     [text.trainedOn, about.trained_on],
     [text.assumed, (about.assumed ?? []).join("; ")],
-    [text.probabilities, facts.temperature === 1 ? text.uncalibrated : text.calibrated(facts.temperature, about.calibration)],
-    [text.unsureRule, text.unsureValue(facts.unsure.min_probability)],
+    [text.probabilities, modelInfo.temperature === 1 ? text.uncalibrated : text.calibrated(modelInfo.temperature, about.calibration)],
+    [text.unsureRule, text.unsureValue(modelInfo.unsure.min_probability)],
     [text.file, text.fileValue(files.model.bytes)],
     [text.digest, files.model.sha256 + (verified === false ? ` (${text.unverified})` : "")],
     [text.madeWith, Object.entries(about.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
-    [text.runsOn, `${facts.runtime.name} ${facts.runtime.version} (${facts.runtime.license})`],
+    [text.runsOn, `${modelInfo.runtime.name} ${modelInfo.runtime.version} (${modelInfo.runtime.license})`],
   ];
   dialog.querySelector("tbody").replaceChildren(
     ...rows.filter(([, value]) => value).map(([name, value]) => {
@@ -51,11 +52,4 @@ export function fillAbout(dialog, facts, verified) {
       return row;
     }),
   );
-}
-
-export function element(tag, text, className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
 }

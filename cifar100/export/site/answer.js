@@ -6,16 +6,16 @@
  * map }], reason, mapSize: [h, w] }: the `topK` most probable classes, their maps in 0..1; `reason` says why the answer
  * is flagged as unsure: "" if it is not, "uniform", "noise" or "low_confidence".
  */
-export function answer(logits, maps, mapSize, pixels, facts, topK = 5) {
-  const probabilities = softmax(logits, facts.temperature);
+export function answer(logits, maps, mapSize, pixels, modelInfo, topK = 5) {
+  const probabilities = softmax(logits, modelInfo.temperature);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   const area = mapSize[0] * mapSize[1];
   const predictions = order.slice(0, topK).map((id) => ({
     id,
     probability: probabilities[id],
-    map: scaled(maps.subarray(id * area, (id + 1) * area)),
+    map: normalizeMap(maps.subarray(id * area, (id + 1) * area)),
   }));
-  return { predictions, reason: rejectionReason(probabilities, pixels, facts), mapSize };
+  return { predictions, reason: rejectionReason(probabilities, pixels, modelInfo), mapSize };
 }
 
 export function softmax(logits, temperature) {
@@ -26,20 +26,20 @@ export function softmax(logits, temperature) {
 }
 
 /** The positive part of the map, divided by its maximum. */
-function scaled(map) {
+function normalizeMap(map) {
   const highest = map.reduce((a, b) => Math.max(a, b), 0);
   return Float32Array.from(map, (value) => (highest > 0 ? Math.max(value, 0) / highest : 0));
 }
 
 function rejectionReason(probabilities, pixels, { unsure, image_size: size }) {
-  const { std, autocorrelation } = structure(pixels, size);
+  const { std, autocorrelation } = pixelStatistics(pixels, size);
   if (std < unsure.min_pixel_std) return "uniform";
   if (autocorrelation < unsure.min_autocorrelation) return "noise";
   return probabilities.reduce((a, b) => Math.max(a, b), 0) < unsure.min_probability ? "low_confidence" : "";
 }
 
 /** The largest standard deviation of a channel, and the spatial autocorrelation (-1..1; 1 without contrast). */
-function structure(pixels, size) {
+function pixelStatistics(pixels, size) {
   const count = size * size;
   const mean = [0, 0, 0], squares = [0, 0, 0];
   pixels.forEach((value, at) => (mean[at % 3] += value / count));

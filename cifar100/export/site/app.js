@@ -1,15 +1,14 @@
 // Entry point of the page: reads model.json, loads the model, and classifies images.
 
-import { element, fillAbout, fillClasses } from "./about.js";
+import { fillAbout, fillClasses } from "./about.js";
 import { setUpCamera } from "./camera.js";
 import { Classifier } from "./classifier.js";
+import { element, query } from "./dom.js";
 import { Result } from "./result.js";
 import { strings } from "./strings.js";
 
 const MAX_IMAGES = 100; // at once
 const SIDE = 1024, THUMBNAIL = 160; // pixels
-
-const part = (selector) => document.querySelector(selector);
 
 async function main() {
   document.documentElement.lang = strings.locale;
@@ -17,45 +16,45 @@ async function main() {
   document.querySelectorAll("[data-text]").forEach((node) => (node.textContent = strings[node.dataset.text]));
   document.querySelectorAll("[data-label]").forEach((node) => node.setAttribute("aria-label", strings[node.dataset.label]));
   document.title = strings.title;
-  part("#starting").remove();
-  part("#app").hidden = false;
+  query("#starting").remove();
+  query("#app").hidden = false;
   for (const name of ["dragover", "drop"]) {
     document.addEventListener(name, (event) => event.preventDefault()); // else a drop leaves the page
   }
-  let facts;
+  let modelInfo;
   try {
     const response = await fetch("model.json", { cache: "no-cache" }).catch(() => null);
     if (response === null) {
       showProblem("offline", "model.json", () => location.reload());
       return;
     }
-    facts = await response.json();
-    if (facts.format !== "cifar100-web" || facts.version !== 1) throw new Error(facts.format);
+    modelInfo = await response.json();
+    if (modelInfo.format !== "cifar100-web" || modelInfo.version !== 1) throw new Error(modelInfo.format);
   } catch (error) {
-    showProblem("facts", error.message, () => location.reload());
+    showProblem("modelInfo", error.message, () => location.reload());
     return;
   }
-  new Page(facts);
+  new Page(modelInfo);
 }
 
 class Page {
-  constructor(facts) {
-    this.facts = facts;
+  constructor(modelInfo) {
+    this.modelInfo = modelInfo;
     this.listTurn = 0; // of the list of several images that is being classified
-    part("#lead").textContent = strings.lead(facts.classes.length, facts.about.network);
-    part("#open-classes").textContent = strings.classesButton(facts.classes.length);
-    fillClasses(part("#classes"), facts);
-    fillAbout(part("#about"), facts);
+    query("#lead").textContent = strings.lead(modelInfo.classes.length, modelInfo.about.network);
+    query("#open-classes").textContent = strings.classesButton(modelInfo.classes.length);
+    fillClasses(query("#classes"), modelInfo);
+    fillAbout(query("#about"), modelInfo);
     for (const name of ["classes", "about"]) {
-      part(`#open-${name}`).addEventListener("click", () => part(`#${name}`).showModal());
+      query(`#open-${name}`).addEventListener("click", () => query(`#${name}`).showModal());
     }
-    this.result = new Result(facts);
+    this.result = new Result(modelInfo);
     this.result.say("hint", strings.noAnswer);
-    this.classifier = new Classifier(facts, {
+    this.classifier = new Classifier(modelInfo, {
       progress: showProgress,
       ready: (how) => this.ready(how),
       failed: ({ code, detail }) => {
-        part("#loading").hidden = true;
+        query("#loading").hidden = true;
         showProblem(code, detail, () => this.retry());
       },
     });
@@ -65,7 +64,7 @@ class Page {
 
   /** Listens to all inputs: file dialog, paste, drag and drop, camera. */
   listen() {
-    part("#files").addEventListener("change", (event) => {
+    query("#files").addEventListener("change", (event) => {
       this.take(event.target.files);
       event.target.value = ""; // so that the same file may be chosen again
     });
@@ -84,7 +83,7 @@ class Page {
       document.body.classList.remove("dragging");
       this.take(event.dataTransfer.files);
     });
-    setUpCamera(part("#open-camera"), part("#camera"), (photo) => this.take([photo]));
+    setUpCamera(query("#open-camera"), query("#camera"), (photo) => this.take([photo]));
   }
 
   take(files) {
@@ -98,7 +97,7 @@ class Page {
   }
 
   hideSeveral() {
-    part("#several").hidden = true;
+    query("#several").hidden = true;
     this.severalFiles = null;
     this.listTurn += 1; // the remaining images are not classified
   }
@@ -130,24 +129,24 @@ class Page {
     const turn = (this.listTurn += 1);
     this.severalFiles = files;
     const taken = files.slice(0, MAX_IMAGES);
-    const list = part("#several ul");
-    const rows = taken.map((file) => new Row(file, () => this.show(file), this.facts));
+    const list = query("#several ul");
+    const rows = taken.map((file) => new Row(file, () => this.show(file), this.modelInfo));
     list.replaceChildren(...rows.map((row) => row.item));
-    part("#several").hidden = false;
+    query("#several").hidden = false;
     const tooMany = files.length > MAX_IMAGES ? strings.tooMany(files.length, MAX_IMAGES) : "";
-    part("#several p").textContent = tooMany;
+    query("#several p").textContent = tooMany;
     this.show(taken[0]);
     for (const [at, row] of rows.entries()) {
       await row.fill(this.classifier);
       if (turn !== this.listTurn) return;
-      part("#live").textContent = strings.severalProgress(at + 1, rows.length);
+      query("#live").textContent = strings.severalProgress(at + 1, rows.length);
     }
-    if (tooMany) part("#live").textContent = tooMany;
+    if (tooMany) query("#live").textContent = tooMany;
   }
 
   showExamples() {
-    const { examples } = this.facts;
-    part("#examples").hidden = examples.length === 0;
+    const { examples } = this.modelInfo;
+    query("#examples").hidden = examples.length === 0;
     const buttons = examples.map((example) => {
       const button = document.createElement("button");
       const image = document.createElement("img");
@@ -158,7 +157,7 @@ class Page {
       button.addEventListener("click", () => this.openExample(example));
       return button;
     });
-    part("#examples").replaceChildren(...buttons);
+    query("#examples").replaceChildren(...buttons);
     if (examples.length > 0) this.openExample(examples[0]);
   }
 
@@ -179,17 +178,17 @@ class Page {
     if (this.retried && this.severalFiles) this.showSeveral(this.severalFiles);
     if (this.retried) showAgain?.();
     this.retried = false;
-    part("#loading").hidden = true;
-    part("#problem").hidden = true;
-    part("#live").textContent = strings.ready;
-    fillAbout(part("#about"), this.facts, verified);
+    query("#loading").hidden = true;
+    query("#problem").hidden = true;
+    query("#live").textContent = strings.ready;
+    fillAbout(query("#about"), this.modelInfo, verified);
     keepForOffline(stored).then((kept) => {
-      if (kept !== null) part("#offline").textContent = strings.offline[kept ? "ready" : "denied"];
+      if (kept !== null) query("#offline").textContent = strings.offline[kept ? "ready" : "denied"];
     });
   }
 
   retry() {
-    part("#problem").hidden = true;
+    query("#problem").hidden = true;
     this.retried = true;
     this.classifier.start();
   }
@@ -197,9 +196,9 @@ class Page {
 
 /** The list entry of one of several images. */
 class Row {
-  constructor(file, onChoose, facts) {
+  constructor(file, onChoose, modelInfo) {
     this.file = file;
-    this.facts = facts;
+    this.modelInfo = modelInfo;
     this.item = document.createElement("li");
     this.button = document.createElement("button");
     this.button.type = "button";
@@ -208,7 +207,7 @@ class Row {
     this.button.append(this.canvas, this.text, element("small", file.name));
     this.button.addEventListener("click", () => {
       onChoose();
-      part("#image").scrollIntoView();
+      query("#image").scrollIntoView();
     });
     this.item.append(this.button);
   }
@@ -222,7 +221,7 @@ class Row {
       };
       const { predictions, reason } = await classifier.classify(this.file, { side: THUMBNAIL, onSeen });
       const [{ id, probability }] = predictions;
-      this.text.replaceChildren(element("b", strings.className(this.facts.classes[id])), ` ${strings.percent(probability)} `);
+      this.text.replaceChildren(element("b", strings.className(this.modelInfo.classes[id])), ` ${strings.percent(probability)} `);
       if (reason) this.text.append(element("span", strings.unsure, "badge"));
     } catch ({ code, detail }) {
       this.item.className = "refusal";
@@ -232,13 +231,13 @@ class Row {
 }
 
 function showProgress({ loaded, total }) {
-  part("#loading").hidden = false;
-  part("#progress").value = loaded / total;
-  part("#loading label").textContent = loaded < total ? strings.loading(loaded, total) : strings.starting;
+  query("#loading").hidden = false;
+  query("#progress").value = loaded / total;
+  query("#loading label").textContent = loaded < total ? strings.loading(loaded, total) : strings.starting;
 }
 
 function showProblem(code, detail, retry) {
-  const problem = part("#problem");
+  const problem = query("#problem");
   problem.hidden = false;
   problem.querySelector("p").textContent = (strings.problems[code] ?? strings.problems.failed)(detail);
   problem.querySelector("button").onclick = retry;

@@ -1,11 +1,11 @@
 // The client of worker.js: starts it, sends it images, and replaces it if it crashes or hangs.
 
-const PATIENCE = 60_000; // ms for one image, the model's loading apart
+const TIMEOUT_MS = 60_000; // for one image; loading the model is not counted
 
 export class Classifier {
   /** `on` has the callbacks progress({ loaded, total }), ready(...) and failed({ code, detail }). */
-  constructor(facts, on) {
-    this.facts = facts;
+  constructor(modelInfo, on) {
+    this.modelInfo = modelInfo;
     this.on = on;
     this.waiting = [];
     this.sent = [];
@@ -24,7 +24,7 @@ export class Classifier {
       event.preventDefault();
       this.restart(event.message ?? "");
     };
-    this.worker.postMessage({ type: "start", facts: this.facts });
+    this.worker.postMessage({ type: "start", modelInfo: this.modelInfo });
     this.next();
   }
 
@@ -58,7 +58,7 @@ export class Classifier {
     if (first === this.watched) return;
     this.watched = first;
     clearTimeout(this.timer);
-    if (first !== undefined) this.timer = setTimeout(() => this.restart("tooSlow"), PATIENCE);
+    if (first !== undefined) this.timer = setTimeout(() => this.restart("tooSlow"), TIMEOUT_MS);
   }
 
   receive(message) {

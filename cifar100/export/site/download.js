@@ -22,7 +22,7 @@ export async function download(file, onBytes) {
   const kept = await cache?.match(url).catch(() => undefined);
   if (kept !== undefined) {
     const bytes = await read(kept, onBytes);
-    if ((await proven(bytes, file)) !== false) return { bytes, verified: true, stored: true };
+    if ((await isVerified(bytes, file)) !== false) return { bytes, verified: true, stored: true };
     await cache.delete(url);
     onBytes(-bytes.length);
   }
@@ -36,7 +36,7 @@ export async function download(file, onBytes) {
     } catch {
       throw new LoadError("offline", file.path);
     }
-    const verified = await proven(bytes, file);
+    const verified = await isVerified(bytes, file);
     if (verified !== false) {
       const stored = await store(cache, url, bytes);
       return { bytes, verified: verified === true, stored };
@@ -72,7 +72,7 @@ async function read(response, onBytes) {
 }
 
 /** Whether the SHA-256 is correct; null without crypto.subtle, which browsers offer only on https and localhost. */
-async function proven(bytes, { sha256, content_sha256 }) {
+async function isVerified(bytes, { sha256, content_sha256 }) {
   if (!self.crypto?.subtle) return null;
   const digest = [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))];
   const text = digest.map((byte) => byte.toString(16).padStart(2, "0")).join("");

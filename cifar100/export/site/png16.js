@@ -42,11 +42,11 @@ export async function decodeGray16(bytes) {
 function unfilter(kind, line, above) {
   for (let i = 0; i < line.length; i++) {
     const left = i < 2 ? 0 : line[i - 2], up = above[i], corner = i < 2 ? 0 : above[i - 2];
-    line[i] += guess(kind, left, up, corner);
+    line[i] += predictByte(kind, left, up, corner);
   }
 }
 
-function guess(kind, left, up, corner) {
+function predictByte(kind, left, up, corner) {
   switch (kind) {
     case 0: return 0;
     case 1: return left;

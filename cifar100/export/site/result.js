@@ -1,16 +1,14 @@
 // One image and its answer on the page.
 
-import { element } from "./about.js";
+import { element, query } from "./dom.js";
 import { draw, drawPixels, strongest } from "./heat.js";
 import { strings } from "./strings.js";
 
-const part = (selector) => document.querySelector(selector);
-
 export class Result {
-  constructor(facts) {
-    this.facts = facts;
+  constructor(modelInfo) {
+    this.modelInfo = modelInfo;
     this.clear();
-    part("#show-map").addEventListener("change", () => this.redraw());
+    query("#show-map").addEventListener("change", () => this.redraw());
   }
 
   /** A new image is being loaded. */
@@ -18,8 +16,8 @@ export class Result {
     this.seen?.picture.close();
     this.seen = this.answer = null;
     this.chosen = 0;
-    part("#bars").replaceChildren();
-    part("#time").textContent = "";
+    query("#bars").replaceChildren();
+    query("#time").textContent = "";
     this.say("hint", strings.working);
   }
 
@@ -27,13 +25,13 @@ export class Result {
   showImage(seen) {
     this.seen?.picture.close(); // of a worker that was replaced
     this.seen = seen;
-    part("#empty").hidden = true;
-    part("#picture").hidden = part("#seen").hidden = false;
-    const size = this.facts.image_size;
-    const canvas = part("#seen canvas");
+    query("#empty").hidden = true;
+    query("#picture").hidden = query("#seen").hidden = false;
+    const size = this.modelInfo.image_size;
+    const canvas = query("#seen canvas");
     drawPixels(canvas, seen.pixels, size);
     canvas.setAttribute("aria-label", strings.seen(size));
-    part("#seen figcaption").textContent = strings.seen(size);
+    query("#seen figcaption").textContent = strings.seen(size);
     this.redraw();
   }
 
@@ -44,42 +42,42 @@ export class Result {
     const [best] = answer.predictions;
     const guess = element("b", this.name(best.id));
     if (answer.reason) {
-      const reason = strings.reasons[answer.reason](this.facts.unsure.min_probability);
+      const reason = strings.reasons[answer.reason](this.modelInfo.unsure.min_probability);
       const nearest = strings.nearest(this.name(best.id), strings.percent(best.probability));
       this.say("unsure", element("span", strings.unsure, "badge"), ` ${reason} ${nearest}`);
     } else {
       this.say("", guess, ` ${strings.percent(best.probability)}`);
     }
-    part("#bars").replaceChildren(...answer.predictions.map((prediction, place) => this.bar(prediction, place)));
+    query("#bars").replaceChildren(...answer.predictions.map((prediction, place) => this.bar(prediction, place)));
     const time = note || strings.time(answer.milliseconds);
-    part("#time").textContent = `${time} · ${strings.weights(this.facts.about.weights)}`;
+    query("#time").textContent = `${time} · ${strings.weights(this.modelInfo.about.weights)}`;
     this.redraw();
   }
 
   /** Why the image was not classified. */
   showRefusal({ code, detail }) {
     if (this.seen === null) {
-      part("#picture").hidden = part("#seen").hidden = true;
-      part("#empty").hidden = false;
+      query("#picture").hidden = query("#seen").hidden = true;
+      query("#empty").hidden = false;
     }
-    part("#bars").replaceChildren();
+    query("#bars").replaceChildren();
     this.say("refusal", (strings.refusals[code] ?? strings.refusals.failed)(detail));
   }
 
   /** The sentence about the image, for the page and for screen readers. */
   say(kind, ...content) {
-    const verdict = part("#verdict");
+    const verdict = query("#verdict");
     verdict.className = kind;
     verdict.replaceChildren(...content);
-    part("#live").textContent = kind === "hint" ? "" : verdict.textContent;
+    query("#live").textContent = kind === "hint" ? "" : verdict.textContent;
   }
 
   name(id) {
-    return strings.className(this.facts.classes[id]);
+    return strings.className(this.modelInfo.classes[id]);
   }
 
   bar({ id, probability }, place) {
-    const superclass = this.facts.superclasses[this.facts.superclass_of[id]];
+    const superclass = this.modelInfo.superclasses[this.modelInfo.superclass_of[id]];
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", String(place === this.chosen));
@@ -91,8 +89,8 @@ export class Result {
     button.append(name, track, element("span", strings.percent(probability), "share"));
     button.addEventListener("click", () => {
       this.chosen = place;
-      part("#show-map").checked = true;
-      part("#bars").querySelectorAll("button").forEach((each, at) => each.setAttribute("aria-pressed", String(at === place)));
+      query("#show-map").checked = true;
+      query("#bars").querySelectorAll("button").forEach((each, at) => each.setAttribute("aria-pressed", String(at === place)));
       this.redraw();
     });
     const item = document.createElement("li");
@@ -102,8 +100,8 @@ export class Result {
 
   redraw() {
     if (this.seen === null) return;
-    const canvas = part("#picture");
-    const prediction = part("#show-map").checked && this.answer?.predictions[this.chosen];
+    const canvas = query("#picture");
+    const prediction = query("#show-map").checked && this.answer?.predictions[this.chosen];
     draw(canvas, this.seen, prediction?.map, this.answer?.mapSize);
     let label = strings.pictureLabelPlain;
     if (prediction?.map.some((value) => value > 0)) {

@@ -72,7 +72,7 @@ export const strings = {
 
   /** Why the model could not be loaded. */
   problems: {
-    facts: (detail) => `The description of the model, model.json, is missing or damaged (${detail}). Export the site again.`,
+    modelInfo: (detail) => `The description of the model, model.json, is missing or damaged (${detail}). Export the site again.`,
     missing: (detail) => `A file of this page is missing or damaged on the server: ${detail}. Export the site again, and upload all of it.`,
     modified: (detail) => `${detail} is not the file that this page was made with: its SHA-256 differs. It is not used. Export the site again, and upload all of it.`,
     offline: (detail) => `The connection broke while ${detail} was loading.`,

@@ -24,7 +24,7 @@ async function install() {
     if ((await cache.match(key(path))) !== undefined) continue;
     const response = await fetch(key(path), { cache: "no-cache" });
     const bytes = await response.arrayBuffer();
-    // another version, while a new one is being uploaded; servers may decompress .gz and add to .html
+    // a wrong digest: a new version is being uploaded; .gz and .html are not checked, servers may decompress or extend them
     if (!response.ok || (!/[.](gz|html)$/.test(path) && (await sha256(bytes)) !== FILES[path])) throw new Error(path);
     await cache.put(key(path), new Response(bytes, { headers: response.headers }));
   }

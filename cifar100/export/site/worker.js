@@ -1,20 +1,20 @@
 // Loads the model, decodes images and runs the network in a worker, so that the page stays responsive.
 //
-// In:  { type: "start", facts }            Out: progress { loaded, total }, then ready { ... } or failed { code, detail }
+// In:  { type: "start", modelInfo }            Out: progress { loaded, total }, then ready { ... } or failed { code, detail }
 //      { type: "image", id, file, side }   Out: seen { id, ... }, then answer { id, ... } or refused { id, code, detail }
 
 import { answer } from "./answer.js";
 import { canvasIsExact, open, picture, Refused, toPixels } from "./decode.js";
 import { download, LoadError, unpack } from "./download.js";
 
-let facts;
+let modelInfo;
 let network; // a promise of the function pixels -> { logits, maps, mapSize }
-let last = Promise.resolve(); // the latest run of the network
-let decoded = Promise.resolve(); // the latest image
+let lastRun = Promise.resolve(); // forward passes run one after another
+let lastDecode = Promise.resolve(); // so do decodings
 
 self.onmessage = ({ data }) => {
   if (data.type === "start") {
-    facts = data.facts;
+    modelInfo = data.modelInfo;
     network = load();
     network.catch(({ code = "failed", detail, message }) => self.postMessage({ type: "failed", code, detail: detail ?? message }));
   } else {
@@ -25,7 +25,7 @@ self.onmessage = ({ data }) => {
 async function load() {
   if (typeof WebAssembly === "undefined") throw new LoadError("noWebAssembly");
   if (!canvasIsExact()) throw new LoadError("canvasNoise");
-  const { model, wasm, runtime } = facts.files;
+  const { model, wasm, runtime } = modelInfo.files;
   const total = model.bytes + wasm.bytes;
   let loaded = 0, hasFailed = false;
   const onBytes = (count) => {
@@ -50,8 +50,8 @@ async function load() {
   } catch (error) {
     throw new LoadError("failed", error.message);
   }
-  const run = (pixels) => see(ort, session, pixels);
-  await run(new Uint8Array(3 * facts.image_size ** 2)); // the first run prepares memory
+  const run = (pixels) => runNetwork(ort, session, pixels);
+  await run(new Uint8Array(3 * modelInfo.image_size ** 2)); // the first run prepares memory
   self.postMessage({
     type: "ready",
     verified: graph.verified && binary.verified,
@@ -60,10 +60,10 @@ async function load() {
   return run;
 }
 
-async function see(ort, session, pixels) {
-  const size = facts.image_size;
+async function runNetwork(ort, session, pixels) {
+  const size = modelInfo.image_size;
   const images =
-    facts.takes === "uint8"
+    modelInfo.takes === "uint8"
       ? new ort.Tensor("uint8", pixels, [1, size, size, 3])
       : new ort.Tensor("float32", planes(pixels), [1, 3, size, size]);
   const { logits, maps } = await session.run({ images });
@@ -78,19 +78,19 @@ function planes(pixels) {
 
 async function classify({ id, file, side }) {
   try {
-    const seen = decoded.then(() => decode(id, file, side)); // one at a time: a photo takes 50 to 200 MB
-    decoded = seen.catch(() => {});
+    const seen = lastDecode.then(() => decode(id, file, side)); // one at a time: a photo takes 50 to 200 MB
+    lastDecode = seen.catch(() => {});
     const { pixels, prepare } = await seen;
     const run = await network.catch(() => {
       throw new Refused("noModel");
     });
-    const answered = last.then(async () => {
+    const answered = lastRun.then(async () => {
       const start = performance.now();
       const { logits, maps, mapSize } = await run(pixels);
       const milliseconds = { prepare, network: performance.now() - start };
-      self.postMessage({ type: "answer", id, milliseconds, ...answer(logits, maps, mapSize, pixels, facts) });
+      self.postMessage({ type: "answer", id, milliseconds, ...answer(logits, maps, mapSize, pixels, modelInfo) });
     });
-    last = answered.catch(() => {}); // one run at a time
+    lastRun = answered.catch(() => {}); // one run at a time
     await answered;
   } catch (error) {
     const { code, detail } = error instanceof Refused ? error : new Refused("failed", error.message);
@@ -98,12 +98,12 @@ async function classify({ id, file, side }) {
   }
 }
 
-/** Posts the decoded image; returns the network's input, and the milliseconds that it took. */
+/** Decodes an image and posts it; returns the model input, and the milliseconds that it took. */
 async function decode(id, file, side) {
   const start = performance.now();
   const image = await open(file);
   try {
-    const { pixels, source } = toPixels(image, facts.image_size);
+    const { pixels, source } = toPixels(image, modelInfo.image_size);
     const prepare = performance.now() - start;
     const shown = picture(image, side);
     const { width, height } = image;
