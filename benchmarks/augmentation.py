@@ -64,11 +64,11 @@ def trained_per_second(loader: TrainLoader, step: TrainStep, epoch: int) -> floa
     """Images/s of STEPS steps in the middle of an epoch."""
     batches = loader.epoch(epoch)
     for number in range(2):
-        step(*next(batches), learning_rate=1e-3, number=number)
+        step(*next(batches), learning_rate=1e-3, step_index=number)
     step.loss_sum.item()  # waits for the device
     watch = Stopwatch()
     for number in range(STEPS):
-        step(*next(batches), learning_rate=1e-3, number=number)
+        step(*next(batches), learning_rate=1e-3, step_index=number)
     step.loss_sum.item()
     return STEPS * loader.batch_size / watch.seconds
 

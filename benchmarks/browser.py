@@ -155,10 +155,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("pretrained"))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--photos", type=int, default=200)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         site = Path(temporary) / "site"
-        print(export_site(asked.weights, site, data_dir=asked.data_dir, images=asked.images))
+        print(export_site(args.weights, site, data_dir=args.data_dir, images=args.images))
         size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
         with sync_playwright() as playwright:  # `asyncio.run` does not work inside
             server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
@@ -169,13 +169,13 @@ def main() -> None:
             seen = visits(browser, url)
             print(json.dumps(seen, indent=2), flush=True)
 
-            test = load_dataset(Config().replace(data_dir=asked.data_dir)).test
-            rows = np.unique(np.linspace(0, len(test) - 1, asked.images).round().astype(int))
+            test = load_dataset(Config().replace(data_dir=args.data_dir)).test
+            rows = np.unique(np.linspace(0, len(test) - 1, args.images).round().astype(int))
             (site / "test").mkdir()
             names = [f"test/{row}.png" for row in rows]
             for row, name in zip(rows, names, strict=True):
                 Image.fromarray(test.images[row]).save(site / name)
-            photos = [f"photos/{name}" for name in write_photos(site / "photos", asked.photos)]
+            photos = [f"photos/{name}" for name in write_photos(site / "photos", args.photos)]
             predictor = load_predictor(site / "model.onnx")
             page = browser.new_page()
             page.goto(url)

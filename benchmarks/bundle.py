@@ -29,16 +29,16 @@ def main() -> None:
     parser.add_argument("--sibling", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, default=PRETRAINED)
-    words = parser.parse_args()
+    args = parser.parse_args()
 
-    run, sibling = load_weights(words.run), load_weights(words.sibling)
+    run, sibling = load_weights(args.run), load_weights(args.sibling)
     config = Config.from_flat(run.config)
     expected = config.replace(val_fraction=sibling.config["val_fraction"])
     differences = expected.differences(replace(Config.from_flat(sibling.config), run=config.run))
     assert not differences, f"The sibling has other settings: {differences}"
-    save_weights(run, words.out, "fp16")
-    figures = evaluate(words.out, split="test", data_dir=words.data_dir).to_json()
-    held_out = evaluate(sibling, split="val", data_dir=words.data_dir)
+    save_weights(run, args.out, "fp16")
+    figures = evaluate(args.out, split="test", data_dir=args.data_dir).to_json()
+    held_out = evaluate(sibling, split="val", data_dir=args.data_dir)
     run.evaluation = {name: figures[name] for name in FIGURES}
     run.calibration = TemperatureFit(
         temperature=round(fit_temperature(held_out.logits, held_out.labels), 3),
@@ -48,9 +48,9 @@ def main() -> None:
     run.recipe = next((name for name in RECIPES if not is_modified(name, config)), run.recipe)
     run.modified = is_modified(run.recipe, config)
     run.config = config.flat()
-    save_weights(run, words.out, "fp16")
+    save_weights(run, args.out, "fp16")
     fit = run.calibration
-    print(f"{words.out}: recipe {run.recipe}, top-1 {figures['top1']:.2%}, temperature {fit.temperature} {fit.origin}")
+    print(f"{args.out}: recipe {run.recipe}, top-1 {figures['top1']:.2%}, temperature {fit.temperature} {fit.origin}")
 
 
 if __name__ == "__main__":

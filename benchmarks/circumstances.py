@@ -20,6 +20,9 @@ from cifar100.support.machine import processor_name
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
+FLOP_PER_IMAGE = 3 * 2 * 0.556e9
+"""Training ResNet-18 on one 32x32 image: 0.556e9 multiply-adds forward, twice that backward, 2 FLOP each."""
+
 
 def circumstances() -> dict[str, str | int]:
     """The command, the commit ($COMMIT if the tree is not a git checkout), hardware and versions, as JSON types."""

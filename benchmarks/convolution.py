@@ -16,7 +16,7 @@ from circumstances import circumstances, save_result
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from cifar100.compute.amx_convolution import _gemm, _weight_gradient
+from cifar100.compute.amx_convolution import convolution_gemm, weight_gradient
 from cifar100.compute.device import disable_malloc_trim
 
 IMAGES = 256
@@ -49,14 +49,14 @@ def measure(in_channels: int, out_channels: int, side: int, stride: int) -> dict
     forward = weight.permute(2, 3, 1, 0).reshape(9 * in_channels, out_channels)
     works: dict[str, Callable[[], object]] = {
         "forward": lambda: F.conv2d(images, weight, stride=stride, padding=1),
-        "forward_product": lambda: _gemm(images, forward, stride),
+        "forward_product": lambda: convolution_gemm(images, forward, stride),
         "to_images": lambda: conv2d_input(images.shape, weight, above, stride=stride, padding=1),
         "to_weights": lambda: conv2d_weight(images, weight.shape, above, stride=stride, padding=1),
-        "to_weights_product": lambda: _weight_gradient(images, above, stride),
+        "to_weights_product": lambda: weight_gradient(images, above, stride),
     }
     if stride == 1:
         mirrored = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9 * out_channels, in_channels)
-        works["to_images_product"] = lambda: _gemm(above, mirrored, 1)
+        works["to_images_product"] = lambda: convolution_gemm(above, mirrored, 1)
     return {name: milliseconds(work) for name, work in works.items()}
 
 

@@ -37,7 +37,7 @@ class CudaGraphStep(TrainStep):
     def warm_up(self, shapes: Any) -> None:
         """Nothing: a shape is warmed up before it is captured."""
 
-    def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+    def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
         """As in TrainStep; the batches of one shape have labels of one dtype."""
         set_lr(self.muon, learning_rate)
         for tensor, group in zip(self.learning_rates, self.muon.param_groups, strict=True):
@@ -46,8 +46,8 @@ class CudaGraphStep(TrainStep):
             self.captured[images.shape] = self.capture(images, labels)
         loss, logits = self.captured[images.shape](images, labels)
         if self.ema is not None:
-            self.ema.update(number)
-        self._add_to_sums(loss, logits, labels, number)
+            self.ema.update(step_index)
+        self._add_to_sums(loss, logits, labels, step_index)
 
     def capture(self, images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The step as a graph, from a batch to its loss and logits; weights, statistics and momenta are unchanged."""
@@ -94,13 +94,6 @@ class CudaGraphStep(TrainStep):
     def _update(self) -> None:
         """`Muon.step` with learning rates that are tensors."""
         for group, learning_rate in zip(self.muon.param_groups, self.learning_rates, strict=True):
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not parameters:
-                continue
-            updates = self.muon._updates(parameters, group)
-            if group["use_muon"]:
-                updates = muon._orthogonalize(updates)
-                norms = torch.stack(torch._foreach_norm(parameters)).clamp(min=1e-7)
-                factors = norms.reciprocal() * muon._target_norms(tuple(map(len, parameters)), norms.device)
-                torch._foreach_mul_(parameters, factors.unbind())
-            torch._foreach_add_(parameters, torch._foreach_mul(updates, learning_rate), alpha=-1)
+            parameters, updates = self.muon.prepare_updates(group)
+            if parameters:
+                torch._foreach_add_(parameters, torch._foreach_mul(updates, learning_rate), alpha=-1)

@@ -26,7 +26,7 @@ from cifar100.compute.device import select_device
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
 from cifar100.export import SUFFIXES, open_forward, write_unchecked
-from cifar100.export.check import Forward, Reference, _speeds, compare
+from cifar100.export.check import Forward, Reference, compare, measure_speeds
 from cifar100.prediction.torch_backend import TorchBackend
 
 FIRST_ANSWER = """
@@ -54,11 +54,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 256])
     parser.add_argument("--seconds", type=float, default=6.0)
-    asked = parser.parse_args()
-    checkpoint = load_weights(asked.checkpoint)
-    data = load_dataset(Config().replace(data_dir=asked.data_dir))
-    reference = Reference(checkpoint, data.test, asked.images)
-    fewer = Reference(checkpoint, data.test, min(1000, asked.images))  # for formats that differ by rounding alone
+    args = parser.parse_args()
+    checkpoint = load_weights(args.checkpoint)
+    data = load_dataset(Config().replace(data_dir=args.data_dir))
+    reference = Reference(checkpoint, data.test, args.images)
+    fewer = Reference(checkpoint, data.test, min(1000, args.images))  # for formats that differ by rounding alone
     checks: dict[str, dict[str, object]] = {}
     forwards: dict[str, Forward] = {"eager fp32": reference.forward}
     for precision in ("fp32", "bf16"):
@@ -76,12 +76,12 @@ def main() -> None:
             if format != "safetensors":  # it is the eager network
                 forwards[format] = forward
         first = {
-            "pretrained": first_answer(asked.checkpoint),
+            "pretrained": first_answer(args.checkpoint),
             "onnx-int8": first_answer(Path(folder) / "onnx-int8.onnx"),
         }
         speeds = {}
-        for size in asked.batches:
-            values = _speeds(list(forwards.values()), reference.images[:size], asked.seconds)
+        for size in args.batches:
+            values = measure_speeds(list(forwards.values()), reference.images[:size], args.seconds)
             speeds[size] = dict(zip(forwards, values, strict=True))
             print(size, speeds[size], flush=True)
     result = {

@@ -47,16 +47,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test-images", type=int, default=10_000)
-    words = parser.parse_args()
-    dataset = load_dataset(Config().replace(data_dir=words.data_dir))
+    args = parser.parse_args()
+    dataset = load_dataset(Config().replace(data_dir=args.data_dir))
     assert dataset.spec.name == "CIFAR-10", dataset
 
     results: dict[str, list[dict[str, float]]] = {name: [] for name in STARTS}
-    for seed in range(words.seeds):
+    for seed in range(args.seeds):
         with tempfile.TemporaryDirectory() as scratch:
             folder, draw = Path(scratch) / "images", np.random.default_rng(seed)
             few = [draw.permutation(np.flatnonzero(dataset.train.labels == label))[:PER_CLASS] for label in range(10)]
-            test = draw.permutation(len(dataset.test))[: words.test_images]
+            test = draw.permutation(len(dataset.test))[: args.test_images]
             write_folders(dataset.train, dataset.classes, np.concatenate(few), folder / "train")
             write_folders(dataset.test, dataset.classes, test, folder / "test")
             for name, settings in STARTS.items():
@@ -71,7 +71,7 @@ def main() -> None:
         top1 = [run["top1"] for run in runs]
         spread = f" ± {stdev(top1):.2%}" if len(top1) > 1 else ""
         print(f"{name:<24}{mean(top1):.2%}{spread}   {mean(run['train_seconds'] for run in runs):.0f} s of steps")
-    result = {"images_per_class": PER_CLASS, "test_images": words.test_images, "runs": results} | circumstances()
+    result = {"images_per_class": PER_CLASS, "test_images": args.test_images, "runs": results} | circumstances()
     save_result("finetune.json", result)
 
 

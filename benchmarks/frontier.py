@@ -40,7 +40,7 @@ SAME_STEPS = {"fast, 8 epochs": sorted((RESULTS / "fast_8_epochs").glob("padding
 
 NUM_TRAIN = 50_000
 RAND_SECONDS = NUM_TRAIN / 4873
-"""Of RandAugment per epoch, in one thread (results/augmentation_policies.json)."""
+"""Time of RandAugment per epoch, in one thread (results/augmentation_policies.json)."""
 
 PUBLISHED = {
     "weiaicunzai/pytorch-cifar100, 200 epochs": (75.61, NUM_TRAIN * 200 / 65.5 / 60),

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from circumstances import circumstances
+from circumstances import FLOP_PER_IMAGE, circumstances
 from cuda_graph_step import CudaGraphStep
 from torch import Tensor
 
@@ -34,7 +34,6 @@ from cifar100.optim.build import build_optimizer, uses_fused_sgd
 from cifar100.recipes import recipe
 from cifar100.training.step import TrainStep
 
-FLOP_PER_IMAGE = 3 * 2 * 0.556e9  # forward plus backward (twice that), 2 FLOP per multiply-add, 32x32
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # bf16, dense, from the data sheets
 
 
@@ -70,7 +69,7 @@ def speed(compute: Compute, *, way: str, batch_size: int, side: int, optimizer: 
     issued = []
     for number in range(10):
         start = time.perf_counter()
-        step(*batch, learning_rate=0.01, number=number)
+        step(*batch, learning_rate=0.01, step_index=number)
         issued.append(batch_size / (time.perf_counter() - start))
         compute.synchronize()
     median, peak = statistics.median(with_loader), next((p for n, p in PEAK_FLOPS.items() if n in str(compute)), None)
@@ -86,7 +85,7 @@ def speed(compute: Compute, *, way: str, batch_size: int, side: int, optimizer: 
 def _images_per_second(step: TrainStep, batches: Iterable[tuple[Tensor, Tensor]], compute: Compute) -> float:
     count, start = 0, time.perf_counter()
     for number, (images, labels) in enumerate(batches):
-        step(images, labels, learning_rate=0.01, number=number)
+        step(images, labels, learning_rate=0.01, step_index=number)
         count += len(labels)
     compute.synchronize()
     return count / (time.perf_counter() - start)
@@ -100,23 +99,23 @@ def main() -> None:
     parser.add_argument("--way", nargs="+", default=["eager", "compiled", "cuda graphs"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dry", action="store_true")
-    words = parser.parse_args()
+    args = parser.parse_args()
 
-    compute, began, rows = select_device(words.device), time.monotonic(), []
+    compute, began, rows = select_device(args.device), time.monotonic(), []
     torch.backends.cudnn.benchmark = True  # as in training
     rates = f"{'images/s':>10}{'step alone':>12}{'CPU alone':>11}{'MFU':>8}"
     print(f"{'way':<13}{'batch':<7}{'side':<6}{'optimizer':<11}{rates}")
-    for row in measured_steps(dry=words.dry):
-        if row["way"] not in words.way or time.monotonic() - began > 60 * words.minutes:
+    for row in measured_steps(dry=args.dry):
+        if row["way"] not in args.way or time.monotonic() - began > 60 * args.minutes:
             continue
         try:
-            result = row | speed(compute, **row, num_steps=2 if words.dry else 30)
+            result = row | speed(compute, **row, num_steps=2 if args.dry else 30)
         except Exception as error:  # the other rows are still measured
             result = row | {"failed": f"{type(error).__name__}: {error}"[:400]}
         rows.append(result)
         print(line(result), flush=True)
         content = {"compute": str(compute), "rows": rows, "circumstances": circumstances()}
-        words.out.write_text(json.dumps(content, indent=2) + "\n")
+        args.out.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def line(row: dict[str, Any]) -> str:

@@ -31,15 +31,15 @@ from cifar100.prediction.torch_backend import TorchBackend
 IMAGES = 200
 
 
-def stand_in(name: str, **content: object) -> None:
+def install_stub_module(name: str, **content: object) -> None:
     """Install an empty module with this name."""
     module = ModuleType(name)
     vars(module).update(content)
     sys.modules[name] = module
 
 
-def spread(heatmap: np.ndarray) -> np.ndarray:
-    """The maps scaled to 0..1."""
+def scale_to_unit(heatmap: np.ndarray) -> np.ndarray:
+    """The heatmap scaled to 0..1."""
     heatmap = heatmap - heatmap.min()
     return heatmap / (1e-7 + heatmap.max())
 
@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--data-dir", type=Path, required=True)
     args = parser.parse_args()
-    stand_in("torchvision")
-    stand_in("torchvision.transforms", Compose=None, Normalize=None, ToTensor=None)
-    stand_in("torchvision.transforms.functional", resize=None)
+    install_stub_module("torchvision")
+    install_stub_module("torchvision.transforms", Compose=None, Normalize=None, ToTensor=None)
+    install_stub_module("torchvision.transforms.functional", resize=None)
     import pytorch_grad_cam  # pyright: ignore[reportMissingImports]
     from pytorch_grad_cam.utils.model_targets import (  # pyright: ignore[reportMissingImports]
         ClassifierOutputTarget,
@@ -66,7 +66,7 @@ def main() -> None:
     result: dict[str, object] = {}
     for name, classes in (("of the top-1 class", None), ("of any class", [i % 100 for i in range(IMAGES)])):
         maps = normalize_cams(cams[range(IMAGES), logits.argmax(axis=1) if classes is None else classes])
-        ours = np.stack([spread(cv2.resize(spread(heatmap), (32, 32))) for heatmap in maps])
+        ours = np.stack([scale_to_unit(cv2.resize(scale_to_unit(heatmap), (32, 32))) for heatmap in maps])
         targets = None if classes is None else [ClassifierOutputTarget(i) for i in classes]
         published = pytorch_grad_cam.GradCAM(model=model, target_layers=[model.layer4])
         theirs = published(input_tensor=images, targets=targets)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from circumstances import circumstances, save_result
-from study import file_stem, long_tailed, narrow, stand_in
+from study import file_stem, long_tailed, narrow, subsample
 
 from cifar100.augmentation.loader import EvalLoader
 from cifar100.checkpoints.checkpoint import load_checkpoint
@@ -32,16 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data-dir", type=Path)
-    words = parser.parse_args()
+    args = parser.parse_args()
     narrow(STUDY["width"])
-    dataset, compute = load_dataset(Config().replace(data_dir=words.data_dir)), select_device("cpu", "fp32")
+    dataset, compute = load_dataset(Config().replace(data_dir=args.data_dir)), select_device("cpu", "fp32")
     counts = np.bincount(long_tailed(dataset.train, STUDY["imbalance"]).labels)
     groups = {"all": counts > 0, "many": counts > 100, "medium": (counts >= 20) & (counts <= 100), "few": counts < 20}
-    test = stand_in(dataset.test, 1, halved=STUDY["halved"])
+    test = subsample(dataset.test, 1, halved=STUDY["halved"])
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name in STUDY["runs"]:
         for seed in STUDY["seeds"]:
-            checkpoint = load_checkpoint(words.out / "runs" / file_stem(name, seed) / "last.pth")
+            checkpoint = load_checkpoint(args.out / "runs" / file_stem(name, seed) / "last.pth")
             model = compute.prepare(checkpoint.build()).eval()
             settings = Config().replace(mean=tuple(checkpoint.mean), std=tuple(checkpoint.std)).augment
             loader = EvalLoader(test, settings, batch_size=500, device=compute.device)

@@ -129,7 +129,7 @@ def count(config: Config) -> dict[str, Any]:
             with mode, mode.during("augmentation"):
                 images, labels = next(batches)
             with mode, mode.during("sums"):
-                step(images, labels, learning_rate=0.1, number=number)
+                step(images, labels, learning_rate=0.1, step_index=number)
     finally:
         Tensor.backward = backward  # type: ignore[method-assign]
     return {
@@ -153,7 +153,7 @@ def main() -> None:
     """Count, and store the result under the value of --state."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--state", choices=("before", "after"), required=True)
-    words = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     muon.newton_schulz_dtype = lambda _device: torch.bfloat16  # as on a GPU
     settings = {"baseline": recipe("baseline"), "fast": recipe("fast"), "best": recipe("best")}
@@ -161,7 +161,7 @@ def main() -> None:
     result |= {"statistics_synchronizations_per_batch": statistics_synchronizations(), "circumstances": circumstances()}
     path = RESULTS / "operations.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(kept | {words.state: result}, indent=2) + "\n")
+    path.write_text(json.dumps(kept | {args.state: result}, indent=2) + "\n")
     for name in settings:
         print(name, result[name]["operations"])
     print(result["statistics_synchronizations_per_batch"], "synchronizations a batch of recomputed statistics")

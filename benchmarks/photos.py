@@ -94,10 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", default="pretrained")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with PHOTOS.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    backend = load_predictor(asked.weights, device="cpu", precision="fp32").backend
+    backend = load_predictor(args.weights, device="cpu", precision="fp32").backend
     classes = list(backend.info.classes)
     labels = np.array([classes.index(row["class"]) if row["class"] else -1 for row in rows])
     known = labels >= 0
@@ -106,7 +106,7 @@ def main() -> None:
     )
 
     start = time.process_time()
-    images = [photo(asked.folder, row["file"]) for row in rows]
+    images = [photo(args.folder, row["file"]) for row in rows]
     decoding = (time.process_time() - start) / len(rows)
     next(Predictor(backend).classify(images[:1]))  # the first forward pass is slower
     ranks, results = {}, {}

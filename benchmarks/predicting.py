@@ -49,7 +49,7 @@ start = time.perf_counter()
 assert sum(image.pixels is not None for image in load_images(expand_inputs([str(folder)])[:count], 32)) == count
 seconds = time.perf_counter() - start
 """,
-    "verb": """
+    "subcommand": """
 load_predictor(weights).predict_batch(images[:256])
 words = sorted(map(str, folder.iterdir()))[:count]
 with open(folder.parent / "out.txt", "w") as out, contextlib.redirect_stdout(out):
@@ -73,30 +73,30 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--pairs", type=int, default=2)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         folder.mkdir()
         rng = np.random.default_rng(0)
-        for number in range(asked.count):
+        for number in range(args.count):
             small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{number:05}.png")
-        decoder = [measure("decoder", asked.weights, folder, asked.count) for _ in range(asked.pairs)]
+        decoder = [measure("decoder", args.weights, folder, args.count) for _ in range(args.pairs)]
         pairs = [
-            [measure(what, asked.weights, folder, asked.count) for what in ("predictor", "verb")]
-            for _ in range(asked.pairs)
+            [measure(what, args.weights, folder, args.count) for what in ("predictor", "subcommand")]
+            for _ in range(args.pairs)
         ]
-        few = measure("verb", asked.weights, folder, asked.count // 10)
+        few = measure("subcommand", args.weights, folder, args.count // 10)
     limits = [min(alone[0], statistics.median(rate for rate, _ in decoder)) for alone, _ in pairs]
     result = {
-        "images": asked.count,
+        "images": args.count,
         "predictor alone, images/s": [round(alone[0], 1) for alone, _ in pairs],
         "decoder alone, images/s": [round(rate, 1) for rate, _ in decoder],
-        "predict, images/s": [round(verb[0], 1) for _, verb in pairs],
+        "predict, images/s": [round(subcommand[0], 1) for _, subcommand in pairs],
         "predict over the lower limit": [
-            round(verb[0] / limit, 3) for (_, verb), limit in zip(pairs, limits, strict=True)
+            round(subcommand[0] / limit, 3) for (_, subcommand), limit in zip(pairs, limits, strict=True)
         ],
-        "peak memory, MiB": {"all": round(max(verb[1] for _, verb in pairs)), "a tenth": round(few[1])},
+        "peak memory, MiB": {"all": round(max(subcommand[1] for _, subcommand in pairs)), "a tenth": round(few[1])},
         "circumstances": circumstances(),
     }
     save_result("predicting.json", result)

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import Any
 
 import torch
-from circumstances import circumstances, save_result
+from circumstances import FLOP_PER_IMAGE, circumstances, save_result
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
@@ -26,8 +26,6 @@ from cifar100.optim.build import build_optimizer
 from cifar100.recipes import recipe
 
 ROUNDS, STEPS = 5, 3
-FLOP = 3 * 2 * 0.56e9
-"""Of an image of 32 pixels."""
 
 KINDS = {
     "convolution": ("convolution", "aten::mm"),  # mm: of im2col patches
@@ -79,7 +77,7 @@ def step_profile(name: str, batch_size: int, size: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "size": size,
         "images_per_second": round(rate, 1),
-        "tflop_per_second": round(rate * FLOP * (size / 32) ** 2 / 1e12, 3),
+        "tflop_per_second": round(rate * FLOP_PER_IMAGE * (size / 32) ** 2 / 1e12, 3),
         "milliseconds": milliseconds,
         "parts_of_operations": {kind: round(kinds[kind] / kinds.total(), 3) for kind in (*KINDS, "other")},
     }

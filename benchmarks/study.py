@@ -48,8 +48,8 @@ def run_one(study: dict[str, Any], settings: dict[str, Any], folder: Path) -> di
     config = Config.from_flat(recipe(name, wanted.get("epochs")).flat() | QUIET | wanted | {"run_dir": str(folder)})
     dataset, halved = load_dataset(config), study.get("halved", False)
     train_split = long_tailed(dataset.train, study.get("imbalance", 1))
-    train_split = stand_in(train_split, study.get("every", 1), halved=halved)
-    dataset = replace(dataset, train=train_split, test=stand_in(dataset.test, 1, halved=halved))
+    train_split = subsample(train_split, study.get("every", 1), halved=halved)
+    dataset = replace(dataset, train=train_split, test=subsample(dataset.test, 1, halved=halved))
     is_judged_on_val = bool(study["settings"].get("val_fraction"))
     resume = (folder / "last.pth").exists()
     result = train(config, recipe=name, resume=resume, dataset=dataset, finalize=not is_judged_on_val)
@@ -84,15 +84,15 @@ def table(study: dict[str, Any], results: dict[tuple[str, int], dict[str, Any]])
             continue
         top1 = [100 * result["top1"] for result in mine.values()]
         apart = [100 * (mine[s]["top1"] - results[first, s]["top1"]) for s in mine if (first, s) in results]
-        line = f"{name:<28}{len(top1):>3}{statistics.mean(top1):>9.2f}{spread(top1):>7}"
-        line += f"{statistics.mean(apart):>+13.2f}{spread(apart):>7}" if apart and name != first else " " * 20
+        line = f"{name:<28}{len(top1):>3}{statistics.mean(top1):>9.2f}{format_stdev(top1):>7}"
+        line += f"{statistics.mean(apart):>+13.2f}{format_stdev(apart):>7}" if apart and name != first else " " * 20
         loss = statistics.mean(result["train_loss"] for result in mine.values())
         minutes = statistics.mean(result["train_seconds"] for result in mine.values()) / 60
         lines.append(f"{line}{loss:>12.3f}{minutes:>9.1f}")
     return "\n".join(lines)
 
 
-def spread(values: list[float]) -> str:
+def format_stdev(values: list[float]) -> str:
     """The standard deviation; "-" of fewer than two values."""
     return f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
 
@@ -108,8 +108,8 @@ def long_tailed(split: Split, imbalance: float) -> Split:
     return Split(split.images[kept], split.labels[kept], "")
 
 
-def stand_in(split: Split, every: int, *, halved: bool) -> Split:
-    """Every N-th image of a split in order of the classes; if `halved`, each pixel is the mean of four."""
+def subsample(split: Split, every: int, *, halved: bool) -> Split:
+    """Every `every`-th image of a split whose rows are sorted by class; if `halved`, at half the resolution (2x2 average pooling)."""
     if every == 1 and not halved:
         return split
     pixels, labels = split.images[::every], split.labels[::every]
@@ -130,24 +130,24 @@ def main() -> None:
     parser.add_argument("--cuda-graphs", action="store_true", help="replay each step as one CUDA graph (Muon only)")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these of the study's")
     parser.add_argument("--runs", nargs="+", help="only these of the study's, by name")
-    words = parser.parse_args()
-    study = json.loads(words.study.read_text())
+    args = parser.parse_args()
+    study = json.loads(args.study.read_text())
     if "width" in study:
         narrow(study["width"])
-    if words.cuda_graphs:
+    if args.cuda_graphs:
         setup.TrainStep = CudaGraphStep
-    words.out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
 
     began, results, left = time.monotonic(), {}, []
     for seed in study["seeds"]:
         for name, settings in study["runs"].items():
             stem = file_stem(name, seed)
-            kept = words.out / f"{stem}.json"
-            asked = seed in (words.seeds or study["seeds"]) and name in (words.runs or study["runs"])
-            if asked and not kept.exists() and time.monotonic() - began < 60 * words.minutes:
-                shared = {"device": words.device, "data_dir": words.data_dir, "seed": seed} | study["settings"]
+            kept = args.out / f"{stem}.json"
+            asked = seed in (args.seeds or study["seeds"]) and name in (args.runs or study["runs"])
+            if asked and not kept.exists() and time.monotonic() - began < 60 * args.minutes:
+                shared = {"device": args.device, "data_dir": args.data_dir, "seed": seed} | study["settings"]
                 try:
-                    result = run_one(study, shared | settings, words.out / "runs" / stem)
+                    result = run_one(study, shared | settings, args.out / "runs" / stem)
                 except Exception as error:  # the next call tries it again
                     print(f"{name}, seed {seed} failed: {type(error).__name__}: {error}", flush=True)
                 else:

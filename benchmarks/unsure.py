@@ -68,18 +68,18 @@ def main() -> None:
     parser.add_argument("--cifar100", type=Path, required=True)
     parser.add_argument("--cifar10", type=Path)
     parser.add_argument("--logits", type=Path)
-    asked = parser.parse_args()
-    predictor = load_predictor(asked.weights, precision="fp32")
+    args = parser.parse_args()
+    predictor = load_predictor(args.weights, precision="fp32")
 
     images, logits, labels = synthetic(1000), {}, np.array([])
-    for name in ("cifar100", "cifar10") if asked.cifar10 else ("cifar100",):
-        dataset = read(getattr(asked, name))
+    for name in ("cifar100", "cifar10") if args.cifar10 else ("cifar100",):
+        dataset = read(getattr(args, name))
         assert dataset.is_verified, dataset
         test = dataset.test
         images[name] = np.asarray(test.images)
         if name == "cifar100":
             labels = np.asarray(test.labels)
-        kept = asked.logits and asked.logits / f"{name}_test.npz"
+        kept = args.logits and args.logits / f"{name}_test.npz"
         if kept and kept.exists():
             logits[name] = np.load(kept)["logits"].astype(np.float64)
     logits |= {name: logits_of(predictor, of) for name, of in images.items() if name not in logits}

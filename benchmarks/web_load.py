@@ -100,21 +100,21 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", options.weights, "--port", str(PORT)]
+    args = parser.parse_args()
+    command = [sys.executable, "-m", "cifar100", "app", "--checkpoint", args.weights, "--port", str(PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app:
         try:
             assert app.stdout is not None
             app.stdout.readline()
             asyncio.run(load(4, 3))
-            rounds = [asyncio.run(load(options.clients, options.seconds, count)) for count in (0, 10)]
+            rounds = [asyncio.run(load(args.clients, args.seconds, count)) for count in (0, 10)]
         finally:
             app.terminate()
-    result = {"clients": options.clients, "seconds": options.seconds, "rounds": rounds, **circumstances()}
+    result = {"clients": args.clients, "seconds": args.seconds, "rounds": rounds, **circumstances()}
     text = json.dumps(result, indent=1)
     print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    if args.out:
+        args.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

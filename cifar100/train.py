@@ -62,9 +62,10 @@ def train(
 ) -> TrainResult:
     """Train with `config` (default: the baseline), or resume the run in its directory.
 
-    `recipe` names the settings in what is printed and saved. `dataset` is used in place of the one that
-    `config` names. Without `finalize` the run ends after its last epoch, without the evaluation on the test set. With
-    several ranks, all call this alike.
+    `recipe` is only the name that is printed and saved. It selects no settings: to train the fast recipe, pass
+    `config=cifar100.recipes.recipe("fast"), recipe="fast"`. `dataset`, if given, replaces the one that `config` names.
+    With `finalize=False` the run ends after its last epoch, without the final evaluation in fp32, the learning curves
+    and the report. With several ranks, call it on each with the same arguments.
 
     Raises UserError before anything is touched if the settings or files cannot be used, and RunFailed if the loss is
     not finite, memory runs out, or a file cannot be written: the last good checkpoint is then in place.
@@ -121,13 +122,10 @@ def _execute(run: Run, timer: Stopwatch, *, resume: bool, finalize: bool) -> Sto
         with dist.collective_errors():
             if dist.is_main:  # the only rank that writes
                 stack.enter_context(run_dir)
-                sinks = _sinks(run, resume)  # a tracker that cannot be started fails before anything is moved
-                with ExitStack() as started:
-                    for sink in sinks:
-                        started.callback(sink.close)
-                    archived = None if resume else run_dir.archive_previous_run()
-                    run.logger = stack.enter_context(RunLogger(run_dir, resume=resume, sinks=sinks))
-                    started.pop_all()  # the logger closes them
+                # a tracker that cannot be started fails before anything is moved
+                sinks = [stack.enter_context(closing(sink)) for sink in _sinks(run, resume)]
+                archived = None if resume else run_dir.archive_previous_run()
+                run.logger = stack.enter_context(RunLogger(run_dir, resume=resume, sinks=sinks))
         stack.enter_context(closing(run.background_save))
         with setup.failures_explained(run.logger, config.optim.batch_size):
             if dist.is_main:
@@ -168,7 +166,8 @@ def _train_epochs(run: Run, signals: GracefulStop) -> StopReason | None:
             if due.save:
                 run.save(run.run_dir.last, Selection(rule="step"))
             if due.stop:
-                return run.stopped(due.stop)
+                run.log_stop(due.stop)
+                return due.stop
 
         run.save_before_evaluation()
         row = run.end_epoch()
@@ -176,7 +175,8 @@ def _train_epochs(run: Run, signals: GracefulStop) -> StopReason | None:
         reason = run.stop_reason(signals)
         if reason or epoch + 1 == epochs:
             run.save(run.run_dir.last, Selection(rule="last"))
-        run.logger.epoch(run.history, epochs)
+        run.logger.log_epoch(run.history, epochs)
         if reason:
-            return run.stopped(reason)
+            run.log_stop(reason)
+            return reason
     return None

@@ -40,7 +40,7 @@ def train(config: Config) -> float:
         model.train()
         step.reset_sums()
         for number, (images, labels) in enumerate(loader.epoch(epoch), epoch * len(loader)):
-            step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), number=number)
+            step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), step_index=number)
         result = evaluate_model(
             model, dataset.test, name="test", dataset=dataset, config=config.augment, compute=compute
         )

@@ -53,7 +53,7 @@ def losses(name: str, precision: str) -> list[float]:
     step = TrainStep(model, optimizer, compute, replace(config.optim), ema=ema)
     means = []
     for number, (images, labels) in enumerate(loader.epoch(1), start=len(loader)):
-        step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), number=number)
+        step(images, labels, learning_rate=lr_at_step(number, len(loader), config.optim), step_index=number)
         means.append(step.loss_sum.item() / step.num_samples)
     return means
 

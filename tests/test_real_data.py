@@ -17,7 +17,7 @@ from cifar100.checkpoints.weights import load_weights
 from cifar100.compute.device import cpu_has_fast_bf16
 from cifar100.config import Config
 from cifar100.dataset import load_dataset
-from cifar100.evaluation.duplicates import CombinedSplits, exact_duplicates, rows_in_train
+from cifar100.evaluation.duplicates import CombinedSplits, duplicated_test_rows, exact_duplicates
 from cifar100.inference import load_predictor
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
@@ -73,5 +73,5 @@ def test_ten_test_images_occur_in_train() -> None:
     rows = CombinedSplits(load_dataset())
     pairs = exact_duplicates(rows.images)
     across = [pair for pair in pairs if rows.location(pair) == "across"]
-    assert len(across) == len(rows_in_train(pairs, rows)) == 10
+    assert len(across) == len(duplicated_test_rows(pairs, rows)) == 10
     assert sum(rows.labels_conflict(pair) for pair in across) == 6

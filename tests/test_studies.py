@@ -49,7 +49,7 @@ def test_runs_of_a_study_have_distinct_configs(path: Path) -> None:
 def test_a_stand_in_is_stratified_and_average_pooled(study: Any) -> None:
     labels = np.repeat(np.arange(3), 8)
     images = np.arange(24 * 4 * 4 * 3, dtype=np.uint32).reshape(24, 4, 4, 3).astype(np.uint8)
-    small = study.stand_in(Split(images, labels, "proven"), 4, halved=True)
+    small = study.subsample(Split(images, labels, "proven"), 4, halved=True)
     assert small.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert small.images.shape == (6, 2, 2, 3)
     assert small.images[1, 0, 1].tolist() == images[4, :2, 2:].mean((0, 1)).round().tolist()
@@ -131,7 +131,7 @@ def test_the_step_for_cuda_graphs_trains_as_the_plain_one(monkeypatch: pytest.Mo
         for number, side in enumerate((16, 24)):
             images = torch.randn(12, 3, side, side)
             labels = torch.rand(12, 10).softmax(1) if number else torch.arange(12) % 10
-            step(images, labels, learning_rate=0.3 / (1 + number), number=number)
+            step(images, labels, learning_rate=0.3 / (1 + number), step_index=number)
         assert step.num_samples == 24
         sums = [step.loss_sum, step.correct, step.first_nonfinite_step]
         trained.append([*sums, *model.state_dict().values(), *ema.model.state_dict().values()])

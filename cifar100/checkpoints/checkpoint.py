@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, networks, state_dicts
+from cifar100.checkpoints.key_mapping import MAX_TENSORS, MODULES, candidate_networks, state_dicts
 from cifar100.checkpoints.torch_file import read_torch_file
 from cifar100.checkpoints.validation import MAX_CLASSES, field_problem, size_problem, tensor_problem
 from cifar100.checkpoints.version1 import upgrade
@@ -111,8 +111,9 @@ class Checkpoint:
             lines.append(f"ignored tensors: {names}{more}")
         return lines
 
-    def knows(self, classes: Sequence[str]) -> bool:
-        """Whether these are its classes, in this order; if the file has no names, whether the number is equal."""
+    def matches_classes(self, classes: Sequence[str]) -> bool:
+        """Whether `classes` are those of the checkpoint, in the same order. If its file contains no names, only their
+        number is compared."""
         return list(classes) == self.classes or ("classes" in self.assumed and len(classes) == len(self.classes))
 
     @classmethod
@@ -157,18 +158,18 @@ class Checkpoint:
         return bool(torch.isfinite(get_total_norm(numbers, math.inf)))  # the largest magnitude, or a NaN
 
 
-def matching_model(name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
+def matching_model(model_name: str, num_classes: int, shapes: dict[str, tuple[int, ...]]) -> ResNet:
     """The network of this name on the meta device (without memory). Raises UserError unless its weights have these
     names and shapes."""
     with torch.device("meta"):
-        model = build_model(name, num_classes)
+        model = build_model(model_name, num_classes)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if expected != shapes:
         names = expected.keys() | shapes.keys()
         wrong = min(name for name in names if expected.get(name) != shapes.get(name))
         raise UserError(
             "checkpoint.weights",
-            f"These are not the weights of a {name} of {num_classes} classes: "
+            f"These are not the weights of a {model_name} of {num_classes} classes: "
             f"{wrong} is {shapes.get(wrong, 'missing')} and should be {expected.get(wrong, 'absent')}.",
         )
     return model
@@ -185,14 +186,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _from_content(path, content)
     failure = UserError("checkpoint.content", "it is a PyTorch file without weights of a network.")
     found = list(islice(state_dicts(content), MAX_STATE_DICTS))
-    for number, (_, tensors) in enumerate(found):
+    for index, (_, tensors) in enumerate(found):
         try:
             result = from_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
-            others = (place for place, its in found if len(its) == len(tensors) and its is not tensors)
-            result.left_aside = [*(f"{place}*" for place in others), *result.left_aside]
+            # state dicts with as many tensors are other copies of the network, such as the weights next to their EMA
+            others = (prefix for prefix, other in found if len(other) == len(tensors) and other is not tensors)
+            result.left_aside = [*(f"{prefix}*" for prefix in others), *result.left_aside]
             return result
         except UserError as error:
-            failure = error if number == 0 else failure
+            failure = error if index == 0 else failure  # report the error of the most likely candidate
     raise UserError(failure.code, f"{path}: {failure}")
 
 
@@ -255,11 +257,11 @@ def from_tensors(shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], Te
     )
     if len(shapes) > MAX_TENSORS:
         raise UserError("checkpoint.content", f"it holds {len(shapes):,} tensors, more than any network of ours.")
-    for place, names in enumerate(networks(shapes)):
+    for index, names in enumerate(candidate_networks(shapes)):
         try:
             return _foreign_checkpoint(names, shapes, load)
         except UserError as error:
-            failure = error if place == 0 else failure
+            failure = error if index == 0 else failure
     raise failure
 
 

@@ -41,29 +41,29 @@ KEY_PATTERNS = [
 
 
 def state_dicts(content: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The place ("model.net.") and the tensors of each dictionary in a foreign file, the most likely state dict first.
+    """The prefix ("model.net.") and the tensors of each dictionary in a foreign file, the most likely state dict first.
 
     A dictionary that occurs several times, as a file of a few bytes may repeat one, is searched once.
     """
     seen: set[int] = set()
 
-    def search(found: Mapping[Any, Any], place: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def search(found: Mapping[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
         seen.add(id(found))
         for name, value in ({name: found[name] for name in WRAPPERS if name in found} | dict(found)).items():
             if depth and isinstance(value, Mapping) and id(value) not in seen:
-                yield from search(value, f"{place}{str(name)[:60]}.", depth - 1)
+                yield from search(value, f"{prefix}{str(name)[:60]}.", depth - 1)
         tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
         if tensors:
-            yield place, tensors
+            yield prefix, tensors
 
     return search(content, "", MAX_DEPTH)
 
 
-def networks(names: Iterable[str]) -> list[dict[str, str]]:
-    """Of each network that tensors of these names may be: {our name: theirs}.
+def candidate_networks(names: Iterable[str]) -> list[dict[str, str]]:
+    """The networks that tensors of these names may belong to, each as {our name: name in the file}.
 
-    Each has a prefix ("", "module.", "model.net.", ...) before the name of its last layer, the shortest first. Names
-    that are not known stay as they are.
+    Each is found by the name of its classifier (HEADS) after a prefix ("", "module.", "model.net.", ...), the shortest
+    prefix first. Names that KEY_PATTERNS does not match are kept.
     """
     names = list(names)
     prefixes = {name.removesuffix(head) for name in names for head in HEADS if name.endswith(head)}

@@ -76,7 +76,7 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     seed = checkpoint.config.get("seed")
     run = "one run" + (f", seed {seed}" if isinstance(seed, int) else "")
     kept = f"; selected: {checkpoint.selection}" if checkpoint.selection else ""
-    figures = [("**top-1**", f"**{measured['top1']:.2%}** on {on}, single view; n = {run}{kept}")]
+    figures = [("**top-1**", f"**{measured['top1']:.2%}** on {on}, single view; {run}{kept}")]
     others = {"top5": "top-5", "superclass_top1": "superclass"}
     figures += [(name, f"{measured[key]:.2%}") for key, name in others.items() if measured.get(key) is not None]
     computed = measured.get("compute") if evaluated else checkpoint.compute
@@ -111,7 +111,7 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
         "pipeline_tag": "image-classification",
         "tags": ["cifar100", "resnet", "image-classification"],
     }
-    top1, images = checkpoint.evaluation.get("top1"), checkpoint.evaluation.get("split")
+    top1, split = checkpoint.evaluation.get("top1"), checkpoint.evaluation.get("split")
     if known in HUB_DATASETS:
         fields["datasets"] = [HUB_DATASETS[known]]
     if known in HUB_DATASETS and top1 is not None:
@@ -121,7 +121,7 @@ def _front_matter(checkpoint: Checkpoint, repository: str) -> list[str]:
                 "results": [
                     {
                         "task": {"type": "image-classification"},
-                        "dataset": {"name": known, "type": HUB_DATASETS[known], "split": images},
+                        "dataset": {"name": known, "type": HUB_DATASETS[known], "split": split},
                         "metrics": [{"type": "accuracy", "value": top1}],
                     }
                 ],

@@ -28,17 +28,18 @@ KINDS: dict[str, type] = {
     **dict.fromkeys(("recipe", "compute"), str),
     "modified": bool,
 }
-"""Of a checkpoint's fields; one that is left out is empty."""
+"""{field of a checkpoint: its type}. A missing field is read as empty."""
 
 TEXT_FIGURES = ("split", "compute")
 FIGURES = ("images", "loss", "top1", "top5", "superclass_top1", "seconds", "images_per_second", "elapsed_seconds")
-"""Of `metrics` and `evaluation`: text, and numbers."""
+"""Keys of `metrics` and `evaluation` whose values are text (TEXT_FIGURES) and numbers (FIGURES)."""
 
 
 def size_problem(content: Mapping[str, Any]) -> str:
-    """The first field that is not plain data or that a checkpoint does not have, described; "" if there is none.
+    """The first field whose value is not plain data or is too large, described; "" if there is none.
 
-    Tensors are allowed only in the fields that hold weights or states. Call it before anything else uses the content.
+    Limits: MAX_TEXT characters per string, 64 bits per integer, MAX_VALUES values per field, MAX_DEPTH levels of
+    nesting. Tensors are allowed only in TENSOR_FIELDS. Call it before anything else uses the content.
     """
     for name, value in content.items():
         problem = _excess(value, tensors=name in TENSOR_FIELDS)
@@ -75,8 +76,10 @@ def is_state_dict(value: Any) -> bool:
 
 
 def _excess(value: Any, *, tensors: bool) -> str:
-    """What in these values is not plain data, or more than a checkpoint holds: a file of a few bytes can hold a list
-    that contains another one many times, so each time counts."""
+    """What in `value` is not plain data or exceeds the limits; "" if nothing does.
+
+    A list that occurs several times is counted each time: a file of a few bytes can expand to any number of values.
+    """
     waiting = [(value, 0)]
     for count in range(MAX_VALUES):
         if not waiting:

@@ -18,7 +18,10 @@ _SELECTIONS = {
 
 
 def upgrade(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a checkpoint, or of the JSON next to weights. Values of wrong types are kept."""
+    """Convert the content of a version 1 checkpoint, or JSON file next to weights, to version 2.
+
+    Values of wrong types are kept, for `field_problem` to report.
+    """
     content = dict(content)
     if isinstance(content.get("dataset", ""), str):
         content["dataset"] = _dataset(content.get("dataset", ""), content.pop("fingerprint", ""))
@@ -31,7 +34,10 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_recipe(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a file, or of a run's config.json, in which "recipe" may say whether it was modified."""
+    """Replace the ", changed" that version 1 appended to a modified "recipe" by the field "modified".
+
+    Also for the config.json of a run; content of version 2 is returned as it is.
+    """
     recipe = content.get("recipe")
     if "modified" in content or not isinstance(recipe, str):
         return content

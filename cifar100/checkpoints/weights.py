@@ -133,7 +133,7 @@ def load_pretrained(path: Path, model: nn.Module, classes: Sequence[str]) -> str
     nothing fits.
     """
     checkpoint, own = load_weights(path), model.state_dict()
-    same_head = checkpoint.knows(classes)
+    same_head = checkpoint.matches_classes(classes)
     fitting = {
         name: tensor
         for name, tensor in checkpoint.weights.items()

@@ -102,7 +102,9 @@ class Evaluate(SplitOptions):
         from cifar100.evaluation import tta
 
         model = compute.prepare(checkpoint.build())
-        results = tta.evaluate_tta(model, split, config.augment, compute, single=evaluation.logits, count=self.tta)
+        results = tta.evaluate_tta(
+            model, split, config.augment, compute, single_view_logits=evaluation.logits, num_views=self.tta
+        )
         emit("\n" + tta.format_table(results))
         return [asdict(result) for result in results]
 

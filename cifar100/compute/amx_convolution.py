@@ -75,7 +75,7 @@ class _GemmConvolution(torch.autograd.Function):
         ctx.stride = stride
         out_channels, in_channels = weight.shape[:2]
         if _gemm_is_faster(images.shape[3], stride, out_channels):
-            return _gemm(images, weight.permute(2, 3, 1, 0).reshape(9 * in_channels, out_channels), stride)
+            return convolution_gemm(images, weight.permute(2, 3, 1, 0).reshape(9 * in_channels, out_channels), stride)
         return F.conv2d(images, weight, stride=stride, padding=1)
 
     @staticmethod
@@ -87,11 +87,11 @@ class _GemmConvolution(torch.autograd.Function):
             out_channels, in_channels = weight.shape[:2]
             if ctx.stride == 1 and _gemm_is_faster(images.shape[3], 1, in_channels):
                 mirrored = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9 * out_channels, in_channels)
-                of_images = _gemm(gradient, mirrored, 1)
+                of_images = convolution_gemm(gradient, mirrored, 1)
             else:
                 of_images = conv2d_input(images.shape, weight, gradient, stride=ctx.stride, padding=1)
         if ctx.needs_input_grad[1]:
-            of_weight = _weight_gradient(images, gradient, ctx.stride)
+            of_weight = weight_gradient(images, gradient, ctx.stride)
         return of_images, of_weight, None
 
 
@@ -112,7 +112,7 @@ def _im2col(images: Tensor, stride: int) -> Tensor:
     return patches.reshape(-1, 9 * channels)
 
 
-def _gemm(images: Tensor, matrix: Tensor, stride: int) -> Tensor:
+def convolution_gemm(images: Tensor, matrix: Tensor, stride: int) -> Tensor:
     """im2col patches of [B, C, H, W] times [9 C, out] -> [B, out, H/stride, W/stride], channels_last."""
     batch, _, height, width = images.shape
     result = images.new_empty(batch, -(-height // stride), -(-width // stride), matrix.shape[1])
@@ -127,7 +127,7 @@ def _images_at_once(rows: int) -> int:
     return max(1, torch.get_num_threads() * GEMM_ROWS_PER_THREAD // rows)
 
 
-def _weight_gradient(images: Tensor, gradient: Tensor, stride: int) -> Tensor:
+def weight_gradient(images: Tensor, gradient: Tensor, stride: int) -> Tensor:
     """bf16 [out, in, 3, 3], accumulated in fp32."""
     out_channels, in_channels = gradient.shape[1], images.shape[1]
     total = images.new_zeros(out_channels, 9 * in_channels, dtype=torch.float32)

@@ -1,8 +1,8 @@
 """Calibration and selective prediction: plain numpy, float64.
 
-Shapes: logits float [N, C], finite; labels int [N] in 0..C-1; N at least 1. The confidence of a row is its largest
-probability, its prediction that class, the lowest id of several that share it. Functions raise ValueError for anything
-else.
+Shapes: logits float [N, C], finite; labels int [N] in 0..C-1; N at least 1. The prediction of a row is its most
+probable class, the lowest id if several are equal; its confidence is the probability of that class. Other shapes, and
+logits that are not finite, raise ValueError.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cifar100.evaluation.metrics import check_shapes, cross_entropy, softmax
 from cifar100.support.provenance import FittedOn, TemperatureFit
 
 NUM_BINS = 15
-"""Of a reliability diagram, as in Guo et al. 2017."""
+"""Number of bins of a reliability diagram, as in Guo et al. 2017."""
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 """The range that is searched. The best temperature is 0 for a model without errors, infinity for one below chance."""

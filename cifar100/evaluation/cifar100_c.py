@@ -11,7 +11,7 @@ from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES
 from cifar100.support.errors import UserError
 
 NUM_IMAGES = 10_000
-"""Of each corruption and severity."""
+"""Number of images of each corruption and severity."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Cifar100C:
 
     directory: Path
     corruptions: tuple[str, ...]
-    """Those whose files are there."""
+    """The corruptions whose files exist."""
     labels: np.ndarray
 
     @staticmethod

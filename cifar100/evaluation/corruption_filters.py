@@ -54,9 +54,10 @@ def box_resize_matrix(size: int, target: int) -> Tensor:
 
 
 def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) -> Tensor:
-    """[B, C, S, S] blurred by the falling half of a Gaussian along a direction each [B]: whole pixels, edges repeated.
+    """Blur images [B, C, S, S] by a one-sided Gaussian of standard deviation `sigma` over 2 * `radius` + 1 pixels.
 
-    After the MotionBlurImage of ImageMagick.
+    `degrees` [B] is the direction that each image is sampled in: 0 is right, 90 is down. Samples are at whole pixels;
+    edge pixels are repeated. After the MotionBlurImage of ImageMagick.
     """
     weights = [math.exp(-(step**2) / (2 * sigma**2)) for step in range(2 * radius + 1)]
     total = sum(weights)
@@ -80,26 +81,28 @@ def motion_blur_filter(x: Tensor, degrees: Tensor, radius: int, sigma: float) ->
 def plasma_fractal(x: Tensor, uniform: Callable[..., Tensor], decay: float) -> Tensor:
     """Plasma fractals [B, 1, S, S] from 0 to 1, for images [B, C, S, S], by the diamond-square algorithm on a torus.
 
-    `uniform(low, high, *shape)` draws float32 [B, *shape]; what it adds shrinks by `decay` from step to step.
+    `uniform(low, high, *shape)` draws float32 [B, *shape]. The range of the added noise shrinks by `decay` squared from
+    step to step.
     """
     size = x.shape[2]
     side = 1 << (size - 1).bit_length()
     clouds = x.new_zeros(len(x), side, side)
     step, wobble = side, 100.0
 
-    def middles(corners: Tensor) -> Tensor:
-        return corners / 4 + wobble * uniform(-wobble, wobble, *corners.shape[1:])
+    def midpoints(corner_sums: Tensor) -> Tensor:
+        # the authors multiply by wobble twice, so the noise is within wobble ** 2
+        return corner_sums / 4 + wobble * uniform(-wobble, wobble, *corner_sums.shape[1:])
 
     while step >= 2:
         half = step // 2
         corners = clouds[:, ::step, ::step]
         sums = corners + corners.roll(-1, 1)
-        centers = middles(sums + sums.roll(-1, 2))
+        centers = midpoints(sums + sums.roll(-1, 2))
         clouds[:, half::step, half::step] = centers
         beside = corners + corners.roll(-1, 2) + centers + centers.roll(1, 1)
-        clouds[:, ::step, half::step] = middles(beside)
+        clouds[:, ::step, half::step] = midpoints(beside)
         below = corners + corners.roll(-1, 1) + centers + centers.roll(1, 2)
-        clouds[:, half::step, ::step] = middles(below)
+        clouds[:, half::step, ::step] = midpoints(below)
         step, wobble = half, wobble / decay
     clouds -= clouds.amin(dim=(1, 2), keepdim=True)
     clouds /= clouds.amax(dim=(1, 2), keepdim=True)

@@ -136,17 +136,21 @@ def snow(  # noqa: PLR0917
     mean: float,
     scale: float,
     zoom: float,
-    least: float,
+    threshold: float,
     radius: int,
     sigma: float,
     keep: float,
 ) -> Tensor:
-    """Motion-blurred flakes, and the same rotated by 180 degrees, over a lighter image."""
+    """Motion-blurred flakes, and the same rotated by 180 degrees, over a lighter image.
+
+    Flakes are Gaussian noise (`mean`, standard deviation `scale`), enlarged by `zoom`, 0 below `threshold`, and blurred
+    as by `motion_blur_filter` (`radius`, `sigma`). `keep` is the weight of the original image.
+    """
     size = x.shape[2]
     flakes = rng.normal(1, size, size) * scale + mean
     enlarge = zoom_matrix(size, zoom).to(x.device)
     flakes = enlarge @ flakes @ enlarge.T
-    flakes = torch.where(flakes < least, 0, flakes).clamp(0, 1)
+    flakes = torch.where(flakes < threshold, 0, flakes).clamp(0, 1)
     flakes = motion_blur_filter(torch.floor(flakes * 255) / 255, rng.uniform(-135, -45), radius, sigma)
     lighter = torch.maximum(x, 1.5 * _gray(x) + 0.5)
     return keep * x + (1 - keep) * lighter + flakes + flakes.flip(2, 3)
@@ -154,9 +158,9 @@ def snow(  # noqa: PLR0917
 
 def frost(x: Tensor, rng: CorruptionRng, keep: float, amount: float) -> Tensor:
     """A synthetic, slightly blue ice texture over the image: veins on clouds."""
-    ground, veins = plasma_fractal(x, rng.uniform, 2.0), plasma_fractal(x, rng.uniform, 1.5)
+    clouds, veins = plasma_fractal(x, rng.uniform, 2.0), plasma_fractal(x, rng.uniform, 1.5)
     veins = 1 - 2 * (veins - veins.mean(dim=(2, 3), keepdim=True)).abs()  # brightest along a level line
-    ice = (0.25 + 0.35 * ground + 0.5 * veins.clamp(0, 1) ** 6).clamp(0, 1)
+    ice = (0.25 + 0.35 * clouds + 0.5 * veins.clamp(0, 1) ** 6).clamp(0, 1)
     tint = torch.tensor([0.92, 0.98, 1.0], device=x.device)[:, None, None]
     return keep * x + amount * ice * tint
 
@@ -181,7 +185,8 @@ def contrast(x: Tensor, _rng: CorruptionRng, factor: float) -> Tensor:
 
 
 def elastic_transform(x: Tensor, rng: CorruptionRng, amount: float, sigma: float, shift: float) -> Tensor:
-    """An affine map that moves three points by up to `shift`, then a smooth random displacement; in units of S."""
+    """An affine map that moves three points by up to `shift`, then random displacements of up to `amount`, smoothed by
+    a Gaussian of standard deviation `sigma`; all three are fractions of S."""
     size = x.shape[2]
     center, third = size // 2, size // 3
     corners = torch.tensor([[third, third], [third, -third], [-third, -third]]) + float(center)

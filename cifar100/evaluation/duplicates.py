@@ -36,7 +36,7 @@ BLOCK = 2000
 """Images that are compared with all later ones at a time."""
 
 MAX_SHIFT = 2
-"""Pixels."""
+"""Largest shift, in pixels, at which two images are compared."""
 
 MAX_CANDIDATES = 2_000_000
 """Pairs that are compared at full size, in ten minutes; CIFAR-100 has 41,000 and 1,797 handwritten digits 10,000."""
@@ -50,7 +50,7 @@ class FilteredAccuracy:
     """Which images are excluded."""
     num_excluded: int
     num_images: int
-    """That remain."""
+    """Number of images that remain."""
     top1: float
     top5: float
     top1_of_all: float
@@ -73,7 +73,7 @@ class DuplicatePair:
     second: int
     """Above `first`."""
     correlation: float
-    """Of the details; 1 for equal pixels."""
+    """Correlation of the details (see above); 1 for equal pixels."""
     mirrored: bool = False
     """Whether one is the horizontal flip of the other."""
     exact: bool = False
@@ -145,9 +145,9 @@ def near_duplicates(images: np.ndarray, *, advance: Callable[[int], None] = lamb
     return sorted(best.values(), key=lambda pair: -pair.correlation)
 
 
-def rows_in_train(pairs: list[DuplicatePair], rows: CombinedSplits) -> np.ndarray:
-    """The rows of the test split that have a duplicate in train: int64, ascending."""
-    found = {pair.second - rows.num_train for pair in pairs if rows.location(pair) == "across"}
+def duplicated_test_rows(pairs: list[DuplicatePair], splits: CombinedSplits) -> np.ndarray:
+    """The rows of the test split that have a duplicate in the train split: int64, ascending."""
+    found = {pair.second - splits.num_train for pair in pairs if splits.location(pair) == "across"}
     return np.array(sorted(found), np.int64)
 
 
@@ -163,7 +163,7 @@ def accuracy_without_duplicates(logits: np.ndarray, labels: np.ndarray, dataset:
     of_all, results = metrics.top_k_accuracy(logits, labels), []
     for criterion, pairs in (("exact", exact), ("exact or near", [*exact, *near])):
         gone = np.zeros(len(labels), bool)
-        gone[rows_in_train(pairs, rows)] = True
+        gone[duplicated_test_rows(pairs, rows)] = True
         if gone.all():
             raise UserError("evaluate.all_duplicates", "Every test image is duplicated in train; nothing remains.")
         results.append(

@@ -20,9 +20,11 @@ from cifar100.support.terminal import emit
 def load_eval_split(
     checkpoint: Checkpoint, *, split: str | None = None, dataset: str | None = None, data_dir: Path | None = None
 ) -> tuple[Dataset, Split, Config]:
-    """The dataset, its split of this name, and the settings by which both were read, as `evaluate` takes them.
+    """The dataset, the split to evaluate `checkpoint` on, and the settings that they were read with.
 
-    `dataset` None is that of the training, unless `data_dir` names another one.
+    The arguments are those of `evaluate`. `dataset` defaults to the one that the checkpoint was trained on, or to
+    "cifar100" if `data_dir` is given. Raises UserError if the data cannot be read, its classes are not those of the
+    checkpoint, or there is no such split.
     """
     settings = data_settings(checkpoint)
     if dataset is None:
@@ -31,18 +33,18 @@ def load_eval_split(
     config = Config().replace(**settings, mean=tuple(checkpoint.mean), std=tuple(checkpoint.std))
     layout = find_class_folders(config)
     if layout is not None:
-        data = _own_images(checkpoint, layout, config, split)
+        data = _read_image_folder(checkpoint, layout, config, split)
     elif split == "all":
         raise UserError("evaluate.split", "--split all is for image folders; choose another --split.")
     else:
         data = load_dataset(config)
-    if not (checkpoint.knows(data.classes) or _same_names(data.classes, checkpoint.classes)):
+    if not (checkpoint.matches_classes(data.classes) or _same_names(data.classes, checkpoint.classes)):
         raise UserError(
             "evaluate.classes",
             f"The {len(checkpoint.classes)} classes of the checkpoint and the {len(data.classes)} of the dataset have "
             "different names, so an accuracy would be meaningless.",
         )
-    take_names(checkpoint, data)
+    set_class_names(checkpoint, data)
     if split in (None, "test", "all"):
         return data, data.test, config
     if checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
@@ -66,17 +68,19 @@ def data_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     return {name: value for name, value in checkpoint.config.items() if name in names}
 
 
-def take_names(checkpoint: Checkpoint, data: Dataset) -> None:
-    """Give the classes of weights whose file does not name them the names of a dataset that it `knows`.
+def set_class_names(checkpoint: Checkpoint, data: Dataset) -> None:
+    """Copy the names of the classes and superclasses from the dataset if the file of the weights has none.
 
-    Raises UserError if these may be sorted in two ways."""
+    Raises UserError unless the names are in alphabetical order: folders named by numbers may have been sorted as
+    numbers or as text in training.
+    """
     if "classes" in checkpoint.assumed:
-        _take_names(checkpoint, list(data.classes))
+        _set_class_names(checkpoint, list(data.classes))
         checkpoint.superclasses, checkpoint.superclass_of = list(data.superclasses), list(data.superclass_of)
 
 
-def _take_names(checkpoint: Checkpoint, names: list[str]) -> None:
-    if not checkpoint.knows(names) or names == checkpoint.classes:
+def _set_class_names(checkpoint: Checkpoint, names: list[str]) -> None:
+    if not checkpoint.matches_classes(names) or names == checkpoint.classes:
         return
     if names != sorted(names):
         raise UserError(
@@ -87,13 +91,16 @@ def _take_names(checkpoint: Checkpoint, names: list[str]) -> None:
     checkpoint.classes, checkpoint.superclasses, checkpoint.superclass_of = names, [], []
 
 
-def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: str | None) -> Dataset:
-    """The images of a folder: split as for training if they are those of the checkpoint's training or have a test
-    split of the same classes, else all of them, or all of its test split, as test images."""
+def _read_image_folder(checkpoint: Checkpoint, layout: Layout, config: Config, split: str | None) -> Dataset:
+    """The images of a folder, split as for training if the checkpoint was trained on them or if they have a train and a
+    test split of its classes.
+
+    Otherwise all are test images; of a folder with a test split, only that split, unless `split` is "all".
+    """
     if split in ("train", "val"):
         return folder.read(layout, config=config, say=emit)
-    _take_names(checkpoint, list(map(class_name, layout.classes)))
-    data = None if split == "all" else _as_for_training(checkpoint, layout, config)
+    _set_class_names(checkpoint, list(map(class_name, layout.classes)))
+    data = None if split == "all" else _read_split_as_in_training(checkpoint, layout, config)
     if data is not None:
         return data
     spec = DatasetSpec(
@@ -102,7 +109,7 @@ def _own_images(checkpoint: Checkpoint, layout: Layout, config: Config, split: s
     return folder.read_labeled(layout, spec, everything=split == "all", config=config, say=emit)
 
 
-def _as_for_training(checkpoint: Checkpoint, layout: Layout, config: Config) -> Dataset | None:
+def _read_split_as_in_training(checkpoint: Checkpoint, layout: Layout, config: Config) -> Dataset | None:
     """The images split as training does it, if that is right: they have a test split, or the checkpoint was trained on
     them. None if not, or if they are not fit for training."""
     is_split = {"train", "test"} <= layout.splits.keys()

@@ -45,6 +45,7 @@ class Evaluation:
     classes: tuple[str, ...]
     """Names by class id."""
     images: int
+    """Number of images."""
     loss: float
     """Cross-entropy in nats, without label smoothing."""
     top1: float
@@ -77,9 +78,12 @@ class Evaluation:
 
     @property
     def is_better_than_chance(self) -> bool:
-        """Whether the 95 % interval of the mean recall, for the number of images of equal variance, is above chance."""
-        images = round(len(self.scores.images) ** 2 / float((1 / self.scores.images).sum()))
-        return metrics.wilson_interval(self.scores.mean()["recall"], images)[0] > self.chance
+        """Whether the 95 % Wilson interval of the mean recall lies above chance.
+
+        The mean recall of K classes with n_k images each has the variance of a fraction of K^2 / sum(1 / n_k) images.
+        """
+        num_images = round(len(self.scores.images) ** 2 / float((1 / self.scores.images).sum()))
+        return metrics.wilson_interval(self.scores.mean()["recall"], num_images)[0] > self.chance
 
     @cached_property
     def scores(self) -> metrics.ClassScores:
@@ -221,13 +225,16 @@ def evaluate_split(
     """
     model = compute.prepare(checkpoint.build())
     name = name if name in ("train", "val") else data.test_name
-    options: dict[str, Any] = {"name": name, "dataset": data, "config": config, "compute": compute}
     with progress("images", len(split), emit_error, stream=sys.stderr) as advance:
-        evaluation = evaluate_model(model, split, **options, advance=advance)
+        evaluation = evaluate_model(
+            model, split, name=name, dataset=data, config=config, compute=compute, advance=advance
+        )
     metrics.check_finite(evaluation.logits)
     notes = data.notes
     if len(data.train) and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
-        notes += ("the train images are not those that it was trained on, so some of these images may be among them",)
+        notes += (
+            "the checkpoint was trained on other images than this train split, so it may have been trained on some of these",
+        )
     return replace(evaluation, notes=notes)
 
 

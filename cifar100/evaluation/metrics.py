@@ -37,11 +37,11 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     return float((label_ranks(logits, labels) < k).mean())
 
 
-def wilson_interval(fraction: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of a fraction of this number of images (Wilson 1927)."""
-    z = 1.959964
-    middle = (fraction + z * z / (2 * images)) / (1 + z * z / images)
-    half = z / (1 + z * z / images) * float(np.sqrt(fraction * (1 - fraction) / images + z * z / (4 * images * images)))
+def wilson_interval(fraction: float, num_images: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval (Wilson 1927) of a fraction, in 0..1, observed on `num_images` images."""
+    n, z = num_images, 1.959964
+    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * float(np.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n)))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
@@ -70,8 +70,8 @@ def confusion_matrix(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """int64 [C, C]: how many images of class i were predicted as class j; images with a NaN logit are not counted."""
     check_shapes(logits, labels)
     matrix = np.zeros((logits.shape[1], logits.shape[1]), np.int64)
-    named = ~np.isnan(logits).any(axis=1)
-    np.add.at(matrix, (labels[named], logits[named].argmax(axis=1)), 1)
+    valid = ~np.isnan(logits).any(axis=1)
+    np.add.at(matrix, (labels[valid], logits[valid].argmax(axis=1)), 1)
     return matrix
 
 
@@ -117,15 +117,15 @@ def class_scores(logits: np.ndarray, labels: np.ndarray) -> ClassScores:
     confusion = confusion_matrix(logits, labels)
     images = np.bincount(labels, minlength=logits.shape[1])
     ids = np.flatnonzero(images)
-    images, hits, named = images[ids], np.diag(confusion)[ids], confusion.sum(axis=0)[ids]
+    images, hits, num_predicted = images[ids], np.diag(confusion)[ids], confusion.sum(axis=0)[ids]
     finite = ~np.isnan(logits).any(axis=1)
     probabilities = softmax(logits[finite])[:, ids]
     return ClassScores(
         class_ids=ids,
         images=images,
-        precision=hits / np.maximum(named, 1),
+        precision=hits / np.maximum(num_predicted, 1),
         recall=hits / images,
-        f1=2 * hits / (named + images),
+        f1=2 * hits / (num_predicted + images),
         roc_auc=np.array(
             [_roc_auc(column, labels[finite] == id_) for id_, column in zip(ids, probabilities.T, strict=True)]
         ),

@@ -143,8 +143,10 @@ def _evaluate(
     config: AugmentConfig,
     compute: Compute,
 ) -> dict[str, float]:
-    """The results of a cell, or of images as they are if `corruption` is None: a `corrupt` without its images and their
-    `sample_ids`."""
+    """ "top1", "top5", "loss" and "seconds" of the model on images, uint8 [N, S, S, 3].
+
+    `corruption`, if given, is called as `corruption(batch, sample_ids=...)`: `corrupt` with its other arguments bound.
+    """
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         batch_size = eval_batch_size(images.shape[1])

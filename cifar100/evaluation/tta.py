@@ -45,25 +45,26 @@ def evaluate_tta(
     config: AugmentConfig,
     compute: Compute,
     *,
-    single: np.ndarray,
-    count: int,
+    single_view_logits: np.ndarray,
+    num_views: int,
 ) -> list[TTAResult]:
-    """The results of 1, 2, … up to `count` views; `count` is 1, 2 or 6.
+    """The results of 1, 2, … up to `num_views` views; `num_views` is 1, 2 or 6.
 
-    `single` are the known logits [N, C] of the single view; each other view costs a forward pass.
+    `single_view_logits` [N, C] are known; each other view costs a forward pass.
     """
     batch_size = eval_batch_size(split.images.shape[1])
     loader = EvalLoader(split, config, batch_size=batch_size, device=compute.device)
-    logits = [single, *(predict_logits(model, _transformed(loader, *view), compute) for view in VIEWS[1:count])]
-    return [_combine(np.stack(logits[:number]), split.labels) for number in WEIGHTS if number <= count]
+    others = (predict_logits(model, _transformed(loader, *view), compute) for view in VIEWS[1:num_views])
+    logits = [single_view_logits, *others]
+    return [_combine(np.stack(logits[:number]), split.labels) for number in WEIGHTS if number <= num_views]
 
 
 def _transformed(loader: EvalLoader, shift: int, flip: bool) -> Iterator[tuple[Tensor, Tensor]]:
     for images, labels in loader:
-        yield transform(images, shift, flip).contiguous(memory_format=memory_format(images.device)), labels
+        yield shift_and_flip(images, shift, flip).contiguous(memory_format=memory_format(images.device)), labels
 
 
-def transform(images: Tensor, shift: int, flip: bool) -> Tensor:
+def shift_and_flip(images: Tensor, shift: int, flip: bool) -> Tensor:
     """Images [B, 3, S, S], shifted up and left by -1, 0 or 1 pixels with reflected borders, then flipped
     horizontally."""
     if shift:

@@ -22,7 +22,7 @@ from cifar100.checkpoints.hub import is_hub_address
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config
 from cifar100.dataset import ENVIRONMENT, Split, load_dataset, resolve_data_dir, train_val_split
-from cifar100.evaluation.eval_split import data_settings, take_names
+from cifar100.evaluation.eval_split import data_settings, set_class_names
 from cifar100.export.check import Forward, ParityReport, Reference, compare
 from cifar100.export.graph import ExportModule, save_onnx, save_pt2
 from cifar100.export.int8 import quantize
@@ -206,7 +206,7 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
                 return None, None
             config = config.replace(data_dir=place)
         data = load_dataset(config, say=say)
-        is_known = checkpoint.knows(data.classes)
+        is_known = checkpoint.matches_classes(data.classes)
         train = train_val_split(data, config.data.val_fraction)[0] if is_known else None
     except UserError as error:
         is_other = error.code == "dataset.image_size" or not (os.environ.get(ENVIRONMENT) or Config().run.data_dir)
@@ -215,7 +215,7 @@ def own_images(checkpoint: Checkpoint, data_dir: Path | None, say: Say) -> tuple
         say(f"Without images: {error}")  # it is not known whether they are those of the checkpoint
         return None, None
     if train is not None:
-        take_names(checkpoint, data)
+        set_class_names(checkpoint, data)
         return train, data.test
     if data_dir is not None:
         raise UserError("export.classes", f"The dataset in {data_dir} has other classes than the checkpoint.")

@@ -138,7 +138,7 @@ def compare(
         batch = filled[:size]
         difference[size] = float(np.abs(forward(batch) - reference.forward(batch)).max())
     found = _in_batches(forward, images)
-    speeds = {size: _speeds((forward, reference.forward), filled[:size], seconds) for size in speed_sizes}
+    speeds = {size: measure_speeds((forward, reference.forward), filled[:size], seconds) for size in speed_sizes}
     return ParityReport(
         file=file.name,
         format=format,
@@ -160,7 +160,7 @@ def _in_batches(forward: Forward, images: np.ndarray) -> np.ndarray:
     return np.concatenate([forward(images[i : i + size]) for i in range(0, len(images), size)])
 
 
-def _speeds(forwards: Sequence[Forward], batch: np.ndarray, seconds: float) -> list[float]:
+def measure_speeds(forwards: Sequence[Forward], batch: np.ndarray, seconds: float) -> list[float]:
     """Images/s of each, alternating in rounds, so that other load on the machine affects all alike."""
     times: list[list[float]] = [[] for _ in forwards]
     for _ in range(ROUNDS):

@@ -45,8 +45,9 @@ def _averaged_tensors(model: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def update_bn(model: nn.Module, batches: Iterable[Tensor], compute: Compute) -> None:
-    """Recompute the running mean and variance of each batch norm as the mean over the images of batches,
-    float32 [B, 3, S, S].
+    """Recompute the running mean and variance of every batch norm from batches of images, float32 [B, 3, S, S].
+
+    Leaves the model in training mode.
 
     The statistics of averaged weights are not the average of the statistics (Izmailov et al. 2018,
     https://arxiv.org/abs/1803.05407).

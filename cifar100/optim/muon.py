@@ -33,16 +33,25 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every parameter that has a gradient. Closures are not supported."""
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not parameters:
-                continue
-            updates = self._updates(parameters, group)
-            if group["use_muon"]:
-                updates = _orthogonalize(updates)
-                norms = torch.stack(torch._foreach_norm(parameters)).clamp(min=1e-7)
-                factors = norms.reciprocal() * _target_norms(tuple(map(len, parameters)), norms.device)
-                torch._foreach_mul_(parameters, factors.unbind())
-            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+            parameters, updates = self.prepare_updates(group)
+            if parameters:
+                torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+    def prepare_updates(self, group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """The parameters of a group that have a gradient, and what to subtract from them times the learning rate.
+
+        Weights of a `use_muon` group are scaled to their target norm here.
+        """
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not parameters:
+            return [], []
+        updates = self._updates(parameters, group)
+        if group["use_muon"]:
+            updates = _orthogonalize(updates)
+            norms = torch.stack(torch._foreach_norm(parameters)).clamp(min=1e-7)
+            factors = norms.reciprocal() * _target_norms(tuple(map(len, parameters)), norms.device)
+            torch._foreach_mul_(parameters, factors.unbind())
+        return parameters, updates
 
     def _updates(self, parameters: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
         """The updates of SGD before multiplication by the learning rate: gradients with weight decay and momentum."""

@@ -11,8 +11,11 @@ RECIPES = {"baseline": baseline.config, "fast": fast.config, "best": best.config
 
 
 def recipe(name: str, epochs: int | None = None) -> Config:
-    """The settings of a recipe, for its own number of epochs or another one, on which some of them depend: do not
-    change `epochs` afterwards."""
+    """The settings of the recipe `name`, one of RECIPES. Raises KeyError if there is no such recipe.
+
+    `epochs` replaces the recipe's own number of epochs. Other settings depend on it, such as the warmup of the fast
+    recipe, so do not change `epochs` in the result.
+    """
     return RECIPES[name]() if epochs is None else RECIPES[name](epochs)
 
 

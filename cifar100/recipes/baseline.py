@@ -10,5 +10,5 @@ from cifar100.config import Config
 
 
 def config(epochs: int | None = None) -> Config:
-    """`Config()` as it stands in config.py, for its own number of epochs or this one."""
+    """The defaults of `Config`; `epochs` replaces their number of epochs."""
     return Config() if epochs is None else Config().replace(epochs=epochs)

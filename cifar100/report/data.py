@@ -15,9 +15,9 @@ from cifar100.dataset.base import spread_rows
 from cifar100.evaluation.duplicates import (
     CombinedSplits,
     DuplicatePair,
+    duplicated_test_rows,
     exact_duplicates,
     near_duplicates,
-    rows_in_train,
 )
 from cifar100.report.page import render
 from cifar100.report.sections import footer
@@ -155,7 +155,7 @@ def _in_train(found: DatasetReport) -> list[str]:
     for kind, pairs in (("exact", found.exact), ("exact or near", both)):
         if pairs is None:
             continue
-        count = len(rows_in_train(pairs, found.splits))
+        count = len(duplicated_test_rows(pairs, found.splits))
         lines.append(
             f"test images with an {kind} duplicate in train: {count:,} ({count / len(found.dataset.test):.2%})"
         )

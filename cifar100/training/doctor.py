@@ -22,11 +22,11 @@ from cifar100.training.timing import (
     IMAGE_SIZE,
     Estimate,
     Speed,
-    estimates,
+    estimate_times,
+    image_sizes_by_recipe,
     measure_evaluation,
     measure_muon,
     measure_training,
-    measurements,
 )
 
 SECONDS_PER_MEASUREMENT = 4.0
@@ -66,7 +66,7 @@ def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
         if compute.device.type == "cpu":
             disable_malloc_trim()
         torch.backends.cudnn.benchmark = compute.device.type == "cuda"  # as in training
-        for name, sizes in measurements().items():
+        for name, sizes in image_sizes_by_recipe().items():
             update_seconds = measure_muon(name, compute)
             for size in sizes:
                 say(f"timing {name} at {size} px")
@@ -82,7 +82,7 @@ def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
         gradient_check=check,
         speeds=speeds,
         eval_images_per_second=eval_rate,
-        estimates=estimates(speeds, eval_rate) if check.passed else [],
+        estimates=estimate_times(speeds, eval_rate) if check.passed else [],
         advice=advise(compute.device.type),
     )
 

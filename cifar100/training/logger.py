@@ -43,7 +43,7 @@ COLUMNS: tuple[str, ...] = (
 the smoothed loss; the evaluation columns are over `split` at the end, and None if the epoch was not evaluated."""
 
 PROGRESS_SECONDS = 0.5
-"""Between two updates of the console: each one synchronizes with the device."""
+"""Minimum time between two updates of the console, because each synchronizes with the device."""
 
 
 def epoch_line(row: dict[str, Any], epochs: int, *, short: bool = False) -> str:
@@ -80,7 +80,7 @@ class Logger:
     def progress(self, progress: Progress | EvalProgress) -> None:
         """Show the state of the epoch or evaluation; console only."""
 
-    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
+    def log_epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         """Write the last row of the history to all parts of the log."""
 
     def truncate_to(self, history: list[dict[str, Any]]) -> None:
@@ -100,7 +100,7 @@ class RunLogger(Logger):
         self.in_use: set[Path] = set()  # metrics files that were reported
         self._progress_timer = Stopwatch(PROGRESS_SECONDS)
         logs = run_dir.logs()
-        self.log_path = logs[-1] if resume and logs else run_dir.new_log()
+        self.log_path = logs[-1] if resume and logs else run_dir.new_log_path()
         try:
             self.log = self.log_path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
@@ -111,8 +111,6 @@ class RunLogger(Logger):
 
     def __exit__(self, *_exception: object) -> None:
         self._console(lambda display: display.close())
-        for sink in self.sinks:
-            sink.close()
         with suppress(OSError):  # a full disk has been reported
             self.log.close()
 
@@ -138,13 +136,13 @@ class RunLogger(Logger):
         self._console(lambda display: display.progress(progress))
         self._progress_timer.restart()
 
-    def epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
+    def log_epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         line, short = epoch_line(history[-1], epochs), epoch_line(history[-1], epochs, short=True)
         self._console(lambda display: display.info(line if len(line) <= display.width else short))
         self.file_only(line)
         self._write_metrics(history)
         for sink in self.sinks:
-            sink.epoch(history)
+            sink.log_epoch(history)
 
     def truncate_to(self, history: list[dict[str, Any]]) -> None:
         self._write_metrics(history)

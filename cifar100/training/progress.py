@@ -1,17 +1,18 @@
-"""What the console shows of a run within an epoch."""
+"""The metrics, speed and remaining time of the current epoch, for the console."""
 
 from __future__ import annotations
 
 from cifar100.augmentation.batched import resolution_at_epoch
 from cifar100.optim.schedule import lr_at_step
-from cifar100.training.logger import Progress
+from cifar100.training.display import Progress
 from cifar100.training.run import Run
 
 MIN_TIMED_STEPS = 20
 """Steps of this process before the remaining time is estimated; two epochs suffice if they have fewer."""
 
 TIME_EXPONENT = 1.5
-"""Of the resolution: an epoch at 16, 24 and 32 pixels takes 63, 117 and 187 s on two CPU cores (the fast recipe)."""
+"""The time of an epoch is taken as resolution ** TIME_EXPONENT: at 16, 24 and 32 pixels it is 63, 117 and 187 s on two
+CPU cores (the fast recipe)."""
 
 
 def current_progress(run: Run) -> Progress:
@@ -33,13 +34,13 @@ def current_progress(run: Run) -> Progress:
 
 
 def seconds_left(run: Run) -> float:
-    """Expected time until the end of the run or `stop_after`. The time of an epoch grows as in `TIME_EXPONENT`."""
+    """Expected seconds until the end of the run, or until `stop_after`. See `TIME_EXPONENT` for other resolutions."""
     config, state, steps = run.config, run.state, len(run.loader)
     eval_every, epochs = config.run.eval_every, config.optim.epochs
     last = min(config.run.stop_after, epochs) if config.run.stop_after > state.epoch else epochs
     native = run.dataset.image_size
     sizes = [resolution_at_epoch(config.augment, epoch, epochs, native) for epoch in range(state.epoch, last)]
-    epochs_left = sum((size / sizes[0]) ** TIME_EXPONENT for size in sizes)
+    epochs_left = sum((size / sizes[0]) ** TIME_EXPONENT for size in sizes)  # in epochs of the current resolution
     evaluations_left = -(-last // eval_every) - state.epoch // eval_every
     steps_left = steps * epochs_left - state.step
     return steps_left * state.train_seconds / state.step + evaluations_left * state.eval_seconds

@@ -27,7 +27,7 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     """Raise UserError, naming what differs, if the checkpoint in `path` is not of the same run."""
     if not checkpoint.loop or not checkpoint.optimizer:
         raise UserError("resume.weights_only", f"--resume: {path} holds weights only, and no state to resume from.")
-    free = {setting.name for setting in fields(RunConfig)}
+    may_change = {setting.name for setting in fields(RunConfig)}
     try:
         before = Config.from_flat(checkpoint.config)
     except UserError as error:
@@ -41,7 +41,7 @@ def check_resumable(path: Path, checkpoint: Checkpoint, config: Config, dataset:
     changes = [
         f"{flag(name)} was {setting_text(was)} and is now {setting_text(now)}"
         for name, (was, now) in before.differences(config).items()
-        if name not in free
+        if name not in may_change
     ]
     if changes:
         message = f"--resume continues with the same settings, but {'; '.join(changes)}. Give them as they were."
@@ -64,8 +64,9 @@ def _is_loop_state(loop: dict[str, Any]) -> bool:
     if loop.keys() != kinds.keys() or not isinstance(sums, list) or not all(map(is_number, [*numbers.values(), *sums])):
         return False
     whole = all(type(loop[name]) is int for name, kind in kinds.items() if kind is int)
-    least = min(value + (name == "best_top1") for name, value in numbers.items())
-    return whole and least >= 0 and loop["step"] <= loop["seen"] and (loop["train_seconds"] > 0 or not loop["step"])
+    # best_top1 is -1 before the first evaluation
+    in_range = all(value >= (-1 if name == "best_top1" else 0) for name, value in numbers.items())
+    return whole and in_range and loop["step"] <= loop["seen"] and (loop["train_seconds"] > 0 or not loop["step"])
 
 
 def _is_row(row: dict[str, Any]) -> bool:

@@ -111,7 +111,7 @@ class Run:
         """One optimizer step."""
         step = self.global_step
         lr = lr_at_step(step, len(self.loader), self.config.optim)
-        self.train_step(images, labels, learning_rate=lr, number=step)
+        self.train_step(images, labels, learning_rate=lr, step_index=step)
         self.state.step += 1
         self.num_timed_steps += 1
 
@@ -204,12 +204,12 @@ class Run:
             self.save(self.run_dir.last, Selection(rule="step"))
 
     def save_best_and_periodic(self, row: dict[str, Any]) -> None:
-        """The checkpoints that are due after the epoch of this row."""
+        """Save best_model.pth if the top-1 in `row` is the highest so far, and the periodic checkpoint if it is due."""
         if row["top1"] is not None and row["top1"] > self.state.best_top1:
             self.state.best_top1 = row["top1"]
             self.save(self.run_dir.best, Selection(rule="best", split=self.eval_name), in_background=True)
         if self.config.run.keeps_checkpoint(self.state.epoch):
-            self.save(self.run_dir.checkpoint(self.state.epoch), Selection(rule="periodic"))
+            self.save(self.run_dir.checkpoint_path(self.state.epoch), Selection(rule="periodic"))
 
     def stop_reason(self, signals: GracefulStop) -> StopReason | None:
         """Why the run stops after the latest epoch, before its last one; the same on all ranks."""
@@ -219,13 +219,12 @@ class Run:
         epoch = self.state.epoch
         return "stop_after" if epoch == self.config.run.stop_after and epoch < self.config.optim.epochs else None
 
-    def stopped(self, reason: StopReason) -> StopReason:
-        """Log the reason, and return it."""
+    def log_stop(self, reason: StopReason) -> None:
+        """Log why the run stopped before its last epoch."""
         state = self.state
         position = f"at epoch {state.epoch + 1}, step {state.step}" if state.step else f"after epoch {state.epoch}"
         name = reason.name if isinstance(reason, Signals) else f"--stop-after {state.epoch}"
         self.logger.info(f"Stopped by {name} {position}. Saved; --resume continues from here.")
-        return reason
 
     def save(self, path: Path, selection: Selection, *, in_background: bool = False) -> None:
         """Write a checkpoint; `in_background`, while training continues (except on MPS), but before any later one.

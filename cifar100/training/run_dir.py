@@ -18,9 +18,9 @@ from cifar100.support.files import atomic_write, remove_temp_files
 
 
 class RunDir:
-    """Use as a context manager, which holds the lock of the directory.
+    """The paths of a run's files. As a context manager, it creates the directory and holds its lock.
 
-    Raises UserError if the directory cannot be written or another run is using it.
+    Entering raises UserError if the directory cannot be written or another run is using it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class RunDir:
     def __exit__(self, *_exception: object) -> None:
         self._lock.release()
 
-    def checkpoint(self, epoch: int) -> Path:
+    def checkpoint_path(self, epoch: int) -> Path:
         """The path of the checkpoint of an epoch, counted from 1."""
         return self.path / f"checkpoint_epoch_{epoch}.pth"
 
@@ -61,7 +61,7 @@ class RunDir:
         """The text logs of the run, the oldest first."""
         return sorted(self.path.glob("training_log_*.txt"))
 
-    def new_log(self) -> Path:
+    def new_log_path(self) -> Path:
         """The path of a new log."""
         return self.path / f"training_log_{datetime.now():%Y%m%d_%H%M%S}.txt"
 

@@ -31,9 +31,11 @@ from cifar100.training.tracker import require_tracker
 
 
 def sync_settings(dist: DistContext, config: Config, recipe: str, resume: bool) -> tuple[Config, str, bool]:
-    """The settings of rank 0 on all ranks; only `data_dir` may differ by node. Raises UserError if others differ.
+    """The settings of rank 0 on all ranks, with each rank's own `data_dir`.
 
-    A node without the files of a resumed run, and without a directory of its own, takes the run's `data_dir`."""
+    Unless the run is resumed, raises UserError if a setting other than `data_dir` and `run_dir` differs. When it is
+    resumed, a rank that has neither --data-dir nor $CIFAR100_DATA_DIR uses the `data_dir` of rank 0.
+    """
     main_config, recipe, resume = dist.run_on_main(lambda: (config, recipe, resume))
     if not resume:  # only rank 0 has the files of the run, and thereby its settings
         dist.check_same_on_all_ranks(config.replace(data_dir=None, run_dir=main_config.run.run_dir).flat())

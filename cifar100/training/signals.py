@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 
 class GracefulStop:
-    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`; a later one interrupts:
-    Ctrl-C at once, the others after a second, because a terminal that is closed sends SIGHUP twice, once by its shell.
+    """A context in which the first SIGINT (Ctrl-C), SIGTERM or SIGHUP only sets `signum`, for the loop to stop.
+
+    A later SIGINT raises KeyboardInterrupt. So does a later SIGTERM or SIGHUP, but not within a second of the first
+    signal, because a terminal that is closed sends SIGHUP twice: itself, and through its shell.
 
     A signal that the parent process has set to be ignored stays ignored: SIGHUP under nohup, so that the run continues
     after its terminal is closed, and SIGINT of a background job of a script.

@@ -9,7 +9,7 @@ from typing import Any
 class MetricsSink:
     """Base of `TensorBoardLogger` and `Tracker`. History: one row of metrics (`logger.COLUMNS`) per epoch."""
 
-    def epoch(self, history: list[dict[str, Any]]) -> None:
+    def log_epoch(self, history: list[dict[str, Any]]) -> None:
         """Log the last row."""
 
     def truncate_to(self, history: list[dict[str, Any]]) -> None:
@@ -19,4 +19,4 @@ class MetricsSink:
         """Log PNG images by name; the functions render them."""
 
     def close(self) -> None:
-        """Flush."""
+        """Flush and close."""

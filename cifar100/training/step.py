@@ -70,7 +70,7 @@ class TrainStep:
             images = torch.zeros(count, 3, side, side, device=self.compute.device)
             # the layout of real batches, which would be compiled again otherwise
             images = images.contiguous(memory_format=memory_format(images.device))
-            self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, number=0)
+            self(images, torch.zeros(count, dtype=torch.long, device=images.device), learning_rate=0.0, step_index=0)
         for model, state in zip(models, before, strict=True):
             model.load_state_dict(state)
         self.optimizer.zero_grad(set_to_none=True)
@@ -80,18 +80,18 @@ class TrainStep:
         self.reset_sums()
         self.compute.synchronize()
 
-    def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
+    def __call__(self, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
         """Update the weights on images [B, 3, S, S] and labels, int64 [B] or soft labels, float32 [B, classes].
-        `number` is the step of the run, from 0."""
+        `step_index` is the step of the run, from 0."""
         set_lr(self.optimizer, learning_rate)
-        loss, logits = self._backward(images, labels, number)
+        loss, logits = self._backward(images, labels, step_index)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:
-            self.ema.update(number)
-        self._add_to_sums(loss, logits, labels, number)
+            self.ema.update(step_index)
+        self._add_to_sums(loss, logits, labels, step_index)
 
-    def _backward(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, labels: Tensor, step_index: int) -> tuple[Tensor, Tensor]:
         """Compute the gradients of this batch; returns the loss and the logits [B, classes]."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
@@ -99,18 +99,18 @@ class TrainStep:
             # a last batch may have fewer images than there are ranks: those without one only join the all-reduce
             loss = self._loss(logits.float(), labels) if len(labels) else logits.float().sum()
         with self.compute.full_precision():
-            self.scaler.scale(loss * self.loss_weight(number)).backward()
+            self.scaler.scale(loss * self.loss_weight(step_index)).backward()
         return loss.detach(), logits.detach()
 
     @torch.no_grad()
-    def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor, number: int) -> None:
+    def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor, step_index: int) -> None:
         targets = labels if labels.ndim == 1 else labels.argmax(dim=1)  # of a mixed image, its main class
         self.loss_sum += loss * len(labels)
         self.correct += (logits.argmax(dim=1) == targets).sum()
         self.num_samples += len(labels)
         newly_bad = (self.first_nonfinite_step < 0) & ~torch.isfinite(loss)
         self.first_nonfinite_step = torch.where(
-            newly_bad, torch.full_like(self.first_nonfinite_step, number), self.first_nonfinite_step
+            newly_bad, torch.full_like(self.first_nonfinite_step, step_index), self.first_nonfinite_step
         )
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:

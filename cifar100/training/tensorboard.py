@@ -34,7 +34,7 @@ class TensorBoardLogger(MetricsSink):
         self.settings = settings
         self.writer: Any = None
 
-    def epoch(self, history: list[dict[str, Any]]) -> None:
+    def log_epoch(self, history: list[dict[str, Any]]) -> None:
         if self.writer is None:
             self.truncate_to(history)
             return

@@ -25,10 +25,11 @@ from cifar100.training.step import TrainStep
 
 NUM_CLASSES, IMAGE_SIZE = 100, 32
 NUM_TRAIN_IMAGES, NUM_TEST_IMAGES = 50_000, 10_000
-"""Those of CIFAR-100, for which times are estimated."""
+"""Classes, image size and numbers of images of CIFAR-100, for which times are estimated."""
 
-SMALLEST_BATCH = 8
-LONG_SECONDS = 2.0
+MIN_BATCH_SIZE = 8
+MAX_REPEATED_SECONDS = 2.0
+"""A first call that takes longer is not repeated without its warm-up cost."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Estimate:
     eval_seconds: float
 
 
-def measurements() -> dict[str, list[int]]:
-    """{recipe: image sizes that it trains at}."""
+def image_sizes_by_recipe() -> dict[str, list[int]]:
+    """{recipe: image sizes that it trains at, ascending}."""
     return {name: sorted(_epochs_by_size(recipe(name))) for name in RECIPES}
 
 
-def estimates(speeds: list[Speed], eval_images_per_second: float) -> list[Estimate]:
+def estimate_times(speeds: list[Speed], eval_images_per_second: float) -> list[Estimate]:
     """The time of each recipe, from the speed of its step at each image size that it trains at."""
     rates = {(speed.recipe, speed.image_size): speed.images_per_second for speed in speeds}
     results = []
@@ -78,12 +79,13 @@ def measure_training(name: str, image_size: int, compute: Compute, seconds: floa
     On a slow machine a full batch would take too long: the times of two smaller ones then give the time of an image and
     the part that does not depend on the batch size. `update_seconds` is that of Muon's update (`measure_muon`).
     """
+    # Muon's update does not depend on the batch size, so it is timed once (measure_muon) and added
     config = recipe(name).replace(train_sizes=(image_size,), optimizer="sgd")
     step = _training_step(config, compute)
     deadline = time.perf_counter() + seconds
 
     full_size = config.optim.batch_size
-    num_images = min(SMALLEST_BATCH, full_size)
+    num_images = min(MIN_BATCH_SIZE, full_size)
     small, small_seconds = num_images, _warm_seconds(lambda: _run_steps(step, config, num_images, 1), compute)
     step_seconds, image_seconds = small_seconds, small_seconds / small
     affordable = int(min(small * seconds / 4 / small_seconds, full_size))
@@ -113,14 +115,14 @@ def measure_muon(name: str, compute: Compute) -> float:
 def measure_evaluation(compute: Compute, seconds: float) -> float:
     """Images per second of an evaluation at 32 px, timed for about `seconds`."""
     model = compute.prepare(build_model("resnet18", NUM_CLASSES)).eval()
-    num_images, rate, deadline = SMALLEST_BATCH, 0.0, time.perf_counter() + seconds
+    num_images, rate, deadline = MIN_BATCH_SIZE, 0.0, time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         loader = EvalLoader(_random_split(num_images), Config().augment, batch_size=BATCH_SIZE, device=compute.device)
         compute.synchronize()
         start = time.perf_counter()
         predict_logits(model, loader, compute)
         rate = num_images / (time.perf_counter() - start)
-        num_images = int(min(max(rate * seconds / 4, SMALLEST_BATCH), NUM_TEST_IMAGES))
+        num_images = int(min(max(rate * seconds / 4, MIN_BATCH_SIZE), NUM_TEST_IMAGES))
     return rate
 
 
@@ -163,7 +165,7 @@ def _batches(config: Config, batch_size: int, compute: Compute) -> Iterator[tupl
 def _run_steps(step: TrainStep, config: Config, batch_size: int, num_steps: int) -> None:
     batches = _batches(config, batch_size, step.compute)
     for number, (images, labels) in enumerate(islice(batches, num_steps)):
-        step(images, labels, learning_rate=1e-3, number=number)
+        step(images, labels, learning_rate=1e-3, step_index=number)
 
 
 def _seconds(run: Callable[[], object], compute: Compute) -> float:
@@ -175,6 +177,7 @@ def _seconds(run: Callable[[], object], compute: Compute) -> float:
 
 
 def _warm_seconds(run: Callable[[], object], compute: Compute) -> float:
-    """Of the second call, as the first one allocates memory and chooses kernels; of the first if it took long."""
+    """Seconds of a second call of `run`, because the first allocates memory and selects kernels; of the first call if
+    that took over MAX_REPEATED_SECONDS."""
     first = _seconds(run, compute)
-    return first if first > LONG_SECONDS else _seconds(run, compute)
+    return first if first > MAX_REPEATED_SECONDS else _seconds(run, compute)

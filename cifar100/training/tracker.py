@@ -38,7 +38,7 @@ class Tracker(MetricsSink):
             hint = "run `wandb login`, or set WANDB_MODE=offline" if library == "wandb" else "omit it to train without"
             raise UserError("track.init", f"--track {library} could not be started ({error}): {hint}.") from error
 
-    def epoch(self, history: list[dict[str, Any]]) -> None:
+    def log_epoch(self, history: list[dict[str, Any]]) -> None:
         """Log the rows that were not logged yet."""
         for row in history:
             if row["epoch"] > self.logged:

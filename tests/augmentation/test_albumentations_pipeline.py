@@ -274,7 +274,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object
     def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         if number == step:
             act()
-        call(self, images, labels, learning_rate=learning_rate, number=number)
+        call(self, images, labels, learning_rate=learning_rate, step_index=number)
 
     monkeypatch.setattr(TrainStep, "__call__", acting)
 

@@ -74,7 +74,7 @@ def test_the_loss_weighs_each_image_by_its_class() -> None:
     weights = torch.from_numpy(balanced_weights(LABELS, 4))
     each = torch.nn.functional.cross_entropy(model(images), labels, reduction="none").detach().numpy()
     step = TrainStep(model, build_optimizer(model, config), compute, config, class_weights=weights)
-    step(images, labels, learning_rate=0.0, number=0)
+    step(images, labels, learning_rate=0.0, step_index=0)
     by_sklearn = compute_sample_weight("balanced", LABELS)[::3]
     assert step.loss_sum.item() / step.num_samples == pytest.approx(float((each * by_sklearn).mean()), rel=1e-5)
 

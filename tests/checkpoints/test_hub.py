@@ -253,7 +253,7 @@ def test_push_to_a_folder_uploads_nothing(server: Server, tmp_path: Path) -> Non
 
 def test_the_model_card_describes_the_checkpoint(server: Server, pushed: Path) -> None:
     card = server.files["/someone/model/resolve/main/README.md"].decode()
-    assert "**75.12%** on the 600 test images, single view; n = one run" in card
+    assert "**75.12%** on the 600 test images, single view; one run" in card
     assert "synthetic images" in card
     assert "| hardware | cpu (threads: 2), bf16 |" in card
     assert 'load_predictor("hf://someone/model")' in card

@@ -158,7 +158,7 @@ def test_fp32_on_cuda_uses_no_tf32_in_either_pass(precision: str, allowed: bool)
     layer.register_forward_hook(lambda *_: seen.update(forward=torch.backends.cudnn.allow_tf32))
     layer.weight.register_hook(lambda _: seen.update(backward=torch.backends.cudnn.allow_tf32))
     before = torch.backends.cudnn.allow_tf32
-    step(torch.randn(4, 3, 2, 2), torch.arange(4), learning_rate=0.1, number=0)
+    step(torch.randn(4, 3, 2, 2), torch.arange(4), learning_rate=0.1, step_index=0)
     assert seen == {"forward": allowed, "backward": allowed}
     assert torch.backends.cudnn.allow_tf32 == before
 

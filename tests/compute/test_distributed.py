@@ -64,7 +64,7 @@ def step(self, images, labels, *, learning_rate, number):
         if what == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(600)
-    call(self, images, labels, learning_rate=learning_rate, number=number)
+    call(self, images, labels, learning_rate=learning_rate, step_index=number)
 
 def load_dataset(config, **options):
     began = time.monotonic()

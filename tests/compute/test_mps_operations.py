@@ -65,7 +65,7 @@ def train_steps(settings: dict[str, Any]) -> Recording:
             batch = next(batches, None)  # this also copies the augmentation parameters of the epoch to the device
             with recording.step():
                 while batch is not None:
-                    step(*batch, learning_rate=0.01, number=recording.num_steps)
+                    step(*batch, learning_rate=0.01, step_index=recording.num_steps)
                     recording.num_steps += 1
                     batch = next(batches, None)
         assert step.first_nonfinite_step.item() == -1

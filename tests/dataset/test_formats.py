@@ -217,7 +217,7 @@ def test_every_format_gives_the_same_training_run(tmp_path: Path, classes: int) 
         step = TrainStep(compute.prepare(model), optimizer, compute, config.optim)
         loader = TrainLoader(dataset.train, config.augment, batch_size=16, seed=3, device=compute.device)
         for number, (images, labels) in enumerate(loader):
-            step(images, labels, learning_rate=0.01, number=number)
+            step(images, labels, learning_rate=0.01, step_index=number)
         weights.append(model.state_dict())
     assert all(torch.equal(first, other[name]) for other in weights for name, first in weights[0].items())
 

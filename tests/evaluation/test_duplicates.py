@@ -20,9 +20,9 @@ from cifar100.evaluation import metrics
 from cifar100.evaluation.duplicates import (
     CombinedSplits,
     accuracy_without_duplicates,
+    duplicated_test_rows,
     exact_duplicates,
     near_duplicates,
-    rows_in_train,
 )
 from cifar100.report.data import analyze_dataset, summary, write_page
 from cifar100.support.errors import UserError
@@ -73,7 +73,7 @@ def test_exact_duplicates_are_found(dataset: Dataset) -> None:
     assert [(pair.first, pair.second) for pair in pairs] == [(3, 299), (7, 305)]
     assert [rows.location(pair) for pair in pairs] == ["train", "across"]
     assert [rows.labels_conflict(pair) for pair in pairs] == [False, True]
-    assert rows_in_train(pairs, rows).tolist() == [5]
+    assert duplicated_test_rows(pairs, rows).tolist() == [5]
 
 
 def test_only_near_duplicates_are_found(dataset: Dataset) -> None:
@@ -81,7 +81,7 @@ def test_only_near_duplicates_are_found(dataset: Dataset) -> None:
     pairs = near_duplicates(rows.images)
     assert sorted((pair.first, pair.second) for pair in pairs) == [(10 * row, 300 + row) for row in range(5)]
     assert {pair.second - 300 for pair in pairs if pair.mirrored} == {KINDS.index("mirrored")}
-    assert rows_in_train(pairs, rows).tolist() == [0, 1, 2, 3, 4]
+    assert duplicated_test_rows(pairs, rows).tolist() == [0, 1, 2, 3, 4]
     assert [pair.correlation for pair in pairs] == sorted((pair.correlation for pair in pairs), reverse=True)
 
 

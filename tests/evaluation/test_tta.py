@@ -13,7 +13,7 @@ from cifar100.config import AugmentConfig
 from cifar100.dataset.base import Split
 from cifar100.evaluation import metrics
 from cifar100.evaluation.evaluate import predict_logits
-from cifar100.evaluation.tta import VIEWS, evaluate_tta, format_table, transform
+from cifar100.evaluation.tta import VIEWS, evaluate_tta, format_table, shift_and_flip
 from cifar100.model import ResNet
 
 AUGMENT = AugmentConfig()
@@ -22,7 +22,7 @@ AUGMENT = AugmentConfig()
 def test_views_flip_and_shift_a_pixel() -> None:
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 3, 2] = 1
-    moved = [transform(image, *view).nonzero()[0, 2:].tolist() for view in VIEWS]
+    moved = [shift_and_flip(image, *view).nonzero()[0, 2:].tolist() for view in VIEWS]
     assert moved == [[3, 2], [3, 5], [2, 1], [2, 6], [4, 3], [4, 4]]
 
 
@@ -33,7 +33,7 @@ def test_logits_are_averaged_and_agreement_covers_all_views() -> None:
     model = ResNet((1, 1, 1, 1), 10, 8).eval()
     compute = select_device("cpu", "fp32")
     single = predict_logits(model, EvalLoader(split, AUGMENT, batch_size=7, device=compute.device), compute)
-    one, two, six = evaluate_tta(model, split, AUGMENT, compute, single=single, count=6)
+    one, two, six = evaluate_tta(model, split, AUGMENT, compute, single_view_logits=single, num_views=6)
     assert (one.views, two.views, six.views) == (1, 2, 6)
     assert one.top1 == metrics.top_k_accuracy(single, split.labels)
     assert one.agreement == 1
@@ -52,4 +52,4 @@ def test_logits_are_averaged_and_agreement_covers_all_views() -> None:
     assert two.agreement == (named[0] == named[1]).double().mean().item()
     assert six.agreement == pytest.approx((named == named[0]).all(dim=0).double().mean().item())
     assert "agree" in format_table([one, two, six])
-    assert [one] == evaluate_tta(model, split, AUGMENT, compute, single=single, count=1)
+    assert [one] == evaluate_tta(model, split, AUGMENT, compute, single_view_logits=single, num_views=1)

@@ -104,7 +104,7 @@ def test_training_accuracy_of_soft_labels_uses_the_most_probable_class() -> None
     logits = copy.deepcopy(model)(images)
     soft_labels = torch.lerp(F.one_hot(logits.argmax(1), 5).float(), torch.full((12, 5), 0.2), 0.3)
     step = TrainStep(model, build_optimizer(model, config), CPU, config)
-    step(images, soft_labels, learning_rate=0.1, number=0)
+    step(images, soft_labels, learning_rate=0.1, step_index=0)
     assert int(step.correct) == 12
     expected = -(soft_labels * F.log_softmax(logits, dim=1)).sum(1).mean()
     assert float(step.loss_sum) / 12 == pytest.approx(float(expected.detach()), rel=1e-5)

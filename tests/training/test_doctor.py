@@ -14,7 +14,7 @@ from cifar100.compute.device import select_device
 from cifar100.recipes import RECIPES
 from cifar100.training import doctor, gradient_check, timing
 from cifar100.training.gradient_check import GradientCheck
-from cifar100.training.timing import Speed, estimates, measure_training
+from cifar100.training.timing import Speed, estimate_times, measure_training
 
 SIZES = {"baseline": [32], "fast": [16, 24, 32], "best": [16, 24, 32], "finetune": [32]}
 
@@ -67,7 +67,7 @@ def test_doctor_reports_everything_as_text(capsys: pytest.CaptureFixture[str]) -
 def test_estimates_follow_the_image_sizes_of_each_recipe() -> None:
     rates = {16: 1000.0, 24: 500.0, 32: 250.0}
     speeds = [Speed(name, size, 128, 128, rates[size]) for name in RECIPES for size in SIZES[name]]
-    found = {one.recipe: one for one in estimates(speeds, eval_images_per_second=1000.0)}
+    found = {one.recipe: one for one in estimate_times(speeds, eval_images_per_second=1000.0)}
     assert found["fast"].train_seconds == pytest.approx(4 * 50 + 3 * 100 + 2 * 200)
     assert found["fast"].eval_seconds == pytest.approx(9 * 10)
     assert found["baseline"].train_seconds == pytest.approx(100 * 200)

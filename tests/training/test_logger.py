@@ -127,11 +127,11 @@ def test_a_locked_metrics_file_is_reported_once(
 
     monkeypatch.setattr("cifar100.training.logger.atomic_write", replace)
     with RunLogger(folder, resume=False) as logger:
-        logger.epoch([row], 3)
-        logger.epoch([row, row], 3)
+        logger.log_epoch([row], 3)
+        logger.log_epoch([row, row], 3)
         assert not folder.metrics_csv.exists()
         is_open = False
-        logger.epoch([row, row, row], 3)
+        logger.log_epoch([row, row, row], 3)
     assert capsys.readouterr().out.count("metrics.csv is open in another program") == 1
     assert len(folder.metrics_csv.read_text().splitlines()) == 4
     assert len(folder.metrics_jsonl.read_text().splitlines()) == 3

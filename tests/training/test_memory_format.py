@@ -44,7 +44,7 @@ def test_a_run_resumes_in_the_memory_format_of_the_device(
         return TrainStep(model, build_optimizer(model, config), CPU, config, ema=ModelEma(model, 0.9))
 
     before, after = started(saved), started(used)
-    before(torch.randn(4, 3, 8, 8), torch.arange(4), learning_rate=0.1, number=0)
+    before(torch.randn(4, 3, 8, 8), torch.arange(4), learning_rate=0.1, step_index=0)
     assert before.ema is not None
     assert after.ema is not None
     path = tmp_path / "last.pth"

@@ -61,7 +61,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int)
     def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         if number == step:
             os.kill(os.getpid(), signal_number)
-        call(self, images, labels, learning_rate=learning_rate, number=number)
+        call(self, images, labels, learning_rate=learning_rate, step_index=number)
 
     monkeypatch.setattr(TrainStep, "__call__", interrupted)
 
@@ -308,7 +308,7 @@ def test_a_nonfinite_loss_stops_the_run_and_keeps_the_last_checkpoint(
 
     def poisoned(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
         images = images * float("nan") if number == 6 else images
-        call(self, images, labels, learning_rate=learning_rate, number=number)
+        call(self, images, labels, learning_rate=learning_rate, step_index=number)
 
     monkeypatch.setattr(TrainStep, "__call__", poisoned)
     with pytest.raises(RunFailed, match=r"step 7 of the run \(epoch 2, step 3\).*--lr") as raised:
@@ -467,7 +467,7 @@ def test_the_best_checkpoint_is_written_while_training_continues(
     best: list[Checkpoint] = []
 
     def recorded(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        call(self, images, labels, learning_rate=learning_rate, number=number)
+        call(self, images, labels, learning_rate=learning_rate, step_index=number)
         if number == 4:
             stepped.set()
 
