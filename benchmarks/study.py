@@ -109,7 +109,7 @@ def long_tailed(split: Split, imbalance: float) -> Split:
 
 
 def subsample(split: Split, every: int, *, halved: bool) -> Split:
-    """Every `every`-th image of a split whose rows are sorted by class; if `halved`, at half the resolution (2x2 average pooling)."""
+    """Every `every`-th image of a split sorted by class; if `halved`, at half the resolution (2x2 average pooling)."""
     if every == 1 and not halved:
         return split
     pixels, labels = split.images[::every], split.labels[::every]

@@ -112,7 +112,7 @@ class AugmentConfig(ConfigSection):
         message = f"--mixup-probability and --cutmix-probability add up to {mixed:g}; at most 1 is allowed."
         check(mixed <= 1, "cutmix_probability", message)
         check_sizes(self.train_sizes)
-        # albumentations would augment an image that the balanced sampler repeats in an epoch in the same way
+        # albumentations seeds by (seed, epoch, row), so images that "balanced" repeats would be augmented identically
         for name in ("alternating_flip", "policy", "sampler"):
             fits = self.pipeline == "batched" or getattr(self, name) == getattr(AugmentConfig, name)  # the default
             check(fits, name, f"{flag(name)} requires --pipeline batched; leave one of the two out.")

@@ -1,7 +1,8 @@
 """ResNet for 32x32 images (He et al. 2016, https://arxiv.org/abs/1512.03385), with the CIFAR stem.
 
 The first convolution is 3x3 with stride 1 and no max-pool follows: 32x32 images are too small for the 7x7
-stride-2 stem of ImageNet. Module names are torchvision's, so weights go either way.
+stride-2 stem of ImageNet. Parameter names are torchvision's, so state dicts are interchangeable with
+a torchvision ResNet that has this stem.
 
     python model.py               a table of the layers of resnet18, their output shapes and parameters
     python model.py resnet34
@@ -30,7 +31,7 @@ from cifar100.support.errors import UserError
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut: [B, in, H, W] -> [B, out, H/stride, W/stride]."""
+    """Two 3x3 convolutions with a residual (shortcut) connection: [B, in, H, W] -> [B, out, H/stride, W/stride]."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ def fold_batch_norms(model: ResNet) -> ResNet:
     """A copy of `model` for inference, in which each batch norm is folded into the convolution before it."""
     folded = deepcopy(model).eval()
     for module in folded.modules():
-        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):  # the last of a downsample
+        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):  # "0", "1": `downsample`
             if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
                 setattr(module, norm, nn.Identity())

@@ -49,8 +49,9 @@ from test_dataset import write_folder
 from cifar100.cli import main as cli
 from cifar100.cli.main import main
 from cifar100.config import Config
-from cifar100.dataset import class_archive, read
+from cifar100.dataset import archive as archives
 from cifar100.dataset import download as fetching
+from cifar100.dataset import read
 from cifar100.support.terminal import emit_error
 from cifar100.support.text import escape_control_chars
 from cifar100.train import train
@@ -84,9 +85,9 @@ def work_dir(valid_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setattr(fetching, "HOMES", (f"{(tmp_path / 'home').as_uri()}/",))
     monkeypatch.setattr(fetching, "ATTEMPTS", 1)
-    monkeypatch.setattr(class_archive, "FREE_RATIO_BYTES", MAX_UNPACKED_BYTES)
-    monkeypatch.setattr(class_archive, "MAX_RATIO", 1)
-    monkeypatch.setattr(class_archive, "MAX_MEMBERS", 100)
+    monkeypatch.setattr(archives, "FREE_RATIO_BYTES", MAX_UNPACKED_BYTES)
+    monkeypatch.setattr(archives, "MAX_RATIO", 1)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 100)
     return tmp_path
 
 

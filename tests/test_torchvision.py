@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import InterpolationMode, autoaugment
 
-from cifar100.augmentation.auto_augment import NUM_MAGNITUDES, Op, apply_policy
+from cifar100.augmentation.auto_augment import MAX_LEVEL, Op, apply_policy
 from cifar100.config import PolicyName
 from cifar100.model import resnet18
 
@@ -72,8 +72,8 @@ def test_resnet18_equals_torchvisions(training: bool) -> None:
 def space(policy: PolicyName) -> dict[str, tuple[torch.Tensor, bool]]:
     """{operation: (strength at each level, whether it has a sign)} of torchvision."""
     if policy == "rand":
-        return autoaugment.RandAugment()._augmentation_space(NUM_MAGNITUDES + 1, (32, 32))
-    return autoaugment.TrivialAugmentWide()._augmentation_space(NUM_MAGNITUDES + 1)
+        return autoaugment.RandAugment()._augmentation_space(MAX_LEVEL + 1, (32, 32))
+    return autoaugment.TrivialAugmentWide()._augmentation_space(MAX_LEVEL + 1)
 
 
 def by_torchvision(image: np.ndarray, op: Op, strength: float) -> np.ndarray:
@@ -88,7 +88,7 @@ def by_torchvision(image: np.ndarray, op: Op, strength: float) -> np.ndarray:
 def test_operations_equal_torchvisions(op: Op, policy: PolicyName) -> None:
     images = some_images(8)
     strengths, signed = space(policy)[NAMES[op]]
-    for level in range(NUM_MAGNITUDES + 1):
+    for level in range(MAX_LEVEL + 1):
         for sign in (1, -1) if signed else (1,):
             batch = torch.from_numpy(images)
             levels = torch.full((len(images), 1), sign * level)

@@ -111,7 +111,7 @@ class Pipeline(Dataset[Tensor]):
         return self.transforms(image=image)["image"]
 
 
-class Workers:
+class BatchWorkers:
     """Batches of a pipeline, prefetched in `num_workers` processes; 0: computed in this process on demand.
 
     The processes start with the first batch and stop with `close`. They hold no images: each task contains its own.
@@ -120,7 +120,7 @@ class Workers:
     """
 
     def __init__(self, pipeline: Pipeline, *, num_workers: int, pinned: bool = False) -> None:
-        self._tasks = _Tasks()
+        self._tasks = _TaskSampler()
         self._loader = DataLoader(
             pipeline,
             sampler=self._tasks,
@@ -128,22 +128,25 @@ class Workers:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             multiprocessing_context="spawn" if num_workers else None,
-            worker_init_fn=_begin,
+            worker_init_fn=_init_worker,
             pin_memory=pinned,
             generator=torch.Generator(),  # unused; without it, every epoch would advance the global one
         )
-        self._begun = num_workers == 0
+        self._started = num_workers == 0
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[Tensor]:
         """The results of the tasks, in order; tasks are consumed a few batches ahead."""
         self._tasks.current = tasks
-        batches = iter(self._loader) if self._begun else self._begin_processes()
+        batches = iter(self._loader) if self._started else self._start_workers()
         yield from batches
 
-    def _begin_processes(self) -> Iterator[Tensor]:
-        """The first batches. The processes are started with the stop signals blocked, and inherit the mask: a signal
-        must not end a worker before it has run `_begin`."""
-        self._begun = True
+    def _start_workers(self) -> Iterator[Tensor]:
+        """Start the worker processes and return the iterator over their batches.
+
+        They start with the stop signals blocked, and inherit the mask: a signal must not end a worker before it has run
+        `_init_worker`.
+        """
+        self._started = True
         if not STOP_SIGNALS:
             return iter(self._loader)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -161,7 +164,7 @@ class Workers:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
-class _Tasks:
+class _TaskSampler:
     """The sampler of a DataLoader that outlives epochs: the tasks of the current epoch."""
 
     def __init__(self) -> None:
@@ -171,7 +174,7 @@ class _Tasks:
         return iter(self.current)
 
 
-def _begin(_number: int) -> None:
+def _init_worker(_number: int) -> None:
     """Initialize a worker process: it ignores the signals of the terminal and the process group, which the main process
     handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from cifar100.config import AugmentConfig, PolicyName
 
-NUM_MAGNITUDES = 30
-"""The highest level; the lowest is 0."""
+MAX_LEVEL = 30
+"""Levels are integers in -MAX_LEVEL..MAX_LEVEL; the sign is the direction of the operation."""
 
 
 class Op(IntEnum):
@@ -45,7 +45,7 @@ class Op(IntEnum):
 
 
 @dataclass(frozen=True)
-class MagnitudeRange:
+class MaxMagnitudes:
     """The magnitudes at the highest level; at level n they are n/30 of that, with a random sign.
 
     Posterize has no sign, nor has solarize, which inverts values of at least 256 - 256 n/30. Identity, autocontrast and
@@ -59,7 +59,7 @@ class MagnitudeRange:
     posterize: int  # bits of the eight that are cleared, after rounding
 
 
-def magnitude_range(policy: PolicyName, size: int) -> MagnitudeRange:
+def max_magnitudes(policy: PolicyName, size: int) -> MaxMagnitudes:
     """The magnitudes of a policy for images of this size.
 
     "trivial" is the wide space of TrivialAugment (Müller & Hutter 2021, https://arxiv.org/abs/2103.10158). It
@@ -69,8 +69,8 @@ def magnitude_range(policy: PolicyName, size: int) -> MagnitudeRange:
     theirs solarizes values of at least 255 - 255 n/30.
     """
     if policy == "trivial":
-        return MagnitudeRange(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
-    return MagnitudeRange(shear=0.3, translate=150 / 331 * size, rotate=30, enhance=0.9, posterize=4)
+        return MaxMagnitudes(shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6)
+    return MaxMagnitudes(shear=0.3, translate=150 / 331 * size, rotate=30, enhance=0.9, posterize=4)
 
 
 def sample_ops(config: AugmentConfig, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
@@ -81,9 +81,7 @@ def sample_ops(config: AugmentConfig, rng: np.random.Generator, count: int) -> t
     """
     shape = count, {"none": 0, "trivial": 1, "rand": config.rand_ops}[config.policy]
     ops, signs = rng.integers(0, len(Op), shape), rng.choice((-1, 1), shape)
-    levels = (
-        rng.integers(0, NUM_MAGNITUDES, shape, endpoint=True) if config.policy == "trivial" else config.rand_magnitude
-    )
+    levels = rng.integers(0, MAX_LEVEL, shape, endpoint=True) if config.policy == "trivial" else config.rand_magnitude
     return torch.from_numpy(ops), torch.from_numpy(signs * levels)
 
 
@@ -95,7 +93,7 @@ def apply_policy(images: Tensor, ops: Tensor, levels: Tensor, policy: PolicyName
     """
     op_tables = _tables(policy, images.shape[1], images.device)
     for op, level in zip(ops.unbind(1), levels.unbind(1), strict=True):
-        entry = op, level + NUM_MAGNITUDES
+        entry = op, level + MAX_LEVEL
         images = warp(images, op_tables.affine[entry])
         images = blend(images, op, op_tables.blend_factor[entry])
         images = apply_lut(images, op, op_tables.lut[entry])
@@ -113,18 +111,18 @@ class OpTables:
 
 @lru_cache(maxsize=8)  # copying them to a GPU in every step would synchronize
 def _tables(policy: PolicyName, size: int, device: torch.device) -> OpTables:
-    most, values = magnitude_range(policy, size), np.arange(256)
-    affine = np.zeros((len(Op), 2 * NUM_MAGNITUDES + 1, 6))
+    most, values = max_magnitudes(policy, size), np.arange(256)
+    affine = np.zeros((len(Op), 2 * MAX_LEVEL + 1, 6))
     affine[..., 0] = affine[..., 4] = 1
     blend_factor = np.ones(affine.shape[:2])
     lut = np.tile(values, (*affine.shape[:2], 1))
-    for level in range(-NUM_MAGNITUDES, NUM_MAGNITUDES + 1):
-        entry, strength = level + NUM_MAGNITUDES, level / NUM_MAGNITUDES
+    for level in range(-MAX_LEVEL, MAX_LEVEL + 1):
+        entry, strength = level + MAX_LEVEL, level / MAX_LEVEL
         affine[Op.SHEAR_X, entry, 1] = affine[Op.SHEAR_Y, entry, 3] = most.shear * strength
         affine[Op.TRANSLATE_X, entry, 2] = affine[Op.TRANSLATE_Y, entry, 5] = int(most.translate * strength)
         affine[Op.ROTATE, entry] = _rotation(most.rotate * strength, size)
         blend_factor[Op.BRIGHTNESS : Op.SHARPNESS + 1, entry] = 1 + most.enhance * strength
-        cleared, threshold = round(most.posterize * abs(strength)), 256 - 256 * abs(level) // NUM_MAGNITUDES
+        cleared, threshold = round(most.posterize * abs(strength)), 256 - 256 * abs(level) // MAX_LEVEL
         lut[Op.POSTERIZE, entry] = values >> cleared << cleared
         lut[Op.SOLARIZE, entry] = np.where(values < threshold, values, 255 - values)
     affine[..., 2] += (affine[..., 0] + affine[..., 1]) / 2  # coordinates are those of pixel centers

@@ -11,18 +11,19 @@ import numpy as np
 
 
 def balanced_order(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """The rows of one epoch, int64 [N], with the same number of images from each class, up to one: a pure function.
+    """The order of one epoch, rows int64 [N] of the split, in which the class counts differ by at most 1.
 
-    Images of a small class are repeated, equally often up to one; a large class is subsampled at random.
+    A pure function of its arguments. Images of a small class are repeated, their numbers of repeats differing by at
+    most 1; a large class is subsampled at random.
     """
     rng = np.random.default_rng((seed, epoch, zlib.crc32(b"balanced order")))
     ids = rng.permutation(np.unique(labels))
     quota, rest = divmod(len(labels), len(ids))
-    served = []
+    chosen = []
     for index, id_ in enumerate(ids):
         rows, wanted = rng.permutation(np.flatnonzero(labels == id_)), quota + (index < rest)
-        served.append(np.resize(rows, wanted))  # repeats the rows cyclically
-    return rng.permutation(np.concatenate(served))
+        chosen.append(np.resize(rows, wanted))  # repeats the rows cyclically
+    return rng.permutation(np.concatenate(chosen))
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar100.augmentation.albumentations_pipeline import Pipeline, Workers, load_albumentations
+from cifar100.augmentation.albumentations_pipeline import BatchWorkers, Pipeline, load_albumentations
 from cifar100.augmentation.batched import (
     AugmentParams,
     augment,
@@ -34,14 +34,15 @@ from cifar100.support.train_sizes import MIN_SIZE, resolutions
 class TrainLoader:
     """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
 
-    With Mixup or CutMix, the labels are soft labels, float32 [B, classes]. `len()` is the number of steps of an epoch,
-    which serves every image once (with `sampler` "balanced", as many images, the same number of each class), so the
-    last batch may be smaller. At a resolution of 8 pixels, which needs two images per rank, a smaller last batch joins
-    the one before it. Plain iteration (`for images, labels in loader`) serves epochs 0, 1, 2, … in turn.
+    With Mixup or CutMix, the labels are soft labels, float32 [B, num_classes]. An epoch contains every image once (with
+    `sampler` "balanced" as many images, but equally many of each class); `len()` is its number of steps, and its last
+    batch may be smaller. Batch norm needs two images per rank at a resolution of 8 pixels: in a run with that
+    resolution a last batch with fewer is merged into the one before it. Iterating over the loader yields epochs
+    0, 1, 2, … in turn.
 
-    With several ranks, each serves its part of every batch; `batch_size` is the global one. Raises UserError if the
-    cutout square covers the images, albumentations is requested and missing, or a batch has fewer images than
-    the ranks need.
+    With several ranks, each yields its shard of every batch; `batch_size` is the global batch size. Raises UserError if
+    the cutout square covers the images, albumentations is requested and missing, or a batch has fewer images than the
+    ranks need.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class TrainLoader:
         if config.pipeline == "albumentations":
             load_albumentations()
             pipeline = Pipeline(config, seed, size)
-            self.workers = Workers(pipeline, num_workers=num_workers, pinned=device.type == "cuda")
+            self.workers = BatchWorkers(pipeline, num_workers=num_workers, pinned=device.type == "cuda")
         self.images = torch.from_numpy(split.images).to("cpu" if self.workers else device)
         self.labels = torch.from_numpy(split.labels).to(device)
         self.num_classes = num_classes or int(split.labels.max()) + 1
@@ -115,7 +116,7 @@ class TrainLoader:
             )
         return 2 * processes
 
-    def _batch(self, step: int) -> tuple[int, int]:
+    def _batch_bounds(self, step: int) -> tuple[int, int]:
         """Start and stop of a global batch in the order of an epoch."""
         is_last = step == len(self) - 1
         return step * self.batch_size, len(self.labels) if is_last else (step + 1) * self.batch_size
@@ -130,7 +131,7 @@ class TrainLoader:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from `first_step` on, a pure function of seed, epoch and step."""
-        slices = [self.dist.shard(*self._batch(step)) for step in range(first_step, len(self))]
+        slices = [self.dist.shard(*self._batch_bounds(step)) for step in range(first_step, len(self))]
         if self.config.mixes:  # each batch with the image after it
             slices = [slice(part.start, part.stop + 1) for part in slices]
         params = self._params(epoch).to(self.labels.device)
@@ -171,7 +172,7 @@ class TrainLoader:
     def batch_shapes(self) -> list[tuple[int, int]]:
         """The (number of images, resolution) of this rank's part of each different batch of the run, in order of first
         use: on every rank the same number, since each is a step with an all-reduce."""
-        batches = {stop - start: (start, stop) for start, stop in map(self._batch, range(len(self)))}
+        batches = {stop - start: (start, stop) for start, stop in map(self._batch_bounds, range(len(self)))}
         shards = [self.dist.shard(*batch) for batch in batches.values()]
         counts = [shard.stop - shard.start for shard in shards]
         sizes = dict.fromkeys(self.resolution(epoch) for epoch in range(self.num_epochs))
@@ -185,7 +186,7 @@ class TrainLoader:
     def loss_weight(self, global_step: int) -> float:
         """The factor of this rank's mean loss that gives every image of the global batch equal weight; 1 if all ranks
         have the same number of images."""
-        start, stop = self._batch(global_step % len(self))
+        start, stop = self._batch_bounds(global_step % len(self))
         shard = self.dist.shard(start, stop)
         return self.dist.size * (shard.stop - shard.start) / (stop - start)
 

@@ -85,7 +85,7 @@ def _figures(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 def _origin(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Training data, recipe, hardware, preprocessing, versions."""
-    rows = [("trained on", _text(checkpoint.dataset.train_split))]
+    rows = [("trained on", _text(checkpoint.dataset.train_description))]
     if checkpoint.recipe:
         names = ("epochs", "batch_size", "optimizer", "lr")
         settings = [f"{name} {checkpoint.config[name]}" for name in names if name in checkpoint.config]

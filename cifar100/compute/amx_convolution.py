@@ -19,8 +19,8 @@ GEMM_ROWS_PER_THREAD = 1024
 """im2col patches per thread and GEMM; with fewer, oneDNN uses a single thread."""
 
 # When GEMM is faster (benchmarks/results/convolution.json); widths are those of the output, in pixels.
-MAX_WIDTH_GEMM, MIN_CHANNELS_GEMM = 4, 512
-MAX_WIDTH_GEMM_WGRAD, MIN_CHANNELS_GEMM_WGRAD = 8, 256
+MAX_WIDTH_GEMM, MIN_CHANNELS_GEMM = 4, 512  # output and input gradient
+MAX_WIDTH_GEMM_WGRAD, MIN_CHANNELS_GEMM_WGRAD = 8, 256  # weight gradient; the weaker condition, so also that of forward
 
 REGISTER_CHANNELS = 16
 """fp32 numbers in a vector register of AVX-512; AVX2 has 8."""
@@ -79,20 +79,20 @@ class _GemmConvolution(torch.autograd.Function):
         return F.conv2d(images, weight, stride=stride, padding=1)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         images, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        of_images, of_weight = None, None
+        grad_output = grad_outputs[0].contiguous(memory_format=torch.channels_last)
+        grad_images, grad_weight = None, None
         if ctx.needs_input_grad[0]:
             out_channels, in_channels = weight.shape[:2]
             if ctx.stride == 1 and _gemm_is_faster(images.shape[3], 1, in_channels):
                 mirrored = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9 * out_channels, in_channels)
-                of_images = convolution_gemm(gradient, mirrored, 1)
+                grad_images = convolution_gemm(grad_output, mirrored, 1)
             else:
-                of_images = conv2d_input(images.shape, weight, gradient, stride=ctx.stride, padding=1)
+                grad_images = conv2d_input(images.shape, weight, grad_output, stride=ctx.stride, padding=1)
         if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(images, gradient, ctx.stride)
-        return of_images, of_weight, None
+            grad_weight = weight_gradient(images, grad_output, ctx.stride)
+        return grad_images, grad_weight, None
 
 
 def _gemm_is_faster(width: int, stride: int, out_channels: int) -> bool:
@@ -127,12 +127,12 @@ def _images_at_once(rows: int) -> int:
     return max(1, torch.get_num_threads() * GEMM_ROWS_PER_THREAD // rows)
 
 
-def weight_gradient(images: Tensor, gradient: Tensor, stride: int) -> Tensor:
-    """bf16 [out, in, 3, 3], accumulated in fp32."""
-    out_channels, in_channels = gradient.shape[1], images.shape[1]
+def weight_gradient(images: Tensor, grad_output: Tensor, stride: int) -> Tensor:
+    """Images [B, in, H, W] and output gradient [B, out, H/stride, W/stride] -> bf16 [out, in, 3, 3], summed in fp32."""
+    out_channels, in_channels = grad_output.shape[1], images.shape[1]
     total = images.new_zeros(out_channels, 9 * in_channels, dtype=torch.float32)
-    at_once = _images_at_once(gradient.shape[2] * gradient.shape[3])
-    for some, above in zip(images.split(at_once), gradient.split(at_once), strict=True):
-        rows = above.permute(0, 2, 3, 1).reshape(-1, out_channels)
-        total += rows.t().contiguous() @ _im2col(some, stride)
+    at_once = _images_at_once(grad_output.shape[2] * grad_output.shape[3])
+    for image_chunk, grad_chunk in zip(images.split(at_once), grad_output.split(at_once), strict=True):
+        rows = grad_chunk.permute(0, 2, 3, 1).reshape(-1, out_channels)
+        total += rows.t().contiguous() @ _im2col(image_chunk, stride)
     return total.view(out_channels, 3, 3, in_channels).permute(0, 3, 1, 2).to(images.dtype)

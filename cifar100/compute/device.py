@@ -38,8 +38,8 @@ class Compute:
         return nn.utils.convert_conv2d_weight_memory_format(model.to(self.device), memory_format(self.device))
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of a forward pass in this precision; weights stay fp32. A backward pass belongs into
-        `full_precision` and outside of autocast."""
+        """The context of a forward pass in this precision; weights stay fp32. Run the backward pass outside it, in
+        `full_precision`."""
         if self.precision == "fp32" and self.device.type == "cuda":
             return self.full_precision()
         return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
@@ -165,8 +165,8 @@ def disable_malloc_trim() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    most_mmaps, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-    return mallopt(most_mmaps, 0) == 1 and mallopt(trim_threshold, -1) == 1
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameter numbers, from malloc.h
+    return mallopt(M_MMAP_MAX, 0) == 1 and mallopt(M_TRIM_THRESHOLD, -1) == 1  # no mmap, no trimming
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from cifar100.config import Config
 from cifar100.dataset import folder, official, parquet, synthetic
+from cifar100.dataset.archive import open_directory
 from cifar100.dataset.base import Dataset, Split, train_val_split
-from cifar100.dataset.class_archive import open_directory
 from cifar100.dataset.class_folders import find_layout, hint_for
 from cifar100.dataset.download import ARCHIVE, HOMES, download_cifar100
 from cifar100.dataset.layout import Layout
 from cifar100.dataset.published import check_image_size
 from cifar100.support.errors import UserError
 from cifar100.support.files import content_hint, read_start
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 
 __all__ = [
     "Dataset",
@@ -33,7 +33,7 @@ DEFAULT_FOLDER = Path("data")
 """Relative to the working directory; the only directory that is downloaded to unless one is named."""
 
 
-def load_dataset(config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
+def load_dataset(config: Config | None = None, *, say: Say = emit) -> Dataset:
     """The configured dataset: the content of the directory that `resolve_data_dir` returns, or the synthetic dataset.
 
     If no directory is configured and ./data contains no dataset, CIFAR-100 is downloaded into ./data. `say` receives
@@ -88,7 +88,7 @@ def resolve_data_dir(data_dir: Path | None = None) -> Path | None:
     return DEFAULT_FOLDER if find(DEFAULT_FOLDER) else None
 
 
-def read(place: Path, config: Config | None = None, *, say: Callable[[str], None] = emit) -> Dataset:
+def read(place: Path, config: Config | None = None, *, say: Say = emit) -> Dataset:
     """The dataset in a directory or an archive, in any of the known formats. Raises UserError if there is none."""
     config = config or Config()
     found = _found(place)
@@ -123,7 +123,7 @@ def _found(place: Path) -> Callable[[], Dataset] | Layout:
         )
     if hint:
         raise UserError("dataset.format", f"{place} contains no known dataset.{hint}")
-    folders = ", ".join(layout.folder for _, layout in official.FORMATS)
+    folders = ", ".join(fmt.folder for _, fmt in official.FORMATS)
     raise UserError(
         "dataset.format",
         f"{place} contains no known dataset. It must contain {folders} (from {HOMES[0]}), the files of one of these, "
@@ -132,8 +132,8 @@ def _found(place: Path) -> Callable[[], Dataset] | Layout:
 
 
 def find(place: Path) -> Callable[[], Dataset] | Layout | None:
-    """What reads the published dataset in a directory or file, or the layout of its custom images; None if there is
-    neither. Raises UserError if something cannot be read or is ambiguous."""
+    """A function that reads the published dataset in a directory or file, or the layout of its custom images; None if
+    there is neither. Raises UserError if something cannot be read or is ambiguous."""
     try:
         if os.path.isfile(place) and place.suffix.lower() in (".csv", ".tsv"):
             return folder.find_labels(place)

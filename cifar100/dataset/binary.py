@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, read_published, split_of_files
-from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat
+from cifar100.dataset.published import CIFAR10, CIFAR100, IMAGE_BYTES, PublishedFormat
 from cifar100.dataset.tree import Directory, File
 from cifar100.support.errors import UserError
 
-IMAGE_BYTES = 3 * 32 * 32
-
-
-LAYOUTS = (
+FORMATS = (
     PublishedFormat(
         CIFAR100,
         archive="cifar-100-binary.tar.gz",
@@ -38,18 +35,18 @@ LAYOUTS = (
 )
 
 
-def read(directory: Directory, layout: PublishedFormat) -> Dataset:
+def read(directory: Directory, fmt: PublishedFormat) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    spec, files = layout.spec, directory.listing.files
-    names = read_published(files[layout.names]).decode("utf-8", "replace").split()
+    spec, files = fmt.spec, directory.listing.files
+    names = read_published(files[fmt.names]).decode("utf-8", "replace").split()
     if tuple(names) != spec.classes:
-        raise UserError("dataset.names", f"{files[layout.names]}: its names are not the classes of {spec.name}.")
+        raise UserError("dataset.names", f"{files[fmt.names]}: its names are not the classes of {spec.name}.")
 
     def split(names: tuple[str, ...]) -> Split:
         of_split = [files[name] for name in names]
         return split_of_files(of_split, [_read_rows(file, spec) for file in of_split], len(spec.classes))
 
-    return Dataset(spec, split(layout.train), split(layout.test), source=directory.name)
+    return Dataset(spec, split(fmt.train), split(fmt.test), source=directory.name)
 
 
 def _read_rows(file: File, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -68,13 +65,13 @@ def _read_rows(file: File, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
 
 def write(dataset: Dataset, folder: Path) -> Path:
     """Write CIFAR-100 as its binary version, in canonical order, into `folder`; the directory of its files."""
-    layout = LAYOUTS[0]
-    target = folder / layout.folder
+    fmt = FORMATS[0]
+    target = folder / fmt.folder
     target.mkdir(parents=True, exist_ok=True)
-    for (name,), split in ((layout.train, dataset.train), (layout.test, dataset.test)):
+    for (name,), split in ((fmt.train, dataset.train), (fmt.test, dataset.test)):
         labels = split.labels.astype(np.uint8)[:, None]
         coarse = np.array(dataset.superclass_of, np.uint8)[split.labels][:, None]
         pixels = split.images.transpose(0, 3, 1, 2).reshape(len(split), IMAGE_BYTES)
         (target / name).write_bytes(np.concatenate([coarse, labels, pixels], axis=1).tobytes())
-    (target / layout.names).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
+    (target / fmt.names).write_text("\n".join(dataset.classes) + "\n", encoding="utf-8")
     return target

@@ -12,7 +12,6 @@ from cifar100.dataset.layout import (
     Layout,
     SplitFiles,
     class_name,
-    images,
     is_filler,
     listed,
     lookalike_hint,
@@ -20,8 +19,9 @@ from cifar100.dataset.layout import (
     split_of,
 )
 from cifar100.dataset.tree import Directory, File
-from cifar100.images.names import HEIF_SUFFIXES, is_image, natural_sort_key
+from cifar100.images.names import HEIF_SUFFIXES, has_image_suffix, natural_sort_key
 from cifar100.support.errors import UserError
+from cifar100.support.text import counted
 
 MAX_WRAPPERS = 3
 
@@ -52,10 +52,14 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
     """The layout of a directory with train/ or test/ (or similar names) that contain class folders; else None."""
     kinds = {name: split_of(name) for name in directory.with_images}
     others = [name for name, kind in kinds.items() if not kind]
-    fitting = {name: inner for name, kind in kinds.items() if kind and (inner := _fitting(directory, name, others))}
+    fitting = {
+        name: inner
+        for name, kind in kinds.items()
+        if kind and (inner := _fitting(directory, name, may_be_class=bool(others)))
+    }
     if not fitting:
         kinds = {name: split_of(name, loose=True) for name in directory.with_images}
-        fitting = {name: inner for name in kinds if (inner := _fitting(directory, name, ["x"]))}
+        fitting = {name: inner for name in kinds if (inner := _fitting(directory, name, may_be_class=True))}
         if not all(kinds.values()) or fitting.keys() != kinds.keys():
             return None
     order = sorted(fitting, key=lambda name: (name.casefold() not in SPLIT_WORDS, natural_sort_key(name)))
@@ -85,11 +89,14 @@ def _splits(root: Directory, directory: Directory) -> Layout | None:
     )
 
 
-def _fitting(directory: Directory, name: str, others: Collection[str]) -> Directory | None:
-    """The directory of class folders of a split: the one of this name, or the only one in it; None if it has no class
-    folders, or contains images itself like its siblings and so may be a class named "train"."""
+def _fitting(directory: Directory, name: str, *, may_be_class: bool) -> Directory | None:
+    """The directory with the class folders of the split `name`: the split itself, or its only subdirectory.
+
+    None if there are no class folders, or, with `may_be_class`, if it contains images itself: then it may be a class
+    that is named "train".
+    """
     split = directory.with_images[name]
-    if split.image_files and others:
+    if split.image_files and may_be_class:
         return None
     if not split.image_files and len(split.with_images) == 1:
         (inner,) = split.with_images.values()
@@ -211,10 +218,10 @@ def _ignored(directory: Directory, used: Collection[str], parts: Iterable[Direct
     for name in sorted(directory.directories.keys() - set(used), key=natural_sort_key):
         count = directory.directories[name].count_images()
         labeled = "" if directory.directories[name].with_images or not count else ", not in class folders"
-        descriptions.append(f"{name}/ ({images(count)}{labeled})")
+        descriptions.append(f"{name}/ ({counted(count, 'image')}{labeled})")
     outside = [directory, *(part for part in parts if part is not directory)]
     straight = sum(len(each.image_files) for each in outside)
-    descriptions += [f"{images(straight)} in no class folder"] if straight else []
+    descriptions += [f"{counted(straight, 'image')} in no class folder"] if straight else []
     return (*descriptions, *(name for name in sorted(directory.listing.files) if name.lower().endswith(".csv")))
 
 
@@ -242,19 +249,19 @@ def hint_for(directory: Directory) -> str:
 
 def _unlabeled_hint(directory: Directory, paths: list[str]) -> str:
     """The sentences about a directory that contains images, but neither class folders nor labels of them."""
-    found = [path for path in paths if is_image(path)]
+    found = [path for path in paths if has_image_suffix(path)]
     tables = [path for path in paths if may_hold_labels(path) and "/" not in path]
     nested = [path for path in paths if may_hold_labels(path) and "/" in path]
     heic = [path for path in found if path.lower().endswith(HEIF_SUFFIXES)]
+    place = listed(directory.with_images) or f"{directory.name} itself"
     hint = (
-        f" It contains {images(len(found))}, in {listed(directory.with_images) or f'{directory.name} itself'}, but no "
-        "class folders: move the images of each class into a folder named like the class, or list them in a labels.csv "
-        "with the columns file and label."
+        f" It contains {counted(len(found), 'image')}, in {place}, but no class folders: move the images of each class "
+        "into a folder named like the class, or list them in a labels.csv with the columns file and label."
     )
     if tables and found:
         hint += f" {listed(tables)} names none of them: the first is {listed(found[:1])}."
     elif nested:
         hint += f" Only files beside or above the images are read as labels, not {listed(nested)}."
     if heic:
-        hint += f" {images(len(heic)).capitalize()} of HEIC, the format of iPhones, cannot be read: save as JPEG."
+        hint += f" {counted(len(heic), 'image')} of HEIC, the format of iPhones, cannot be read: save as JPEG."
     return hint

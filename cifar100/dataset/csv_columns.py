@@ -12,7 +12,7 @@ import re
 from cifar100.dataset.image_index import ImageIndex
 from cifar100.dataset.layout import listed, split_of
 from cifar100.dataset.tree import File, read_file
-from cifar100.images.names import is_image
+from cifar100.images.names import has_image_suffix
 from cifar100.support.errors import UserError
 
 MAX_BYTES = 1 << 26
@@ -70,8 +70,8 @@ def read_cells(file: File, found: ImageIndex) -> tuple[list[str], list[list[str]
 
 def _is_image_cell(cell: str, found: ImageIndex) -> bool:
     """Whether a cell of the first line is no column name, but names an image."""
-    if is_image(cell) or not re.search(r"\d", cell):
-        return is_image(cell)
+    if has_image_suffix(cell) or not re.search(r"\d", cell):
+        return has_image_suffix(cell)
     try:
         return bool(found.find(cell))
     except UserError:  # several images are meant

@@ -22,6 +22,7 @@ from cifar100.images.pillow_logging import suppress_pillow_messages
 from cifar100.support.errors import UserError
 from cifar100.support.machine import available_memory, usable_cores
 from cifar100.support.progress import progress
+from cifar100.support.terminal import Say
 from cifar100.support.text import format_bytes
 
 VERSION = 2
@@ -30,7 +31,6 @@ VERSION = 2
 MAX_WORKERS = 16
 CHUNK = 32  # files per task
 
-Say = Callable[[str], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from cifar100.dataset import binary, official, parquet, pickles
+from cifar100.dataset.archive import open_archive
 from cifar100.dataset.base import Dataset, read_published
-from cifar100.dataset.class_archive import open_archive
 from cifar100.dataset.published import CIFAR100
 from cifar100.dataset.tree import on_disk
 from cifar100.support.errors import UserError
 from cifar100.support.progress import progress
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 
 HUB = "https://huggingface.co"
 HUB_REPOSITORY = "uoft-cs/cifar100"
@@ -33,7 +33,7 @@ HUB_REVISION = "aadb3af77e9048adbea6b47c21a81e47dd092ae5"
 HUB_FILES = ("cifar100/train-00000-of-00001.parquet", "cifar100/test-00000-of-00001.parquet")
 
 HOMES = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
-ARCHIVE = pickles.LAYOUTS[0].archive
+ARCHIVE = pickles.FORMATS[0].archive
 ARCHIVE_MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
 MAX_ARCHIVE_BYTES = 1 << 28  # the archive has 161 MiB
 
@@ -42,8 +42,6 @@ ATTEMPTS = 3
 RETRY_SECONDS = 0.5
 TIMEOUT = 20.0
 """Seconds without a byte, after which a connection counts as stalled."""
-
-Say = Callable[[str], None]
 
 
 class _SourceFailed(Exception):
@@ -169,7 +167,7 @@ def _from_home(home: str, work: Path, say: Say) -> Path:
     if digest != ARCHIVE_MD5:
         part.unlink()
         raise _SourceFailed(f"its archive has MD5 {digest}, not {ARCHIVE_MD5}, and was deleted")
-    unpacked, content = work / pickles.LAYOUTS[0].folder, open_archive(part)
+    unpacked, content = work / pickles.FORMATS[0].folder, open_archive(part)
     assert content is not None
     unpacked.mkdir(exist_ok=True)
     for name, file in content.directories[unpacked.name].listing.files.items():

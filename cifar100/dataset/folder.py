@@ -12,7 +12,7 @@ in this form is recognized by its class names and the size of its images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,17 +22,20 @@ from cifar100.config import Config, DataConfig
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, canonical_split
 from cifar100.dataset.decode import Decoded, decode
 from cifar100.dataset.labels_csv import find_labeled
-from cifar100.dataset.layout import MAX_LISTED, Layout, class_name, images, listed, lookalike_hint
-from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE, check_image_size
+from cifar100.dataset.layout import MAX_LISTED, Layout, class_name, listed, lookalike_hint
+from cifar100.dataset.published import CIFAR10, CIFAR100, IMAGE_SIZE, check_image_size
 from cifar100.dataset.tree import File, on_disk
-from cifar100.images.names import is_image
+from cifar100.images.names import has_image_suffix
 from cifar100.support.errors import UserError
-from cifar100.support.text import escape_control_chars, format_bytes
-
-Say = Callable[[str], None]
+from cifar100.support.terminal import Say
+from cifar100.support.text import counted, escape_control_chars, format_bytes
 
 UNFIT_FOR_TRAINING = (
-    *("dataset.no_train", "dataset.classes", "dataset.one_class", "dataset.empty_class", "dataset.single_image"),
+    "dataset.no_train",
+    "dataset.classes",
+    "dataset.one_class",
+    "dataset.empty_class",
+    "dataset.single_image",
 )
 """Codes of errors that prevent training, but not evaluation."""
 
@@ -80,7 +83,7 @@ def load(layout: Layout, names: Sequence[str], splits: Sequence[str], config: Co
     unreadable = tuple(sorted([*decoded.errors, *layout.errors]))
     if unreadable and config.run.strict:
         raise UserError(
-            "dataset.strict", f"--strict: {_count(len(unreadable), 'file')} cannot be used; the first: {unreadable[0]}"
+            "dataset.strict", f"--strict: {counted(len(unreadable), 'file')} cannot be used; the first: {unreadable[0]}"
         )
     readable = decoded.rows >= 0
     return Loaded(
@@ -100,7 +103,7 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     names = layout.classes
     _refuse_untrainable(layout)
     for split, of_split in layout.splits.items():  # before anything is decoded
-        counts = [sum(is_image(str(file)) for file in of_split.files.get(name, [])) for name in names]
+        counts = [sum(has_image_suffix(str(file)) for file in of_split.files.get(name, [])) for name in names]
         _refuse_empty(layout, split, counts, names)
     loaded = load(layout, names, list(layout.splits), config, say)
     for split in layout.splits:
@@ -116,12 +119,12 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
         )
     both = len(np.intersect1d(rows[is_test], rows[~is_test]))
     if both:
-        notes.append(f"{images(both)} in both train and test, so the test accuracy is optimistic")
+        notes.append(f"{counted(both, 'image')} in both train and test, so the test accuracy is optimistic")
 
     in_classes = np.unique(np.stack([rows, labels]), axis=1)[0]
     conflicting = len(in_classes) - len(np.unique(in_classes))
     if conflicting:
-        notes.append(f"{images(conflicting)} in more than one class: cifar100 data report lists them")
+        notes.append(f"{counted(conflicting, 'image')} in more than one class: cifar100 data report lists them")
 
     pixels, sizes = loaded.decoded.pixels, _known_sizes(loaded.decoded)
     brightest = int(pixels.max())
@@ -138,7 +141,7 @@ def read(layout: Layout, *, config: Config, say: Say) -> Dataset:
     train_images = pixels[rows[~is_test]]
     del pixels  # peak memory stays below twice the images
     train_split = canonical_split(train_images, labels[~is_test], len(names))
-    notes += _listed(unreadable)
+    notes += _skipped_lines(unreadable)
     return Dataset(spec, train_split, test_split, layout.place, _format_sizes(sizes), tuple(notes), unreadable)
 
 
@@ -166,7 +169,8 @@ def read_labeled(layout: Layout, spec: DatasetSpec, *, everything: bool, config:
     labels = np.array([known[name] for name in names])[loaded.labels]
     test = canonical_split(loaded.decoded.pixels[loaded.rows], labels, len(known))
     none = Split(test.images[:0], test.labels[:0], "")
-    notes = (*layout.describe(), f"evaluated: {images(len(test))}, all that there are", *_listed(loaded.unreadable))
+    evaluated = f"evaluated: {counted(len(test), 'image')}, all that there are"
+    notes = (*layout.describe(), evaluated, *_skipped_lines(loaded.unreadable))
     sizes, test_name = _format_sizes(_known_sizes(loaded.decoded)), "test" if list(splits) == ["test"] else "all"
     return Dataset(spec, none, test, layout.place, sizes, notes, loaded.unreadable, test_name=test_name)
 
@@ -208,7 +212,7 @@ def _refuse_empty(
     if empty:
         reason = f" The first unreadable file: {unreadable[0]}" if unreadable else ""
         files = {name: layout.splits[split].files.get(name, []) for name in empty}
-        unnamed = [name for name, its in files.items() if its and not any(is_image(str(file)) for file in its)]
+        unnamed = [name for name, its in files.items() if its and not any(has_image_suffix(str(file)) for file in its)]
         advice = f"Rename the files of {listed(unnamed)}: an image ends in .jpg, .png or .webp, for example."
         advice = advice if unnamed else "Add images to the folder, or remove it."
         raise UserError(
@@ -244,17 +248,17 @@ def _choose_test(
 def _spec_of(names: list[str], sizes: np.ndarray, *, is_split: bool) -> DatasetSpec:
     """The published dataset that these folders contain, or a dataset of just these classes."""
     for spec in (CIFAR100, CIFAR10):
-        if is_split and set(names) == set(spec.classes) and (sizes == SIZE).all():
+        if is_split and set(names) == set(spec.classes) and (sizes == IMAGE_SIZE).all():
             return spec
     return DatasetSpec("custom images", tuple(names))
 
 
-def _listed(unreadable: Sequence[str]) -> list[str]:
+def _skipped_lines(unreadable: Sequence[str]) -> list[str]:
     """The number of these messages and the first of them, as lines."""
     if not unreadable:
         return []
     lines = [
-        f"{_count(len(unreadable), 'file')} skipped:",
+        f"{counted(len(unreadable), 'file')} skipped:",
         *(f"  {escape_control_chars(text)}" for text in unreadable[:MAX_LISTED]),
     ]
     more = len(unreadable) - MAX_LISTED
@@ -272,7 +276,3 @@ def _format_sizes(sizes: np.ndarray) -> str:
     (narrow, low), (wide, high) = sizes.min(axis=0), sizes.max(axis=0)
     median = int(np.median(sizes.min(axis=1)))
     return f"{narrow} to {wide} wide, {low} to {high} high; median of the shorter side {median}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

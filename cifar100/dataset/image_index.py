@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from cifar100.dataset.layout import listed, split_of
 from cifar100.dataset.tree import Directory, File
-from cifar100.images.names import is_image
+from cifar100.images.names import has_image_suffix
 from cifar100.support.errors import UserError
 
 
@@ -20,12 +20,12 @@ class ImageIndex:
     """
 
     def __init__(self, directory: Directory) -> None:
-        self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if is_image(path)}
+        self.files: dict[str, File] = {_nfc(path): file for path, file in directory.walk() if has_image_suffix(path)}
         distinct = list(self.files)
         links = directory.listing.links
         known = {os.path.realpath(str(file)) for file in self.files.values()} if links else set()
         for name, link in links.items():
-            linked = {_nfc(f"{name}/{path}"): file for path, file in link.walk() if is_image(path)}
+            linked = {_nfc(f"{name}/{path}"): file for path, file in link.walk() if has_image_suffix(path)}
             self.files |= linked
             targets = {path: os.path.realpath(str(file)) for path, file in linked.items()}
             distinct += [path for path, target in targets.items() if target not in known]
@@ -38,9 +38,13 @@ class ImageIndex:
                 self._paths[name].append(path)
 
     def find(self, cell: str, split: str = "", *, by_name: bool = False) -> str:
-        """The path of the image that a cell names, perhaps with more or fewer directories at its start, or if `by_name`
-        with others, unless they are of another split; "" if there is none. Of several images of one name, the one that
-        agrees in most directories, and that in a directory of this split. Raises UserError if it is still ambiguous."""
+        """The path of the image that a CSV cell refers to; "" if there is none.
+
+        The file name must match, with or without its suffix. The directories match if one list ends with the other:
+        "1.jpg" and "x/a/1.jpg" both match "a/1.jpg". With `by_name` the directories are ignored, except that an image
+        in a directory of another split does not match. Of several matches, those with the most shared directories are
+        preferred (not with `by_name`), then those in a directory of `split`. Raises UserError if several remain.
+        """
         name = _nfc(cell).strip().replace("\\", "/").removeprefix("./")
         if name in self.files:
             return name
@@ -53,7 +57,7 @@ class ImageIndex:
             return _agree(directories, _directories(path))
 
         paths = [path for path in self._paths.get(last, []) if is_meant(path)]
-        if not paths and is_image(last):
+        if not paths and has_image_suffix(last):
             paths = [path for path in self._paths.get(PurePosixPath(last).stem.casefold(), []) if is_meant(path)]
         if len(paths) > 1 and not by_name:
             shared = [min(len(directories), len(_directories(path))) for path in paths]  # a/1.jpg is not 1.jpg

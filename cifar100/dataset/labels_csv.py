@@ -16,7 +16,6 @@ from cifar100.dataset.layout import (
     Layout,
     SplitFiles,
     class_name,
-    images,
     is_filler,
     listed,
     relative,
@@ -24,6 +23,7 @@ from cifar100.dataset.layout import (
 )
 from cifar100.dataset.tree import Directory
 from cifar100.support.errors import UserError
+from cifar100.support.text import counted
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def find_labeled(root: Directory, directory: Directory, only: str = "") -> Layou
         split = splits.setdefault(row.split, SplitFiles(relative(root, directory), {}))
         split.files.setdefault(row.label, []).append(found.files[row.path])
     unlabeled = found.count - len({row.path for table in tables for row in table.rows})
-    ignored += [f"{images(unlabeled)} without a label"] if unlabeled else []
+    ignored += [f"{counted(unlabeled, 'image')} without a label"] if unlabeled else []
     ignored += [f"{name} (no class column)" for name in without_classes]
-    ignored += [f"{images(count)} of another split, named by {name}" for name, count in foreign.items()]
+    ignored += [f"{counted(count, 'image')} of another split, named by {name}" for name, count in foreign.items()]
     remarks = tuple(remark for table in tables for remark in table.remarks)
     ordered = {name: splits[name] for name in ("train", "test", "all") if name in splits}
     return Layout(root.name, ordered, tuple(ignored), remarks)
@@ -153,7 +153,7 @@ def _by_split(directory: Directory, tables: list[Table]) -> tuple[list[Row], lis
         if row.split in ("train", test)
     ]
     left = len(rows) - len(kept)
-    return kept, [f"{images(left)} of split val"] if left else []
+    return kept, [f"{counted(left, 'image')} of split val"] if left else []
 
 
 def _split_of_name(name: str) -> str:

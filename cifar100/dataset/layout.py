@@ -114,11 +114,6 @@ def relative(root: Directory, directory: Directory) -> str:
     return f"{directory.name[len(root.name) :].lstrip('/' + os.sep) or '.'}/"
 
 
-def images(count: int) -> str:
-    """1 image, 2 images."""
-    return f"{count:,} image{'' if count == 1 else 's'}"
-
-
 def listed(names: Iterable[str]) -> str:
     """The first of these names, quoted, and the number of the others."""
     ordered = sorted(names, key=natural_sort_key)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar100.dataset.base import Dataset, DatasetSpec, Split, read_published, split_of_files
-from cifar100.dataset.published import CIFAR10, CIFAR100, SIZE
+from cifar100.dataset.published import CIFAR10, CIFAR100, IMAGE_SIZE
 from cifar100.support.errors import UserError
 
 FOLDERS = ("cifar100", "plain_text")
@@ -25,7 +25,8 @@ _LABELS = {"fine_label": CIFAR100, "label": CIFAR10}
 
 
 def find(folder: Path) -> Callable[[], Dataset] | None:
-    """What reads train*.parquet and test*.parquet in this directory, or in the dataset's own in it; None if neither."""
+    """A function that reads train*.parquet and test*.parquet in this directory, or in its subdirectory cifar100/ or
+    plain_text/; None unless both are in the same one."""
     for candidate in (folder, *(folder / name for name in FOLDERS)):
         if all(any(candidate.glob(f"{split}*.parquet")) for split in ("train", "test")):
             return partial(read, candidate)
@@ -81,7 +82,7 @@ def _read_rows(path: Path) -> tuple[np.ndarray, np.ndarray, DatasetSpec]:
             decoded = list(pool.map(_decode, encoded, chunksize=256))
     except UserError as error:
         raise UserError(error.code, f"{path}: {error}") from None
-    images = np.array(decoded, np.uint8).reshape(-1, SIZE, SIZE, 3)  # also if there are no rows
+    images = np.array(decoded, np.uint8).reshape(-1, IMAGE_SIZE, IMAGE_SIZE, 3)  # also if there are no rows
     return images, labels, _LABELS[column]
 
 
@@ -93,8 +94,9 @@ def _decode(encoded: object) -> np.ndarray:
         raise UserError("dataset.damaged", "a row has no image.")
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
-            if image.size != (SIZE, SIZE):
-                raise UserError("dataset.shape", f"an image is {image.width}x{image.height}; it must be {SIZE}x{SIZE}.")
+            if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+                size = f"{IMAGE_SIZE}x{IMAGE_SIZE}"
+                raise UserError("dataset.shape", f"an image is {image.width}x{image.height}; it must be {size}.")
             return np.asarray(image.convert("RGB"))
     except UserError:
         raise

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cifar100.dataset.base import Dataset, Split, read_published, split_of_files
-from cifar100.dataset.published import CIFAR10, CIFAR100, PublishedFormat
+from cifar100.dataset.published import CIFAR10, CIFAR100, IMAGE_BYTES, PublishedFormat
 from cifar100.dataset.tree import Directory, File
 from cifar100.support.errors import UserError
 
-LAYOUTS = (
+FORMATS = (
     PublishedFormat(
         CIFAR100,
         archive="cifar-100-python.tar.gz",
@@ -33,7 +33,6 @@ LAYOUTS = (
         names="batches.meta",
     ),
 )
-IMAGE_BYTES = 3 * 32 * 32
 
 KEYS = {
     *("data", "labels", "fine_labels", "coarse_labels", "filenames", "batch_label"),
@@ -42,20 +41,20 @@ KEYS = {
 """The keys of the dictionaries in the official files."""
 
 
-def read(directory: Directory, layout: PublishedFormat) -> Dataset:
+def read(directory: Directory, fmt: PublishedFormat) -> Dataset:
     """The dataset in this directory. Raises UserError, naming the file, if one is damaged or not CIFAR."""
-    spec, files = layout.spec, directory.listing.files
-    meta = _scan(files[layout.names])
+    spec, files = fmt.spec, directory.listing.files
+    meta = _scan(files[fmt.names])
     names = [name for key in ("fine_label_names", "label_names") for name in meta.get(key, [])]
     if tuple(name for name in names if name in spec.classes) != spec.classes:
-        raise UserError("dataset.names", f"{files[layout.names]}: its class names are not those of {spec.name}.")
+        raise UserError("dataset.names", f"{files[fmt.names]}: its class names are not those of {spec.name}.")
     key = "fine_labels" if spec.superclasses else "labels"
 
     def split(names: tuple[str, ...]) -> Split:
         of_split = [files[name] for name in names]
         return split_of_files(of_split, [_read_rows(file, key) for file in of_split], len(spec.classes))
 
-    return Dataset(spec, split(layout.train), split(layout.test), source=directory.name)
+    return Dataset(spec, split(fmt.train), split(fmt.test), source=directory.name)
 
 
 def _read_rows(file: File, key: str) -> tuple[np.ndarray, np.ndarray]:

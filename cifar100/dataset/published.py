@@ -38,17 +38,19 @@ SYNTHETIC = DatasetSpec(
     synthetic=True,
 )
 
-SIZE = 32
+IMAGE_SIZE = 32
 """Width and height of the images of all of these, in pixels."""
+
+IMAGE_BYTES = 3 * IMAGE_SIZE**2
 
 
 def check_image_size(image_size: int) -> None:
     """Raise UserError unless this is the size of the published images, which are not resized."""
-    if image_size != SIZE:
+    if image_size != IMAGE_SIZE:
         raise UserError(
             "dataset.image_size",
             f"--image-size, or that of the checkpoint, is {image_size}x{image_size}; the images of this dataset are "
-            f"{SIZE}x{SIZE}, and only custom images are resized.",
+            f"{IMAGE_SIZE}x{IMAGE_SIZE}, and only custom images are resized.",
         )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from cifar100.dataset.base import Dataset, Split, canonical_split
 from cifar100.dataset.classes import CLASSES
-from cifar100.dataset.published import SYNTHETIC
+from cifar100.dataset.published import IMAGE_SIZE, SYNTHETIC
 
-TRAIN_PER_CLASS, TEST_PER_CLASS, SIZE = 24, 6, 32
+TRAIN_PER_CLASS, TEST_PER_CLASS = 24, 6
 
 
 def make() -> Dataset:
@@ -32,7 +32,7 @@ def _split(rng: np.random.Generator, per_class: int) -> Split:
     labels = np.repeat(np.arange(count), per_class)
     phase = rng.uniform(0, 2 * np.pi, len(labels))[:, None, None]
     tilt = (angles[labels] + rng.normal(0, 0.05, len(labels)))[:, None, None]
-    y, x = np.mgrid[:SIZE, :SIZE]
+    y, x = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
     along = np.cos(tilt) * x + np.sin(tilt) * y  # [N, H, W]: position across the stripes
     mix = 0.5 + 0.5 * np.sin(2 * np.pi * along / widths[labels][:, None, None] + phase)
     pair = colors[labels][:, None, None]  # [N, 1, 1, 2, 3]

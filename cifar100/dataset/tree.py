@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from cifar100.images.names import is_hidden, is_image
+from cifar100.images.names import has_image_suffix, is_hidden
 from cifar100.support.errors import UserError
 from cifar100.support.text import format_bytes
 
@@ -65,7 +65,7 @@ class Directory:
     @cached_property
     def image_files(self) -> list[str]:
         """Names of its files with the suffix of an image format."""
-        return [name for name in self.listing.files if is_image(name)]
+        return [name for name in self.listing.files if has_image_suffix(name)]
 
     @cached_property
     def with_images(self) -> dict[str, Directory]:
@@ -104,7 +104,7 @@ class Directory:
 
     def count_images(self) -> int:
         """Number of images in it, at any depth."""
-        return sum(is_image(path) for path, _ in self.walk())
+        return sum(has_image_suffix(path) for path, _ in self.walk())
 
 
 def on_disk(path: Path | str) -> Directory:

@@ -232,9 +232,7 @@ def evaluate_split(
     metrics.check_finite(evaluation.logits)
     notes = data.notes
     if len(data.train) and checkpoint.dataset.fingerprint not in ("", data.train.fingerprint):
-        notes += (
-            "the checkpoint was trained on other images than this train split, so it may have been trained on some of these",
-        )
+        notes += ("the checkpoint was trained on other images than this train split, and perhaps on some of these",)
     return replace(evaluation, notes=notes)
 
 

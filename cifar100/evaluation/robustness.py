@@ -27,7 +27,7 @@ from cifar100.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar100.evaluation.evaluate import eval_batch_size, predict_logits
 from cifar100.support.errors import UserError
 from cifar100.support.stopwatch import Stopwatch
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 from cifar100.support.text import duration
 
 SEED = 0
@@ -46,7 +46,7 @@ def evaluate_corruptions(
     *,
     limit: int | None = None,
     corruptions_dir: Path | None = None,
-    say: Callable[[str], None] = emit,
+    say: Say = emit,
 ) -> Robustness:
     """Evaluate a checkpoint, read from the file `weights`, on its test images in all cells that are still missing.
 
@@ -114,9 +114,7 @@ def _rows(dataset: Dataset, limit: int | None) -> np.ndarray:
     return dataset.test.spread(limit or len(dataset.test))
 
 
-def _missing_cells(
-    results: Robustness, published: Cifar100C | None, say: Callable[[str], None]
-) -> list[tuple[str, int]]:
+def _missing_cells(results: Robustness, published: Cifar100C | None, say: Say) -> list[tuple[str, int]]:
     """The cells still to be evaluated; `say` gets their number and the expected time."""
     names = CORRUPTIONS.keys() if published is None else published.corruptions
     missing = [cell for cell in CELLS if cell[0] in names and cell not in results.cells]

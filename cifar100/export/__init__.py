@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from cifar100.prediction.onnx_backend import model_input
 from cifar100.prediction.onnx_format import FORMAT, VERSION
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write, check_writable
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 
 Format = Literal["safetensors", "onnx", "onnx-int8", "pt2"]
 InputFormat = Literal["uint8", "float"]
@@ -42,8 +42,6 @@ CALIBRATION_IMAGES = 512
 
 MEASURES = ("split", "top1", "top5", "superclass_top1")
 """Metrics of the weights' epoch that an exported file contains."""
-
-Say = Callable[[str], None]
 
 
 def export(

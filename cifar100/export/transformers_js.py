@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.dataset import Split
 from cifar100.support.errors import RunFailed
 from cifar100.support.files import atomic_write
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 
 NUM_COMPARED = 1000
 """Test images on which the predictions of the graphs are compared with the checkpoint's."""
@@ -32,7 +31,7 @@ def write_layout(
     train: Split | None,
     test: Split | None = None,
     *,
-    say: Callable[[str], None] = emit,
+    say: Say = emit,
 ) -> None:
     """Write the files to the existing directory `folder`.
 

@@ -12,7 +12,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ from cifar100.prediction.rejection import MIN_AUTOCORRELATION, MIN_PIXEL_STD, MI
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.provenance import assumptions
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 
 SITE = Path(__file__).parent / "site"
 FORMAT = "cifar100-web"
@@ -43,8 +43,6 @@ MODEL = "model.onnx"
 EXAMPLE_SIDE = 512
 """Maximum width and height of an example image, in pixels."""
 TOP_K = 5
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def model_json(metadata: dict[str, Any]) -> dict[str, Any]:
         },
         "about": {
             "network": metadata["model"],
-            "trained_on": metadata["dataset"].train_split,
+            "trained_on": metadata["dataset"].train_description,
             "calibration": "" if fit is None else fit.origin,
             "versions": metadata["versions"],
             "assumed": assumptions(*(metadata[name] for name in ("assumed", "classes", "superclasses"))),

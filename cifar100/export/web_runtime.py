@@ -7,13 +7,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from cifar100.dataset.cache import cache_folder
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.files import atomic_write
-from cifar100.support.terminal import emit
+from cifar100.support.terminal import Say, emit
 
 PACKAGE, VERSION, LICENSE = "onnxruntime-web", "1.30.0", "MIT"
 FILES = {
@@ -28,7 +27,7 @@ FOLDERS = (".", "dist", "package/dist", f"node_modules/{PACKAGE}/dist")
 TIMEOUT = 600.0  # seconds; the package has 33 MB
 
 
-def runtime_files(folder: Path | None = None, say: Callable[[str], None] = emit) -> dict[str, bytes]:
+def runtime_files(folder: Path | None = None, say: Say = emit) -> dict[str, bytes]:
     """The runtime's files: from `folder` if it is given, else from the cache, else from npm.
 
     Raises UserError if the files are not in `folder` or are others than those of the pinned version, or if they are

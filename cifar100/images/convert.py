@@ -200,7 +200,7 @@ def _to_rgb(image: Image.Image, white: float | None) -> Image.Image:
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):  # of a 16-bit PNG: the value of transparent pixels
             pixels[pixels == transparent] = white
-        return _from_array(pixels, top=white)
+        return _from_array(pixels, max_value=white)
     if image.mode == "La":  # the only conversion that Pillow supports
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -241,8 +241,8 @@ def _white(image: Image.Image) -> float:
     return white if highest <= white else 65535.0
 
 
-def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:
-    """An array, uint8, uint16 or numbers in 0..top, as an RGB image; the default `top` of floats is 1."""
+def _from_array(array: np.ndarray, *, max_value: float | None = None) -> Image.Image:
+    """An array [H, W] or [H, W, C], uint8, uint16 or numbers in 0..`max_value` (of floats 1), as an RGB image."""
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -250,20 +250,20 @@ def _from_array(array: np.ndarray, *, top: float | None = None) -> Image.Image:
             "image.shape", f"An image array is [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; this is {list(array.shape)}."
         )
     if array.dtype == np.uint16:
-        top = 65535.0
+        max_value = 65535.0
     elif array.dtype == bool or np.issubdtype(array.dtype, np.floating):
-        top = top or 1.0
+        max_value = max_value or 1.0
     elif array.dtype != np.uint8:
         raise UserError("image.dtype", f"An image array is uint8, uint16 or float in 0..1; this is {array.dtype}.")
-    if top is not None:
+    if max_value is not None:
         lowest, highest = float(array.min()), float(array.max())
-        if not (lowest >= -1e-3 and highest <= top * 1.001):  # a NaN fails too
+        if not (lowest >= -1e-3 and highest <= max_value * 1.001):  # a NaN fails too
             raise UserError(
                 "image.range",
-                f"Pixel values must be in 0..{top:g}; these are from {lowest:g} to {highest:g}. "
+                f"Pixel values must be in 0..{max_value:g}; these are from {lowest:g} to {highest:g}. "
                 "Pass the image before normalization.",
             )
-        array = (array.astype(np.float64) * (255 / top)).round().clip(0, 255).astype(np.uint8)
+        array = (array.astype(np.float64) * (255 / max_value)).round().clip(0, 255).astype(np.uint8)
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[array.shape[2]]
     pixels = np.ascontiguousarray(array[:, :, 0] if mode == "L" else array)
     image = Image.fromarray(pixels)

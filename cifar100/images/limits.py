@@ -1,6 +1,7 @@
-"""Limits on the cost of an image file: 1 GiB of memory and 10 s for a file of up to 100 MB.
+"""Limits on the cost of an image file. Target: at most 1 GiB of memory and 10 s of CPU time per file.
 
-The cost of decoding is estimated from the header, before anything is decoded. Work that Pillow does in Python, such as
+Files above MAX_FILE_BYTES are refused. The cost of decoding is estimated from the header, before anything is decoded.
+Work that Pillow does in Python, such as
 parsing millions of metadata blocks, is limited by counting its reads.
 """
 
@@ -43,8 +44,11 @@ MAX_JPEG2000_BYTES = 16_000_000
 MAX_TAG_VALUES = 500_000
 """Values in the tags of a TIFF file, such as one for each strip."""
 
-BYTE_KINDS, DESCRIPTION, FIRST_EXTENSION_TAG = (1, 2, 6, 7), 270, 700
-"""Kinds of TIFF values that are read as one string, which may be long in these tags (description, XMP, ICC profile)."""
+ONE_BYTE_TYPES = (1, 2, 6, 7)
+"""TIFF field types with one byte per value: BYTE, ASCII, SBYTE, UNDEFINED."""
+
+IMAGE_DESCRIPTION_TAG, XMP_TAG = 270, 700
+"""In ImageDescription, and in XMP and all higher tags (such as the ICC profile), one-byte values are not counted."""
 
 LARGE_PIXELS = 24_000_000
 """Larger images are reduced by an integer factor before they are resized."""
@@ -128,8 +132,8 @@ def check_tags(content: bytes) -> None:
         return
     num_values = sum(
         length
-        for tag, kind, length in tags
-        if kind not in BYTE_KINDS or (tag != DESCRIPTION and tag < FIRST_EXTENSION_TAG)
+        for tag, field_type, length in tags
+        if field_type not in ONE_BYTE_TYPES or (tag != IMAGE_DESCRIPTION_TAG and tag < XMP_TAG)
     )
     if num_values > MAX_TAG_VALUES:
         raise TooExpensive("has too much metadata")

@@ -27,10 +27,10 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in SYSTEM_FILES
 
 
-def is_image(path: str | Path) -> bool:
-    """Whether a file has the suffix of a supported format, or of HEIC, whose error message says what to do.
+def has_image_suffix(path: str | Path) -> bool:
+    """Whether a name ends with the suffix of a supported format, or of HEIC (not supported, but named in the error).
 
-    A class folder contains at least one of these; then every file in it is read.
+    A class folder contains at least one such file; then every file in it is read.
     """
     from cifar100.images.convert import image_suffixes
 

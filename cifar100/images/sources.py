@@ -22,11 +22,12 @@ from cifar100.images.convert import to_rgb
 from cifar100.images.download import download_image, is_url
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.images.limits import MAX_FILE_BYTES
-from cifar100.images.names import is_hidden, is_image, natural_sort_key
+from cifar100.images.names import has_image_suffix, is_hidden, natural_sort_key
 from cifar100.images.pillow_logging import suppress_pillow_messages
 from cifar100.images.square import to_square, visible_fraction
 from cifar100.support.errors import UserError
 from cifar100.support.machine import usable_cores
+from cifar100.support.terminal import Say
 
 STANDARD_INPUT = "-"
 
@@ -63,7 +64,7 @@ class LoadedImage(NamedTuple):
     """The fraction of the image's area that `pixels` shows: less than 1 if it was cropped."""
 
 
-def expand_inputs(words: Iterable[str | Path], say: Callable[[str], None] | None = None) -> list[ImageSource]:
+def expand_inputs(words: Iterable[str | Path], say: Say | None = None) -> list[ImageSource]:
     """The images that these arguments denote, in order. Directories are expanded recursively, without hidden entries;
     their images and the matches of a pattern are in natural order. An argument that names a file is that file.
 
@@ -105,8 +106,8 @@ def _in_folder(folder: str, skipped: Counter[str]) -> list[ImageSource]:
     for place, folders, files in os.walk(folder, onerror=cannot_be_read):
         folders[:] = [name for name in folders if not is_hidden(name)]
         visible = [name for name in files if not is_hidden(name)]
-        others.update(os.path.splitext(name)[1].lower() for name in visible if not is_image(name))
-        paths = [os.path.join(place, name) for name in visible if is_image(name)]
+        others.update(os.path.splitext(name)[1].lower() for name in visible if not has_image_suffix(name))
+        paths = [os.path.join(place, name) for name in visible if has_image_suffix(name)]
         found += [ImageSource(path) for path in paths if os.path.isfile(path)]  # not a pipe, which would block
     if not found:
         files = (

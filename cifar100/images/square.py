@@ -15,10 +15,11 @@ PADDING_COLOR = (128, 128, 128)
 
 
 def to_square(rgb: Image.Image, size: int, fit: Fit = DEFAULT_FIT, *, name: str | Path = "") -> np.ndarray:
-    """An upright RGB image as `to_model_input` returns it; `name` is for error messages.
+    """An upright RGB image -> uint8 [size, size, 3]; `name` is for error messages.
 
     "crop" resizes the shorter side to `size` and takes the center; "pad" resizes the longer side and fills the rest
-    with gray; "stretch" changes the aspect ratio. Raises UserError for another `fit`.
+    with gray; "stretch" changes the aspect ratio. Raises UserError for an unknown `fit`, or if the image
+    is too elongated for "crop".
     """
     if fit not in FITS:
         raise UserError("image.fit", f"There is no fit {fit!r}; choose one of {', '.join(FITS)}.")

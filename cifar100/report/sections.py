@@ -17,7 +17,7 @@ from cifar100.evaluation.calibration import Calibration, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.evaluation.metrics import wilson_interval
 from cifar100.report.curves import History, column
-from cifar100.support.machine import machine
+from cifar100.support.machine import describe_machine
 from cifar100.support.provenance import recipe_title
 from cifar100.support.settings import without_local_paths
 from cifar100.support.text import duration, number_range, setting_text
@@ -142,7 +142,7 @@ def details(subject: ReportInput) -> list[tuple[str, str]]:
     rows = [
         ("evaluated on", f"{split_images(evaluation)}, single view, {size}×{size} pixels"),
         ("dataset", str(subject.dataset.info)),
-        ("trained on", checkpoint.dataset.train_split),
+        ("trained on", checkpoint.dataset.train_description),
         ("network", f"{checkpoint.model}, {parameters:,} parameters, {len(checkpoint.classes):,} classes"),
     ]
     if checkpoint.recipe:
@@ -154,7 +154,7 @@ def details(subject: ReportInput) -> list[tuple[str, str]]:
     if run:
         rows.append(("training", run))
     speed = f"{evaluation.images_per_second:,.0f} images/s, {evaluation.seconds:.1f} s"
-    rows.append(("evaluation", f"{evaluation.compute}; {speed}; {machine()}"))
+    rows.append(("evaluation", f"{evaluation.compute}; {speed}; {describe_machine()}"))
     for when, found in (("versions in training", checkpoint.versions), ("versions here", versions())):
         rows.append((when, ", ".join(f"{name} {version}" for name, version in found.items())))
     return rows

@@ -1,4 +1,4 @@
-"""Atomic writing of files."""
+"""Atomic writing of files, and hints for error messages about files of the wrong kind."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def temporary_prefix(path: Path) -> str:
 
 
 def read_start(path: str | Path) -> bytes:
-    """The first bytes of a file, for `content_hint`; b" " if it cannot be read."""
+    """The first 64 bytes of a file, for `content_hint`; b" ", for which there is no hint, if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(64)
@@ -134,7 +134,8 @@ def read_start(path: str | Path) -> bytes:
 
 
 def content_hint(start: bytes) -> str:
-    """A sentence about a file that starts with these bytes and often stands for another one; "" if it does not."""
+    """A sentence (with a leading space) that explains a file of the wrong kind by its first bytes: empty, a Git LFS
+    pointer, a web page, or safetensors; "" if it is none of these."""
     if not start:
         return " It is empty."
     if start.startswith(b"version https://git-lfs"):

@@ -35,8 +35,8 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine() -> str:
-    """Processor and number of cores, as text."""
+def describe_machine() -> str:
+    """Processor and number of cores: "Apple M3 Max, 16 cores"."""
     return f"{processor_name()}, {os.cpu_count()} cores"
 
 

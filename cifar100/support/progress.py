@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from cifar100.support.terminal import Say
+
 LINE_SECONDS = 10.0
 """Interval between two lines if there is no terminal."""
 
 
 @contextmanager
-def progress(
-    what: str, total: int, say: Callable[[str], None], *, stream: TextIO | None = None
-) -> Iterator[Callable[[int], None]]:
-    """A context that yields a function `advance(more)` for the number of newly completed items of `total`. The bar is
-    drawn on `stream`, by default standard output; what is printed meanwhile scrolls above it."""
+def progress(what: str, total: int, say: Say, *, stream: TextIO | None = None) -> Iterator[Callable[[int], None]]:
+    """A context that yields `advance(count)`, to be called with the number of items completed since the last call.
+
+    If `stream` (default: standard output) is a terminal, it shows a bar labeled `what`, and other output scrolls above
+    it. Otherwise `say` receives a line at most every `LINE_SECONDS`.
+    """
     bar = _bar(sys.stdout if stream is None else stream)
     if bar is not None:
         with bar:
@@ -45,5 +48,5 @@ def _bar(stream: TextIO | None) -> Any:
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     to_terminal = sys.stdout is not None and sys.stdout.isatty()  # else standard output is a file or a pipe
-    console = Console(file=stream, soft_wrap=True)  # of what is printed meanwhile, such as paths
+    console = Console(file=stream, soft_wrap=True)  # soft_wrap: long lines that are printed meanwhile are not broken
     return Progress(*columns, console=console, transient=True, redirect_stdout=to_terminal)

@@ -76,8 +76,8 @@ class DatasetInfo(Record):
         return f"{self.name} ({self.num_classes:,} classes, {self.image_size}x{self.image_size})"
 
     @property
-    def train_split(self) -> str:
-        """What a network was trained on: `title` and the number of train images."""
+    def train_description(self) -> str:
+        """Title and number of train images, as text: "CIFAR-100 (verified): 50,000 train images"."""
         return f"{self.title}: {self.num_train:,} train images" if self.num_train else self.title
 
     def __str__(self) -> str:
@@ -112,9 +112,9 @@ class TemperatureFit(Record):
     temperature: float
     """What logits are divided by; above 0."""
     fitted_on: FittedOn = ""
-    """"val": train images that the training held out; "sibling-val": train images held out by another training with the
-    same settings; "test-crossfit": two-fold cross-fitting on the test images, each
-    half evaluated with the temperature of the other; "": unknown."""
+    """"val": train images that the run held out; "sibling-val": train images that another run with the same settings
+    held out; "SPLIT-crossfit": two-fold cross-fitting on that split ("all": on all images of a folder), each half
+    evaluated with the temperature of the other; "": unknown."""
     num_images: int = 0
     """0 if unknown."""
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import TextIO
 
 from cifar100.support.text import escape_control_chars, escape_lines
+
+Say = Callable[[str], None]
+"""A function that prints or logs a line of text, such as `emit`."""
 
 _LABEL = re.compile(r" *\S+(?: \S+)*  +")
 """The first column of a line: up to two spaces or more."""
@@ -44,7 +48,8 @@ def _fitted(text: str, stream: TextIO | None) -> str:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """The line, continued below its second column if that is in the left half, else below its start."""
+    """The line, wrapped; continuation lines start at its second column if that is in the left half, else two spaces
+    right of its own indentation."""
     label = _LABEL.match(line)
     indent = len(line) - len(line.lstrip()) + 2
     if label is not None and label.end() <= width // 2:

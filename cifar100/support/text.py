@@ -40,3 +40,8 @@ def duration(seconds: float) -> str:
 
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # tabs and line breaks are escaped before
+
+
+def counted(count: int, noun: str) -> str:
+    """1 image, 1,000 images."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

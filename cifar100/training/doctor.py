@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +14,8 @@ import torch
 
 from cifar100.checkpoints.checkpoint import versions
 from cifar100.compute.device import Compute, cpu_has_fast_bf16, disable_malloc_trim
-from cifar100.support.machine import machine, usable_cores
+from cifar100.support.machine import describe_machine, usable_cores
+from cifar100.support.terminal import Say
 from cifar100.support.text import duration
 from cifar100.training.gradient_check import GradientCheck, compare_gradients
 from cifar100.training.timing import (
@@ -56,7 +56,7 @@ class Diagnosis:
     advice: Advice
 
 
-def diagnose(compute: Compute, say: Callable[[str], None]) -> Diagnosis:
+def diagnose(compute: Compute, say: Say) -> Diagnosis:
     """Examine this machine with `compute`; `say` is called with what is about to be done."""
     say("checking gradients")
     is_reference = compute.device.type == "cpu" and compute.precision == "fp32"
@@ -166,7 +166,7 @@ def _devices() -> list[dict[str, Any]]:
             gib = round(properties.total_memory / 2**30)
             found.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": gib})
     if torch.backends.mps.is_available():
-        found.append({"device": "mps", "name": machine()})
+        found.append({"device": "mps", "name": describe_machine()})
     threads = torch.get_num_threads()
     instructions = torch.backends.cpu.get_cpu_capability()
-    return [*found, {"device": "cpu", "name": machine(), "threads": threads, "instructions": instructions}]
+    return [*found, {"device": "cpu", "name": describe_machine(), "threads": threads, "instructions": instructions}]

@@ -96,7 +96,7 @@ def about_model(predictor: Predictor) -> str:
     details = {
         "weights": f"{info.name}, SHA-256 {info.digest}",
         "network": info.network,
-        "trained on": info.dataset.train_split,
+        "trained on": info.dataset.train_description,
         "selection": str(info.selection or "unknown"),
         "probabilities": _calibration(predictor),
         "runs on": info.hardware,

@@ -11,11 +11,11 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from cifar100.augmentation.auto_augment import (
-    NUM_MAGNITUDES,
-    MagnitudeRange,
+    MAX_LEVEL,
+    MaxMagnitudes,
     Op,
     apply_policy,
-    magnitude_range,
+    max_magnitudes,
     sample_ops,
 )
 from cifar100.augmentation.batched import AugmentParams, augment, describe_transforms, sample_epoch_params
@@ -23,7 +23,7 @@ from cifar100.config import AugmentConfig, PolicyName
 from cifar100.support.errors import UserError
 
 TRIVIAL, RAND = AugmentConfig(policy="trivial"), AugmentConfig(policy="rand")
-ALL_LEVELS = range(-NUM_MAGNITUDES, NUM_MAGNITUDES + 1)
+ALL_LEVELS = range(-MAX_LEVEL, MAX_LEVEL + 1)
 
 
 def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def some_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
 
 def by_pillow(image: np.ndarray, op: Op, level: int, policy: PolicyName) -> np.ndarray:
     """The operations of the papers, which define them by functions of Pillow."""
-    pil_image, most, scale = Image.fromarray(image), magnitude_range(policy, len(image)), level / 30
+    pil_image, most, scale = Image.fromarray(image), max_magnitudes(policy, len(image)), level / 30
 
     def move(*source: float) -> Image.Image:
         return pil_image.transform(pil_image.size, Image.Transform.AFFINE, source)
@@ -104,10 +104,10 @@ def test_level_0_and_identity_change_nothing(policy: PolicyName) -> None:
 
 def test_the_highest_level_has_the_magnitude_of_the_paper() -> None:
     """The papers' magnitudes repeated here, because `by_pillow` takes them from the code under test."""
-    assert magnitude_range("trivial", 32) == MagnitudeRange(
+    assert max_magnitudes("trivial", 32) == MaxMagnitudes(
         shear=0.99, translate=32, rotate=135, enhance=0.99, posterize=6
     )
-    assert magnitude_range("rand", 331) == MagnitudeRange(shear=0.3, translate=150, rotate=30, enhance=0.9, posterize=4)
+    assert max_magnitudes("rand", 331) == MaxMagnitudes(shear=0.3, translate=150, rotate=30, enhance=0.9, posterize=4)
     images = some_images(1, 40)
 
     def wide(op: Op) -> np.ndarray:
@@ -172,8 +172,8 @@ def test_operations_and_signs_are_uniform(config: AugmentConfig) -> None:
 
 def test_trivialaugment_samples_levels_uniformly_and_randaugment_has_one() -> None:
     ((ops, levels),) = columns(TRIVIAL)
-    frequency = torch.bincount(levels.abs(), minlength=NUM_MAGNITUDES + 1) / len(levels)
-    assert len(frequency) == NUM_MAGNITUDES + 1
+    frequency = torch.bincount(levels.abs(), minlength=MAX_LEVEL + 1) / len(levels)
+    assert len(frequency) == MAX_LEVEL + 1
     assert (frequency - 1 / 31).abs().max() < 4 * np.sqrt(1 / 31 / len(levels))
     assert abs(np.corrcoef(ops, levels.abs())[0, 1]) < 0.03
     for _, levels in columns(replace(RAND, rand_magnitude=17)):

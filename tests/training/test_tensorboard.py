@@ -48,7 +48,7 @@ def an_image() -> bytes:
 def test_scalars_settings_and_images_are_written(tmp_path: Path) -> None:
     ours = TensorBoardLogger(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
     for count in (1, 2, 3):
-        ours.epoch(rows(count))
+        ours.log_epoch(rows(count))
     ours.log_images({"confusion": an_image}, 3)
     ours.close()
     found = read(tmp_path)
@@ -69,10 +69,10 @@ def test_scalars_settings_and_images_are_written(tmp_path: Path) -> None:
 def test_resuming_from_an_earlier_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
     first = TensorBoardLogger(tmp_path, {})
     for count in range(1, 6):
-        first.epoch(rows(count))  # never closed, as if the process was killed
+        first.log_epoch(rows(count))  # never closed, as if the process was killed
     second = TensorBoardLogger(tmp_path, {})
     second.truncate_to(rows(3))
-    second.epoch(rows(4))
+    second.log_epoch(rows(4))
     second.close()
     for tag in ("evaluation/top1", "train/loss"):
         assert steps(tmp_path, tag) == [1, 2, 3, 4]

@@ -49,7 +49,7 @@ def test_a_resumed_run_logs_each_epoch_once_under_the_same_id(tmp_path: Path, mo
     for counts in ((1, 2, 3), (3, 4)):  # killed in the fourth epoch, and resumed in the third
         mine = Tracker("wandb", tmp_path / "tracker.json", {"lr": 0.1, "data_dir": "/somewhere"}, resume=True)
         for count in counts:
-            mine.epoch(rows(count))
+            mine.log_epoch(rows(count))
         mine.close()
     assert seen.steps == [1, 2, 3, 4]
     assert seen.ended == 2

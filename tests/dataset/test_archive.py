@@ -14,7 +14,8 @@ from conftest import assert_one_sentence
 from own_images import SILENT, encoded, photos, settings
 
 from cifar100.cli.main import main
-from cifar100.dataset import class_archive, read
+from cifar100.dataset import archive as archives
+from cifar100.dataset import read
 from cifar100.support.errors import UserError
 
 
@@ -184,7 +185,7 @@ def deflate64() -> bytes:
 def test_malicious_and_unsupported_archives_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], bytes], code: str
 ) -> None:
-    monkeypatch.setattr(class_archive, "FREE_RATIO_BYTES", 20_000)
+    monkeypatch.setattr(archives, "FREE_RATIO_BYTES", 20_000)
     path = tmp_path / "a.bin"
     path.write_bytes(make())
     with pytest.raises(UserError) as caught:
