@@ -271,10 +271,10 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object
     """Call `act` during one step of the next run."""
     call = TrainStep.__call__
 
-    def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        if number == step:
+    def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
+        if step_index == step:
             act()
-        call(self, images, labels, learning_rate=learning_rate, step_index=number)
+        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
 
     monkeypatch.setattr(TrainStep, "__call__", acting)
 

@@ -55,8 +55,8 @@ if what == "SIGTERM, slow disk":
     save = checkpoint.Checkpoint.save
     checkpoint.Checkpoint.save = lambda *words: (time.sleep(3), save(*words))
 
-def step(self, images, labels, *, learning_rate, number):
-    if number == int(at) and os.environ.get("RANK", "0") == rank:
+def step(self, images, labels, *, learning_rate, step_index):
+    if step_index == int(at) and os.environ.get("RANK", "0") == rank:
         if what == "SIGKILL": os.kill(os.getpid(), signal.SIGKILL)
         if what in ("SIGTERM", "SIGTERM, slow disk"): os.kill(os.getpid(), signal.SIGTERM)
         if what == "nan": images = images * float("nan")
@@ -64,7 +64,7 @@ def step(self, images, labels, *, learning_rate, number):
         if what == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(600)
-    call(self, images, labels, learning_rate=learning_rate, step_index=number)
+    call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
 
 def load_dataset(config, **options):
     began = time.monotonic()

@@ -23,7 +23,7 @@ SIZES = {"baseline": [32], "fast": [16, 24, 32], "best": [16, 24, 32], "finetune
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Narrow networks, minimal batches, and no dataset."""
     monkeypatch.setattr(timing, "build_model", narrow_network)
-    monkeypatch.setattr(timing, "SMALLEST_BATCH", 2)
+    monkeypatch.setattr(timing, "MIN_BATCH_SIZE", 2)
     monkeypatch.setattr(doctor, "SECONDS_PER_MEASUREMENT", 0.01)
     monkeypatch.delenv("CIFAR100_DATA_DIR", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -58,10 +58,10 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int)
     """Send this process a signal during one step of the next run."""
     call = TrainStep.__call__
 
-    def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        if number == step:
+    def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
+        if step_index == step:
             os.kill(os.getpid(), signal_number)
-        call(self, images, labels, learning_rate=learning_rate, step_index=number)
+        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
 
     monkeypatch.setattr(TrainStep, "__call__", interrupted)
 
@@ -306,9 +306,9 @@ def test_a_nonfinite_loss_stops_the_run_and_keeps_the_last_checkpoint(
     good = weights(config.run.run_dir)
     call = TrainStep.__call__
 
-    def poisoned(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        images = images * float("nan") if number == 6 else images
-        call(self, images, labels, learning_rate=learning_rate, step_index=number)
+    def poisoned(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
+        images = images * float("nan") if step_index == 6 else images
+        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
 
     monkeypatch.setattr(TrainStep, "__call__", poisoned)
     with pytest.raises(RunFailed, match=r"step 7 of the run \(epoch 2, step 3\).*--lr") as raised:
@@ -466,9 +466,9 @@ def test_the_best_checkpoint_is_written_while_training_continues(
     written: list[tuple[str, float]] = []
     best: list[Checkpoint] = []
 
-    def recorded(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, number: int) -> None:
-        call(self, images, labels, learning_rate=learning_rate, step_index=number)
-        if number == 4:
+    def recorded(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
+        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
+        if step_index == 4:
             stepped.set()
 
     def slow(self: Checkpoint, path: Path) -> None:
