@@ -62,7 +62,8 @@ def train(
 ) -> TrainResult:
     """Train with `config` (default: the baseline), or resume the run in its directory.
 
-    `recipe` is only the name that is printed and saved. It selects no settings: to train the fast recipe, pass
+    `recipe` is the name that is printed and saved, as "modified" if `config` differs from that recipe. It selects no
+    settings: to train the fast recipe, pass
     `config=cifar100.recipes.recipe("fast"), recipe="fast"`. `dataset`, if given, replaces the one that `config` names.
     With `finalize=False` the run ends after its last epoch, without the final evaluation in fp32, the learning curves
     and the report. With several ranks, call it on each with the same arguments.

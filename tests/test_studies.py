@@ -46,7 +46,7 @@ def test_runs_of_a_study_have_distinct_configs(path: Path) -> None:
     assert len(content["seeds"]) > 1
 
 
-def test_a_stand_in_is_stratified_and_average_pooled(study: Any) -> None:
+def test_a_subsample_is_stratified_and_average_pooled(study: Any) -> None:
     labels = np.repeat(np.arange(3), 8)
     images = np.arange(24 * 4 * 4 * 3, dtype=np.uint32).reshape(24, 4, 4, 3).astype(np.uint8)
     small = study.subsample(Split(images, labels, "proven"), 4, halved=True)

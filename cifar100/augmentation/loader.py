@@ -35,10 +35,10 @@ class TrainLoader:
     """Augmented batches of a split: images float32 [B, 3, S, S] and labels int64 [B], on the device.
 
     With Mixup or CutMix, the labels are soft labels, float32 [B, num_classes]. An epoch contains every image once (with
-    `sampler` "balanced" as many images, but equally many of each class); `len()` is its number of steps, and its last
-    batch may be smaller. Batch norm needs two images per rank at a resolution of 8 pixels: in a run with that
-    resolution a last batch with fewer is merged into the one before it. Iterating over the loader yields epochs
-    0, 1, 2, … in turn.
+    `sampler` "balanced" as many images, equally many of each class, up to one); `len()` is its number of steps, and its
+    last batch may be smaller. Batch norm needs two images per rank at a resolution of 8 pixels: in a run with that
+    resolution a last batch with fewer is merged into the one before it. Iterating over the loader yields epochs 0, 1,
+    2, … in turn.
 
     With several ranks, each yields its shard of every batch; `batch_size` is the global batch size. Raises UserError if
     the cutout square covers the images, albumentations is requested and missing, or a batch has fewer images than the

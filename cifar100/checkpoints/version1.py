@@ -18,7 +18,7 @@ _SELECTIONS = {
 
 
 def upgrade(content: dict[str, Any]) -> dict[str, Any]:
-    """Convert the content of a version 1 checkpoint, or JSON file next to weights, to version 2.
+    """Convert the fields of a version 1 checkpoint, or JSON file next to weights, to those of version 2.
 
     Values of wrong types are kept, for `field_problem` to report.
     """

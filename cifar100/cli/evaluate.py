@@ -28,8 +28,9 @@ class Evaluate(SplitOptions):
     """Evaluate a checkpoint: top-1, top-5, superclasses, classes, speed."""
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, a third-party state dict (torchvision, timm, kuangliu or weiaicunzai names), or
-    a .safetensors file with its .json; "pretrained": the bundled weights."""
+    """A .pth file that training wrote, a third-party state dict (with the parameter names of torchvision, timm,
+    kuangliu/pytorch-cifar or weiaicunzai/pytorch-cifar100), or a .safetensors file with its .json; "pretrained": the
+    bundled weights."""
 
     per_class: bool = False
     """List all classes, not only the best and the worst."""

@@ -23,7 +23,7 @@ class Export:
     """
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, .safetensors, published weights from elsewhere, or "pretrained"."""
+    """A .pth file that training wrote, .safetensors, a third-party state dict (as for `evaluate`), or "pretrained"."""
 
     format: Literal["safetensors", "onnx", "onnx-int8", "pt2", "web"]
     """safetensors: weights to share. onnx: a graph for onnxruntime, fp32. onnx-int8: the same quantized to 8 bits, for

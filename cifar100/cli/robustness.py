@@ -22,8 +22,9 @@ class Robustness(EvalOptions):
     """
 
     checkpoint: Positional[Path]
-    """A .pth file that training wrote, a third-party state dict (torchvision, timm, kuangliu or weiaicunzai names), or
-    a .safetensors file with its .json; "pretrained": the bundled weights."""
+    """A .pth file that training wrote, a third-party state dict (with the parameter names of torchvision, timm,
+    kuangliu/pytorch-cifar or weiaicunzai/pytorch-cifar100), or a .safetensors file with its .json; "pretrained": the
+    bundled weights."""
 
     corruptions_dir: Path | None = None
     """Directory with the CIFAR-100-C files, to use instead of our own corruptions."""

@@ -20,7 +20,7 @@ GEMM_ROWS_PER_THREAD = 1024
 
 # When GEMM is faster (benchmarks/results/convolution.json); widths are those of the output, in pixels.
 MAX_WIDTH_GEMM, MIN_CHANNELS_GEMM = 4, 512  # output and input gradient
-MAX_WIDTH_GEMM_WGRAD, MIN_CHANNELS_GEMM_WGRAD = 8, 256  # weight gradient; the weaker condition, so also that of forward
+MAX_WIDTH_GEMM_WGRAD, MIN_CHANNELS_GEMM_WGRAD = 8, 256  # weight gradient; weaker, so `Conv3x3.forward` checks it
 
 REGISTER_CHANNELS = 16
 """fp32 numbers in a vector register of AVX-512; AVX2 has 8."""

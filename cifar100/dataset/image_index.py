@@ -42,8 +42,9 @@ class ImageIndex:
 
         The file name must match, with or without its suffix. The directories match if one list ends with the other:
         "1.jpg" and "x/a/1.jpg" both match "a/1.jpg". With `by_name` the directories are ignored, except that an image
-        in a directory of another split does not match. Of several matches, those with the most shared directories are
-        preferred (not with `by_name`), then those in a directory of `split`. Raises UserError if several remain.
+        in a directory of another split than the cell's own directories name does not match. Of several matches, those
+        with the most shared directories are preferred (not with `by_name`), then those in a directory of `split`, then,
+        for other splits than train, those outside directories of train. Raises UserError if several remain.
         """
         name = _nfc(cell).strip().replace("\\", "/").removeprefix("./")
         if name in self.files:

@@ -69,10 +69,11 @@ def data_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def set_class_names(checkpoint: Checkpoint, data: Dataset) -> None:
-    """Copy the names of the classes and superclasses from the dataset if the file of the weights has none.
+    """Copy the names of the classes and superclasses from the dataset, for which `matches_classes` is true, if the file
+    of the weights has none.
 
-    Raises UserError unless the names are in alphabetical order: folders named by numbers may have been sorted as
-    numbers or as text in training.
+    Raises UserError if the names change and are not in alphabetical order: folders named by numbers may have been
+    sorted as numbers or as text in training.
     """
     if "classes" in checkpoint.assumed:
         _set_class_names(checkpoint, list(data.classes))
@@ -92,10 +93,11 @@ def _set_class_names(checkpoint: Checkpoint, names: list[str]) -> None:
 
 
 def _read_image_folder(checkpoint: Checkpoint, layout: Layout, config: Config, split: str | None) -> Dataset:
-    """The images of a folder, split as for training if the checkpoint was trained on them or if they have a train and a
-    test split of its classes.
+    """The images of a folder.
 
-    Otherwise all are test images; of a folder with a test split, only that split, unless `split` is "all".
+    They are split as for training if `split` is "train" or "val", or, unless it is "all", if the checkpoint was trained
+    on them or they have a train and a test split of its classes. Otherwise all are test images; of a folder with a test
+    split, only that split, unless `split` is "all".
     """
     if split in ("train", "val"):
         return folder.read(layout, config=config, say=emit)

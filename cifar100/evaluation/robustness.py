@@ -141,7 +141,7 @@ def _evaluate(
     config: AugmentConfig,
     compute: Compute,
 ) -> dict[str, float]:
-    """ "top1", "top5", "loss" and "seconds" of the model on images, uint8 [N, S, S, 3].
+    """The model's "top1", "top5", "loss" and "seconds" on images, uint8 [N, S, S, 3].
 
     `corruption`, if given, is called as `corruption(batch, sample_ids=...)`: `corrupt` with its other arguments bound.
     """

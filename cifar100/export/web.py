@@ -112,7 +112,7 @@ def _is_site(folder: Path) -> bool:
 
 
 def _graph(path: Path, folder: Path, export_options: dict[str, Any]) -> tuple[Path, ParityReport | None]:
-    """The model as an ONNX file, written to `folder` if it is not one already; `export_options` are its arguments."""
+    """The model as an ONNX file, written to `folder` if it is not one already. `export_options` are for `export`."""
     from cifar100.export import export
 
     if path.suffix.lower() == ".onnx":

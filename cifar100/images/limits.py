@@ -1,8 +1,7 @@
-"""Limits on the cost of an image file. Target: at most 1 GiB of memory and 10 s of CPU time per file.
+"""Limits on the cost of an image file. Target: 1 GiB of memory and 10 s of CPU time for a file of up to 100 MB.
 
 Files above MAX_FILE_BYTES are refused. The cost of decoding is estimated from the header, before anything is decoded.
-Work that Pillow does in Python, such as
-parsing millions of metadata blocks, is limited by counting its reads.
+Work that Pillow does in Python, such as parsing millions of metadata blocks, is limited by counting its reads.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class Muon(torch.optim.Optimizer):
             if parameters:
                 torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
+    @torch.no_grad()
     def prepare_updates(self, group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
         """The parameters of a group that have a gradient, and what to subtract from them times the learning rate.
 

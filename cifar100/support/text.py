@@ -27,6 +27,11 @@ def format_bytes(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
+def counted(count: int, noun: str) -> str:
+    """1 image, 1,000 images."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number_range(lowest: int, highest: int) -> str:
     """500, or 9 to 1,100."""
     return f"{lowest:,}" if lowest == highest else f"{lowest:,} to {highest:,}"
@@ -40,8 +45,3 @@ def duration(seconds: float) -> str:
 
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # tabs and line breaks are escaped before
-
-
-def counted(count: int, noun: str) -> str:
-    """1 image, 1,000 images."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -91,7 +91,7 @@ class Logger:
 
 
 class RunLogger(Logger):
-    """Logs to the console, the text log, the metrics files, and `sinks`. Use as a context manager."""
+    """Logs to the console, the text log, the metrics files, and `sinks`, which the caller closes. A context manager."""
 
     def __init__(self, run_dir: RunDir, *, resume: bool, sinks: Sequence[MetricsSink] = ()) -> None:
         self.run_dir = run_dir

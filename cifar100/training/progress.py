@@ -11,8 +11,8 @@ MIN_TIMED_STEPS = 20
 """Steps of this process before the remaining time is estimated; two epochs suffice if they have fewer."""
 
 TIME_EXPONENT = 1.5
-"""The time of an epoch is taken as resolution ** TIME_EXPONENT: at 16, 24 and 32 pixels it is 63, 117 and 187 s on two
-CPU cores (the fast recipe)."""
+"""The time of an epoch is taken as proportional to resolution ** TIME_EXPONENT; measured at 16, 24 and 32 pixels: 63,
+117 and 187 s on two CPU cores (the fast recipe)."""
 
 
 def current_progress(run: Run) -> Progress:

@@ -29,7 +29,7 @@ NUM_TRAIN_IMAGES, NUM_TEST_IMAGES = 50_000, 10_000
 
 MIN_BATCH_SIZE = 8
 MAX_REPEATED_SECONDS = 2.0
-"""A first call that takes longer is not repeated without its warm-up cost."""
+"""Seconds. A first call that takes longer is not repeated, although its time includes the warm-up."""
 
 
 @dataclass(frozen=True)

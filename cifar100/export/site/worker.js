@@ -1,6 +1,6 @@
 // Loads the model, decodes images and runs the network in a worker, so that the page stays responsive.
 //
-// In:  { type: "start", modelInfo }            Out: progress { loaded, total }, then ready { ... } or failed { code, detail }
+// In:  { type: "start", modelInfo }        Out: progress { loaded, total }, then ready { ... } or failed { code, detail }
 //      { type: "image", id, file, side }   Out: seen { id, ... }, then answer { id, ... } or refused { id, code, detail }
 
 import { answer } from "./answer.js";
