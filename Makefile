@@ -80,7 +80,6 @@ bench: $(READY)
 	$(BIN)/python benchmarks/training_loop.py --data-dir "$${CIFAR100_DATA_DIR:?}"
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/step_profile.py
-	$(BIN)/python benchmarks/reading.py here="$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/augmentation.py --data-dir "$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/export.py pretrained --data-dir "$${CIFAR100_DATA_DIR}"
 	$(BIN)/python benchmarks/browser.py --data-dir "$${CIFAR100_DATA_DIR}"

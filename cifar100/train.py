@@ -37,7 +37,6 @@ from cifar100.training.resume import check_resumable, load_state
 from cifar100.training.run import Run
 from cifar100.training.run_dir import RunDir
 from cifar100.training.signals import GracefulStop, StopReason
-from cifar100.training.sink import MetricsSink
 from cifar100.training.tensorboard import TensorBoardLogger
 from cifar100.training.tracker import Tracker
 
@@ -140,10 +139,10 @@ def _execute(run: Run, timer: Stopwatch, *, resume: bool, finalize: bool) -> Sto
         return stopped_by
 
 
-def _sinks(run: Run, resume: bool) -> list[MetricsSink]:
+def _sinks(run: Run, resume: bool) -> list[TensorBoardLogger | Tracker]:
     """The loggers that the settings request, besides the files of the run."""
     config, run_dir = run.config, run.run_dir
-    sinks: list[MetricsSink] = []
+    sinks: list[TensorBoardLogger | Tracker] = []
     if config.run.tensorboard:
         sinks.append(TensorBoardLogger(run_dir.tensorboard, config.flat()))
     if config.run.track != "none":
@@ -170,7 +169,6 @@ def _train_epochs(run: Run, signals: GracefulStop) -> StopReason | None:
                 run.log_stop(due.stop)
                 return due.stop
 
-        run.save_before_evaluation()
         row = run.end_epoch()
         run.save_best_and_periodic(row)
         reason = run.stop_reason(signals)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cifar100.images.sources import ImageSource, LoadedImage
     from cifar100.inference import Predictor, Result
     from cifar100.prediction.contact_sheet import Entry
-    from cifar100.prediction.output import Writer
+    from cifar100.prediction.output import Csv, JsonLines, Table
 
 MAX_PROBLEMS = 20
 """Images that could not be read and are listed one by one at the end."""
@@ -154,7 +154,7 @@ class Predict:
         """The name of an image in the output."""
         return Path(image.name).name if self.example else image.name
 
-    def _writer(self, predictor: Predictor, sources: list[ImageSource]) -> Writer:
+    def _writer(self, predictor: Predictor, sources: list[ImageSource]) -> Table | JsonLines | Csv:
         from cifar100.prediction.output import Csv, JsonLines, Table, model_lines
 
         if not self.json and not self.csv:

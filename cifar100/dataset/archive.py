@@ -222,7 +222,7 @@ class _Tree:
         if self.members > MAX_MEMBERS:
             raise _too_large(self.path)
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-        if not parts or any(map(is_hidden_part, parts)):
+        if not parts or any(map(is_hidden, parts)):
             return
         full = f"{self.path}/{'/'.join(parts)}"
         if ".." in parts or name.startswith("/") or len(parts) > MAX_DEPTH:
@@ -246,8 +246,3 @@ class _Tree:
                 inside.directories[part] = Directory(full, partial(self._listings.__getitem__, path))
             inside = self._listings[path]
         return inside
-
-
-def is_hidden_part(part: str) -> bool:
-    """Whether a part of a member's path is hidden; ".." is not."""
-    return part != ".." and is_hidden(part)

@@ -33,9 +33,6 @@ from cifar100.support.text import duration
 SEED = 0
 """Seed of our own corruptions."""
 
-CORRUPTION_OVERHEAD = 1.05
-"""Time of a cell over that of its forward pass, roughly (benchmarks/corruptions.py)."""
-
 
 def evaluate_corruptions(
     weights: Path,
@@ -118,12 +115,11 @@ def _missing_cells(results: Robustness, published: Cifar100C | None, say: Say) -
     """The cells still to be evaluated; `say` gets their number and the expected time."""
     names = CORRUPTIONS.keys() if published is None else published.corruptions
     missing = [cell for cell in CELLS if cell[0] in names and cell not in results.cells]
-    num_images = results.identity["images"]
-    speed = num_images / results.clean["seconds"]
-    seconds = len(missing) * num_images / speed * CORRUPTION_OVERHEAD
+    num_images, clean_seconds = results.identity["images"], results.clean["seconds"]
+    expected, speed = duration(len(missing) * clean_seconds), num_images / clean_seconds
     say(
-        f"{len(missing)} of {len(CELLS)} cells to do, {num_images:,} images each: about {duration(seconds)} at "
-        f"{speed:,.0f} images/s. It can be interrupted and resumed."
+        f"{len(missing)} of {len(CELLS)} cells to do, {num_images:,} images each: about {expected} at {speed:,.0f} "
+        "images/s. It can be interrupted and resumed."
     )
     if published is not None and len(names) < len(CORRUPTIONS):
         absent = ", ".join(name for name in CORRUPTIONS if name not in names)

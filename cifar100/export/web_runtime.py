@@ -30,15 +30,19 @@ TIMEOUT = 600.0  # seconds; the package has 33 MB
 def runtime_files(folder: Path | None = None, say: Say = emit) -> dict[str, bytes]:
     """The runtime's files: from `folder` if it is given, else from the cache, else from npm.
 
-    Raises UserError if the files are not in `folder` or are others than those of the pinned version, or if they are
-    not cached and npm is not installed; RunFailed if npm cannot fetch them.
+    Raises UserError if `folder` does not contain the files of the pinned version, or if they are not cached and npm is
+    not installed; RunFailed if npm cannot fetch them.
     """
     if folder is not None:
-        return _read_named(folder)
+        found = next(filter(None, (_read(folder / below) for below in FOLDERS)), None)
+        if found is None:
+            message = f"--runtime {folder} does not contain {' and '.join(FILES)} of {PACKAGE} {VERSION}, unmodified."
+            raise UserError("runtime.missing", message)
+        return found
     cache = cache_folder()
     cached = cache / f"{PACKAGE}-{VERSION}" if cache else None
     found = _read(cached) if cached else None
-    if found is not None and not _mismatches(found):
+    if found is not None:
         return found
     say(f"Fetching {PACKAGE} {VERSION} with npm (33 MB, once)")
     found = _fetch()
@@ -52,30 +56,17 @@ def runtime_files(folder: Path | None = None, say: Say = emit) -> dict[str, byte
     return found
 
 
-def _read_named(folder: Path) -> dict[str, bytes]:
-    for below in FOLDERS:
-        found = _read(folder / below)
-        if found is None:
-            continue
-        wrong = _mismatches(found)
-        if wrong:
-            raise UserError(
-                "runtime.digest",
-                f"--runtime {folder}: {wrong[0]} is not that of {PACKAGE} {VERSION} (its SHA-256 differs).",
-            )
-        return found
-    raise UserError("runtime.missing", f"--runtime {folder} does not contain {' and '.join(FILES)} of {PACKAGE}.")
-
-
 def _read(folder: Path) -> dict[str, bytes] | None:
+    """The files in this folder; None if one is missing or not that of the pinned version."""
     try:
-        return {name: (folder / name).read_bytes() for name in FILES}
+        found = {name: (folder / name).read_bytes() for name in FILES}
     except OSError:
         return None
+    return found if _is_pinned(found) else None
 
 
-def _mismatches(found: dict[str, bytes]) -> list[str]:
-    return [name for name, content in found.items() if hashlib.sha256(content).hexdigest() != FILES[name]]
+def _is_pinned(found: dict[str, bytes]) -> bool:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()} == FILES
 
 
 def _fetch() -> dict[str, bytes]:
@@ -89,34 +80,16 @@ def _fetch() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as temporary:
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", temporary, "--silent"]
         try:
-            done = subprocess.run(  # noqa: S603 - npm, with constants
-                command, cwd=temporary, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            subprocess.run(  # noqa: S603 - npm, with constants
+                command, cwd=temporary, capture_output=True, text=True, timeout=TIMEOUT, check=True
             )
-            archive = next(Path(temporary).glob("*.tgz"), None)
-            if done.returncode or archive is None:
-                lines = [line for line in done.stderr.splitlines() if line.strip()]
-                raise RunFailed(
-                    "runtime.npm", f"npm could not fetch {PACKAGE} {VERSION}: {lines[0] if lines else '?'}."
-                )
-            found = _unpack(archive)
-        except (OSError, subprocess.TimeoutExpired, tarfile.TarError, KeyError) as error:
-            raise RunFailed(
-                "runtime.npm", f"npm could not fetch {PACKAGE} {VERSION} ({type(error).__name__})."
-            ) from None
-    wrong = _mismatches(found)
-    if wrong:
-        raise RunFailed(
-            "runtime.digest", f"{wrong[0]} from npm is not that of {PACKAGE} {VERSION}: its SHA-256 differs."
-        )
-    return found
-
-
-def _unpack(archive: Path) -> dict[str, bytes]:
-    found = {}
-    with tarfile.open(archive) as tar:
-        for name in FILES:
-            member = tar.extractfile(f"package/dist/{name}")
-            if member is None:
-                raise KeyError(name)
-            found[name] = member.read()
+            with tarfile.open(next(Path(temporary).glob("*.tgz"))) as tar:
+                members = {name: tar.extractfile(f"package/dist/{name}") for name in FILES}
+                found = {name: member.read() for name, member in members.items() if member is not None}
+        except (OSError, subprocess.SubprocessError, tarfile.TarError, KeyError, StopIteration) as error:
+            lines = error.stderr.split("\n") if isinstance(error, subprocess.CalledProcessError) else []
+            reason = next(filter(str.strip, lines), type(error).__name__)
+            raise RunFailed("runtime.npm", f"npm could not fetch {PACKAGE} {VERSION} ({reason}).") from None
+    if not _is_pinned(found):
+        raise RunFailed("runtime.digest", f"npm has other files of {PACKAGE} {VERSION}: their SHA-256 differs.")
     return found

@@ -23,8 +23,8 @@ SYSTEM_FILES = (
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or directory of this name is hidden or created by the operating system."""
-    return name.startswith(".") or name.casefold() in SYSTEM_FILES
+    """Whether a file or directory of this name is hidden or created by the operating system; ".." is not."""
+    return (name.startswith(".") and name != "..") or name.casefold() in SYSTEM_FILES
 
 
 def has_image_suffix(path: str | Path) -> bool:

@@ -129,7 +129,7 @@ def _matches(pattern: str, skipped: Counter[str]) -> list[ImageSource]:
         found = []
     if not any(part.startswith(".") and part.strip(".") for part in path.parts):
         parts = {match: match.relative_to(path.anchor).parts for match in found}
-        found = [match for match in found if not any(part != ".." and is_hidden(part) for part in parts[match])]
+        found = [match for match in found if not any(map(is_hidden, parts[match]))]
     found = sorted(map(str, found), key=natural_sort_key)
     sources = [ImageSource(match) for match in found if os.path.isfile(match)]
     if "**" not in path.parts:  # which also matches the content of the directories

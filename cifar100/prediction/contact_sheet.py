@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +44,8 @@ def contact_sheet(entries: Sequence[Entry], caption: Sequence[str] = ()) -> byte
     width, height = across * TILE_SIZE + GAP, TILE_SIZE + BAR_HEIGHT + 2 * LINE_HEIGHT + GAP
     columns = min(len(entries), max(1, round(math.sqrt(len(entries) * height / width))))
     rows = math.ceil(len(entries) / columns)
-    lines = _wrapped(caption, columns * width - GAP)
+    characters = int((columns * width - GAP) / _font().getlength("n"))
+    lines = [part for line in caption for part in wrap(escape_control_chars(line), characters)]
     top = GAP + LINE_HEIGHT * len(lines)
     sheet = Image.new("RGB", (columns * width + GAP, top + rows * height), BACKGROUND)
     for place, line in enumerate(lines):
@@ -58,7 +60,8 @@ def contact_sheet(entries: Sequence[Entry], caption: Sequence[str] = ()) -> byte
 def _draw_entry(sheet: Image.Image, entry: Entry, left: int, top: int, width: int) -> None:
     draw, font = ImageDraw.Draw(sheet), _font()
     for number, image in enumerate(entry.images):
-        sheet.paste(_resized(image), (left + number * TILE_SIZE, top))
+        tile = Image.fromarray(image).resize((TILE_SIZE, TILE_SIZE), Image.Resampling.BICUBIC)
+        sheet.paste(tile, (left + number * TILE_SIZE, top))
     bottom = top + TILE_SIZE
     if entry.probability is not None:
         draw.rectangle((left, bottom, left + width - 1, bottom + BAR_HEIGHT - 1), fill=TRACK)
@@ -73,27 +76,6 @@ def _draw_entry(sheet: Image.Image, entry: Entry, left: int, top: int, width: in
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=13)
-
-
-def _wrapped(lines: Sequence[str], width: float) -> list[str]:
-    """The lines, broken between words, and within a word that is too wide itself."""
-    font, wrapped = _font(), []
-    for line in lines:
-        current = ""
-        for character in escape_control_chars(line):
-            if current and font.getlength(current + character) > width:
-                head, space, tail = current.rpartition(" ")
-                wrapped.append(head if space else current)
-                current = tail if space else ""
-            current += character
-        wrapped.append(current)
-    return wrapped
-
-
-def _resized(pixels: np.ndarray) -> Image.Image:
-    image = Image.fromarray(pixels)
-    size = (TILE_SIZE, TILE_SIZE)
-    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _shortened(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

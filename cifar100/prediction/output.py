@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from shutil import get_terminal_size
 from textwrap import wrap
-from typing import Any, Protocol
+from typing import Any
 
 from cifar100.images.fit import DEFAULT_FIT
 from cifar100.prediction.predictor import Predictor, Result
@@ -22,16 +22,6 @@ from cifar100.support.text import csv_cell, escape_control_chars
 MAX_NAME_WIDTH = 40
 MAX_BAR_WIDTH = 30
 OTHER_COLUMNS_WIDTH = 42
-
-
-class Writer(Protocol):
-    """The interface of `Table`, `JsonLines` and `Csv`."""
-
-    def header(self) -> str: ...
-
-    def result(self, name: str, result: Result) -> str: ...
-
-    def failure(self, name: str, problem: str) -> str: ...
 
 
 def model_lines(predictor: Predictor) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from contextlib import suppress
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cifar100.support.errors import RunFailed, UserError
+
+DESCRIPTORS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 REPLACE_SECONDS = 2.0
 """How long to wait for a file that another program holds open."""
@@ -40,7 +41,7 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
         _write_in_place(path, content)
         return
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f"{temporary_prefix(path)}{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -57,21 +58,12 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether this is a device, a pipe or a file descriptor of this process, which may be a regular file."""
-    if _descriptor(path) is not None:
-        return True
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-
-
-def _descriptor(path: Path) -> int | None:
-    """The file descriptor that a path such as /dev/stdout names."""
-    name = re.sub("^(/proc/self/fd|/dev/fd)/", "", os.path.abspath(path))
-    number = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(name, name)
-    return int(number) if re.fullmatch("[0-9]{1,5}", number) else None
+    """Whether this is a device or a pipe, or standard output or error, which may be a regular file."""
+    return str(path) in DESCRIPTORS or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
 def _write_in_place(path: Path, content: bytes | memoryview | str) -> None:
-    number = _descriptor(path)
+    number = DESCRIPTORS.get(str(path))
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -115,13 +107,8 @@ def _is_in_use(error: OSError) -> bool:
 def remove_temp_files(path: Path) -> None:
     """Remove the temporary files that killed processes left next to `path`."""
     path = Path(os.path.realpath(path))
-    for leftover in path.parent.glob(f"{temporary_prefix(path)}*.tmp"):
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
-
-
-def temporary_prefix(path: Path) -> str:
-    """Prefix of the names of the temporary files for `path`; the process id follows."""
-    return f".{path.name}."
 
 
 def read_start(path: str | Path) -> bytes:

@@ -21,7 +21,8 @@ from cifar100.support.stopwatch import Stopwatch
 from cifar100.support.text import duration, escape_lines
 from cifar100.training.display import Display, EvalProgress, Progress, console_display
 from cifar100.training.run_dir import RunDir
-from cifar100.training.sink import MetricsSink
+from cifar100.training.tensorboard import TensorBoardLogger
+from cifar100.training.tracker import Tracker
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -83,8 +84,8 @@ class Logger:
     def log_epoch(self, history: list[dict[str, Any]], epochs: int) -> None:
         """Write the last row of the history to all parts of the log."""
 
-    def truncate_to(self, history: list[dict[str, Any]]) -> None:
-        """Rewrite the metrics files to contain exactly these rows, after resuming from an earlier checkpoint."""
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """Write the metrics files with exactly these rows, such as after resuming from an earlier checkpoint."""
 
     def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
         """Send PNG images, by name, to TensorBoard; they are rendered only if it is on."""
@@ -93,7 +94,7 @@ class Logger:
 class RunLogger(Logger):
     """Logs to the console, the text log, the metrics files, and `sinks`, which the caller closes. A context manager."""
 
-    def __init__(self, run_dir: RunDir, *, resume: bool, sinks: Sequence[MetricsSink] = ()) -> None:
+    def __init__(self, run_dir: RunDir, *, resume: bool, sinks: Sequence[TensorBoardLogger | Tracker] = ()) -> None:
         self.run_dir = run_dir
         self.sinks = sinks
         self.display = console_display()
@@ -140,18 +141,22 @@ class RunLogger(Logger):
         line, short = epoch_line(history[-1], epochs), epoch_line(history[-1], epochs, short=True)
         self._console(lambda display: display.info(line if len(line) <= display.width else short))
         self.file_only(line)
-        self._write_metrics(history)
+        self.write_metrics(history)
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        self._write(self.run_dir.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, list(COLUMNS))
+        writer.writeheader()
+        writer.writerows(history)
+        self._write(self.run_dir.metrics_csv, table.getvalue())
         for sink in self.sinks:
             sink.log_epoch(history)
 
-    def truncate_to(self, history: list[dict[str, Any]]) -> None:
-        self._write_metrics(history)
-        for sink in self.sinks:
-            sink.truncate_to(history)
-
     def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
         for sink in self.sinks:
-            sink.log_images(images, epoch)
+            if isinstance(sink, TensorBoardLogger):
+                sink.log_images(images, epoch)
 
     def _unwritable(self, error: OSError) -> RunFailed:
         return RunFailed("log.write", f"{self.log_path} could not be written ({error.strerror}).")
@@ -162,15 +167,6 @@ class RunLogger(Logger):
             act(self.display)
         except (OSError, ValueError):
             self.display = Display()
-
-    def _write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """Write the metrics files with exactly these rows, atomically."""
-        self._write(self.run_dir.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in history))
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, list(COLUMNS))
-        writer.writeheader()
-        writer.writerows(history)
-        self._write(self.run_dir.metrics_csv, table.getvalue())
 
     def _write(self, path: Path, content: str) -> None:
         """Write a metrics file. One that another program holds open is reported once; a later epoch writes its rows."""

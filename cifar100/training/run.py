@@ -29,9 +29,6 @@ from cifar100.training.run_dir import RunDir
 from cifar100.training.signals import GracefulStop, StopReason
 from cifar100.training.step import TrainStep
 
-SLOW_EVALUATION_SECONDS = 2.0
-"""A checkpoint is saved before an evaluation that takes longer: the process may be killed before the next step."""
-
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """A row of metrics with None for the loss of an evaluation in half precision that is not finite."""
@@ -197,12 +194,6 @@ class Run:
             advance=advance,
         )
 
-    def save_before_evaluation(self) -> None:
-        """Save last.pth if the evaluation will take long."""
-        (is_slow,) = self.dist.all_reduce_max(self.state.eval_seconds > SLOW_EVALUATION_SECONDS)
-        if is_slow:
-            self.save(self.run_dir.last, Selection(rule="step"))
-
     def save_best_and_periodic(self, row: dict[str, Any]) -> None:
         """Save best_model.pth if the top-1 in `row` is the highest so far, and the periodic checkpoint if it is due."""
         if row["top1"] is not None and row["top1"] > self.state.best_top1:
@@ -289,7 +280,7 @@ class Run:
         counts = (state.correct, state.seen) if dist.is_main else (0, 0)
         self.train_step.reset_sums(own_sums[dist.rank], *counts)
         self.epoch_timer, self.run_timer = Stopwatch(state.train_seconds), Stopwatch(state.elapsed_seconds)
-        self.logger.truncate_to(self.history)
+        self.logger.write_metrics(self.history)
         for message in skipped:
             self.logger.info(f"Skipped: {message}")
         self.logger.info(f"Resumed from {path}: {state.epoch} epochs and {state.step} steps done.")

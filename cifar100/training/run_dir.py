@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,10 +80,10 @@ class RunDir:
         if not checkpoints and not self.logs():
             message = f"{self.path} holds {others[0].name}, but not from a run; choose another --run-dir."
             raise UserError("run_dir.foreign", message)
-        stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
+        target = self.path / "previous" / f"{datetime.now():%Y%m%d_%H%M%S_%f}"
         corruptions = self.path / "corruptions.json"  # of `cifar100 robustness`, beside the weights that it is of
         try:
-            target = self._new_folder(self.path / "previous", stamp)
+            target.mkdir(parents=True)
             _move_all([*others, *([corruptions] if corruptions.exists() else []), *checkpoints], target)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -130,12 +129,6 @@ class RunDir:
     def _checkpoints(self) -> list[Path]:
         """All possible checkpoints of a run, last.pth at the end: the run can be resumed while it is there."""
         return [*self.path.glob("checkpoint_epoch_*.pth"), self.best, self.last]
-
-    def _new_folder(self, above: Path, name: str) -> Path:
-        number = next(n for n in count(1) if not (above / (name if n == 1 else f"{name}_{n}")).exists())
-        folder = above / (name if number == 1 else f"{name}_{number}")
-        folder.mkdir(parents=True)
-        return folder
 
     def _unwritable(self, error: OSError) -> UserError:
         reason = error.strerror or error

@@ -11,7 +11,6 @@ from typing import Any
 from cifar100.config import Config
 from cifar100.support.errors import UserError
 from cifar100.support.settings import without_local_paths
-from cifar100.training.sink import MetricsSink
 
 SCALARS = {
     "train/loss": "train_loss",
@@ -26,7 +25,7 @@ SCALARS = {
 """{TensorBoard tag: column of `cifar100.training.logger.COLUMNS`}; its steps are epochs."""
 
 
-class TensorBoardLogger(MetricsSink):
+class TensorBoardLogger:
     """Event files in a directory of their own. They are append-only, so going back means to rewrite them."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -35,17 +34,21 @@ class TensorBoardLogger(MetricsSink):
         self.writer: Any = None
 
     def log_epoch(self, history: list[dict[str, Any]]) -> None:
+        """Log the last row; the first call logs all rows, in place of the directory's earlier event files."""
+        new = history[-1:]
         if self.writer is None:
-            self.truncate_to(history)
-            return
-        self._row(history[-1])
+            self._start()
+            new = history
+        for row in new:
+            for tag, column in SCALARS.items():
+                if row[column] is not None:
+                    self.writer.add_scalar(tag, row[column], row["epoch"])
         self.writer.flush()
 
-    def truncate_to(self, history: list[dict[str, Any]]) -> None:
+    def _start(self) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        self.close()
         for events in self.folder.glob("events.out.tfevents.*"):
             events.unlink()
         self.writer = SummaryWriter(str(self.folder))
@@ -53,9 +56,6 @@ class TensorBoardLogger(MetricsSink):
         plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
         for summary in hparams(plain, dict.fromkeys(("evaluation/top1", "evaluation/loss"), 0)):
             self.writer.file_writer.add_summary(summary)
-        for row in history:
-            self._row(row)
-        self.writer.flush()
 
     def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
         import numpy as np
@@ -69,12 +69,6 @@ class TensorBoardLogger(MetricsSink):
     def close(self) -> None:
         if self.writer is not None:
             self.writer.close()
-            self.writer = None
-
-    def _row(self, row: dict[str, Any]) -> None:
-        for tag, column in SCALARS.items():
-            if row[column] is not None:
-                self.writer.add_scalar(tag, row[column], row["epoch"])
 
 
 def require_tensorboard(config: Config) -> None:

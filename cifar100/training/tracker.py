@@ -13,14 +13,13 @@ from cifar100.config import Config
 from cifar100.support.errors import UserError
 from cifar100.support.files import atomic_write
 from cifar100.support.settings import without_local_paths
-from cifar100.training.sink import MetricsSink
 from cifar100.training.tensorboard import SCALARS
 
 PROJECT = "cifar100"
 LIBRARIES = {"trackio": "Trackio", "wandb": "Weights & Biases"}
 
 
-class Tracker(MetricsSink):
+class Tracker:
     """One run of a tracker. `state` is a file that keeps its name and the last epoch that was logged, so that a resumed
     run continues its own and logs no epoch twice. Raises UserError if the tracker cannot be started."""
 

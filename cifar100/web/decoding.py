@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 from concurrent.futures import CancelledError, TimeoutError, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.context import BaseContext
 
 NUM_FAST_WORKERS = 2
@@ -134,17 +132,6 @@ class DecoderPool:
             if pool.active and not isinstance(error, CancelledError | RuntimeError):
                 raise
             raise UserError("app.closed", "The web app is shutting down.") from None
-
-
-@contextmanager
-def decoder_pool() -> Iterator[DecoderPool]:
-    """A context with started workers."""
-    pool = DecoderPool()
-    try:
-        pool.warm_up()
-        yield pool
-    finally:
-        pool.close()
 
 
 def _context() -> BaseContext:

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import gradio as gr
@@ -26,7 +26,7 @@ from cifar100.inference import Predictor
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit
 from cifar100.web.app import KEEP_SECONDS, MAX_CONCURRENT, build
-from cifar100.web.decoding import decoder_pool
+from cifar100.web.decoding import DecoderPool
 from cifar100.web.request_validation import RequestValidation
 from cifar100.web.service import MAX_BYTES
 from cifar100.web.style import HEAD, STYLE
@@ -60,8 +60,9 @@ def serving(
     """
     with (
         tempfile.TemporaryDirectory(prefix="cifar100-page-", ignore_cleanup_errors=True) as folder,
-        decoder_pool() as decoder,
+        closing(DecoderPool()) as decoder,
     ):
+        decoder.warm_up()
         examples = Path(folder, "examples")
         os.environ["GRADIO_TEMP_DIR"] = folder
         names = ("no_proxy", "NO_PROXY")  # gradio sends requests to its own server when it starts

@@ -326,7 +326,7 @@ def test_a_local_runtime_folder(fake_npm: Path, tmp_path: Path, below: str) -> N
     (folder / next(iter(FAKES))).write_bytes(b"another version")
     with pytest.raises(UserError) as caught:
         web_runtime.runtime_files(tmp_path / "own")
-    assert caught.value.code == "runtime.digest"
+    assert caught.value.code == "runtime.missing"
     assert_one_sentence(str(caught.value), tmp_path / "own", next(iter(FAKES)))
     with pytest.raises(UserError) as caught:
         web_runtime.runtime_files(tmp_path)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from PIL import Image
 
 from cifar100.support.errors import UserError
 from cifar100.web import decoding
-from cifar100.web.decoding import DecoderPool, decode, decoder_pool
+from cifar100.web.decoding import DecoderPool, decode
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecoderPool]:
-    with decoder_pool() as started:
+    with closing(DecoderPool()) as started:
+        started.warm_up()
         yield started
 
 
@@ -129,7 +131,8 @@ def test_closing_ends_waiting_requests() -> None:
         codes.append(error.value.code)
 
     attackers = [threading.Thread(target=attack, daemon=True) for _ in range(4)]
-    with decoder_pool() as pool:
+    with closing(DecoderPool()) as pool:
+        pool.warm_up()
         for attacker in attackers:
             attacker.start()
         time.sleep(0.5)
@@ -145,8 +148,8 @@ def _exit(*_: object) -> None:
 
 @pytest.mark.slow
 def test_a_closed_pool_raises(tmp_path: Path) -> None:
-    with decoder_pool() as pool:
-        pass
+    with closing(DecoderPool()) as pool:
+        pool.warm_up()
     with pytest.raises(UserError) as error:
         pool(jpeg(), "a.jpg", 32)
     assert error.value.code == "app.closed"

@@ -69,17 +69,11 @@ class Page {
       event.target.value = ""; // so that the same file may be chosen again
     });
     document.addEventListener("paste", (event) => this.take(event.clipboardData?.files ?? []));
-    for (const name of ["dragenter", "dragover"]) {
-      document.addEventListener(name, (event) => {
-        event.preventDefault();
-        document.body.classList.add("dragging");
-      });
-    }
+    document.addEventListener("dragover", () => document.body.classList.add("dragging"));
     document.addEventListener("dragleave", (event) => {
       if (event.relatedTarget === null) document.body.classList.remove("dragging");
     });
     document.addEventListener("drop", (event) => {
-      event.preventDefault();
       document.body.classList.remove("dragging");
       this.take(event.dataTransfer.files);
     });

@@ -56,8 +56,10 @@ export async function open(file) {
 
 /** The model input from an opened image, [size, size, 3], and the part of the image that it shows. */
 export function toPixels(image, size) {
-  const resizer = new Resizer(planned(image, size));
   const { width, height } = image;
+  const planned = plan(width, height, size);
+  if (planned === null) throw new Refused("elongated", `${width}×${height}`);
+  const resizer = new Resizer(planned);
   const columns = Math.min(width, TILE), rows = Math.min(height, Math.max(1, Math.floor(STRIP_PIXELS / width)));
   const context = new OffscreenCanvas(columns, rows).getContext("2d", { willReadFrequently: true });
   context.imageSmoothingEnabled = false;
@@ -95,15 +97,6 @@ export function canvasIsExact() {
   drawn.data.forEach((_, at) => (drawn.data[at] = at % 4 === 3 ? 255 : (at * 37) % 256));
   context.putImageData(drawn, 0, 0);
   return context.getImageData(0, 0, 16, 16).data.every((value, at) => Math.abs(value - drawn.data[at]) <= 2);
-}
-
-function planned(image, size) {
-  try {
-    return plan(image.width, image.height, size);
-  } catch (error) {
-    if (error.code !== "elongated") throw error;
-    throw new Refused("elongated", `${image.width}×${image.height}`);
-  }
 }
 
 /** Draws the bitmap so that the upright image's corner lies at (x, y), after the context's own scale. */

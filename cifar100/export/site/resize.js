@@ -40,13 +40,13 @@ function roundHalfEven(x) {
 /**
  * How an image of this size becomes the model input of `size` x `size` pixels: the size it is resized to, and the
  * position of the center crop in that. `source` is the corresponding part of the image, in its own pixels. The shorter
- * side is resized to `size`. Throws "elongated" as `images.convert.to_model_input` does.
+ * side is resized to `size`. Returns null for an image that is too long and thin, which `to_model_input` refuses too.
  */
 export function plan(width, height, size) {
   const scale = size / Math.min(width, height);
   const wide = Math.max(size, roundHalfEven(width * scale));
   const high = Math.max(size, roundHalfEven(height * scale));
-  if (Math.max(wide, high) > 100 * size) throw Object.assign(new Error("elongated"), { code: "elongated" });
+  if (Math.max(wide, high) > 100 * size) return null;
   const left = Math.floor((wide - size) / 2);
   const top = Math.floor((high - size) / 2);
   const source = {
