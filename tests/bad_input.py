@@ -8,15 +8,12 @@ empty home/.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import pickle
 import shutil
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +23,7 @@ import numpy as np
 import pyarrow
 import torch
 from conftest import untrained
+from image_bytes import image_bytes, png_with_declared_size
 from narrow_cifar100 import small_network
 from PIL import Image
 from pyarrow import parquet
@@ -246,13 +244,8 @@ def parquets(*cases: tuple[str, Corrupt, str]) -> list[Row]:
     return rows("parquet", "data check other", *made, names="other")
 
 
-def as_image(width: int = 32, height: int = 32) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height)).save(file, "PNG")
-    return file.getvalue()
-
-
-ONE = [{"bytes": as_image()}]
+IMAGE = image_bytes(Image.new("RGB", (32, 32)))
+ONE = [{"bytes": IMAGE}]
 NONE = pyarrow.array([], pyarrow.struct({"bytes": pyarrow.binary()}))
 HUGE = pyarrow.array([2**64 - 1], pyarrow.uint64())
 
@@ -267,8 +260,12 @@ PARQUET = parquets(
     ("a row without image", columns(img=[None, *ONE], fine_label=[0, 1]), "dataset.damaged"),
     ("text for bytes", columns(img=[{"bytes": "text"}], fine_label=[0]), "dataset.damaged"),
     ("bytes that are not an image", columns(img=[{"bytes": b"no png"}], fine_label=[0]), "dataset.damaged"),
-    ("a truncated image", columns(img=[{"bytes": as_image()[:50]}], fine_label=[0]), "dataset.damaged"),
-    ("an image too wide", columns(img=[{"bytes": as_image(64)}], fine_label=[0]), "dataset.shape"),
+    ("a truncated image", columns(img=[{"bytes": IMAGE[:50]}], fine_label=[0]), "dataset.damaged"),
+    (
+        "an image too wide",
+        columns(img=[{"bytes": image_bytes(Image.new("RGB", (64, 32)))}], fine_label=[0]),
+        "dataset.shape",
+    ),
     ("label too large", columns(img=ONE, fine_label=[100]), "dataset.labels"),
     ("label huge", columns(img=ONE, fine_label=HUGE), "dataset.labels"),
     ("label negative", columns(img=ONE, fine_label=[-1]), "dataset.labels"),
@@ -823,8 +820,6 @@ CHECKPOINTS = [
             (name, written("bad.pth", content), "checkpoint.format")
             for name, content in [
                 ("empty", b""),
-                ("text", b"best_model\n"),
-                ("zeros", bytes(10_000)),
                 ("an error page", b"<!DOCTYPE html><title>404</title>"),
                 ("a pickle with code", pickle.dumps(HOSTILE)),
             ]
@@ -832,9 +827,7 @@ CHECKPOINTS = [
         *(
             (name, good_but(change), error)
             for name, change, error in [
-                ("truncated after 1 %", cut(0.01), "checkpoint.damaged"),
                 ("truncated in the middle", cut(0.5), "checkpoint.damaged"),
-                ("truncated at the end", lambda content: content[:-10], "checkpoint.damaged"),
                 ("without its start", lambda content: content[5000:], "checkpoint.format"),
                 ("with a bit flipped", flip(0.5), "checkpoint.damaged"),
             ]
@@ -842,7 +835,6 @@ CHECKPOINTS = [
         ("compressed", compressed, "checkpoint.compressed"),
         ("code", with_torch(HOSTILE), "checkpoint.objects"),
         ("code, legacy format", with_torch(HOSTILE, _use_new_zipfile_serialization=False), "checkpoint.objects"),
-        ("code for weights", with_torch(OURS | {"weights": HOSTILE}), "checkpoint.objects"),
         ("code for a size", with_torch(OURS | {"config": Calls(bytearray, 10**12)}), "checkpoint.objects"),
         ("a whole model", with_torch(small_network()), "checkpoint.objects"),
         ("a TorchScript program", as_torchscript, "checkpoint.program"),
@@ -850,16 +842,11 @@ CHECKPOINTS = [
         ("overlapping members", overlapping, "checkpoint.damaged"),
         ("a member name with escape codes", escaping_member, "checkpoint.damaged"),
         ("a list", with_torch([1, 2, 3]), "checkpoint.content"),
-        ("a tensor", with_torch(torch.zeros(3)), "checkpoint.content"),
-        ("None", with_torch(None), "checkpoint.content"),
-        ("numbers", with_torch({"epoch": 3}), "checkpoint.content"),
         ("keys that are not text", with_torch({1: torch.zeros(3)}), "checkpoint.content"),
         ("a list for weights", with_torch({"state_dict": [1, 2]}), "checkpoint.content"),
-        ("an empty dictionary", with_torch({}), "checkpoint.content"),
         ("another network", with_torch({"encoder.weight": torch.zeros(3, 3)}), "checkpoint.content"),
         ("only a head with another name", with_torch({"linear.weight": torch.zeros(3, 3)}), "checkpoint.weights"),
         ("a scalar head", with_torch({"fc.weight": torch.tensor(1.0)}), "checkpoint.content"),
-        ("only a head", with_torch({"fc.weight": torch.zeros(7, 512)}), "checkpoint.weights"),
         (
             "too many classes",
             with_torch({"fc.weight": torch.zeros(1).expand(10**9, 1)}),
@@ -871,15 +858,10 @@ CHECKPOINTS = [
             "checkpoint.version",
         ),
         ("only our format and version", with_torch(OURS), "checkpoint.field"),
-        ("a version that is True", with_torch(OURS | {"version": True}), "checkpoint.version"),
         ("a version of lists", with_torch(OURS | {"version": billion_laughs()}), "checkpoint.version"),
         ("a later version", with_torch(OURS | {"version": 99}), "checkpoint.version"),
-        ("a version with escape codes", with_torch(OURS | {"version": ESCAPE}), "checkpoint.version"),
-        ("a head too wide", with_weights(fc__weight=torch.zeros(100, 65)), "checkpoint.weights"),
         ("a head of other classes", with_weights(fc__bias=torch.zeros(8)), "checkpoint.weights"),
-        ("another kernel", with_weights(conv1__weight=torch.zeros(8, 3, 7, 7)), "checkpoint.weights"),
         ("a missing tensor", with_weights(layer4__0__bn2__weight=None), "checkpoint.weights"),
-        ("an extra tensor", with_weights(extra=torch.zeros(1)), "checkpoint.weights"),
         ("a tensor name with escape codes", with_weights(**{f"a{ESCAPE}": torch.zeros(1)}), "checkpoint.weights"),
         ("a bare state dict with an extra tensor", with_extra_tensor, "checkpoint.weights"),
         (
@@ -918,7 +900,6 @@ CHECKPOINTS = [
         ("no such superclass", with_fields(superclass_of=[99] * 100), "checkpoint.field"),
         ("superclasses numbers", with_fields(superclasses=[1] * 20), "checkpoint.field"),
         ("figures of text", with_fields(metrics={"top1": "x"}), "checkpoint.field"),
-        ("an evaluation of text", with_fields(evaluation={"images": "many"}), "checkpoint.field"),
         (
             "a temperature of True",
             with_fields(calibration={"temperature": True}),
@@ -930,17 +911,13 @@ CHECKPOINTS = [
         ("classes numbers", with_fields(classes=[1, 2, 3]), "checkpoint.field"),
         ("image size 0", with_fields(image_size=0), "checkpoint.field"),
         ("image size True", with_fields(image_size=True), "checkpoint.field"),
-        ("image size text", with_fields(image_size="32"), "checkpoint.field"),
         ("mean of two channels", with_fields(mean=[0.1, 0.2]), "checkpoint.field"),
-        ("mean text", with_fields(mean=["a", "b", "c"]), "checkpoint.field"),
         ("mean NaN", with_fields(mean=[float("nan")] * 3), "checkpoint.field"),
         ("std near 0", with_fields(std=[1e-45] * 3), "checkpoint.field"),
-        ("std of zero", with_fields(std=[0.0, 0.0, 0.0]), "checkpoint.field"),
         ("a dataset of text", with_fields(dataset="CIFAR-100 (verified)"), "checkpoint.field"),
         ("a dataset of lists", with_fields(dataset={"name": ["CIFAR-100"]}), "checkpoint.field"),
         ("a negative number of images", with_fields(dataset={"num_train": -1}), "checkpoint.field"),
         ("a number of images that is True", with_fields(dataset={"num_train": True}), "checkpoint.field"),
-        ("history a number", with_fields(history=5), "checkpoint.field"),
         ("history of numbers", with_fields(history=[1, 2]), "checkpoint.field"),
         names="bad.pth",
     ),
@@ -966,29 +943,7 @@ CHECKPOINTS = [
 # Images
 
 
-def as_jpeg() -> bytes:
-    file = io.BytesIO()
-    Image.effect_noise((300, 300), 50).save(file, "JPEG")
-    return file.getvalue()
-
-
-def as_png(width: int = 300, height: int = 300) -> bytes:
-    file = io.BytesIO()
-    Image.effect_noise((width, height), 50).save(file, "PNG")
-    return file.getvalue()
-
-
-def png_with_declared_size(width: int, height: int) -> bytes:
-    """A small PNG file whose header declares this size."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
+NOISE = Image.effect_noise((300, 300), 50)
 IMAGES = [
     *rows(
         "image",
@@ -996,17 +951,13 @@ IMAGES = [
         ("missing", nothing, ""),
         ("a folder", lambda: Path("bad.png").mkdir(), ""),
         ("empty", written("bad.png", b""), ""),
-        ("text", written("bad.png", b"not an image at all\n" * 20), ""),
-        ("truncated JPEG", written("bad.png", cut(0.5)(as_jpeg())), ""),
-        ("JPEG without its start", written("bad.png", as_jpeg()[50:]), ""),
-        ("truncated PNG", written("bad.png", cut(0.5)(as_png())), ""),
-        ("PNG with only a header", written("bad.png", as_png()[:40]), ""),
+        ("truncated JPEG", written("bad.png", cut(0.5)(image_bytes(NOISE, "JPEG"))), ""),
+        ("truncated PNG", written("bad.png", cut(0.5)(image_bytes(NOISE))), ""),
         ("PNG without its pixels", written("bad.png", png_with_declared_size(300, 300)), ""),
         ("a decompression bomb", written("bad.png", png_with_declared_size(20_000, 20_000)), ""),
         ("a smaller decompression bomb", written("bad.png", png_with_declared_size(10_000, 9_000)), ""),
         ("no pixels", written("bad.png", png_with_declared_size(0, 5)), ""),
-        ("no pixels, PPM", written("bad.png", b"P6 0 5 255\n"), ""),
-        ("too long and thin", written("bad.png", as_png(1, 5000)), ""),
+        ("too long and thin", written("bad.png", image_bytes(Image.effect_noise((1, 5000), 50))), ""),
         ("unreadable", lambda: unreadable(Path("bad.png")), ""),
         names="bad.png",
         exit_code=1,
@@ -1027,16 +978,8 @@ IMAGES = [
 
 
 MODELS = [
-    *rows(
-        "ONNX",
-        "predict photo.png --checkpoint bad.onnx",
-        ("missing", nothing, "onnx.missing"),
-        ("empty", written("bad.onnx", b""), "onnx.format"),
-        ("text", written("bad.onnx", b"best_model\n"), "onnx.format"),
-        ("zeros", written("bad.onnx", bytes(10_000)), "onnx.format"),
-    ),
+    Row("ONNX: empty", "predict photo.png --checkpoint bad.onnx", written("bad.onnx", b""), "onnx.format"),
     Row("hub: invalid address", "predict photo.png --checkpoint hf://someone", nothing, "hub.address", "someone"),
-    Row("hub: invalid repository", "push model --checkpoint good.pth", nothing, "push.repo"),
     Row("export: missing", "export bad.pth --format onnx", nothing, "checkpoint.missing"),
     Row("export: suffix", "export good.pth --format onnx --out a.pt", nothing, "export.suffix"),
     Row("export: no folder", "export good.pth --format pt2 --out a/b.pt2", nothing, "output.directory"),

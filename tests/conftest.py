@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +30,7 @@ from cifar100.model import ResNet, resnet18
 from cifar100.prediction.model_info import ModelInfo
 from cifar100.support.provenance import DatasetInfo, TemperatureFit
 from cifar100.support.text import escape_control_chars
+from cifar100.training.step import TrainStep
 
 SYNTHETIC_INFO = DatasetInfo(name="SYNTHETIC images, not CIFAR-100", synthetic=True)
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,6 +157,35 @@ def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert not different
 
 
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
+    """Call `act` during one step of the next run."""
+    call = TrainStep.__call__
+
+    def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
+        if step_index == step:
+            act()
+        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
+
+    monkeypatch.setattr(TrainStep, "__call__", acting)
+
+
+def printed_on_a_terminal(*words: str, columns: int) -> str:
+    """What `python WORDS…`, which must succeed, prints in tests/ on a terminal of this width, without escape codes."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color"}
+    command = [sys.executable, *words]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=ROOT / "tests", env=environment)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the other end of the pseudo-terminal is closed
+        while part := os.read(ours, 4096):
+            shown += part
+    assert process.wait(timeout=600) == 0
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
 class DeviceReads(TorchDispatchMode):
     """Counts the reads of tensor values by Python inside this context, each of which would synchronize with a GPU."""
 
@@ -230,6 +264,12 @@ def short_speed_measurements() -> Iterator[None]:
 
 
 @pytest.fixture
+def narrow_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load checkpoints into narrow networks in this test."""
+    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+
+
+@pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train a network with under 1 % of the FLOPs of resnet18 in this test, and plot nothing."""
     narrow_training(monkeypatch.setattr)
@@ -249,15 +289,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="$CIFAR100_DATA_DIR is not set"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """In CI a skipped test, such as for a missing dependency, is a failure."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    if os.environ.get("CI") and skipped:
-        terminalreporter.write_line(f"CI: {len(skipped)} tests were skipped, which counts as failure", red=True)
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test, such as for a missing dependency, is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if os.environ.get("CI") and skipped:
+    if os.environ.get("CI") and reporter and skipped:
+        reporter.write_line(f"CI: {len(skipped)} tests were skipped, which counts as failure", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -62,25 +63,15 @@ def test_no_import_from_a_higher_layer(path: Path) -> None:
 
 
 def test_imports_form_no_cycle() -> None:
-    """A topological sort: repeatedly removes the modules that import none of the remaining ones."""
-    left = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
-    while left:
-        free = [name for name, needs in left.items() if not needs & left.keys()]
-        assert free, f"a cycle among {sorted(left)}"
-        for name in free:
-            del left[name]
-
-
-def test_no_import_cycles_between_packages() -> None:
-    left: dict[str, set[str]] = {unit: set() for unit in LAYER_OF}
-    for path in FILES:
-        if unit_of(path) != "__init__":
-            left[unit_of(path)] |= {unit_of(MODULES[name]) for name in imported_modules(path)} - {unit_of(path)}
-    while left:
-        free = [unit for unit, needs in left.items() if not needs & left.keys()]
-        assert free, f"a cycle among {left}"
-        for unit in free:
-            del left[unit]
+    """Neither those of modules nor those of packages; `prepare` raises a CycleError that names the cycle."""
+    modules = {name: imported_modules(path) - {name} for name, path in MODULES.items()}
+    packages: dict[str, set[str]] = {}
+    for name, imported in modules.items():
+        unit = unit_of(MODULES[name])
+        packages.setdefault(unit, set()).update({unit_of(MODULES[other]) for other in imported} - {unit, "__init__"})
+    del packages["__init__"]
+    for needs in (modules, packages):
+        TopologicalSorter(needs).prepare()
 
 
 def test_no_module_shadows_another_library() -> None:

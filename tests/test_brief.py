@@ -48,17 +48,17 @@ class Clone:
         assert text.count(old) == 1, f"{file} no longer contains {old!r}"
         path.write_text(text.replace(old, new))
 
-    def run(self, *words: str) -> str:
-        """The output of `python WORDS…` inside cifar100/, which must succeed."""
-        result = self.start(*words)
+    def run(self, *words: str, cwd: Path | None = None) -> str:
+        """The output of `python WORDS…`, inside cifar100/ unless elsewhere, which must succeed."""
+        result = self.start(*words, cwd=cwd)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    def start(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `python WORDS…` inside cifar100/, with the dependencies installed but not this package."""
+    def start(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `python WORDS…` with the dependencies installed but not this package."""
         return subprocess.run(
             [BARE_PYTHON, *words],
-            cwd=self.inside,
+            cwd=cwd or self.inside,
             env={**os.environ, "CIFAR100_DATA_DIR": str(self.data), "PYTHONPATH": sysconfig.get_path("purelib")},
             capture_output=True,
             text=True,
@@ -74,8 +74,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def test_the_package_is_not_installed_in_the_clone(clone: Clone) -> None:
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('cifar100') is not None)"
-    env = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
-    subprocess.run([BARE_PYTHON, "-c", code], cwd=clone.root, env=env, check=True)
+    clone.run("-c", code, cwd=clone.root)
     assert re.search(r"Epoch +2/2 ", clone.train)
 
 
@@ -118,21 +117,6 @@ def test_inference_shows_accuracy_throughput_and_samples(clone: Clone) -> None:
     assert len(re.findall(r"(?:right|WRONG)  \w+ +-> \w+ \d", clone.inference)) == 5
 
 
-def run_snippet(clone: Clone, snippet: str) -> str:
-    """Run a Python snippet of the brief from another folder, with the clone on the path."""
-    result = subprocess.run(
-        [sys.executable, "-c", snippet],
-        cwd=clone.root,
-        env={**os.environ, "PYTHONPATH": str(clone.inside.parent)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 SINGLE = """
 from cifar100.inference import load_predictor
 from PIL import Image
@@ -165,15 +149,16 @@ for i, results in enumerate(batch_results):
 
 
 def test_code_snippets_of_the_brief(clone: Clone) -> None:
-    if not (clone.root / "logs").exists():
-        (clone.root / "logs").symlink_to(clone.inside / "logs")
+    """Beside cifar100/, from where it can be imported."""
+    beside = clone.inside.parent
+    (beside / "logs").symlink_to(clone.inside / "logs")
     for number in range(10):
-        Image.new("RGB", (200 + number, 150), (20 * number, 100, 200)).save(clone.root / f"image_{number}.jpg")
-    (clone.root / "image_0.jpg").rename(clone.root / "test_image.jpg")
-    shutil.copy(clone.root / "test_image.jpg", clone.root / "image_0.jpg")
+        Image.new("RGB", (200 + number, 150), (20 * number, 100, 200)).save(beside / f"image_{number}.jpg")
+    shutil.copy(beside / "image_0.jpg", beside / "test_image.jpg")
 
     no_compiler = "\nimport sys\nassert 'torch._dynamo' not in sys.modules, 'its import takes two seconds'\n"
-    single, printed = run_snippet(clone, SINGLE + "print('---')\n" + BATCH + no_compiler).split("---\n")
+    code = SINGLE + "print('---')\n" + BATCH + no_compiler
+    single, printed = clone.run("-c", code, cwd=beside).split("---\n")
     lines = single.splitlines()
     assert len(lines) == 5
     percentages = [float(re.fullmatch(r"\w+: (\d+\.\d\d)%", line).group(1)) for line in lines]  # type: ignore[union-attr]

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import narrow_network, random_checkpoint
+from conftest import random_checkpoint
+from image_bytes import image_bytes
 from mutations import (
     mutated_bytes,
     mutated_tree,
@@ -239,9 +240,7 @@ def _encoded(format: str, seed: int, mode: str = "RGB", **options: Any) -> bytes
     image = Image.fromarray(pixels).resize((60, 48))
     if mode in ("I;16", "F"):
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16 if mode == "I;16" else np.float32))
-    file = io.BytesIO()
-    (image if mode in ("I;16", "F") else image.convert(mode)).save(file, format, **options)
-    return file.getvalue()
+    return image_bytes(image if mode in ("I;16", "F") else image.convert(mode), format, **options)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -259,11 +258,11 @@ FUZZERS: dict[str, Callable[..., Fuzzer]] = {
 }
 
 
+@pytest.mark.usefixtures("narrow_checkpoints")
 @pytest.mark.parametrize("kind", FUZZERS)
 def test_any_file_is_read_or_refused(
     kind: str, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     folder, work = tmp_path / kind, tmp_path / "work"
     folder.mkdir()
     work.mkdir()

@@ -37,7 +37,7 @@ class TensorBoardLogger:
         """Log the last row; the first call logs all rows, in place of the directory's earlier event files."""
         new = history[-1:]
         if self.writer is None:
-            self._start()
+            self.writer = self._start()
             new = history
         for row in new:
             for tag, column in SCALARS.items():
@@ -45,17 +45,19 @@ class TensorBoardLogger:
                     self.writer.add_scalar(tag, row[column], row["epoch"])
         self.writer.flush()
 
-    def _start(self) -> None:
+    def _start(self) -> Any:
+        """A writer of a new event file, with the settings."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
         for events in self.folder.glob("events.out.tfevents.*"):
             events.unlink()
-        self.writer = SummaryWriter(str(self.folder))
+        writer: Any = SummaryWriter(str(self.folder))
         settings = without_local_paths(self.settings)
         plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
         for summary in hparams(plain, dict.fromkeys(("evaluation/top1", "evaluation/loss"), 0)):
-            self.writer.file_writer.add_summary(summary)
+            writer.file_writer.add_summary(summary)
+        return writer
 
     def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
         import numpy as np

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NARROW_CLI, assert_one_sentence
+from conftest import NARROW_CLI, assert_identical, assert_one_sentence, at_step
 from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
+from test_augment import same_batches
 from torch import Tensor
 
 from cifar100.augmentation.albumentations_pipeline import Pipeline, load_albumentations
@@ -31,7 +32,6 @@ from cifar100.dataset import Split
 from cifar100.report.augmentation import preview
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.train import train
-from cifar100.training.step import TrainStep
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -210,12 +210,6 @@ def loader(num_workers: int = 0, *, config: AugmentConfig = CONFIG, count: int =
     return TrainLoader(numbered_split(count), config, batch_size=5, seed=0, device=CPU, num_workers=num_workers)
 
 
-def same(left: list[tuple[Tensor, Tensor]], right: list[tuple[Tensor, Tensor]]) -> bool:
-    return len(left) == len(right) and all(
-        torch.equal(a, b) and torch.equal(c, d) for (a, c), (b, d) in zip(left, right, strict=True)
-    )
-
-
 def test_images_come_in_the_order_of_the_batched_pipeline() -> None:
     theirs, ours = loader(), loader(config=replace(CONFIG, pipeline="batched"))
     for (images, labels), (_, expected) in zip(theirs.epoch(3), ours.epoch(3), strict=True):
@@ -235,7 +229,7 @@ def test_batches_do_not_depend_on_the_number_of_workers_or_the_first_step(num_wo
         for epoch, first_step in ((2, 0), (1, 3), (2, 4)):
             whole = list(here.epoch(epoch))
             assert len(whole) == 5
-            assert same(list(workers.epoch(epoch, first_step)), whole[first_step:])
+            assert same_batches(list(workers.epoch(epoch, first_step)), whole[first_step:])
         assert len(active_children()) == num_workers
     assert not active_children()
     assert torch.equal(generator, torch.get_rng_state()), "the global random state was changed"
@@ -260,23 +254,6 @@ def config(tiny_data: Path, tmp_path: Path, narrow: None) -> Config:
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_checkpoint(folder / "last.pth").weights
-
-
-def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert not [name for name in a if not torch.equal(a[name], b[name])]
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
-    """Call `act` during one step of the next run."""
-    call = TrainStep.__call__
-
-    def acting(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
-        if step_index == step:
-            act()
-        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
-
-    monkeypatch.setattr(TrainStep, "__call__", acting)
 
 
 @pytest.mark.slow
@@ -387,24 +364,6 @@ def test_a_signal_to_the_process_group_stops_the_run_but_not_its_workers(
     assert "Traceback" not in errors
     run.wait_until(lambda: not run.members())  # Python's resource tracker exits shortly after the run
     assert load_checkpoint(tmp_path / "run" / "last.pth").loop["epoch"] < 6
-
-
-@pytest.mark.usefixtures("narrow")
-@pytest.mark.slow
-def test_a_killed_run_resumes_exactly_with_another_number_of_workers(tiny_data: Path, tmp_path: Path) -> None:
-    whole = Command(tiny_data, tmp_path / "whole")
-    assert whole.process.wait(600) == 0
-    folder = tmp_path / "killed"
-    for num_workers in ("2", "1"):
-        run = Command(tiny_data, folder, "--num-workers", num_workers, *(["--resume"] if folder.exists() else []))
-        seen = (folder / "last.pth").stat().st_mtime_ns if folder.exists() else 0
-        run.wait_until(lambda: (folder / "last.pth").exists() and (folder / "last.pth").stat().st_mtime_ns != seen)  # noqa: B023
-        run.process.kill()
-        run.process.wait()
-    last = Command(tiny_data, folder, "--resume")
-    _, errors = last.process.communicate(timeout=600)
-    assert last.process.returncode == 0, errors
-    assert_identical(weights(tmp_path / "whole"), weights(folder))
 
 
 # The library

@@ -15,7 +15,6 @@ from cifar100.augmentation.batched import (
     crop,
     cutout,
     describe_transforms,
-    flip,
     normalize,
     resize,
     resolution_at_epoch,
@@ -31,6 +30,7 @@ CPU = torch.device("cpu")
 CONFIG = AugmentConfig()
 COUNT, SIZE = 64, 32
 MEAN, STD = np.array(CONFIG.mean), np.array(CONFIG.std)
+EVERYTHING = AugmentConfig(policy="trivial", mixup_probability=0.5, cutmix_probability=0.5)
 NO_AUGMENTATION = AugmentConfig(crop_padding=0, flip_probability=0, cutout_size=0)
 
 
@@ -85,13 +85,6 @@ def test_crop_equals_the_slow_reference(padding: int) -> None:
     np.testing.assert_array_equal(result.numpy(), expected)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
-def test_flip_equals_the_slow_reference(probability: float) -> None:
-    images, draws = some_images(), some_draws(AugmentConfig(flip_probability=probability))
-    expected = [slow_flip(image, bool(f)) for image, f in zip(images.numpy(), draws.flipped, strict=True)]
-    np.testing.assert_array_equal(flip(images, draws.flipped).numpy(), expected)
-
-
 def test_normalize_equals_the_slow_reference_for_every_pixel_value() -> None:
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     result = normalize(images, CONFIG.mean, CONFIG.std)
@@ -129,31 +122,12 @@ def test_augment_equals_the_slow_reference(config: AugmentConfig) -> None:
         np.testing.assert_allclose(to_nhwc(result)[i], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [CONFIG, NO_AUGMENTATION], ids=["baseline", "nothing"])
+@pytest.mark.parametrize("config", [CONFIG, NO_AUGMENTATION, EVERYTHING], ids=["baseline", "nothing", "everything"])
 def test_augmented_batches_are_channels_last_in_memory(config: AugmentConfig) -> None:
     result = augment(some_images(), some_draws(config), config)
     assert result.shape == (COUNT, 3, SIZE, SIZE)
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_padding_is_black_and_cutout_is_the_mean_color() -> None:
-    config = AugmentConfig(flip_probability=0, cutout_probability=1, cutout_size=8)
-    white = torch.full((1, SIZE, SIZE, 3), 255, dtype=torch.uint8)
-    one, zero = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
-    placed = {
-        "crop_top": zero,
-        "crop_left": zero,
-        "cutout_mask": one,
-        "cutout_top": zero + 20,
-        "cutout_left": zero + 10,
-    }
-    draws = replace(some_draws(config, count=1), flipped=~one, **placed)
-    result = to_nhwc(augment(white, draws, config))[0]
-    np.testing.assert_allclose(result[:4], np.broadcast_to(-MEAN / STD, (4, SIZE, 3)), atol=1e-6)
-    np.testing.assert_allclose(result[:, :4], np.broadcast_to(-MEAN / STD, (SIZE, 4, 3)), atol=1e-6)
-    np.testing.assert_array_equal(result[20:28, 10:18], 0)
-    np.testing.assert_allclose(result[4, 4], (1 - MEAN) / STD, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -181,48 +155,21 @@ def test_one_setting_changes_only_its_own_parameters(setting: str, value: Any, c
 
 
 def test_parameters_are_a_pure_function_of_the_arguments() -> None:
-    before = some_draws(seed=5, epoch=7)
+    before = some_draws(EVERYTHING, seed=5, epoch=7)
     np.random.default_rng().random()
     torch.rand(3)
-    after = some_draws(seed=5, epoch=7)
+    after = some_draws(EVERYTHING, seed=5, epoch=7)
     assert all(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(AugmentParams))
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"seed": 2**32 - 1}])
 def test_another_seed_or_epoch_changes_every_parameter(other: dict[str, Any]) -> None:
-    config = replace(CONFIG, policy="trivial", mixup_probability=0.5, cutmix_probability=0.5)
-    before, after = some_draws(config), some_draws(config, **other)
+    before, after = some_draws(EVERYTHING), some_draws(EVERYTHING, **other)
     assert not any(torch.equal(getattr(before, f.name), getattr(after, f.name)) for f in fields(AugmentParams))
 
 
 def test_seed_and_epoch_are_not_interchangeable() -> None:
     assert not torch.equal(some_draws(seed=1, epoch=2).order, some_draws(seed=2, epoch=1).order)
-
-
-def test_the_order_is_a_permutation() -> None:
-    assert sorted(some_draws(count=1000).order.tolist()) == list(range(1000))
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("crop_top", range(9)), ("crop_left", range(9)), ("cutout_top", range(17)), ("cutout_left", range(17))],
-)
-def test_positions_span_their_range(name: str, expected: range) -> None:
-    values = getattr(some_draws(count=5000), name)
-    assert set(values.tolist()) == set(expected)
-
-
-def test_rows_and_columns_are_independent() -> None:
-    draws = some_draws(count=1000)
-    assert not torch.equal(draws.crop_top, draws.crop_left)
-    assert not torch.equal(draws.cutout_top, draws.cutout_left)
-
-
-@pytest.mark.parametrize("size", [1, 16, 32])
-def test_the_cutout_square_lies_inside_the_image(size: int) -> None:
-    draws = some_draws(AugmentConfig(cutout_size=size, cutout_probability=1), count=500)
-    squares = cutout(torch.ones(500, 1, SIZE, SIZE), draws.cutout_mask, draws.cutout_top, draws.cutout_left, size)
-    assert ((squares == 0).sum(dim=(1, 2, 3)) == size * size).all()
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
@@ -262,10 +209,6 @@ def test_resize_is_antialiased_bilinear() -> None:
     images = board.float().expand(2, 3, 32, 32)
     assert (resize(images, 16)[:, :, 2:-2, 2:-2] - 0.5).abs().max() < 1e-6
     torch.testing.assert_close(resize(torch.full((1, 3, 32, 32), 0.3), 20), torch.full((1, 3, 20, 20), 0.3))
-
-
-def test_cutout_of_size_zero_changes_nothing() -> None:
-    assert not some_draws(AugmentConfig(cutout_size=0, cutout_probability=1)).cutout_mask.any()
 
 
 def test_indexing_selects_the_parameters_of_a_batch() -> None:
@@ -399,18 +342,6 @@ def test_iteration_serves_successive_epochs() -> None:
     assert same_batches(first, list(other.epoch(0)))
     assert same_batches(second, list(other.epoch(1)))
     assert not same_batches(first, second)
-
-
-def test_another_seed_gives_another_order() -> None:
-    first, second = train_loader(NO_AUGMENTATION), train_loader(NO_AUGMENTATION, seed=1)
-    assert not same_batches(list(first.epoch(0)), list(second.epoch(0)))
-
-
-def test_train_batches_have_the_network_input_shape() -> None:
-    images, labels = next(train_loader(AugmentConfig(cutout_size=4)).epoch(0))
-    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
-    assert images.shape == (5, 3, 8, 8)
-    assert images.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("size", [8, 9])

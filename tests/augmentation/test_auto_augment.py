@@ -20,7 +20,6 @@ from cifar100.augmentation.auto_augment import (
 )
 from cifar100.augmentation.batched import AugmentParams, augment, describe_transforms, sample_epoch_params
 from cifar100.config import AugmentConfig, PolicyName
-from cifar100.support.errors import UserError
 
 TRIVIAL, RAND = AugmentConfig(policy="trivial"), AugmentConfig(policy="rand")
 ALL_LEVELS = range(-MAX_LEVEL, MAX_LEVEL + 1)
@@ -90,16 +89,6 @@ def test_autocontrast_equals_pillow_except_for_pillows_rounding_down_by_1() -> N
         least, most = image.min(axis=(0, 1)).astype(int), image.max(axis=(0, 1)).astype(int)
         whole = (255 * (image - least)) % np.maximum(most - least, 1) == 0
         assert ((above == 0) | ((above == 1) & whole)).all()
-
-
-@pytest.mark.parametrize("policy", ["trivial", "rand"])
-def test_level_0_and_identity_change_nothing(policy: PolicyName) -> None:
-    images = some_images(len(Op))
-    levelled = [op for op in Op if op not in (Op.AUTOCONTRAST, Op.EQUALIZE)]
-    np.testing.assert_array_equal(
-        applied(images[levelled], list(levelled), [0] * len(levelled), policy), images[levelled]
-    )
-    np.testing.assert_array_equal(applied(images, [Op.IDENTITY] * len(Op), [30] * len(Op), policy), images)
 
 
 def test_the_highest_level_has_the_magnitude_of_the_paper() -> None:
@@ -185,18 +174,8 @@ def test_operations_of_one_image_are_independent() -> None:
     assert abs((first == second).float().mean() - 1 / len(Op)) < 0.01
 
 
-def some_draws(config: AugmentConfig, *, seed: int = 0, epoch: int = 0, count: int = 64) -> AugmentParams:
-    return sample_epoch_params(config, seed=seed, epoch=epoch, count=count, size=32)
-
-
-@pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])
-def test_operations_are_a_pure_function_of_seed_and_epoch(config: AugmentConfig) -> None:
-    one, again = some_draws(config, seed=3, epoch=4), some_draws(config, seed=3, epoch=4)
-    assert torch.equal(one.ops, again.ops)
-    assert torch.equal(one.levels, again.levels)
-    for other in (some_draws(config, seed=4, epoch=4), some_draws(config, seed=3, epoch=3)):
-        assert not torch.equal(one.ops, other.ops)
-        assert not torch.equal(one.levels, other.levels)
+def some_draws(config: AugmentConfig, *, count: int = 64) -> AugmentParams:
+    return sample_epoch_params(config, seed=0, epoch=0, count=count, size=32)
 
 
 def test_a_policy_changes_neither_other_parameters_nor_the_baseline() -> None:
@@ -233,13 +212,6 @@ def test_the_policy_precedes_flip_and_cutout() -> None:
         np.testing.assert_allclose(got[number], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [TRIVIAL, RAND], ids=["trivial", "rand"])
-def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -> None:
-    result = augment(torch.from_numpy(some_images(8)), some_draws(config, count=8), config)
-    assert result.shape == (8, 3, 32, 32)
-    assert result.is_contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize(
     ("config", "named"),
     [
@@ -251,10 +223,3 @@ def test_augmented_batches_stay_channels_last_in_memory(config: AugmentConfig) -
 def test_describe_transforms_lists_what_is_enabled(config: AugmentConfig, named: list[str]) -> None:
     assert all(words in str(describe_transforms(config)) for words in named)
     assert not any(words in str(describe_transforms(AugmentConfig())) for words in named)
-
-
-@pytest.mark.parametrize("setting", [{"policy": "trivial"}, {"policy": "rand"}], ids=["trivial", "rand"])
-def test_albumentations_refuses_policies(setting: dict) -> None:
-    with pytest.raises(UserError, match="--pipeline batched") as raised:
-        AugmentConfig(pipeline="albumentations", **setting)
-    assert raised.value.code == "config.policy"

@@ -19,7 +19,6 @@ from conftest import SYNTHETIC_INFO, assert_one_sentence, narrow_network, random
 from safetensors.torch import save_file
 from test_download import NOWHERE, Handler, Server
 
-import cifar100.checkpoints.checkpoint
 from cifar100.checkpoints import hub
 from cifar100.checkpoints.model_card import model_card
 from cifar100.checkpoints.weights import load_weights, save_weights
@@ -102,14 +101,13 @@ class HubHandler(Handler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def server(narrow_checkpoints: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """An empty hub, with a valid token, a temporary cache and narrow networks."""
     with Server() as server:
         server.RequestHandlerClass = HubHandler
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_good")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
         monkeypatch.setattr("cifar100.export.transformers_js.write_layout", lambda *_, **__: None)  # slow
         yield server
 
@@ -176,12 +174,14 @@ def test_weights_are_downloaded_once(server: Server, pushed: Path) -> None:
     assert len([path for method, path, _ in server.requests if method == "GET" and "safetensors" in path]) == 1
 
 
-def test_onnx_is_loaded_if_there_are_no_weights(server: Server, exports: Path) -> None:
+def test_onnx_is_loaded_if_there_are_no_weights_and_then_offline(
+    server: Server, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.files["/someone/model/resolve/main/model.onnx"] = (exports / "best.onnx").read_bytes()
-    assert (
-        load_predictor("hf://someone/model").predict(IMAGE)[0]
-        == load_predictor(exports / "best.onnx").predict(IMAGE)[0]
-    )
+    expected = load_predictor(exports / "best.onnx").predict(IMAGE)
+    for endpoint in (server.url, NOWHERE):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        assert load_predictor("hf://someone/model").predict(IMAGE) == expected
 
 
 @pytest.mark.parametrize(
@@ -324,13 +324,6 @@ def test_third_party_weights_on_the_hub_need_no_metadata(server: Server, tmp_pat
     save_file(narrow_network("resnet18", 10).state_dict(), tmp_path / "model.safetensors")
     server.files["/someone/model/resolve/main/model.safetensors"] = (tmp_path / "model.safetensors").read_bytes()
     assert len(load_predictor("hf://someone/model").classes) == 10
-
-
-def test_a_cached_onnx_model_is_loaded_offline(server: Server, exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.files["/someone/model/resolve/main/model.onnx"] = (exports / "best.onnx").read_bytes()
-    expected = load_predictor("hf://someone/model").predict(IMAGE)
-    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
-    assert load_predictor("hf://someone/model").predict(IMAGE) == expected
 
 
 @pytest.mark.parametrize("is_in_config", [False, True])

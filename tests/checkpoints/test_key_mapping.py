@@ -53,15 +53,10 @@ Weights = dict[str, Tensor]
 SHAPES: dict[str, tuple[Callable[[str], str], Callable[[Weights], Any]]] = {
     "torchvision": (str, dict),
     "timm": (str, lambda weights: {"arch": "resnet18", "epoch": 199, "state_dict": weights, "version": 2}),
-    "timm, EMA": (
-        str,
-        lambda weights: {"state_dict": {n: t * 0 for n, t in weights.items()}, "state_dict_ema": weights},
-    ),
     "without num_batches_tracked": (
         str,
         lambda weights: {name: tensor for name, tensor in weights.items() if "num_batches" not in name},
     ),
-    "Lightning": (lambda name: f"model.{name}", lambda weights: {"state_dict": weights, "global_step": 1}),
     "kuangliu": (kuangliu, lambda weights: {"net": weights, "acc": 95.0, "epoch": 199}),
     "weiaicunzai": (weiaicunzai, dict),
 }

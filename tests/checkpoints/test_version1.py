@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SYNTHETIC_INFO, narrow_network, random_checkpoint
+from conftest import SYNTHETIC_INFO, random_checkpoint
 
-import cifar100.checkpoints.checkpoint
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from cifar100.checkpoints.version1 import upgrade, upgrade_recipe
 from cifar100.checkpoints.weights import load_weights, save_weights
@@ -91,11 +90,6 @@ def test_recipe_sentences(old: str, recipe: str, modified: bool) -> None:
 def test_an_unknown_selection_is_none() -> None:
     for content in ({"chosen_on": "by hand"}, {"chosen_on": ""}, {}):
         assert upgrade(content)["selection"] is None
-
-
-@pytest.fixture
-def narrow_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
 
 
 SENTENCES = {

@@ -19,7 +19,6 @@ from torch import Tensor
 from cifar100.checkpoints.weights import PRETRAINED, load_weights, save_weights
 from cifar100.config import Config
 from cifar100.inference import load_predictor
-from cifar100.model import resnet18
 from cifar100.recipes import is_modified
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import Selection, TemperatureFit
@@ -116,10 +115,6 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a huge JSON": (lambda p: p.with_suffix(".json").write_bytes(b"[" * 20_000_000), "larger than any"),
     "a newer version": (lambda p: _edit(p, lambda fields: fields.update(version=3)), "is of version 3"),
     "no classes": (lambda p: _edit(p, lambda fields: fields.update(classes=[])), "its classes"),
-    "a million classes": (
-        lambda p: _edit(p, lambda fields: fields.update(classes=["a"] * 10**6)),
-        "its classes holds more values than a checkpoint has",
-    ),
     "fewer classes": (
         lambda p: _edit(p, lambda fields: fields.update(classes=["a"] * 99, superclasses=[], superclass_of=[])),
         "of 99 classes",
@@ -128,25 +123,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: _tensors(p, lambda weights: weights["fc.bias"].fill_(torch.nan)),
         "its fc.bias holds numbers that are not finite",
     ),
-    "a huge number": (
-        lambda p: _edit(p, lambda fields: fields.update(config={"lr": 10**400})),
-        "more than 64 bits",
-    ),
     "another network": (
         lambda p: _edit(p, lambda fields: fields.update(model="resnet34")),
         "not the weights of a resnet34",
-    ),
-    "an unknown model": (
-        lambda p: _edit(p, lambda fields: fields.update(model="vgg16")),
-        "There is no model 'vgg16'",
-    ),
-    "a dataset that is text": (
-        lambda p: _edit(p, lambda fields: fields.update(dataset="x")),
-        "its dataset is a str",
-    ),
-    "a dataset with num_train as text": (
-        lambda p: _edit(p, lambda fields: fields["dataset"].update(num_train="50,000")),
-        "its dataset has a wrong num_train",
     ),
     "an unknown selection": (
         lambda p: _edit(p, lambda fields: fields.update(selection={"rule": "luck"})),
@@ -156,18 +135,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: _edit(p, lambda fields: fields.update(selection={"split": "val"})),
         "its selection lacks a field",
     ),
-    "a std of 0": (lambda p: _edit(p, lambda fields: fields.update(std=[1, 0, 1])), "its std is not above 0"),
-    "a history of numbers": (
-        lambda p: _edit(p, lambda fields: fields.update(history=[1, 2])),
-        "its history is not a list of rows",
-    ),
     "a temperature of 0": (
         lambda p: _edit(p, lambda fields: fields.update(calibration={"temperature": 0})),
         "its calibration has a wrong temperature",
-    ),
-    "an unknown split of the temperature": (
-        lambda p: _edit(p, lambda fields: fields.update(calibration={"temperature": 1.5, "fitted_on": "x on test"})),
-        "its calibration has a wrong fitted_on",
     ),
     "no checksum": (lambda p: _edit(p, lambda fields: fields.pop("sha256")), "not the file that some.json"),
     "a flipped bit": (_flip_a_bit, "not the file that some.json describes"),
@@ -175,13 +145,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an empty file": (lambda p: p.write_bytes(b""), "cannot be read as safetensors"),
     "a header of 4 EiB": (_declare_a_huge_header, "cannot be read as safetensors"),
     "a pickle": (lambda p: torch.save({}, p), "cannot be read as safetensors"),
-    "an extra tensor": (lambda p: _tensors(p, lambda t: t.update(more=torch.zeros(1))), "more is (1,)"),
     "a missing tensor": (lambda p: _tensors(p, lambda t: t.pop("fc.bias")), "fc.bias is missing"),
-    "another shape": (lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(7)})), "fc.bias is (7,)"),
-    "another type": (
-        lambda p: _tensors(p, lambda t: t.update({"fc.bias": torch.zeros(100, dtype=torch.uint8)})),
-        "its fc.bias is of a kind that is not read (strided, uint8, on cpu)",
-    ),
 }
 
 
@@ -219,25 +183,6 @@ def test_the_bundled_weights_include_the_history_of_their_run() -> None:
     assert (checkpoint.dataset.num_train, checkpoint.dataset.num_test) == (50_000, 10_000)
     assert checkpoint.calibration == TemperatureFit(temperature=0.854, fitted_on="sibling-val", num_images=5_000)
     assert json.loads(PRETRAINED.with_suffix(".json").read_text())["version"] == 2
-
-
-def test_pth_and_safetensors_give_the_same_logits(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    checkpoint = untrained(weights=resnet18().state_dict())
-    checkpoint.save(tmp_path / "a.pth")
-    save_weights(checkpoint, tmp_path / "a.safetensors")
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    ours, theirs = (load_predictor(tmp_path / f"a.{kind}").backend.logits(pixels) for kind in ("pth", "safetensors"))
-    np.testing.assert_array_equal(ours, theirs)
-
-
-def test_probabilities_are_calibrated_by_default(tmp_path: Path) -> None:
-    save_weights(untrained(calibration=TemperatureFit(temperature=2.0)), tmp_path / "a.safetensors")
-    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    uncalibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32", calibrated=False)
-    calibrated = load_predictor(tmp_path / "a.safetensors", precision="fp32")
-    (before,), (after,) = uncalibrated.probabilities([image]), calibrated.probabilities([image])
-    np.testing.assert_allclose(after, np.sqrt(before) / np.sqrt(before).sum(), rtol=1e-5)
 
 
 def test_without_a_temperature_probabilities_are_uncalibrated(shared: Path) -> None:

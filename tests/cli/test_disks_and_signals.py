@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import assert_one_sentence, narrow_network, random_checkpoint
+from conftest import assert_one_sentence, random_checkpoint
 from PIL import Image
 
 from cifar100.cli.main import main
@@ -22,13 +22,12 @@ from cifar100.support.files import atomic_write
 
 
 @pytest.fixture
-def folder(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(exports: Path, narrow_checkpoints: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a model and an image."""
     for name in ("best.onnx", "best.pth"):
         (tmp_path / name).write_bytes((exports / name).read_bytes())
     Image.new("RGB", (50, 40), "teal").save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     return tmp_path
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from image_bytes import image_bytes
 
 from cifar100.config import Config
 from cifar100.dataset.base import Split
@@ -21,9 +20,7 @@ def encoded(seed: int, kind: str = "PNG", size: tuple[int, int] | None = None) -
     """A random image file as bytes; its pixels, and its size unless given, depend on the seed."""
     rng = np.random.default_rng(seed)
     width, height = size or rng.integers(20, 60, 2).tolist()
-    file = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file, kind)
-    return file.getvalue()
+    return image_bytes(rng.integers(0, 256, (height, width, 3), np.uint8), kind)
 
 
 def photos(place: Path, classes: dict[str, int], *, seed: int = 0) -> Path:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-import pty
+import random
 import re
 import shutil
-import subprocess
-import sys
 import tracemalloc
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_sentence
+from conftest import assert_one_sentence, printed_on_a_terminal
+from mutations import mutated_bytes
 from own_images import SILENT, as_set, encoded, photos, rows_of, settings
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -190,34 +189,15 @@ def test_a_file_without_read_permission_is_skipped(tmp_path: Path, monkeypatch: 
     assert dataset.unreadable == (f"{place}/cat/0.png cannot be read (Permission denied).",)
 
 
-def mutated(valid: bytes, rng: np.random.Generator) -> bytes:
-    """`valid` with some bytes changed, removed, inserted or duplicated, or truncated."""
-    crafted = bytearray(valid)
-    for _ in range(rng.integers(1, 5)):
-        place = int(rng.integers(0, len(crafted)))
-        match rng.integers(0, 8):
-            case 0:
-                del crafted[place : place + int(rng.integers(1, 9))]
-            case 1:
-                crafted[place:place] = rng.bytes(int(rng.integers(1, 9)))
-            case 2:
-                crafted[place:place] = crafted[place : place + 64]
-            case 3:
-                del crafted[max(place, 20) :]
-            case _:
-                crafted[min(place, int(rng.integers(1, 200)))] = int(rng.integers(0, 256))
-    return bytes(crafted)
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF"])
 def test_damaged_images_are_read_or_skipped(
     tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bounded fuzzer with a fixed seed: 250 randomly damaged files per format."""
     photos(tmp_path, {"cat": 2, "dog": 2})
-    rng, valid = np.random.default_rng(0), encoded(7, kind)
+    rng, valid = random.Random(0), encoded(7, kind)
     for number in range(250):
-        (tmp_path / "cat" / f"mutated_{number}.img").write_bytes(mutated(valid, rng))
+        (tmp_path / "cat" / f"mutated_{number}.img").write_bytes(mutated_bytes(valid, rng, [valid]))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         dataset = read(tmp_path, settings(), say=SILENT)
@@ -381,24 +361,9 @@ def test_progress_without_a_terminal_is_lines(monkeypatch: pytest.MonkeyPatch) -
     assert messages == ["  decoding: 1,500 of 2,000", "  decoding: 2,000 of 2,000"]
 
 
-def test_progress_on_a_terminal_is_a_bar(tmp_path: Path) -> None:
+def test_progress_on_a_terminal_is_a_bar(tmp_path: Path, cache_dir: Path) -> None:
     place = photos(tmp_path / "p", {"cat": 20, "dog": 20})
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cifar100", "data", "check", str(place)],
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "COLUMNS": "100", "TERM": "xterm-256color", "XDG_CACHE_HOME": str(tmp_path / "xdg")},
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:  # the other end of the pseudo-terminal is closed
-            break
-    assert process.wait(timeout=600) == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    text = printed_on_a_terminal("-m", "cifar100", "data", "check", str(place), columns=100)
     assert re.search(r"decoding .*40/40", text)
     assert "custom images (2 classes, 32x32): 32 train and 8 test images" in text
 

@@ -14,6 +14,7 @@ import pyarrow
 import pytest
 import torch
 from conftest import assert_one_sentence
+from image_bytes import image_bytes
 from PIL import Image
 from pyarrow import parquet
 
@@ -76,11 +77,7 @@ def cifar10_binary(folder: Path, train: Rows, test: Rows) -> None:
 
 
 def parquet_rows(images: np.ndarray, labels: np.ndarray, column: str) -> pyarrow.Table:
-    encoded = []
-    for image in images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "PNG")
-        encoded.append({"bytes": file.getvalue(), "path": None})
+    encoded = [{"bytes": image_bytes(image), "path": None} for image in images]
     return pyarrow.table({"img": encoded, column: labels})
 
 

@@ -14,13 +14,17 @@ from cifar100.dataset.layout import Layout
 from cifar100.support.errors import UserError
 
 
+def touch(folder: Path, *paths: str) -> Path:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
     """A directory with images/0.jpg to images/5.jpg."""
-    (tmp_path / "images").mkdir()
-    for number in range(6):
-        (tmp_path / "images" / f"{number}.jpg").touch()
-    return tmp_path
+    return touch(tmp_path, *(f"images/{number}.jpg" for number in range(6)))
 
 
 def layout_of(place: Path) -> Layout:
@@ -67,9 +71,7 @@ def test_the_columns_are_detected(flat: Path, table: str) -> None:
 
 
 def test_a_missing_image_is_not_replaced_by_one_of_the_same_name_elsewhere(tmp_path: Path) -> None:
-    for path in ("cats/0.png", "dogs/0.png", "dogs/3.png"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).touch()
+    touch(tmp_path, "cats/0.png", "dogs/0.png", "dogs/3.png")
     table = "file,label\nphotos/cats/0.png,cat\nphotos/cats/3.png,cat\nphotos/dogs/0.png,dog\n"
     (tmp_path / "labels.csv").write_text(table)
     layout = layout_of(tmp_path / "labels.csv")
@@ -81,9 +83,7 @@ def test_images_of_another_split_are_not_taken_for_missing_ones(tmp_path: Path) 
     for split in ("train", "test"):
         rows = [f"{split}/{number}.jpg,{('cat', 'dog')[(number + len(split)) % 2]}" for number in range(4)]
         (tmp_path / f"{split}.csv").write_text("\n".join(["file,label", *rows]))
-    (tmp_path / "train").mkdir()
-    for number in range(4):
-        (tmp_path / "train" / f"{number}.jpg").touch()
+    touch(tmp_path, *(f"train/{number}.jpg" for number in range(4)))
     assert names(layout_of(tmp_path)) == {"all": {"cat": ["1.jpg", "3.jpg"], "dog": ["0.jpg", "2.jpg"]}}
 
 
@@ -119,9 +119,7 @@ def test_a_column_of_splits(flat: Path) -> None:
 
 def test_files_for_splits(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        (tmp_path / split).mkdir()
-        for number in range(2):
-            (tmp_path / split / f"{number}.jpg").touch()
+        touch(tmp_path, f"{split}/0.jpg", f"{split}/1.jpg")
         (tmp_path / f"{split}.csv").write_text("id,label\n0,cat\n1,dog\n")
     (tmp_path / "sample_submission.csv").write_text("id,label\n0,cat\n1,cat\n")
     layout = layout_of(tmp_path)
@@ -132,10 +130,7 @@ def test_files_for_splits(tmp_path: Path) -> None:
 
 
 def test_directories_of_splits_under_one_file(tmp_path: Path) -> None:
-    for split, count in (("train_images", 2), ("test_images", 2)):
-        (tmp_path / split).mkdir()
-        for number in range(count):
-            (tmp_path / split / f"{split[:2]}{number}.jpg").touch()
+    touch(tmp_path, "train_images/tr0.jpg", "train_images/tr1.jpg", "test_images/te0.jpg", "test_images/te1.jpg")
     (tmp_path / "train.csv").write_text("image_id,label\ntr0,cat\ntr1,dog\n")
     assert names(layout_of(tmp_path)) == {"all": {"cat": ["tr0.jpg"], "dog": ["tr1.jpg"]}}
     (tmp_path / "train.csv").rename(tmp_path / "labels.csv")
@@ -157,9 +152,7 @@ def test_directories_of_splits_under_one_file(tmp_path: Path) -> None:
     ],
 )
 def test_class_folders_are_used_unless_a_file_has_other_labels(tmp_path: Path, table: str, labeled: bool) -> None:
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "0.jpg").touch()
+    touch(tmp_path, "cat/0.jpg", "dog/0.jpg")
     (tmp_path / "about.csv").write_text(table, encoding="latin-1")
     layout = layout_of(tmp_path)
     assert layout.classes == (["husky", "tabby"] if labeled else ["cat", "dog"])
@@ -209,8 +202,7 @@ def test_two_files_that_label_the_same_images_are_refused(flat: Path) -> None:
 
 
 def test_an_ambiguous_file_name_is_refused(flat: Path) -> None:
-    (flat / "images2").mkdir()
-    (flat / "images2" / "0.jpg").touch()
+    touch(flat, "images2/0.jpg")
     (flat / "labels.csv").write_text("id,label\n0,cat\n1,dog\n")
     with pytest.raises(UserError) as caught:
         find(flat)
@@ -243,12 +235,6 @@ def test_a_label_file_gives_the_same_dataset_as_class_folders(
     assert first.test.fingerprint == second.test.fingerprint
     assert main(["data", "check", str(tmp_path / "flat" / "labels.csv")]) == 0
     assert "cat 5, dog 4" in capsys.readouterr().out
-
-
-def touch(folder: Path, *paths: str) -> None:
-    for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).touch()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_sentence, narrow_network, random_checkpoint
+from conftest import assert_one_sentence, random_checkpoint
 
 from cifar100.checkpoints.checkpoint import Checkpoint
 from cifar100.checkpoints.weights import save_weights
@@ -23,8 +23,7 @@ from cifar100.support.provenance import DatasetInfo
 
 
 @pytest.fixture
-def checkpoint(monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+def checkpoint(narrow_checkpoints: None) -> Checkpoint:
     return random_checkpoint(config={"val_fraction": 0.5})
 
 

@@ -13,7 +13,6 @@ from cifar100.dataset.classes import SUPERCLASS_OF
 from cifar100.evaluation import metrics
 
 CLASSES = 100
-COARSE = np.array(SUPERCLASS_OF)
 
 
 def random_case(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -64,25 +63,12 @@ def test_top_k_agrees_with_sklearn(case: Case, k: int) -> None:
     assert metrics.top_k_accuracy(logits, labels, k) == pytest.approx(expected, abs=1e-12)
 
 
-def test_top_k_of_the_extreme_cases() -> None:
-    assert [metrics.top_k_accuracy(*all_wrong(), k) for k in (1, 5)] == [0, 0]
-    assert [metrics.top_k_accuracy(*all_correct(), k) for k in (1, 5)] == [1, 1]
-
-
 @each_case
 def test_cross_entropy_agrees_with_sklearn(case: Case) -> None:
     logits, labels = case()
     shifted = np.exp(logits.astype(np.float64))
     expected = sklearn_metrics.log_loss(labels, shifted / shifted.sum(axis=1, keepdims=True), labels=range(CLASSES))
     assert metrics.cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-9)
-
-
-@each_case
-def test_the_aggregated_diagonal_is_the_superclass_accuracy_of_sklearn(case: Case) -> None:
-    logits, labels = case()
-    expected = sklearn_metrics.accuracy_score(COARSE[labels], COARSE[logits.argmax(axis=1)])
-    folded = metrics.aggregate_confusion(metrics.confusion_matrix(logits, labels), SUPERCLASS_OF)
-    assert np.trace(folded) / len(labels) == pytest.approx(expected, abs=1e-12)
 
 
 @each_case
@@ -102,13 +88,6 @@ def test_per_class_accuracy_agrees_with_sklearn(case: Case) -> None:
     expected = sklearn_metrics.recall_score(labels, logits.argmax(axis=1), **options)
     result = metrics.per_class_accuracy(metrics.confusion_matrix(logits, labels))
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12, equal_nan=True)
-
-
-def test_a_class_without_images_has_no_accuracy() -> None:
-    result = metrics.per_class_accuracy(metrics.confusion_matrix(*missing_class()))
-    missing = set(range(CLASSES)) - set(missing_class()[1].tolist())
-    assert 42 in missing
-    assert set(np.flatnonzero(np.isnan(result))) == missing
 
 
 @each_case
@@ -131,14 +110,6 @@ def test_ties_go_to_the_lower_class_id(k: int) -> None:
         hits += label in ranked[:k]
     assert 0 < hits < 200
     assert metrics.top_k_accuracy(logits, labels, k) == hits / 200
-
-
-@pytest.mark.parametrize("value", [0.0, -3.5, 1e30])
-def test_constant_logits_score_chance(value: float) -> None:
-    logits, labels = np.full((CLASSES, CLASSES), value, np.float32), np.arange(CLASSES)
-    assert metrics.top_k_accuracy(logits, labels, 1) == pytest.approx(0.01)
-    assert metrics.top_k_accuracy(logits, labels, 5) == pytest.approx(0.05)
-    assert metrics.cross_entropy(logits, labels) == pytest.approx(np.log(CLASSES))
 
 
 def test_cross_entropy_does_not_overflow() -> None:

@@ -13,9 +13,7 @@ import pytest
 import torch
 from conftest import SYNTHETIC_INFO, assert_one_sentence, narrow_network, random_checkpoint
 
-import cifar100.checkpoints.checkpoint
 from cifar100 import export as exporting
-from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.dataset import synthetic
 from cifar100.export import build_metadata, export
@@ -27,10 +25,7 @@ from cifar100.prediction.onnx_format import KEY
 from cifar100.support.errors import RunFailed, UserError
 from cifar100.support.provenance import DatasetInfo
 
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
+pytestmark = pytest.mark.usefixtures("narrow_checkpoints")
 
 
 def reference(exports: Path, pixels: np.ndarray) -> np.ndarray:
@@ -112,20 +107,6 @@ def test_the_maps_of_int8_average_to_the_logits(all_exports: Path) -> None:
     assert OnnxBackend(all_exports / "best.int8.onnx").metadata["std"] == [0.2, 0.25, 0.3]
 
 
-def test_the_maps_are_grad_cam(exports: Path) -> None:
-    """Compared with Grad-CAM (Selvaraju et al. 2017) at the last stage of the unfolded network."""
-    checkpoint = load_checkpoint(exports / "best.pth")
-    model = checkpoint.build().eval()
-    features: list[Any] = []
-    model.layer4.register_forward_hook(lambda _m, _i, output: features.append(output))
-    logits = model(normalize(torch.from_numpy(PIXELS[:1]), tuple(checkpoint.mean), tuple(checkpoint.std)))
-    top = int(logits.argmax())
-    (gradient,) = torch.autograd.grad(logits[0, top], features[0])
-    grad_cam = (gradient.mean(dim=(2, 3), keepdim=True) * features[0]).sum(dim=1)[0].detach().numpy()
-    maps = OnnxBackend(exports / "best.onnx").logits_and_cams(PIXELS[:1])[1]
-    np.testing.assert_allclose(maps[0, top], 16 * grad_cam, atol=1e-4)
-
-
 @pytest.mark.slow
 def test_int8_is_small_and_accurate(all_exports: Path) -> None:
     assert (all_exports / "best.int8.onnx").stat().st_size < 0.5 * (all_exports / "best.onnx").stat().st_size
@@ -155,14 +136,6 @@ def test_the_file_contains_no_local_paths(exports: Path) -> None:
     assert b".py" not in content
 
 
-def test_every_format_predicts_the_same(exports: Path) -> None:
-    image = synthetic.make().test.images[77]
-    expected = load_predictor(exports / "best.pth", precision="fp32").predict(image)
-    for name in ("best.onnx", "best.safetensors"):
-        found = load_predictor(exports / name).predict(image)
-        assert [p[:2] for p in found] == [p[:2] for p in expected]
-
-
 def test_random_pixels_are_used_without_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,7 +155,6 @@ def test_random_pixels_are_used_without_images(
 def test_a_default_dataset_of_another_size_is_not_used(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     monkeypatch.setenv("CIFAR100_DATA_DIR", str(tiny_data))
     weights = narrow_network("resnet18", 3).state_dict()
     own: dict[str, Any] = {"classes": list("abc"), "superclasses": [], "superclass_of": [], "weights": weights}
@@ -235,25 +207,6 @@ def test_a_file_with_other_logits_is_rejected(exports: Path) -> None:
     result = compare(checked.forward, checked, format="onnx", file=exports / "best.onnx", seconds=0.01)
     result.raise_on_mismatch()
     assert (result.agreement, max(result.difference.values())) == (1, 0)
-
-
-@pytest.mark.parametrize(
-    ("out", "code"),
-    [
-        ("model.pth", "export.suffix"),
-        ("nowhere/model.onnx", "output.directory"),
-        ("folder.onnx", "output.is_directory"),
-    ],
-)
-def test_invalid_output_paths(
-    exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, code: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("folder.onnx").mkdir()
-    with pytest.raises(UserError) as caught:
-        export(exports / "best.pth", "onnx", Path(out))
-    assert caught.value.code == code
-    assert_one_sentence(str(caught.value), out)
 
 
 def test_a_full_disk_leaves_the_previous_file(exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import TIMEOUT_MS, contrast, launcher, watched
 from conftest import ROOT, narrow_network, random_checkpoint
 from generated_photos import write_photos
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from cifar100.export import export
 from cifar100.export.web import export_site
@@ -31,12 +32,6 @@ from cifar100.inference import load_predictor
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync"]
-ARGUMENTS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-ARGUMENTS += ["--host-resolver-rules=MAP insecure.test 127.0.0.1"]
-TIMEOUT_MS = 60_000  # generous, for a busy machine
 BELOW = "some/where"
 """The path of the site on its server."""
 
@@ -107,45 +102,19 @@ def server(site: Path, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def launch() -> Iterator[Callable[..., Browser]]:
-    """A function that launches Chromium with additional arguments and options."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=TIMEOUT_MS)
-        yield lambda *arguments, **options: playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments], **options
-        )
+    with launcher() as launch:
+        yield launch
 
 
 @pytest.fixture(scope="module")
 def browser(launch: Callable[..., Browser]) -> Browser:
-    return launch()
+    return launch("--host-resolver-rules=MAP insecure.test 127.0.0.1")
 
 
 @pytest.fixture
 def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
-    """A new context; the test fails on requests to other hosts and on violations of the Content-Security-Policy."""
-    foreign_urls: list[str] = []
-    violations: list[str] = []
-    hosts = (f"{server.origin}/", f"http://insecure.test:{server.port}/", "data:", "blob:")
-
-    def watch(route: Route) -> None:
-        if route.request.url.startswith(hosts):
-            route.continue_()
-        else:
-            foreign_urls.append(route.request.url)
-            route.abort()
-
-    context = browser.new_context(permissions=["camera", "clipboard-read", "clipboard-write"])
-    context.set_default_timeout(TIMEOUT_MS)
-    context.route("**/*", watch)
-    context.on(
-        "console", lambda message: violations.append(message.text) if "Content Security" in message.text else None
-    )
-    yield context
-    context.close()
-    assert foreign_urls == []
-    assert violations == []
+    with watched(browser, f"{server.origin}/", f"http://insecure.test:{server.port}/") as context:
+        yield context
 
 
 @pytest.fixture
@@ -598,20 +567,3 @@ def test_embedded(context: BrowserContext, server: Server) -> None:
     wait_for_answer(page)
     expect(page.locator("footer")).to_be_hidden()
     expect(page.get_by_role("link", name="Open the full page")).to_have_attribute("href", "./")
-
-
-def contrast(page: Page, where: str) -> float:
-    """The contrast ratio of a text and its background (WCAG 2.2 requires at least 4.5)."""
-    colors = page.locator(where).first.evaluate(
-        """element => {
-            const text = getComputedStyle(element).color;
-            let back = "rgba(0, 0, 0, 0)";
-            for (let e = element; e && back === "rgba(0, 0, 0, 0)"; e = e.parentElement)
-                back = getComputedStyle(e).backgroundColor;
-            return [text, back].map(color => color.match(/[\\d.]+/g).slice(0, 3).map(Number));
-        }"""
-    )
-    scaled = np.array(colors) / 255
-    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
-    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
-    return float((high + 0.05) / (low + 0.05))

@@ -38,8 +38,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def predictor(pushed: Path, monkeypatch: pytest.MonkeyPatch) -> Predictor:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+def predictor(pushed: Path, narrow_checkpoints: None) -> Predictor:
     return load_predictor(pushed / "best.pth", device="cpu", precision="fp32")
 
 
@@ -66,9 +65,8 @@ def test_the_graphs_compute_calibrated_probabilities(
 
 
 def test_without_onnx_the_other_files_are_pushed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, narrow_checkpoints: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     random_checkpoint().save(tmp_path / "best.pth")
     words = ["--checkpoint", str(tmp_path / "best.pth"), "--folder", str(tmp_path / "model")]
@@ -128,9 +126,8 @@ def test_transformers_js_predicts_the_same(pushed: Path, predictor: Predictor) -
 
 
 def test_an_int8_graph_that_disagrees_is_not_pushed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, narrow_checkpoints: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     monkeypatch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
     monkeypatch.setattr("cifar100.export.check.MIN_AGREEMENT", 1.01)
     random_checkpoint().save(tmp_path / "best.pth")

@@ -138,9 +138,8 @@ def test_model_json_has_the_calibration_and_the_thresholds(site: Path) -> None:
 
 
 def test_custom_classes_have_no_superclasses_no_temperature_no_examples(
-    fake_runtime: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_runtime: None, narrow_checkpoints: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     classes = ["b<i>lue", "red"]
     weights = narrow_network("resnet18", 2).state_dict()
     random_checkpoint(classes=classes, superclasses=[], superclass_of=[], weights=weights).save(tmp_path / "own.pth")
@@ -182,9 +181,8 @@ def test_examples_of_equal_names_are_distinct(fake_runtime: None, exports: Path,
 
 
 def test_third_party_weights_keep_their_normalization_and_classes(
-    fake_runtime: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_runtime: None, narrow_checkpoints: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     torch.save(narrow_network("resnet18", 10).state_dict(), tmp_path / "theirs.pth")
     out = tmp_path / "site"
     words = ["export", str(tmp_path / "theirs.pth"), "--format", "web", "--out", str(out), "--images", "20"]
@@ -336,9 +334,8 @@ def test_a_local_runtime_folder(fake_npm: Path, tmp_path: Path, below: str) -> N
 
 @pytest.mark.slow
 def test_a_model_whose_int8_graph_disagrees_is_exported_in_fp32(
-    fake_runtime: None, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_runtime: None, narrow_checkpoints: None, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     monkeypatch.setattr("cifar100.export.CALIBRATION_IMAGES", 128)
     monkeypatch.setattr("cifar100.export.check.MIN_AGREEMENT", 1.01)
     messages: list[str] = []

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_one_sentence
+from image_bytes import image_bytes
 from PIL import Image, ImageCms
 
 from cifar100.images.convert import FORMATS, image_suffixes, to_model_input, to_rgb
@@ -455,10 +456,9 @@ def test_every_format_is_read(tmp_path: Path, format: str) -> None:
 
 
 def test_a_damaged_pil_image_is_refused() -> None:
-    file = io.BytesIO()
-    Image.fromarray(IMAGE).resize((300, 300)).save(file, "JPEG")
+    content = image_bytes(Image.fromarray(IMAGE).resize((300, 300)), "JPEG")
     with pytest.raises(UserError) as caught:
-        to_model_input(Image.open(io.BytesIO(file.getvalue()[:1500])))
+        to_model_input(Image.open(io.BytesIO(content[:1500])))
     assert_one_sentence(str(caught.value))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import subprocess
@@ -11,11 +10,11 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import assert_one_sentence
+from image_bytes import image_bytes, jpeg_with_scans, png_with_declared_size
 from PIL import Image, TiffImagePlugin
 
 from cifar100.images import limits
@@ -23,39 +22,26 @@ from cifar100.images.convert import to_model_input, to_rgb
 from cifar100.support.errors import UserError
 
 
-def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
 def gif_comments(blocks: bytes) -> bytes:
     """A GIF with extension blocks before its image."""
-    content = encoded(Image.new("P", (40, 30)), "GIF")
+    content = image_bytes(Image.new("P", (40, 30)), "GIF")
     start = 13 + 3 * 2 ** ((content[10] & 7) + 1)
     return content[:start] + blocks + content[start:]
 
 
-def jpeg_scans(side: int, count: int) -> bytes:
-    """A progressive JPEG whose last scan is repeated `count` times."""
-    content = encoded(Image.new("L", (side, side), 128), "JPEG", progressive=True)
-    at = content.rindex(b"\xff\xda")
-    return content[:at] + content[at:-2] * count + content[-2:]
-
-
 def jpeg_markers() -> bytes:
-    content = encoded(Image.new("RGB", (64, 64), "red"), "JPEG")
+    content = image_bytes(Image.new("RGB", (64, 64), "red"), "JPEG")
     return content[:2] + b"\xff\xef\x00\x02" * 2_000_000 + content[2:]
 
 
 def png_chunks() -> bytes:
-    content, chunk = encoded(Image.new("RGB", (64, 64), "red"), "PNG"), b"tEXta\0b"
+    content, chunk = image_bytes(Image.new("RGB", (64, 64), "red"), "PNG"), b"tEXta\0b"
     return content[:33] + (struct.pack(">I", 3) + chunk + struct.pack(">I", zlib.crc32(chunk))) * 500_000 + content[33:]
 
 
 def tiff(tags: bytes, count: int, pages: int = 0) -> bytes:
     """A TIFF with `count` additional tags, and `pages` additional pages."""
-    content = bytearray(encoded(Image.effect_noise((40, 30), 50).convert("RGB"), "TIFF"))
+    content = bytearray(image_bytes(Image.effect_noise((40, 30), 50).convert("RGB"), "TIFF"))
     at = struct.unpack_from("<I", content, 4)[0]
     own = struct.unpack_from("<H", content, at)[0]
     entries = bytes(content[at + 2 : at + 2 + 12 * own])
@@ -89,21 +75,14 @@ def big_tiff() -> bytes:
 
 
 def icon(width: int, height: int) -> bytes:
-    png = encoded(Image.new("1", (width, height)), "PNG")
+    png = image_bytes(Image.new("1", (width, height)), "PNG")
     return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(png), 22) + png
-
-
-def png_with_declared_size(width: int, height: int) -> bytes:
-    content = bytearray(encoded(Image.new("RGB", (1, 1)), "PNG"))
-    struct.pack_into(">II", content, 16, width, height)
-    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
-    return bytes(content)
 
 
 EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "many comments in a GIF": lambda: gif_comments(b"!\xfe\x01x\0" * 1_900_000),
     "a long comment in a GIF": lambda: gif_comments(b"!\xfe" + (b"\xff" + b"x" * 255) * 40_000 + b"\0"),
-    "many scans in a JPEG": lambda: jpeg_scans(5400, 1000),
+    "many scans in a JPEG": lambda: jpeg_with_scans(5400, 1000),
     "many segments in a JPEG": jpeg_markers,
     "many text chunks in a PNG": png_chunks,
     "many large tags in a TIFF": large_tags,
@@ -115,7 +94,7 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "a BigTIFF with many strips": big_tiff,
     "an icon with too many pixels": lambda: icon(13_000, 13_600),
     "a PNG with too many pixels": lambda: png_with_declared_size(10_000, 9_000),
-    "a WebP that needs too much memory": lambda: encoded(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
+    "a WebP that needs too much memory": lambda: image_bytes(Image.new("RGBA", (1000, 1000)), "WEBP", method=0),
 }
 
 
@@ -144,7 +123,7 @@ def test_a_tiff_with_one_row_per_strip_and_large_metadata_is_read() -> None:
     one_row = TiffImagePlugin.ImageFileDirectory_v2()
     one_row[278] = 1
     image = Image.new("L", (4, 20_000), 128)
-    content = encoded(image, "TIFF", tiffinfo=one_row, description="x" * 1_000_000, icc_profile=bytes(600_000))
+    content = image_bytes(image, "TIFF", tiffinfo=one_row, description="x" * 1_000_000, icc_profile=bytes(600_000))
     assert to_rgb(content).size == (4, 20_000)
 
 
@@ -155,7 +134,11 @@ def test_pages_after_the_first_are_not_parsed() -> None:
 
 
 def test_an_ordinary_progressive_jpeg_is_read() -> None:
-    assert to_model_input(encoded(Image.new("RGB", (600, 400), "red"), "JPEG", progressive=True)).shape == (32, 32, 3)
+    assert to_model_input(image_bytes(Image.new("RGB", (600, 400), "red"), "JPEG", progressive=True)).shape == (
+        32,
+        32,
+        3,
+    )
 
 
 PEAK = """
@@ -170,9 +153,9 @@ print(to_model_input(content).mean(), peak() - before)
 
 SIZE = (2500, 2000)
 LARGE: dict[str, Callable[[], bytes]] = {
-    "16-bit gray PNG": lambda: encoded(Image.fromarray(np.full(SIZE[::-1], 30_000, np.uint16)), "PNG"),
-    "RGBA PNG": lambda: encoded(Image.new("RGBA", SIZE, (9, 9, 9, 99)), "PNG"),
-    "float TIFF": lambda: encoded(
+    "16-bit gray PNG": lambda: image_bytes(Image.fromarray(np.full(SIZE[::-1], 30_000, np.uint16)), "PNG"),
+    "RGBA PNG": lambda: image_bytes(Image.new("RGBA", SIZE, (9, 9, 9, 99)), "PNG"),
+    "float TIFF": lambda: image_bytes(
         Image.fromarray(np.full(SIZE[::-1], 0.5, np.float32)), "TIFF", compression="tiff_deflate"
     ),
     "PGM with a maxval of 254": lambda: b"P5 2500 2000 254\n" + bytes(5_000_000),
@@ -190,7 +173,9 @@ def test_memory_is_bounded_by_bytes_per_pixel(tmp_path: Path, kind: str) -> None
 
 def test_a_48_megapixel_jpeg_is_reduced_while_decoding() -> None:
     gradient = Image.linear_gradient("L").resize((6000, 8000)).convert("RGB")
-    photo = encoded(gradient, "JPEG", quality=90, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
+    photo = image_bytes(
+        gradient, "JPEG", quality=90, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    )
     rgb = to_rgb(photo)
     assert rgb.info["original_size"] == (8000, 6000)
     assert min(rgb.size) >= limits.MIN_REDUCED_SIDE
@@ -228,7 +213,7 @@ def test_pipes_and_devices_are_refused(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
 def test_libtiff_writes_nothing_to_stderr(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
-    content = bytearray(encoded(Image.effect_noise((200, 200), 90).convert("RGB"), "TIFF", compression=compression))
+    content = bytearray(image_bytes(Image.effect_noise((200, 200), 90).convert("RGB"), "TIFF", compression=compression))
     content[200:-400:97] = bytes(byte ^ 0x5A for byte in content[200:-400:97])
     with pytest.raises(UserError) as caught:
         to_rgb(bytes(content))
@@ -238,9 +223,9 @@ def test_libtiff_writes_nothing_to_stderr(compression: str, capfd: pytest.Captur
 
 def test_only_the_scans_of_the_image_itself_are_counted() -> None:
     """Not those of a thumbnail in its metadata, of data after its end, or of a second image."""
-    plain = encoded(Image.effect_noise((200, 100), 50), "JPEG")
+    plain = image_bytes(Image.effect_noise((200, 100), 50), "JPEG")
     thumbnail = b"\xff\xe1" + struct.pack(">H", len(plain) + 2) + plain
-    interval = encoded(Image.effect_noise((200, 100), 50), "JPEG", restart_marker_rows=1)
+    interval = image_bytes(Image.effect_noise((200, 100), 50), "JPEG", restart_marker_rows=1)
     assert limits._num_scans(plain) == 1
     assert limits._num_scans(plain[:2] + thumbnail + plain[2:] + b"\xff\xda" * 200) == 1
     assert limits._num_scans(interval) == 1
@@ -249,4 +234,4 @@ def test_only_the_scans_of_the_image_itself_are_counted() -> None:
     assert limits._num_scans(plain[:-2] + hidden + plain[-2:]) == 10
     with pytest.raises(limits.TooExpensive):
         limits._num_scans(plain[:2] + b"\xff\xef\x00\x02" * 200_000 + plain[2:])
-    assert limits._num_scans(jpeg_scans(64, 7)) == jpeg_scans(64, 7).count(b"\xff\xda")
+    assert limits._num_scans(jpeg_with_scans(64, 7)) == jpeg_with_scans(64, 7).count(b"\xff\xda")

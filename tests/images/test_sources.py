@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import png_with_declared_size
 from conftest import assert_one_sentence
+from image_bytes import image_bytes, png_with_declared_size
 from PIL import Image
 
 from cifar100.images import download, sources
@@ -193,9 +193,8 @@ def test_prefetching_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = io.BytesIO()
-    Image.new("L", (32, 32), 9).save(content, "PNG")
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.getvalue())))
+    content = image_bytes(Image.new("L", (32, 32), 9))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     first, second = load_images(expand_inputs(["-", "-"]), 32)
     assert first.pixels is not None
     assert (first.pixels == 9).all()
@@ -211,12 +210,7 @@ def test_text_on_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
 # URLs
 
 
-def png() -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (32, 32), (1, 2, 3)).save(content, "PNG")
-    return content.getvalue()
-
-
+PNG = image_bytes(Image.new("RGB", (32, 32), (1, 2, 3)))
 NOTHING = {"Content-Length": "0"}
 
 
@@ -252,7 +246,7 @@ class Site(BaseHTTPRequestHandler):
         if word == "slow":
             self.answer(200, b"", {})
             try:
-                for byte in png():
+                for byte in PNG:
                     self.wfile.write(bytes([byte]))
                     time.sleep(0.1)
             except OSError:
@@ -264,7 +258,7 @@ class Site(BaseHTTPRequestHandler):
         if word == "bomb":
             return self.answer(200, png_with_declared_size(12_000, 12_000))
         self.server.agents.append(self.headers["User-Agent"])  # type: ignore[attr-defined]
-        return self.answer(200, png(), {"Content-Type": "image/png"})
+        return self.answer(200, PNG, {"Content-Type": "image/png"})
 
     def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         """Send a response; if `headers` is None, send Content-Length only."""
@@ -365,6 +359,6 @@ def test_invalid_urls_are_refused(address: str, reason: str) -> None:
 def test_an_image_given_as_bytes() -> None:
     from cifar100.images.convert import to_model_input
 
-    assert (to_model_input(png()) == np.array([1, 2, 3])).all()
+    assert (to_model_input(PNG) == np.array([1, 2, 3])).all()
     with pytest.raises(UserError, match="the image is not an image that can be read"):
         to_model_input(b"text")

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import narrow_network, random_checkpoint
+from conftest import random_checkpoint
 from matplotlib import colormaps
 from PIL import Image
 
-import cifar100.checkpoints.checkpoint
 from cifar100.augmentation.batched import normalize
 from cifar100.checkpoints import weights
 from cifar100.checkpoints.checkpoint import Checkpoint
@@ -22,12 +21,9 @@ from cifar100.inference import load_predictor
 from cifar100.prediction.cam import apply_colormap, normalize_cams, overlay, top1_heatmaps
 from cifar100.prediction.torch_backend import TorchBackend
 
+pytestmark = pytest.mark.usefixtures("narrow_checkpoints")
+
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
 
 
 @pytest.fixture

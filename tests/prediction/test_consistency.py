@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import narrow_network
 from PIL import Image
 
-import cifar100.checkpoints.checkpoint
 from cifar100.checkpoints.checkpoint import load_checkpoint
 from cifar100.cli.main import main
 from cifar100.compute.device import select_device
@@ -36,13 +34,10 @@ from cifar100.web import html, server
 from cifar100.web.app import _Handlers
 from cifar100.web.service import InferenceService
 
+pytestmark = pytest.mark.usefixtures("narrow_checkpoints")
+
 TEMPERATURE = 1.5  # the temperature of the models in `exports`
 LABELS = np.array([0, 50, 99])
-
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar100.checkpoints.checkpoint, "build_model", narrow_network)
 
 
 def images() -> np.ndarray:

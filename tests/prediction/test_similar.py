@@ -110,10 +110,7 @@ def test_a_missing_query_fails(photos: Path) -> None:
     assert main(["similar", "none.png", "--in", str(photos), "--device", "cpu"]) == 1
 
 
-def test_a_custom_checkpoint(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from conftest import narrow_network
-
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+def test_a_custom_checkpoint(photos: Path, narrow_checkpoints: None) -> None:
     random_checkpoint().save(Path("own.pth"))
     assert load_predictor("own.pth", device="cpu").embed(["query.png"]).shape == (1, 64)
     assert main(["similar", "query.png", "--in", str(photos), "--checkpoint", "own.pth", "--device", "cpu"]) == 0

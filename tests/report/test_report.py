@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import launcher
 from conftest import assert_one_sentence, untrained
 from PIL import Image
 
@@ -501,16 +502,9 @@ NAMES_OF_A_CELL = """([row, column]) => {
 @pytest.mark.slow
 def test_in_a_browser(cifar100_report: Path) -> None:
     """No requests, and no horizontal overflow, at the widths of a phone, a tablet and a desktop."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = next(
-        (path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/google-chrome")) if path.exists()), None
-    )
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
     address = cifar100_report.resolve().as_uri()
-    with playwright.sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-gpu"]
-        browser = started.chromium.launch(executable_path=chromium, args=options)
+    with launcher() as launch:
+        browser = launch()
         backgrounds = set()
         for scheme in ("light", "dark"):
             for width in (360, 820, 1440):

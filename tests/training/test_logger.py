@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import printed_on_a_terminal
 
 from cifar100.config import Config
 from cifar100.support.files import FileInUse, atomic_write
@@ -83,31 +79,13 @@ def test_the_time_left_is_estimated_after_twenty_steps_or_two_epochs(steps: int,
 @pytest.mark.slow
 def test_a_live_display_on_a_terminal(tiny_data: Path, tmp_path: Path) -> None:
     """The bar shows loss, accuracy, learning rate, images/s and, after twenty steps, the time left."""
-    ours, theirs = pty.openpty()
     code = (
         "import narrow_cifar100 as narrow, cifar100.training.logger as logger;"
         "logger.PROGRESS_SECONDS = 0; narrow.narrow_training(); raise SystemExit(narrow.main())"
     )
     words = ["train", "--epochs", "1", "--batch-size", "2", "--lr", "0.01", "--warmup-epochs", "0", "--no-report"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words, "--data-dir", str(tiny_data), "--run-dir", str(tmp_path / "run")],
-        stdout=theirs,
-        stderr=theirs,
-        cwd=ROOT / "tests",
-        env={**os.environ, "COLUMNS": "140", "TERM": "xterm-256color"},
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # the other end of the pseudo-terminal is closed
-            break
-        if not part:
-            break
-        shown += part
-    assert process.wait(timeout=600) == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    words += ["--data-dir", str(tiny_data), "--run-dir", str(tmp_path / "run")]
+    text = printed_on_a_terminal("-c", code, *words, columns=140)
     assert re.search(r"epoch 1/1 .* loss \d\.\d+  acc +\d+\.\d+%  lr 0\.\d+  \d+ images/s  \d+:\d\d left", text)
     assert "Epoch   1/1 | train loss" in text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import assert_identical, narrow_network, random_checkpoint, untrained
+from conftest import assert_identical, random_checkpoint, untrained
 from torch import Tensor
 
 from cifar100.checkpoints.checkpoint import load_checkpoint
@@ -18,6 +18,8 @@ from cifar100.optim.ema import ModelEma
 from cifar100.prediction.torch_backend import TorchBackend
 from cifar100.training.resume import load_state
 from cifar100.training.step import TrainStep
+
+pytestmark = pytest.mark.usefixtures("narrow_checkpoints")
 
 CPU = Compute(torch.device("cpu"), "fp32", "")
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -35,7 +37,6 @@ def in_format(tensors: dict[str, Tensor], memory_format: torch.memory_format) ->
 def test_a_run_resumes_in_the_memory_format_of_the_device(
     optimizer: str, saved: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
     config = Config().replace(optimizer=optimizer, ema_decay=0.9).optim
 
     def started(name: str) -> TrainStep:
@@ -68,10 +69,7 @@ def test_a_run_resumes_in_the_memory_format_of_the_device(
 
 @pytest.mark.parametrize("kind", ["checkpoint", "state dict", "safetensors"])
 @pytest.mark.parametrize("saved", FORMATS)
-def test_weights_load_from_either_memory_format(
-    kind: str, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cifar100.checkpoints.checkpoint.build_model", narrow_network)
+def test_weights_load_from_either_memory_format(kind: str, saved: str, tmp_path: Path) -> None:
     checkpoint = random_checkpoint()
     checkpoint.weights = in_format(checkpoint.weights, FORMATS[saved])
     path = tmp_path / ("best.safetensors" if kind == "safetensors" else "best.pth")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_bytes import image_bytes
 from PIL import Image
 
 from cifar100.config import Config
@@ -39,17 +40,11 @@ def steps(folder: Path, tag: str) -> list[int]:
     return [event.step for event in read(folder).Scalars(tag)]
 
 
-def an_image() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (5, 4), "teal").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_scalars_settings_and_images_are_written(tmp_path: Path) -> None:
     ours = TensorBoardLogger(tmp_path, {"lr": 0.1, "train_sizes": [16], "data_dir": "/somewhere"})
     for count in (1, 2, 3):
         ours.log_epoch(rows(count))
-    ours.log_images({"confusion": an_image}, 3)
+    ours.log_images({"confusion": lambda: image_bytes(Image.new("RGB", (5, 4), "teal"))}, 3)
     ours.close()
     found = read(tmp_path)
     assert [(event.step, round(event.value, 6)) for event in found.Scalars("evaluation/top1")] == [

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import NARROW_CLI, assert_identical
+from conftest import NARROW_CLI, assert_identical, at_step
 from torch import Tensor
 
 from cifar100.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -52,18 +52,6 @@ def figures(folder: Path) -> list[dict[str, object]]:
     """The rows of metrics.jsonl without durations and rates."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{name: row[name] for name in COLUMNS if "second" not in name} for row in rows]
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, signal_number: int) -> None:
-    """Send this process a signal during one step of the next run."""
-    call = TrainStep.__call__
-
-    def interrupted(self: TrainStep, images: Tensor, labels: Tensor, *, learning_rate: float, step_index: int) -> None:
-        if step_index == step:
-            os.kill(os.getpid(), signal_number)
-        call(self, images, labels, learning_rate=learning_rate, step_index=step_index)
-
-    monkeypatch.setattr(TrainStep, "__call__", interrupted)
 
 
 def interrupt_evaluations(monkeypatch: pytest.MonkeyPatch, signal_number: int) -> None:
@@ -143,7 +131,7 @@ def test_a_run_stopped_in_mid_epoch_resumes_exactly(
     config = config.replace(**settings)
     whole = train(config.replace(run_dir=tmp_path / "whole")).folder
     with monkeypatch.context() as patch:
-        interrupt_at(patch, step=5, signal_number=signal.SIGTERM)
+        at_step(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         stopped = train(config)
     assert stopped.stopped_by == signal.SIGTERM
     last = load_checkpoint(stopped.folder / "last.pth")
@@ -378,20 +366,15 @@ def test_stop_after_a_finished_epoch_is_an_error(config: Config) -> None:
     assert raised.value.code == "resume.stop_after"
 
 
-def test_a_failed_run_reports_where_the_previous_one_was_archived(config: Config) -> None:
+def test_a_failed_run_logs_its_error_and_reports_where_the_previous_one_was_archived(config: Config) -> None:
     train(config.replace(stop_after=1))
-    with pytest.raises(RunFailed):
-        train(config.replace(lr=1e30, warmup_epochs=0))
-    with pytest.raises(UserError, match=rf"{config.run.run_dir}.*previous") as raised:
-        train(config, resume=True)
-    assert raised.value.code == "resume.no_checkpoint"
-
-
-def test_the_error_of_a_failed_run_is_in_its_log(config: Config) -> None:
     with pytest.raises(RunFailed):
         train(config.replace(lr=1e30, warmup_epochs=0))
     (log,) = config.run.run_dir.glob("training_log_*.txt")
     assert "not a finite number at step" in log.read_text()
+    with pytest.raises(UserError, match=rf"{config.run.run_dir}.*previous") as raised:
+        train(config, resume=True)
+    assert raised.value.code == "resume.no_checkpoint"
 
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
@@ -535,13 +518,6 @@ def test_the_checkpoint_is_complete(config: Config) -> None:
     assert (info.name, info.verified, info.synthetic) == ("CIFAR-100", False, False)
     assert (info.num_train, info.num_test, info.num_classes, info.image_size) == (200, 100, 100, 32)
     assert len(info.fingerprint) == 64
-
-
-def test_output_without_a_terminal_is_plain_lines(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    train(config.replace(epochs=1, warmup_epochs=0))
-    printed = capsys.readouterr().out
-    assert "\x1b" not in printed
-    assert "Epoch   1/1 | train loss" in printed
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FakeBackend, untrained
+from image_bytes import image_bytes
 from PIL import Image
 
 from cifar100.checkpoints.checkpoint import Checkpoint
@@ -24,7 +24,6 @@ from cifar100.dataset.classes import CLASSES as PUBLISHED_CLASSES
 from cifar100.images.square import PADDING_COLOR
 from cifar100.inference import Predictor
 from cifar100.model import resnet18
-from cifar100.prediction.backend import open_backend
 from cifar100.prediction.rejection import rejection_reason, spatial_autocorrelation
 from cifar100.support.errors import UserError
 from cifar100.support.provenance import DatasetInfo, TemperatureFit
@@ -68,12 +67,6 @@ def predictor_of(logits: Callable[[np.ndarray], np.ndarray], **fields: Any) -> P
     return Predictor(backend)
 
 
-def png(image: np.ndarray | Image.Image) -> bytes:
-    content = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(content, "PNG")
-    return content.getvalue()
-
-
 def photo(seed: int = 0) -> np.ndarray:
     """A smooth random image, which is not classified as noise: uint8 [60, 80, 3]."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
@@ -84,7 +77,7 @@ def photo(seed: int = 0) -> np.ndarray:
 
 
 def test_predictions_are_sorted_and_calibrated() -> None:
-    answer = InferenceService(predictor_favoring(1))("a.png", png(photo()), top_k=3)
+    answer = InferenceService(predictor_favoring(1))("a.png", image_bytes(photo()), top_k=3)
     predictions = answer.result.predictions
     assert [p.class_name for p in predictions] == ["sweet_pepper", "apple", "<b>fox</b>"]
     assert predictions[0].probability == pytest.approx(np.exp(1.5) / (np.exp(1.5) + 4)), "softmax at temperature 2"
@@ -99,7 +92,7 @@ def test_predictions_are_sorted_and_calibrated() -> None:
     [
         (b"", "a.png is not an image that can be read."),
         (b"text", "a.png is not an image that can be read."),
-        (png(photo())[:300], "a.png is damaged and cannot be decoded"),
+        (image_bytes(photo())[:300], "a.png is damaged and cannot be decoded"),
         (bytes(service.MAX_BYTES + 1), "a.png is larger than 30 MB"),
     ],
 )
@@ -109,7 +102,7 @@ def test_invalid_files_raise_a_user_error(content: bytes, message: str) -> None:
 
 
 def test_classify_all_continues_after_an_invalid_file() -> None:
-    files = [("a", lambda: png(photo())), ("b", lambda: b"text"), ("c", lambda: png(photo(1)))]
+    files = [("a", lambda: image_bytes(photo())), ("b", lambda: b"text"), ("c", lambda: image_bytes(photo(1)))]
     answers = InferenceService(predictor_favoring(0)).classify_all(files)
     assert [type(of) for of in answers] == [Classified, UserError, Classified]
 
@@ -126,7 +119,7 @@ def test_forward_passes_do_not_overlap() -> None:
         return np.eye(5, dtype=np.float32)[: len(pixels)]
 
     shared = InferenceService(predictor_of(logits))
-    visitors = [threading.Thread(target=shared, args=("a", png(photo()))) for _ in range(6)]
+    visitors = [threading.Thread(target=shared, args=("a", image_bytes(photo()))) for _ in range(6)]
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
@@ -212,7 +205,7 @@ class StrictParser(HTMLParser):
 def test_names_are_escaped_in_all_markup() -> None:
     predictor = predictor_favoring(2)
     info = predictor.info
-    answer = InferenceService(predictor)("<script>alert(1)</script>.png", png(photo()))
+    answer = InferenceService(predictor)("<script>alert(1)</script>.png", image_bytes(photo()))
     for page in (
         html.answer(answer, info),
         html.answers([answer, UserError("app.x", "<i>bad</i>")], info),
@@ -229,7 +222,7 @@ def test_names_are_escaped_in_all_markup() -> None:
 
 def test_images_of_an_answer_have_alt_text_and_are_embedded() -> None:
     predictor = predictor_favoring(0)
-    parsed = StrictParser(html.answer(InferenceService(predictor)("a.png", png(photo())), predictor.info))
+    parsed = StrictParser(html.answer(InferenceService(predictor)("a.png", image_bytes(photo())), predictor.info))
     images = [attributes for tag, attributes in parsed.attributes if tag == "img"]
     assert len(images) == 3
     assert (images[0]["width"], images[0]["height"]) == ("256", "192"), "the whole image, with its aspect ratio"
@@ -240,7 +233,7 @@ def test_images_of_an_answer_have_alt_text_and_are_embedded() -> None:
 
 def test_an_unsure_answer_is_marked_and_still_has_its_top1_class() -> None:
     predictor = predictor_favoring(0)
-    flat = InferenceService(predictor)("a.png", png(np.full((50, 50, 3), 7, np.uint8)))
+    flat = InferenceService(predictor)("a.png", image_bytes(np.full((50, 50, 3), 7, np.uint8)))
     shown = "".join(StrictParser(html.answer(flat, predictor.info)).texts)
     assert "Unsure" in shown
     assert "single color" in shown
@@ -285,19 +278,9 @@ def test_a_cifar100_model_starts_with_a_classified_example(tmp_path: Path) -> No
 
 
 def test_the_api_takes_its_default_top_k_for_any_number_of_classes(tmp_path: Path) -> None:
-    (tmp_path / "photo.png").write_bytes(png(photo()))
+    (tmp_path / "photo.png").write_bytes(image_bytes(photo()))
     handlers = _Handlers(Predictor(FakeBackend(lambda pixels: np.zeros((len(pixels), 2), np.float32), ("a", "b"))))
     assert len(handlers.predict(str(tmp_path / "photo.png"))["predictions"]) == 2
     for wrong in (0, 6, None):
         with pytest.raises(gr.Error, match="a top_k from 1 to 5"):
             handlers.predict(str(tmp_path / "photo.png"), wrong)
-
-
-# Loading a model
-
-
-def test_an_error_names_weights_that_do_not_match_the_model(tmp_path: Path) -> None:
-    path = tmp_path / "model.pth"
-    untrained(model="resnet34").save(path)
-    with pytest.raises(UserError, match=r"model\.pth"):
-        open_backend(path, device="cpu")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import contrast, launcher, watched
 from PIL import Image
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from test_app import confident_checkpoint
 
 from cifar100.images.sources import example_photos
@@ -24,12 +24,6 @@ from cifar100.web.server import serving
 from cifar100.web.service import MAX_BYTES, MAX_IMAGES
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync"]
-ARGUMENTS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-TIMEOUT_MS = 60_000  # generous, for a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -55,33 +49,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
     """A browser page; the test fails on requests to other hosts and on violations of the Content-Security-Policy."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    foreign_urls: list[str] = []
-
-    def watch(route: Route) -> None:
-        if route.request.url.startswith((address, "data:", "blob:")):
-            route.continue_()
-        else:
-            foreign_urls.append(route.request.url)
-            route.abort()
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(permissions=["camera", "clipboard-read", "clipboard-write"])
-        page.set_default_timeout(TIMEOUT_MS)
-        expect.set_options(timeout=TIMEOUT_MS)
-        page.route("**/*", watch)
-        violations: list[str] = []
-        page.on(
-            "console", lambda message: violations.append(message.text) if "Content Security" in message.text else None
-        )
+    with launcher() as launch, watched(launch(), address) as context:
+        page = context.new_page()
         page.goto(address)
         expect(page.get_by_role("tab", name="Image", exact=True)).to_be_visible()
         yield page
-        browser.close()
-    assert foreign_urls == []
-    assert violations == [], "violations of the Content-Security-Policy"
 
 
 def send(page: Page, *files: Path) -> None:
@@ -153,23 +125,6 @@ def test_fits_phones_and_is_readable_in_light_and_dark_mode(page: Page, photos: 
     for tab in ("Model", "Classes", "API"):
         page.get_by_role("tab", name=tab).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
-
-
-def contrast(page: Page, where: str) -> float:
-    """The contrast ratio of a text and its background (WCAG 2.2 requires at least 4.5)."""
-    colors = page.locator(where).first.evaluate(
-        """element => {
-            const text = getComputedStyle(element).color;
-            let back = "rgba(0, 0, 0, 0)";
-            for (let e = element; e && back === "rgba(0, 0, 0, 0)"; e = e.parentElement)
-                back = getComputedStyle(e).backgroundColor;
-            return [text, back].map(color => color.match(/[\\d.]+/g).slice(0, 3).map(Number));
-        }"""
-    )
-    scaled = np.array(colors) / 255
-    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
-    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
-    return float((high + 0.05) / (low + 0.05))
 
 
 # The API

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_bytes import image_bytes, jpeg_with_scans
 from PIL import Image
 
 from cifar100.support.errors import UserError
@@ -27,23 +27,11 @@ def pool() -> Iterator[DecoderPool]:
         yield started
 
 
-def jpeg(seed: int = 0) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (90, 120, 3), np.uint8)).save(content, "JPEG")
-    return content.getvalue()
-
-
-def many_scans(side: int, count: int) -> bytes:
-    """A small progressive JPEG that is slow to decode, because its last scan is repeated."""
-    content = io.BytesIO()
-    Image.new("L", (side, side), 128).save(content, "JPEG", progressive=True)
-    whole = content.getvalue()
-    last = whole[whole.rindex(b"\xff\xda") : -2]
-    return whole[:-2] + last * count + b"\xff\xd9"
+JPEG = image_bytes(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8), "JPEG")
 
 
 def test_a_worker_decodes_the_same_pixels(pool: DecoderPool) -> None:
-    expected, actual = decode(jpeg(), "a.jpg", 32), pool(jpeg(), "a.jpg", 32)
+    expected, actual = decode(JPEG, "a.jpg", 32), pool(JPEG, "a.jpg", 32)
     np.testing.assert_array_equal(actual.pixels, expected.pixels)
     np.testing.assert_array_equal(actual.thumbnail, expected.thumbnail)
     assert actual.pixels.shape == (32, 32, 3)
@@ -51,14 +39,13 @@ def test_a_worker_decodes_the_same_pixels(pool: DecoderPool) -> None:
 
 
 def test_a_crop_is_outlined_on_the_whole_image() -> None:
-    content = io.BytesIO()
-    Image.new("RGB", (400, 100), (200, 200, 200)).save(content, "PNG")
-    shown = decode(content.getvalue(), "wide.png", 32).thumbnail
+    content = image_bytes(Image.new("RGB", (400, 100), (200, 200, 200)))
+    shown = decode(content, "wide.png", 32).thumbnail
     assert shown.shape == (48, 192, 3)
     expected = [90] * 72 + [255] * 2 + [200] * 44 + [255] * 2 + [90] * 72
     np.testing.assert_array_equal(shown[24, :, 0], expected)
     for fit in ("pad", "stretch"):
-        assert decode(content.getvalue(), "wide.png", 32, fit).thumbnail.shape == (192, 192, 3)
+        assert decode(content, "wide.png", 32, fit).thumbnail.shape == (192, 192, 3)
 
 
 def loaded_modules() -> set[str]:
@@ -69,11 +56,10 @@ def loaded_modules() -> set[str]:
 def test_a_replaced_worker_has_imported_its_modules(pool: DecoderPool) -> None:
     """Its imports are done before its first image, so they do not count toward the time limit."""
     with pytest.raises(TimeoutError):
-        pool._decode(pool._slow, 0.1, (many_scans(3000, 60), "slow.jpg", 32, "crop"))
-    content = io.BytesIO()
-    Image.new("RGB", (9, 8)).save(content, "WEBP")
+        pool._decode(pool._slow, 0.1, (jpeg_with_scans(3000, 60), "slow.jpg", 32, "crop"))
+    content = image_bytes(Image.new("RGB", (9, 8)), "WEBP")
     before = pool._slow.schedule(loaded_modules).result()
-    pool._decode(pool._slow, 60, (content.getvalue(), "a.webp", 32, "crop"))
+    pool._decode(pool._slow, 60, (content, "a.webp", 32, "crop"))
     assert pool._slow.schedule(loaded_modules).result() == before
 
 
@@ -94,30 +80,30 @@ def test_expensive_images_time_out_and_do_not_delay_others(pool: DecoderPool, mo
 
     def attack() -> None:
         with pytest.raises(UserError) as error:
-            pool(many_scans(3000, 400), "a.jpg", 32)
+            pool(jpeg_with_scans(3000, 400), "a.jpg", 32)
         codes.append(error.value.code)
 
     attackers = [threading.Thread(target=attack) for _ in range(4)]
     for attacker in attackers:
         attacker.start()
     start = time.monotonic()
-    assert pool(jpeg(), "b.jpg", 32).pixels.shape == (32, 32, 3)
+    assert pool(JPEG, "b.jpg", 32).pixels.shape == (32, 32, 3)
     assert time.monotonic() - start < 8, "two rounds of 0.3 s, and time to replace the workers on a busy machine"
     for attacker in attackers:
         attacker.join()
     assert set(codes) <= {"app.decode_time", "app.busy"}
     assert "app.decode_time" in codes
-    assert pool(jpeg(), "b.jpg", 32).pixels.shape == (32, 32, 3)
+    assert pool(JPEG, "b.jpg", 32).pixels.shape == (32, 32, 3)
 
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "decode", _exit)
     with pytest.raises(UserError) as error:
-        pool(jpeg(), "a.jpg", 32)
+        pool(JPEG, "a.jpg", 32)
     assert error.value.code == "app.decode_memory"
     monkeypatch.undo()
-    assert pool(jpeg(), "a.jpg", 32).pixels.shape == (32, 32, 3)
+    assert pool(JPEG, "a.jpg", 32).pixels.shape == (32, 32, 3)
 
 
 @pytest.mark.slow
@@ -127,7 +113,7 @@ def test_closing_ends_waiting_requests() -> None:
 
     def attack() -> None:
         with pytest.raises(UserError) as error:
-            pool(many_scans(3000, 400), "a.jpg", 32)
+            pool(jpeg_with_scans(3000, 400), "a.jpg", 32)
         codes.append(error.value.code)
 
     attackers = [threading.Thread(target=attack, daemon=True) for _ in range(4)]
@@ -151,5 +137,5 @@ def test_a_closed_pool_raises(tmp_path: Path) -> None:
     with closing(DecoderPool()) as pool:
         pool.warm_up()
     with pytest.raises(UserError) as error:
-        pool(jpeg(), "a.jpg", 32)
+        pool(JPEG, "a.jpg", 32)
     assert error.value.code == "app.closed"
