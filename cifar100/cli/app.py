@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
-from cifar100.cli.options import configured, default_model
-from cifar100.config import DeviceName
+from cifar100.cli.options import ModelOptions
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit_error
 
 
 @dataclass(frozen=True, kw_only=True)
-class App:
+class App(ModelOptions):
     """Serve the web app, on localhost by default."""
-
-    checkpoint: Path | None = None
-    """Model to serve. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 accepts connections from other machines."""
@@ -35,9 +30,6 @@ class App:
     views: Literal[1, 2] = 1
     """2: the mean over the image and its horizontal flip, in twice the time."""
 
-    device: DeviceName = field(default_factory=configured("run", "device"))
-    """Device to run on."""
-
     def run(self) -> int:
         if not 1 <= self.port <= 65535:
             raise UserError("app.port", f"--port is {self.port}; ports are from 1 to 65535.")
@@ -46,13 +38,9 @@ class App:
             from cifar100.web.server import serve
         except ModuleNotFoundError as error:
             raise UserError("app.library", f"The web app needs {error.name}: pip install 'cifar100[app]'.") from None
-        from cifar100.inference import load_predictor
         from cifar100.prediction.output import model_lines
 
-        model = self.checkpoint or default_model()
-        predictor = load_predictor(model, device=self.device, fit=self.fit, views=self.views)
+        predictor = self.load_predictor(fit=self.fit, views=self.views)
         emit_error(f"model: {', '.join(model_lines(predictor))}")
-        for note in predictor.info.notes:
-            emit_error(note)
         serve(predictor, host=self.host, port=self.port, open_browser=self.open)
         return 0

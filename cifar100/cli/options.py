@@ -6,9 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cifar100.config import Config, DatasetName, DeviceName, PrecisionName
+from cifar100.support.terminal import emit_error
+
+if TYPE_CHECKING:
+    from cifar100.inference import Predictor
 
 DEFAULT_CHECKPOINT = Path("logs/cifar100/best_model.pth")
 
@@ -22,6 +26,26 @@ def configured(section: str, name: str) -> Callable[[], Any]:
     """A `default_factory` that reads a setting of config.py when the command line is parsed, not at import, so that a
     value out of range is reported like that of a flag."""
     return lambda: getattr(getattr(Config(), section), name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model that predicts, and the device."""
+
+    checkpoint: Path | None = None
+    """Model. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
+
+    device: DeviceName = field(default_factory=configured("run", "device"))
+    """Device to run on."""
+
+    def load_predictor(self, **options: Any) -> Predictor:
+        """The model, opened with these options of `load_predictor`; notes about its file are printed to stderr."""
+        from cifar100.inference import load_predictor
+
+        predictor = load_predictor(self.checkpoint or default_model(), device=self.device, **options)
+        for note in predictor.info.notes:
+            emit_error(note)
+        return predictor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from cifar100.cli.foreign_weights import ForeignWeights
-from cifar100.cli.options import configured, default_model
-from cifar100.config import DeviceName
+from cifar100.cli.options import ModelOptions
 from cifar100.images.fit import DEFAULT_FIT, Fit
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit, emit_error
@@ -31,7 +30,7 @@ MAX_PROBLEMS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
+class Predict(ModelOptions):
     """Classify images and print the top-k classes.
 
     Exit code 1 if some images could not be read; these are listed at the end.
@@ -42,9 +41,6 @@ class Predict:
 
     example: bool = False
     """Classify the photos in the package, each named after its content; a cat is none of the 100 classes."""
-
-    checkpoint: Path | None = None
-    """Model. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
 
     top_k: int = 5
     """Number of classes to print per image."""
@@ -60,9 +56,6 @@ class Predict:
 
     views: Literal[1, 2] = 1
     """2: the mean over the image and its horizontal flip, in twice the time."""
-
-    device: DeviceName = field(default_factory=configured("run", "device"))
-    """Device to run on."""
 
     json: bool = False
     """Print JSON Lines (one object per image) instead of a table."""
@@ -81,19 +74,10 @@ class Predict:
     def run(self) -> int:
         self._check()
         from cifar100.images.sources import ImageSource, example_photos, expand_inputs
-        from cifar100.inference import load_predictor
 
-        path = self.checkpoint or default_model()
-        predictor = load_predictor(
-            path,
-            device=self.device,
-            calibrated=self.calibrated,
-            fit=self.fit,
-            views=self.views,
-            **self.foreign.options(),
+        predictor = self.load_predictor(
+            calibrated=self.calibrated, fit=self.fit, views=self.views, **self.foreign.options()
         )
-        for note in predictor.info.notes:
-            emit_error(note)
         if predictor.info.dataset.synthetic:
             emit_error("this model was trained on synthetic images; its predictions mean nothing")
         if self.example:

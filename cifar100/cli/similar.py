@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from cifar100.cli.options import configured, default_model
-from cifar100.config import DeviceName
+from cifar100.cli.options import ModelOptions
 from cifar100.support.errors import UserError
 from cifar100.support.terminal import emit, emit_error
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similar:
+class Similar(ModelOptions):
     """Find the images in a folder that are most similar to an image.
 
     Prints the cosine similarity, -1 to 1, and the path, most similar first.
@@ -38,14 +37,8 @@ class Similar:
     count: int = 12
     """Number of images to find."""
 
-    checkpoint: Path | None = None
-    """Checkpoint. None: logs/cifar100/best_model.pth if it exists, else "pretrained", the bundled weights."""
-
     sheet: Path | None = None
     """Also write a contact sheet with the query and the images found (PNG)."""
-
-    device: DeviceName = field(default_factory=configured("run", "device"))
-    """Device."""
 
     def run(self) -> int:
         if self.count < 1:
@@ -53,7 +46,6 @@ class Similar:
         import numpy as np
 
         from cifar100.images.sources import ImageSource, expand_inputs, load_images
-        from cifar100.inference import load_predictor
         from cifar100.prediction.contact_sheet import TILE_SIZE, Entry, contact_sheet
         from cifar100.prediction.output import model_lines
         from cifar100.support.files import atomic_write, check_writable
@@ -63,9 +55,7 @@ class Similar:
             raise UserError("similar.no_images", "--in: name images or directories.")
         if self.sheet is not None:
             check_writable("--sheet", self.sheet)
-        predictor = load_predictor(self.checkpoint or default_model(), device=self.device)
-        for note in predictor.info.notes:
-            emit_error(note)
+        predictor = self.load_predictor()
         query = [ImageSource(self.image)]  # read once: it may be standard input
         (shown,) = load_images(query, predictor.image_size, num_previews=1, preview_size=TILE_SIZE)
         if shown.pixels is None:
