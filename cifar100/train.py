@@ -169,6 +169,7 @@ def _train_epochs(run: Run, signals: GracefulStop) -> StopReason | None:
                 run.log_stop(due.stop)
                 return due.stop
 
+        run.save_before_evaluation()
         row = run.end_epoch()
         run.save_best_and_periodic(row)
         reason = run.stop_reason(signals)

@@ -899,6 +899,7 @@ CHECKPOINTS = [
         ("superclasses of fewer classes", with_fields(superclass_of=[0]), "checkpoint.field"),
         ("no such superclass", with_fields(superclass_of=[99] * 100), "checkpoint.field"),
         ("superclasses numbers", with_fields(superclasses=[1] * 20), "checkpoint.field"),
+        ("an evaluation of text", with_fields(evaluation={"images": "many"}), "checkpoint.field"),
         ("figures of text", with_fields(metrics={"top1": "x"}), "checkpoint.field"),
         (
             "a temperature of True",

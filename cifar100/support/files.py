@@ -11,8 +11,6 @@ from typing import BinaryIO
 
 from cifar100.support.errors import RunFailed, UserError
 
-DESCRIPTORS = {"/dev/stdout": 1, "/dev/stderr": 2}
-
 REPLACE_SECONDS = 2.0
 """How long to wait for a file that another program holds open."""
 
@@ -58,12 +56,22 @@ def atomic_write(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether this is a device or a pipe, or standard output or error, which may be a regular file."""
-    return str(path) in DESCRIPTORS or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+    """Whether this is a device, a pipe or a file descriptor of this process, which may be a regular file."""
+    if _descriptor(path) is not None:
+        return True
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _descriptor(path: Path) -> int | None:
+    """The file descriptor that /dev/stdout, /dev/fd/3 and the like name."""
+    folder, name = os.path.split(path)
+    if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() and len(name) < 6:
+        return int(name)
+    return {"/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
 
 
 def _write_in_place(path: Path, content: bytes | memoryview | str) -> None:
-    number = DESCRIPTORS.get(str(path))
+    number = _descriptor(path)
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

@@ -85,7 +85,8 @@ class Logger:
         """Write the last row of the history to all parts of the log."""
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """Write the metrics files with exactly these rows, such as after resuming from an earlier checkpoint."""
+        """Write the metrics files with exactly these rows, and log them to TensorBoard and the tracker; also after
+        resuming from an earlier checkpoint."""
 
     def log_images(self, images: dict[str, Callable[[], bytes]], epoch: int) -> None:
         """Send PNG images, by name, to TensorBoard; they are rendered only if it is on."""

@@ -29,6 +29,9 @@ from cifar100.training.run_dir import RunDir
 from cifar100.training.signals import GracefulStop, StopReason
 from cifar100.training.step import TrainStep
 
+SLOW_EVALUATION_SECONDS = 2.0
+"""A checkpoint is saved before an evaluation that takes longer: the process may be killed before the next step."""
+
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """A row of metrics with None for the loss of an evaluation in half precision that is not finite."""
@@ -193,6 +196,12 @@ class Run:
             dist=self.dist,
             advance=advance,
         )
+
+    def save_before_evaluation(self) -> None:
+        """Save last.pth if the evaluation will take long."""
+        (is_slow,) = self.dist.all_reduce_max(self.state.eval_seconds > SLOW_EVALUATION_SECONDS)
+        if is_slow:
+            self.save(self.run_dir.last, Selection(rule="step"))
 
     def save_best_and_periodic(self, row: dict[str, Any]) -> None:
         """Save best_model.pth if the top-1 in `row` is the highest so far, and the periodic checkpoint if it is due."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import launcher
 from conftest import assert_one_sentence, untrained
 from PIL import Image
 
@@ -503,6 +502,9 @@ NAMES_OF_A_CELL = """([row, column]) => {
 def test_in_a_browser(cifar100_report: Path) -> None:
     """No requests, and no horizontal overflow, at the widths of a phone, a tablet and a desktop."""
     address = cifar100_report.resolve().as_uri()
+    pytest.importorskip("playwright.sync_api")
+    from chromium import launcher
+
     with launcher() as launch:
         browser = launch()
         backgrounds = set()

@@ -93,10 +93,11 @@ def test_a_symbolic_link_and_a_pipe_stay_what_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_devices_are_written_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_devices_are_written_to(tmp_path: Path, path: str) -> None:
     """What is printed before and after stays in order, also in a regular file."""
     code = "from pathlib import Path; from cifar100.support.files import atomic_write as write; print('before');"
-    code += "write(Path('/dev/null'), 'x'); write(Path('/dev/stdout'), 'content\\n'); print('after')"
+    code += f"write(Path('/dev/null'), 'x'); write(Path('{path}'), 'content\\n'); print('after')"
     before = [os.lstat(name).st_ino for name in ("/dev/null", "/dev/stdout")]
     with (tmp_path / "out.txt").open("w") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True, cwd=ROOT)
