@@ -78,10 +78,8 @@ class Evaluation:
 
     @property
     def is_better_than_chance(self) -> bool:
-        """Whether the 95 % Wilson interval of the mean recall lies above chance.
-
-        The mean recall of K classes with n_k images each has the variance of a fraction of K^2 / sum(1 / n_k) images.
-        """
+        """Whether the 95 % Wilson interval of the mean recall lies above chance."""
+        # the mean recall of K classes with n_k images has the variance of a fraction of K^2 / sum(1 / n_k) images
         num_images = round(len(self.scores.images) ** 2 / float((1 / self.scores.images).sum()))
         return metrics.wilson_interval(self.scores.mean()["recall"], num_images)[0] > self.chance
 
@@ -164,7 +162,6 @@ def evaluate_model(
     parts = dist.gather(predict_logits(model, loader, compute, advance) if len(part) else None)
     logits = np.concatenate([part for part in parts if part is not None])
     seconds = time.perf_counter() - start
-
     labels = split.labels
     confusion, ranks = metrics.confusion_matrix(logits, labels), metrics.label_ranks(logits, labels)
     per_superclass, superclass_top1 = {}, None
