@@ -44,7 +44,7 @@ def contact_sheet(entries: Sequence[Entry], caption: Sequence[str] = ()) -> byte
     width, height = across * TILE_SIZE + GAP, TILE_SIZE + BAR_HEIGHT + 2 * LINE_HEIGHT + GAP
     columns = min(len(entries), max(1, round(math.sqrt(len(entries) * height / width))))
     rows = math.ceil(len(entries) / columns)
-    characters = int((columns * width - GAP) / _font().getlength("M"))
+    characters = int((columns * width - GAP) / _font().getlength("n"))
     lines = [part for line in caption for part in wrap(escape_control_chars(line), characters, break_on_hyphens=False)]
     top = GAP + LINE_HEIGHT * len(lines)
     sheet = Image.new("RGB", (columns * width + GAP, top + rows * height), BACKGROUND)
