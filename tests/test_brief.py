@@ -149,7 +149,7 @@ for i, results in enumerate(batch_results):
 
 
 def test_code_snippets_of_the_brief(clone: Clone) -> None:
-    """Beside cifar100/, from where it can be imported."""
+    """In the directory that contains cifar100/, so that it can be imported."""
     beside = clone.inside.parent
     (beside / "logs").symlink_to(clone.inside / "logs")
     for number in range(10):

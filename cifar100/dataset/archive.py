@@ -142,7 +142,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def _unpacked(path: Path, source: IO[bytes]) -> IO[bytes]:
     """The decompressed content, in memory or in an unnamed temporary file."""
     left = _max_unpacked(path)
-    target = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)  # noqa: SIM115 (closed with its last member)
+    target = tempfile.SpooledTemporaryFile(MAX_IN_MEMORY)  # noqa: SIM115 - `_Content` closes it
     try:
         while block := source.read(CHUNK):
             left -= len(block)
