@@ -16,7 +16,7 @@ from cifar100.dataset import Dataset
 from cifar100.evaluation.calibration import Calibration, RiskCoverage
 from cifar100.evaluation.evaluate import Evaluation
 from cifar100.evaluation.metrics import wilson_interval
-from cifar100.report.curves import History, column
+from cifar100.report.curves import History, column, last_split
 from cifar100.support.machine import describe_machine
 from cifar100.support.provenance import recipe_title
 from cifar100.support.settings import without_local_paths
@@ -203,7 +203,7 @@ def run_rows(runs: Mapping[str, History]) -> list[dict[str, str]]:
                 "epochs": str(len(history)),
                 "last": percent(values[-1]) if len(values) else "–",
                 "best": f"{percent(values.max())} (epoch {epochs[values.argmax()]:.0f})" if len(values) else "–",
-                "split": next((str(row["split"]) for row in reversed(history) if row.get("split")), "–"),
+                "split": last_split(history) or "–",
                 "time": duration(seconds[-1]) if len(seconds) else "–",
             }
         )
